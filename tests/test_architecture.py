@@ -55,7 +55,7 @@ def test_architecture_lists_every_class_of_an_account() -> None:
     assert found == set(rows_under("class"))
 
 
-def test_few_representations_stand_between_bar_and_order() -> None:
+def test_representations_between_bar_and_order_stay_few() -> None:
     listed = rows_under("representation")
     assert len(listed) <= MOST_REPRESENTATIONS
     assert set(listed) <= {(node.name, path) for path, node in classes()}

@@ -7,15 +7,13 @@ import pytest
 from tests.money import COLLECTED, lacking, long_tests_allowed, name_of, promises
 
 
-def test_every_promise_about_money_has_its_tests_in_this_run(
-    request: pytest.FixtureRequest,
-) -> None:
+def test_every_money_promise_has_its_tests_in_run(request: pytest.FixtureRequest) -> None:
     collected = {name_of(item) for item in request.config.stash[COLLECTED]}
     run = {name_of(item) for item in request.session.items}
     assert lacking(collected, run) == {}
 
 
-def test_a_test_that_is_gone_or_left_out_is_missed() -> None:
+def test_missing_or_deselected_money_test_is_detected() -> None:
     every = {test for tests in promises().values() for test in tests}
     promise, (first, *_) = next(iter(promises().items()))
     assert lacking(every, every) == {}
@@ -23,9 +21,7 @@ def test_a_test_that_is_gone_or_left_out_is_missed() -> None:
     assert lacking(set(), set()) == {}, "a run of other files misses nothing"
 
 
-def test_what_continuous_integration_never_runs_does_not_grow(
-    request: pytest.FixtureRequest,
-) -> None:
+def test_long_tests_do_not_grow_in_number(request: pytest.FixtureRequest) -> None:
     items = request.config.stash[COLLECTED]
     long = [item.nodeid for item in items if item.get_closest_marker("long")]
     assert len(long) <= long_tests_allowed(), long

@@ -68,7 +68,7 @@ SURVIVES = ("return value - 7", "return value - 8")
 
 
 @pytest.mark.slow
-def test_what_no_test_watches_survives_and_what_is_no_mutant_is_not_measured(root: Path) -> None:
+def test_unwatched_mutants_survive_and_non_mutants_are_skipped(root: Path) -> None:
     drawn = {m[:4] for m in mutants(root, "toy/sums.py", 100, 1)}
     wanted = {key for key in drawn if key[2:] in {*CAUGHT, SURVIVES}}
     every = measure(root, LIST, drawn - wanted, number=100, most=MOST)
@@ -81,7 +81,7 @@ def test_what_no_test_watches_survives_and_what_is_no_mutant_is_not_measured(roo
         measure(root, LIST, drawn, number=100, most=MOST)
 
 
-def test_words_and_types_are_no_mutants_and_a_seed_draws_the_same(root: Path) -> None:
+def test_strings_and_types_are_unmutated_and_seeds_reproducible(root: Path) -> None:
     every = mutants(root, "toy/sums.py", 100, 1)
     assert {m.line for m in every} == {3, 8, 12, 16, 17, 18}
     drawn = [m[:4] for m in mutants(root, "toy/sums.py", 4, 1)]
@@ -97,7 +97,7 @@ def test_words_and_types_are_no_mutants_and_a_seed_draws_the_same(root: Path) ->
         (f"{SUMS}\n@compiled\ndef same(x):\n    return x\n", "no mutant of toy/sums.py same$"),
     ],
 )
-def test_a_file_or_a_compiled_function_without_a_mutant_is_an_error(
+def test_file_or_compiled_function_without_mutants_fails(
     root: Path, tmp_path: Path, code: str, said: str
 ) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
@@ -106,7 +106,7 @@ def test_a_file_or_a_compiled_function_without_a_mutant_is_an_error(
         measure(copy, LIST)
 
 
-def test_of_a_compiled_function_that_only_passes_on_two_arguments_are_exchanged(
+def test_compiled_forwarding_function_mutates_by_swapping_arguments(
     root: Path, tmp_path: Path
 ) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
@@ -116,7 +116,7 @@ def test_of_a_compiled_function_that_only_passes_on_two_arguments_are_exchanged(
 
 
 @pytest.mark.slow
-def test_tests_that_fail_unchanged_measure_nothing(root: Path, tmp_path: Path) -> None:
+def test_failing_unmutated_tests_abort_the_measurement(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "tests" / "test_sums.py").write_text(f"{TESTS}    assert False\n")
     with pytest.raises(SystemExit, match="fail though nothing is changed"):
@@ -124,7 +124,7 @@ def test_tests_that_fail_unchanged_measure_nothing(root: Path, tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_what_is_listed_as_no_mutant_is_a_change_that_can_be_drawn() -> None:
+def test_every_listed_equivalent_is_a_drawable_mutant() -> None:
     """A reason for code that is gone is no reason."""
     entries = tomllib.loads((HERE / "equivalent.toml").read_text())["mutant"]
     known = {(e["file"], e["function"], e["before"], e["after"]) for e in entries}

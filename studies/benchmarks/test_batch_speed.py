@@ -71,9 +71,7 @@ def timed(folder: Path, *words: str) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_a_year_of_500_symbols_is_forecast_kept_calibrated_and_written(
-    bars: Path, tmp_path: Path
-) -> None:
+def test_year_of_500_symbols_is_forecast_and_calibrated(bars: Path, tmp_path: Path) -> None:
     words = (f"data.dir={bars}", f"forecaster.cache={tmp_path / 'cache'}")
     timed(tmp_path, words[0], "symbols=[QAAA]", "forecaster.cache=null", "output=w.parquet")
     for name, output in (

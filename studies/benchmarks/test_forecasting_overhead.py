@@ -62,7 +62,7 @@ def test_a_cached_year_of_twenty_symbols(tmp_path: Path, seconds: Seconds) -> No
     print(f"\na cached year of 20 stocks, {count:,} forecasts, {size:,.0f} MB: {taken:.2f} s")
 
 
-def test_importing_the_room() -> None:
+def test_import_time_of_forecasting() -> None:
     def timed(code: str) -> float:
         began = time.perf_counter()
         subprocess.run([sys.executable, "-c", code], check=True)

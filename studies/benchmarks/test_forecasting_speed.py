@@ -114,7 +114,7 @@ def test_figures(models: dict[str, Path], table: Any, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not GPU, reason="no CUDA")
 @pytest.mark.parametrize(("what", "dtype"), [("120 M", "bf16"), ("shipped", "fp32")])
-def test_a_process_that_finds_its_network_compiled(
+def test_process_start_with_a_compiled_network(
     what: str, dtype: str, tmp_path: Path, models: dict[str, Path], table: Any
 ) -> None:
     caches = {

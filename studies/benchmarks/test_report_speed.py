@@ -40,7 +40,7 @@ def wide(bars: Bars) -> Bars:
     return build_panel(tables, "synthetic market, widened")
 
 
-def test_the_report_of_a_year_of_18_symbols_is_made_in_3_seconds_and_below_6_megabytes(
+def test_yearly_report_meets_its_time_and_size_limits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bars = wide(BacktestSettings.from_config(compose_config("backtest", WORDS)).bars())

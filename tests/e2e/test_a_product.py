@@ -44,7 +44,7 @@ def open_job(settings, keys, live): yield Job()
 }
 
 
-def test_a_product_brings_a_command_a_job_and_a_section_of_the_page_by_its_name_alone(
+def test_plugin_adds_command_job_and_page_section(
     practice: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dividend_notes").mkdir()

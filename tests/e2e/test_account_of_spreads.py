@@ -118,7 +118,7 @@ def funded(here: Practising, max_position: float, beyond: int) -> SpreadSeller:
         ),
     ],
 )  # fmt: skip
-def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
+def test_live_account_sells_the_same_spreads_as_backtest(
     tmp_path: Path,
     strategies: tuple[str, ...],
     days: int,
@@ -175,7 +175,7 @@ def test_in_one_account_strategies_sell_live_what_they_sell_in_the_backtest(
         (0.1, 100_000, [3]),  # 6 x 500 > 0.1 x 21,600
     ],
 )
-def test_spreads_are_covered_by_the_balance_and_by_the_venues_money(
+def test_spread_size_is_limited_by_balance_and_funds(
     tmp_path: Path, max_position: float, beyond: int, sold: list[int]
 ) -> None:
     """Two strategies that sell in one step."""

@@ -12,9 +12,7 @@ from tests.e2e.practice import Start, broker, order, trading
 from tests.e2e.test_activities import LEGS, SPREAD
 
 
-def test_equity_is_cash_and_all_positions_at_the_practice_server_too(
-    practice: Start, vix: Path
-) -> None:
+def test_practice_equity_is_cash_plus_all_positions(practice: Start, vix: Path) -> None:
     here = practice(f"options.vix={vix}", "options.symbols=[SYC]")
     mine = broker(here)
     here.advance("2024-02-20T16:00:00Z")

@@ -127,7 +127,7 @@ def traded(desk: Desk, dice: random.Random, instant: int) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_written_down_is_what_is_held_at_every_instant(
+def test_listed_activities_always_explain_cash_and_positions(
     practice: Start, vix: Path, actions: Path
 ) -> None:
     here = practice(
@@ -185,7 +185,7 @@ def noted(here: Practice, kind: str, **fields: Any) -> None:
     here.venue.record.record_activity({"activity_type": kind, "date": day, **fields})
 
 
-def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_refused(
+def test_activity_pages_are_read_once_and_duplicates_rejected(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count = 250
@@ -208,9 +208,7 @@ def test_pages_are_read_to_the_last_and_once_each_and_one_that_comes_again_is_re
         activities_since(desk.connection, np.datetime64("2024-01-01", "ns"))
 
 
-def test_splits_of_longs_and_shorts_dividends_and_cash_for_a_fraction_are_explained(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_splits_dividends_and_cash_in_lieu_are_explained(practice: Start, tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     rows = ["SYA,2024-02-21,split,0.3", "SYB,2024-02-21,dividend,0.5", "SYC,2024-02-21,split,3"]
     path.write_text("\n".join(["symbol,date,kind,value", *rows]) + "\n")
@@ -234,7 +232,7 @@ def late(here: Practice, *kinds: str) -> None:
     assert answer.status_code == 200
 
 
-def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
+def test_late_listed_split_halts_its_symbol_until_listed(
     practice: Start, actions: Path, tmp_path: Path
 ) -> None:
     here = practice(f"data.actions={actions}", "data.adjustment=raw", "symbols=[SYA,SYB]")
@@ -255,7 +253,7 @@ def test_a_split_that_is_listed_late_is_odd_until_it_is_listed(
 @pytest.mark.parametrize(
     ("listed", "stands"), [({"SYA": "20"}, False), ({"SYA": "19", "SYB": "20"}, True)]
 )
-def test_a_halt_ends_by_itself_only_where_the_venue_has_settled_the_whole_difference(
+def test_halt_clears_itself_only_when_discrepancy_is_resolved(
     practice: Start, tmp_path: Path, listed: dict[str, str], stands: bool
 ) -> None:
     here = practice("symbols=[SYA,SYB]")

@@ -25,7 +25,7 @@ LOST: tuple[tuple[int, dict[str, Any]], ...] = (  # so often an order may be sen
 )
 
 
-def test_an_order_whose_answer_is_lost_is_one_order_whatever_is_asked(practice: Start) -> None:
+def test_lost_answer_leaves_exactly_one_order(practice: Start) -> None:
     """It is looked up, and asked for again under its id where the venue does not know it."""
     here = practice()
     here.advance(OPENING)
@@ -39,7 +39,7 @@ def test_an_order_whose_answer_is_lost_is_one_order_whatever_is_asked(practice: 
         assert sum(name in body for body in here.posts) <= posts
 
 
-def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practice: Start) -> None:
+def test_late_order_counts_as_exposure_and_fills_once(practice: Start) -> None:
     """The venue takes it after every look for it has said that there is none."""
     here = practice()
     here.advance(OPENING)
@@ -60,7 +60,7 @@ def test_an_order_that_lands_late_is_exposure_until_then_and_stands_once(practic
     assert mine.account().positions == {"SYA": 10}
 
 
-def test_repeats_and_every_client_of_an_address_share_one_minute(practice: Start) -> None:
+def test_clients_of_one_address_share_the_rate_limit(practice: Start) -> None:
     here = practice()
     settings = BrokerSettings(url_override=here.url, requests_per_minute=6)
     mine = AlpacaBroker(settings, KEYS)

@@ -28,7 +28,7 @@ from tests.e2e.practice import KEYS, OPENING, Start, broker, buy, order, trading
 OPEN = GetOrdersRequest(status=QueryOrderStatus.OPEN)
 
 
-def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
+def test_alpaca_clients_read_account_clock_assets_and_bars(practice: Start) -> None:
     here = practice()
     assert requests.get(f"{here.url}/v2/account", timeout=10).status_code == 401, "without keys"
     client = trading(here)
@@ -62,7 +62,7 @@ def test_the_real_clients_read_account_clock_assets_and_bars(practice: Start) ->
     assert len(coins.get_crypto_bars(hours)["SYX/USD"]) == 15
 
 
-def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start) -> None:
+def test_every_order_type_is_accepted_and_reported(practice: Start) -> None:
     here = practice()
     client = trading(here)
     opening = {"symbol": "SYA", "qty": 1, "side": "buy", "time_in_force": "opg"}
@@ -101,7 +101,7 @@ def test_every_type_of_order_is_taken_and_shown_as_it_was_asked(practice: Start)
     assert client.get_orders() == []
 
 
-def test_a_halt_lets_orders_wait_and_what_assets_do_not_allow_is_refused(practice: Start) -> None:
+def test_halted_orders_wait_and_disallowed_orders_are_refused(practice: Start) -> None:
     here = practice()
     here.advance(OPENING)
     client = trading(here)
@@ -131,7 +131,7 @@ def test_a_halt_lets_orders_wait_and_what_assets_do_not_allow_is_refused(practic
     assert len(here.venue.tickets) == count
 
 
-def test_bars_are_raw_or_adjusted_for_splits_as_asked(practice: Start, tmp_path: Path) -> None:
+def test_served_bars_are_raw_or_split_adjusted(practice: Start, tmp_path: Path) -> None:
     actions = tmp_path / "actions.csv"
     actions.write_text("symbol,date,kind,value\nSYA,2024-02-21,split,4\n")
     here = practice("data.adjustment=raw", f"data.actions={actions}")

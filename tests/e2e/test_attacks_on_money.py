@@ -61,7 +61,7 @@ def alerts(desk: Desk) -> str:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("usd", "skipped"), [(-1e5, 0), (1e6, 1), (-1e5, 2)])
-def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
+def test_one_wrong_cash_reading_neither_trades_nor_halts(
     practice: Start, here: Practice, tmp_path: Path, usd: float, skipped: int
 ) -> None:
     """Whichever reading of a cycle it is: the next one is asked for, and what it says counts."""
@@ -84,7 +84,7 @@ def test_one_answer_with_other_cash_moves_nothing_and_leaves_no_halt(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("usd", [-100_000.0, 1_000_000.0])
-def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
+def test_persistent_unexplained_cash_halts_until_a_person_clears(
     here: Practice, tmp_path: Path, usd: float
 ) -> None:
     told = Told(ACCOUNT, richer(usd))
@@ -107,9 +107,7 @@ def test_cash_that_nothing_explains_twice_halts_until_a_person_has_looked(
 
 
 @pytest.mark.slow
-def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_late_listed_deposit_clears_its_cash_halt(here: Practice, tmp_path: Path) -> None:
     with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
         desk.here.venue.broker.deposit(20_000.0)
         desk.job.step()
@@ -125,9 +123,7 @@ def test_a_deposit_that_is_listed_late_ends_the_halt_that_it_was(
 
 
 @pytest.mark.slow
-def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_tenfold_fill_price_is_queried_again_and_halts(here: Practice, tmp_path: Path) -> None:
     def tenfold(rows: Any) -> Any:
         return [
             {**row, "price": repr(10 * float(row["price"]))} if "price" in row else row
@@ -149,9 +145,7 @@ def test_a_fill_at_ten_times_its_price_is_asked_for_again_and_named(
         assert held(desk) == before
 
 
-def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_dividend_missing_from_cash_is_ignored_and_alerted(here: Practice, tmp_path: Path) -> None:
     dividend = {
         "id": "20240220000000000::odd",
         "activity_type": "DIV",
@@ -181,7 +175,7 @@ def test_a_dividend_that_cash_does_not_show_is_left_out_and_named(
         ({"activity_type": "MA", "symbol": "SYA", "qty": "-1"}, "SYA is exchanged for 1000000 USD"),
     ],
 )
-def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
+def test_outsized_activity_halts_until_a_person_clears_it(
     here: Practice, tmp_path: Path, entry: dict[str, str], says: str
 ) -> None:
     with attacked(here, tmp_path, Told(ACCOUNT, {})) as desk:
@@ -202,9 +196,7 @@ def test_a_booking_beyond_what_was_there_asks_a_person_though_cash_shows_it(
         assert halted_by(desk) == ["cash"], "what was cleared is the ground once"
 
 
-def test_no_more_than_four_times_equity_is_believed_to_be_lent(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_broker_multiplier_is_capped_at_four(here: Practice, tmp_path: Path) -> None:
     told = Told(ACCOUNT, {"multiplier": "1000"})
     with attacked(here, tmp_path, told) as desk:
         told.answers = ALWAYS
@@ -213,9 +205,7 @@ def test_no_more_than_four_times_equity_is_believed_to_be_lent(
         assert "a multiplier of 1000: it counts as 4" in alerts(desk)
 
 
-def test_nothing_is_sent_for_stocks_while_the_venues_clock_says_closed(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_no_stock_order_while_venue_clock_says_closed(practice: Start, tmp_path: Path) -> None:
     """As on a day of mourning that no calendar has yet: what is sent would wait for the open."""
     told = Told(CLOCK, {"is_open": False}, ALWAYS)
     here = practice("symbols=[SYA,SYXUSD]")
@@ -249,7 +239,7 @@ class Unobserved:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("shown", ["2024-02-20T15:30:00", 1708443000, "20240-02-20T15:30:00Z"])
-def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
+def test_nonsensical_venue_clock_ends_the_cycle_by_name(
     here: Practice, tmp_path: Path, shown: Any
 ) -> None:
     """The loop waits for a venue that is away, and not for better words of one that is there."""
@@ -265,9 +255,7 @@ def test_a_clock_that_makes_no_sense_ends_the_cycle_by_name(
         assert "timestamp is " in alerts(desk)
 
 
-def test_a_clock_that_says_open_at_night_is_told_and_the_calendar_counts(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_calendar_overrules_a_clock_open_at_night(practice: Start, tmp_path: Path) -> None:
     told = Told(CLOCK, {"is_open": True}, ALWAYS)
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-20T23:00:00Z")

@@ -35,7 +35,7 @@ def locked(folder: Path) -> int:
     return handle
 
 
-def test_the_second_run_on_one_output_is_refused_before_it_works(
+def test_second_run_on_one_output_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
@@ -76,7 +76,7 @@ def dying(after: int) -> Callable[[Path, Path], Path]:
     return counted
 
 
-def test_a_folder_in_which_a_run_was_killed_is_refused_by_who_reads_it_and_made_whole_again(
+def test_interrupted_output_is_refused_until_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -90,7 +90,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
 
 
 @BOTH
-def test_a_page_of_another_site_moves_no_clock_and_plans_no_fault(
+def test_cross_site_requests_cannot_control_the_practice_server(
     servers: dict[str, Served], name: str
 ) -> None:
     here = servers[name]
@@ -124,7 +124,7 @@ def test_a_page_of_another_site_moves_no_clock_and_plans_no_fault(
 
 
 @BOTH
-def test_a_control_body_of_another_shape_is_refused_by_its_field(
+def test_malformed_control_body_is_refused_naming_its_field(
     servers: dict[str, Served], name: str
 ) -> None:
     for route, body in product(CONTROLS[name], SHAPES):
@@ -146,9 +146,7 @@ FIELDS = {
 
 
 @BOTH
-def test_no_value_of_a_control_field_makes_the_server_fail(
-    servers: dict[str, Served], name: str
-) -> None:
+def test_no_control_field_value_crashes_the_server(servers: dict[str, Served], name: str) -> None:
     here = servers[name]
     usual = {"faults": '"kind": "status", "path": "/never", ', "assets": ""}
     for route in CONTROLS[name]:
@@ -181,7 +179,7 @@ ORDERS = {
 
 
 @BOTH
-def test_no_body_of_an_order_makes_the_server_fail(servers: dict[str, Served], name: str) -> None:
+def test_no_order_body_crashes_the_server(servers: dict[str, Served], name: str) -> None:
     here = servers[name]
     path, order = ORDERS[name]
     for body in SHAPES:
@@ -218,7 +216,7 @@ QUERIES = {
 
 
 @BOTH
-def test_a_number_of_a_query_that_cannot_be_is_refused_by_its_field(
+def test_invalid_query_number_is_refused_naming_its_field(
     servers: dict[str, Served], name: str
 ) -> None:
     here = servers[name]
@@ -277,7 +275,7 @@ def test_query_words_of_alpaca_are_served(servers: dict[str, Served]) -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("name", "number"), [(ALPACA, signal.SIGTERM), (KALSHI, signal.SIGINT)])
-def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_up(
+def test_idle_connections_block_neither_clients_nor_shutdown(
     tmp_path: Path, name: str, number: signal.Signals
 ) -> None:
     with served(name, tmp_path) as here, ExitStack() as open_ones:
@@ -302,7 +300,7 @@ def test_silent_and_half_requests_keep_nobody_out_are_one_line_and_hold_no_end_u
         assert here.process.errors.count("\n") == 1
 
 
-def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_request_head_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "HEAD_SECONDS", 0.01)
     limit = serving.ConnectionLimiter()
     app = web.Application(middlewares=[limit.keep_connection])

@@ -23,7 +23,7 @@ CONTROLS = set("\x1b\x07\u202e")
 
 
 @pytest.mark.slow
-def test_names_with_marks_of_markup_are_written_and_said_as_they_are(tmp_path: Path) -> None:
+def test_markup_in_names_is_printed_literally(tmp_path: Path) -> None:
     output = "o[draft]out[/nope]"
     code, printed, said = answer_of(BACKTEST, *RUN, f"output='{output}'", cwd=tmp_path)
     assert code == 0, said
@@ -35,7 +35,7 @@ def test_names_with_marks_of_markup_are_written_and_said_as_they_are(tmp_path: P
     assert "nope]" in printed
 
 
-def test_status_shows_what_a_venue_wrote_and_nothing_of_it_moves_the_screen(tmp_path: Path) -> None:
+def test_status_escapes_control_characters_from_the_venue(tmp_path: Path) -> None:
     path = tmp_path / "live" / "account" / JOURNAL_FILE
     with closing(Database(path)) as database:
         events = EventLog(database)
@@ -49,7 +49,7 @@ def test_status_shows_what_a_venue_wrote_and_nothing_of_it_moves_the_screen(tmp_
     assert not CONTROLS & set(printed + said)
 
 
-def test_names_of_columns_files_and_folders_move_no_screen(tmp_path: Path) -> None:
+def test_control_characters_in_file_names_are_escaped(tmp_path: Path) -> None:
     folder = tmp_path / f"bars{MOVES}"
     folder.mkdir()
     path = folder / f"SY{MOVES}A.csv"

@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
         (not_finite, f"1 tensor not finite: {FIRST}"),
     ],
 )
-def test_tensors_that_are_not_the_models_are_refused_before_anything_is_forecast_or_kept(
+def test_mismatched_checkpoint_tensors_are_refused_before_any_output(
     change: Callable[[Tensors], None], says: str, folder: Path
 ) -> None:
     tensors = load_file(folder / "model" / WEIGHTS_FILE)

@@ -70,7 +70,7 @@ def alone(*words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("capital", [1_000.0, 300_000.0])
-def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float) -> None:
+def test_full_crypto_rotation_buys_all_that_venue_accepts(capital: float) -> None:
     """It checks a purchase at 1.03 of its price against the cash that the sale has brought."""
     _, market, _, run = walked(f"capital={capital}")
     # No bar starts at the last instant.
@@ -87,7 +87,7 @@ def test_a_full_rotation_is_bought_as_large_as_the_venue_takes_it(capital: float
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("capital", "increments"), [(1_500.0, "original"), (100_000.0, "broker")])
-def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
+def test_partial_crypto_proceeds_are_not_spent_before_rounding(
     capital: float, increments: str
 ) -> None:
     words = (f"sizing._target_={__name__}.half_in_each_and_half_in_one", "limits.crypto_leverage=1")
@@ -97,7 +97,7 @@ def test_what_part_of_a_coin_brings_is_not_spent_before_it_is_rounded(
         assert row.gross_crypto > least * row.equity, "no hour is spent in cash"
 
 
-def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None:
+def test_live_full_rotation_matches_the_backtest(practice: Start) -> None:
     here = practice(*WORDS, *REFUSES, "increments=original", "end=2024-02-21")
     settings = alone(*REFUSES, "end=2024-02-21")
     market = here.venue.market
@@ -113,7 +113,7 @@ def test_a_full_rotation_over_the_wire_is_the_backtests(practice: Start) -> None
     assert here.venue.broker.row().equity == expected.rows[-1].equity
 
 
-def test_the_compiled_sweep_cuts_a_rotation_as_the_backtest_does() -> None:
+def test_compiled_sweep_cuts_rotations_as_backtest_does() -> None:
     settings, market, trader, run = walked(
         "sizing.strategy=kelly_100", "sizing._target_=null", "end=2024-02-23"
     )

@@ -26,7 +26,7 @@ def bars_file(folder: Path, name: str) -> Path:
     return folder
 
 
-def test_the_original_flags_run_on_files_and_write_into_the_output(tmp_path: Path) -> None:
+def test_original_flags_read_files_and_write_the_output(tmp_path: Path) -> None:
     data = bars_file(tmp_path / "coins", "AAAUSD.parquet")
     words = ["--symbols", "AAA/USD", "--days", "3", "--capital", "5000", "--data-dir", str(data)]
     words += ["--output", "out", "sizing.fraction=0.25"]
@@ -61,7 +61,7 @@ BACKTEST = "marketsimulator.backtest"
         (BACKTEST, ["--cfg"], "--cfg"),
     ],
 )
-def test_wrong_input_is_one_line_exit_code_2_and_nothing_written(
+def test_wrong_input_is_one_line_and_writes_nothing(
     tmp_path: Path, module: str, words: list[str], named: str
 ) -> None:
     line = refusal_of(module, *words, cwd=tmp_path)
@@ -83,7 +83,7 @@ def test_flags_become_overrides_literally() -> None:
 DRY = ("symbols=[SYA,SYB]", "forecaster=ewma", "forecaster.calibrated=false")
 
 
-def test_a_dry_decision_prints_the_orders_and_why_and_only_dry_runs(tmp_path: Path) -> None:
+def test_dry_run_prints_orders_with_reasons(tmp_path: Path) -> None:
     words = (*DRY, "data.start=2024-05-01", "end=2024-06-27T18:30Z", "+positions.SYA=5000")
     code, printed, said = answer_of("trade_stock_e2e", *words, cwd=tmp_path)
     assert code == 0, said

@@ -58,7 +58,7 @@ def equities(desk: Desk) -> list[float]:
 
 
 @pytest.mark.parametrize(("factor", "restarted"), [(10.0, True), (0.1, False)])
-def test_a_mark_that_the_feed_denies_moves_nothing_and_leaves_no_peak(
+def test_mark_contradicted_by_feed_moves_nothing(
     here: Practice, tmp_path: Path, factor: float, restarted: bool
 ) -> None:
     told = Marked("SYA", factor)
@@ -102,7 +102,7 @@ def jumped(times: float) -> Callable[[Bars], Bars]:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("times", "restarted"), [(1.3, False), (0.7, True)])
-def test_a_jump_that_the_feed_shows_too_is_traded(
+def test_price_jump_confirmed_by_feed_is_traded(
     practice: Start, tmp_path: Path, times: float, restarted: bool
 ) -> None:
     here = practice("symbols=[SYA,SYB]", bars=jumped(times))
@@ -119,9 +119,7 @@ def test_a_jump_that_the_feed_shows_too_is_traded(
     assert abs(equities(desk)[-1] - here.venue.broker.row().equity) < 1_000
 
 
-def test_marks_that_stay_wrong_keep_no_cut_of_the_night_back_at_the_last_look(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_wrong_marks_do_not_block_final_overnight_cut(practice: Start, tmp_path: Path) -> None:
     """Marked ten times higher the book looks as if it could be held overnight."""
     told = Marked("SYA", 10.0)
     here = practice("symbols=[SYA,SYB]")

@@ -90,7 +90,7 @@ def systemd_version(tool: str) -> int:
 
 
 @UNITS
-def test_the_unit_is_exposed_no_more_than_two_points(systemd_analyze: str, unit: Path) -> None:
+def test_systemd_unit_exposure_is_at_most_two_points(systemd_analyze: str, unit: Path) -> None:
     if systemd_version(systemd_analyze) < 250:
         pytest.skip("this systemd-analyze cannot look at a unit that is not installed")
     said = subprocess.run(
@@ -129,7 +129,7 @@ def test_systemd_understands_every_line_of_the_unit(
 
 
 @UNITS
-def test_the_unit_supervises_what_it_starts_and_has_it_written_where_it_may(unit: Path) -> None:
+def test_systemd_unit_restarts_and_writes_only_its_directories(unit: Path) -> None:
     found = directives(unit.read_text())
     assert found["StateDirectory"] == found["CacheDirectory"] == [unit.stem]
     assert found["WorkingDirectory"] == [f"%S/{unit.stem}"]
@@ -146,7 +146,7 @@ def test_the_unit_supervises_what_it_starts_and_has_it_written_where_it_may(unit
 
 
 @UNITS
-def test_the_unit_starts_the_loop_with_words_that_it_takes(unit: Path) -> None:
+def test_systemd_unit_starts_the_loop_with_valid_arguments(unit: Path) -> None:
     found = directives(unit.read_text())
     (command,) = found["ExecStart"]
     python, script, *words = command.split()
@@ -180,7 +180,7 @@ def test_no_key_is_in_what_is_deployed(name: str) -> None:
     assert "keys.env" in ignored
 
 
-def test_the_image_runs_as_nobody_in_particular_and_holds_no_tools() -> None:
+def test_image_runs_unprivileged_without_build_tools() -> None:
     steps = dockerfile()
     last = max(number for number, (word, _) in enumerate(steps) if word == "FROM")
     final = steps[last:]
@@ -194,7 +194,7 @@ def test_the_image_runs_as_nobody_in_particular_and_holds_no_tools() -> None:
     assert f"install -d -m 700 -o kelly-chronos -g kelly-chronos {STATE}" in commands
 
 
-def test_the_image_is_made_of_all_that_is_installed_and_of_pinned_wheels() -> None:
+def test_image_contains_every_package_and_only_pinned_wheels() -> None:
     """A room that is not copied is not in the wheel."""
     steps = dockerfile()
     copied = {word for step, argument in steps if step == "COPY" for word in argument.split()[:-1]}
@@ -215,7 +215,7 @@ def test_the_image_is_made_of_all_that_is_installed_and_of_pinned_wheels() -> No
             assert "--constraint constraints.txt" in install
 
 
-def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
+def test_image_starts_the_loop_with_valid_arguments() -> None:
     (entry,) = [json.loads(argument) for word, argument in dockerfile() if word == "ENTRYPOINT"]
     (words,) = [json.loads(argument) for word, argument in dockerfile() if word == "CMD"]
     assert entry == ["python", "-P", "-m"]
@@ -227,7 +227,7 @@ def test_the_image_starts_the_loop_with_words_that_it_takes() -> None:
 
 
 @pytest.mark.parametrize(("late_by", "code"), [(-500, 0), (500, 1), (None, 2)])
-def test_the_image_is_healthy_only_while_no_cycle_is_late(
+def test_image_is_unhealthy_while_a_cycle_is_late(
     tmp_path: Path, late_by: int | None, code: int
 ) -> None:
     (argument,) = [argument for word, argument in dockerfile() if word == "HEALTHCHECK"]
@@ -243,7 +243,7 @@ def test_the_image_is_healthy_only_while_no_cycle_is_late(
     assert answer_of(*words[2:], cwd=tmp_path)[0] == code
 
 
-def test_the_container_writes_its_volume_alone_and_gains_no_privilege() -> None:
+def test_container_writes_only_its_volume_without_privileges() -> None:
     composed = yaml.safe_load(DEPLOY.joinpath("compose.yaml").read_text())
     loop = composed["services"]["loop"]
     assert loop.items() >= CONTAINER.items()

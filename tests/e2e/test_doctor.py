@@ -124,7 +124,7 @@ def healthy(server: Practice, tmp_path_factory: pytest.TempPathFactory) -> dict[
     return examined(server, tmp_path_factory.mktemp("healthy"))
 
 
-def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
+def test_healthy_account_is_ready_and_leaves_no_files(
     command: Command, here: Practice, tmp_path: Path
 ) -> None:
     code, said = command()
@@ -138,7 +138,7 @@ def test_a_healthy_account_is_ready_and_nothing_is_left_behind(
     assert not here.posts
 
 
-def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
+def test_missing_keys_are_named_and_dependent_checks_wait(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("APCA_API_SECRET_KEY", " ")
@@ -161,7 +161,7 @@ def test_keys_that_are_missing_are_named_and_the_rest_waits_for_them(
         ({"kind": "malformed"}, "nobody says whether .*: the answer makes no sense"),
     ],
 )
-def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
+def test_rejected_keys_differ_from_an_unreachable_venue(
     here: Practice, tmp_path: Path, fault: dict[str, Any], says: str
 ) -> None:
     here.fail(**fault, path="/v2/account", count=99)
@@ -187,7 +187,7 @@ def test_keys_that_open_nothing_and_a_venue_that_does_not_answer_are_told_apart(
         ({"crypto_status": "INACTIVE"}, "crypto", "failure", "INACTIVE, SYXUSD cannot be traded"),
     ],
 )
-def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
+def test_each_account_restriction_changes_only_its_own_finding(
     here: Practice,
     healthy: dict[str, Finding],
     tmp_path: Path,
@@ -209,7 +209,7 @@ def test_what_the_venue_says_of_the_account_is_one_line_and_no_other(
 
 
 @given(truth=st.integers(-100, 100), lags=st.tuples(st.integers(0, 40), st.integers(0, 40)))
-def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, int]) -> None:
+def test_slow_response_is_not_reported_as_clock_offset(truth: int, lags: tuple[int, int]) -> None:
     """Whenever within the request the venue looked at its clock, it is never accused wrongly."""
     asked = NOW
     looked = asked + Seconds(lags[0], "s")
@@ -222,7 +222,7 @@ def test_a_slow_answer_is_no_offset_of_the_clock(truth: int, lags: tuple[int, in
         assert offset == truth
 
 
-def test_where_orders_go_is_said() -> None:
+def test_doctor_states_where_orders_go() -> None:
     usual = LiveSettings.from_config(compose_config("live", []))
     venue, _ = CHECKS["venue"]
 
@@ -254,7 +254,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     assert settled.found == f"{path} is whole, and the outcome of every order is known"
 
 
-def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
+def test_damaged_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
     path = begun(here, tmp_path)
     whole = path.read_bytes()
     for content, says in (
@@ -271,7 +271,7 @@ def test_a_spoilt_journal_is_a_failure(here: Practice, tmp_path: Path) -> None:
         assert found["halts"].found == "not checked, because of journal; mend that first"
 
 
-def test_halts_and_the_kill_file_stand_and_say_what_to_do(here: Practice, tmp_path: Path) -> None:
+def test_halts_and_kill_file_fail_with_their_remedy(here: Practice, tmp_path: Path) -> None:
     kill = journal(here, tmp_path).with_name("KILL")
 
     def stands() -> tuple[str, str]:
@@ -302,7 +302,7 @@ def test_halts_and_the_kill_file_stand_and_say_what_to_do(here: Practice, tmp_pa
     assert "positions: Compare the venue's positions" in said
 
 
-def test_an_account_that_another_process_trades_is_not_ready(
+def test_account_traded_by_another_process_is_not_ready(
     command: Command, here: Practice, tmp_path: Path
 ) -> None:
     path = begun(here, tmp_path / "live")
@@ -336,7 +336,7 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
         (61, "failure", "the venue's is 1 minute 1 second ahead"),
     ],
 )
-def test_a_clock_that_is_off_is_said_over_the_wire(
+def test_clock_offset_is_reported_over_the_wire(
     here: Practice, tmp_path: Path, seconds: int, level: str, said: str
 ) -> None:
     here.fail(kind="skew", seconds=seconds)
@@ -346,9 +346,7 @@ def test_a_clock_that_is_off_is_said_over_the_wire(
 
 
 @pytest.mark.slow
-def test_bars_that_are_missing_late_or_refused_are_told_apart(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: Path) -> None:
     # A symbol that the venue has may be missing in the feed; here it is missing at both.
     for symbols, level, said in (
         ("SYA,NVDA", "warning", "has not the last bar of NVDA, and nothing of it is decided"),
@@ -371,9 +369,7 @@ def test_bars_that_are_missing_late_or_refused_are_told_apart(
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_is_not_there_or_not_whole_is_named(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_missing_or_damaged_checkpoint_is_named(here: Practice, tmp_path: Path) -> None:
     gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
     assert gone.level == "failure"
     assert "forecaster.model: /no/where is no folder" in gone.found

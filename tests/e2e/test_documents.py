@@ -199,7 +199,7 @@ class Reader:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [name for name in WITH_COMMANDS if name not in OWN_TEST])
-def test_every_command_of_a_page_runs_in_the_order_it_is_read(page: str, tmp_path: Path) -> None:
+def test_every_page_command_runs_in_reading_order(page: str, tmp_path: Path) -> None:
     lines = lines_of(page)
     for name in ("examples", "configs", "marketsimulator", "trainingdata", "trade_stock_e2e.py"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -230,7 +230,7 @@ def test_the_lines_of_python_on_a_page_run(page: str, prints: str, tmp_path: Pat
     assert re.match(prints, done.stdout)
 
 
-def test_no_block_of_a_page_escapes_the_tests() -> None:
+def test_every_code_block_of_a_page_is_tested() -> None:
     assert {"README", "docs/BACKTEST", "docs/OPERATIONS"} < set(WITH_COMMANDS)
     for page in map(name_of, PAGES):
         text = (ROOT / f"{page}.md").read_text()
@@ -251,7 +251,7 @@ def test_the_bars_that_a_page_shows_are_read(tmp_path: Path) -> None:
     assert bars.values[0, -1].tolist() == [100, 101.5, 99, 100.25, 1000]
 
 
-def test_the_limits_on_groups_that_a_page_shows_are_read(tmp_path: Path) -> None:
+def test_group_limits_shown_on_a_page_load(tmp_path: Path) -> None:
     (shown,) = blocks("docs/MATH", "yaml")
     (tmp_path / "groups.yaml").write_text(shown)
     limits = Limits(groups=str(tmp_path / "groups.yaml")).group_limits()
@@ -292,7 +292,7 @@ def test_every_file_that_a_page_names_is_there() -> None:
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
-def test_the_architecture_says_in_which_file_each_of_six_things_is_added() -> None:
+def test_architecture_names_the_file_of_each_extension_point() -> None:
     text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
     table = text.partition("## Where to add what")[2].partition("\n## ")[0]
     rows = [line.split(" | ") for line in table.splitlines() if line.startswith("| a")]
@@ -304,7 +304,7 @@ def test_the_architecture_says_in_which_file_each_of_six_things_is_added() -> No
         assert [name for name in names if not re.search(rf"\b{name}\b", source)] == [], added
 
 
-def test_the_readme_is_short_and_every_place_that_a_page_links_to_is_there() -> None:
+def test_readme_is_short_and_page_links_resolve() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= 900
     for page in PAGES:
         for target, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):

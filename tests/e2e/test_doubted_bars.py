@@ -125,7 +125,7 @@ def of_symbols(decision: Decision, *symbols: str) -> list[Any]:
         pytest.param("l", 0.2, True, "no other bar confirms", marks=pytest.mark.slow),
     ],
 )
-def test_a_bad_last_bar_moves_no_other_symbol(
+def test_bad_last_bar_affects_no_other_symbol(
     practice: Start,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -182,7 +182,7 @@ def backtested(settings: BacktestSettings) -> Run:
     return simulate_trading(settings, market, "alone", trader)
 
 
-def test_a_backtest_of_a_bad_bar_is_the_one_without_it(tmp_path: Path) -> None:
+def test_backtest_with_a_bad_bar_equals_one_without(tmp_path: Path) -> None:
     row = 33 * 7 + 3  # of 2024-02-20
     folders = [filed(tmp_path / "missing", without=row)]
     folders += [filed(tmp_path / price / f"{x}", (row, price, x)) for price, x in ODD]
@@ -224,7 +224,7 @@ def test_replay_leaves_out_the_same_bars(
     assert here.venue.broker.row().equity == expected.rows[-1].equity
 
 
-def test_a_venues_mark_stands_in_for_a_price_that_it_does_not_have(
+def test_venue_mark_replaces_a_missing_price(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice(*WORDS)
@@ -252,7 +252,7 @@ def cut(patch: pytest.MonkeyPatch, left: int) -> None:
     patch.setattr(market_data, "bars_response", stump)
 
 
-def test_a_history_that_is_cut_off_for_a_cycle_moves_no_other_symbol(
+def test_truncated_history_affects_no_other_symbol(
     practice: Start, tmp_path: Path, without: Callable[[str], Passed]
 ) -> None:
     """The cycle decides as one that misses a bar alone, and the next one goes on."""
@@ -274,7 +274,7 @@ def test_a_history_that_is_cut_off_for_a_cycle_moves_no_other_symbol(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("left", [3, 0])
-def test_after_a_restart_one_cycle_decides_nothing_where_a_history_has_gone(
+def test_restart_with_truncated_history_skips_one_cycle(
     practice: Start, tmp_path: Path, left: int
 ) -> None:
     """What a second cycle finds too is so: the others are decided then, and a person is told."""

@@ -68,7 +68,7 @@ def same(folder: Path, market: Bars, *symbols: str) -> None:
 
 
 @pytest.mark.parametrize("fails", [1, 6, 13])
-def test_a_run_that_was_stopped_goes_on_where_it_was(
+def test_interrupted_download_resumes_where_it_stopped(
     market: Bars, tmp_path: Path, short_chunks: None, fails: int
 ) -> None:
     with pytest.raises(BrokerError):
@@ -79,7 +79,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     assert len(again.asked) <= 14 - fails + 4
 
 
-def test_a_later_run_adds_what_is_new_and_after_a_split_the_file_is_loaded_anew(
+def test_later_download_appends_and_split_reloads_the_file(
     market: Bars, tmp_path: Path, short_chunks: None
 ) -> None:
     bring(Known(market), tmp_path, "SYA", end=EARLY)
@@ -93,9 +93,7 @@ def test_a_later_run_adds_what_is_new_and_after_a_split_the_file_is_loaded_anew(
     same(tmp_path, split, "SYA")
 
 
-def test_a_symbol_without_bars_and_a_file_that_is_none_are_named(
-    market: Bars, tmp_path: Path
-) -> None:
+def test_symbol_without_bars_and_unreadable_file_are_named(market: Bars, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="ZZZ: the venue has no bar between"):
         bring(Known(market), tmp_path, "ZZZ")
     (tmp_path / "SYA.parquet").write_bytes(b"nothing of the kind")

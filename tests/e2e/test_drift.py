@@ -130,7 +130,7 @@ def test_a_replayed_journal_does_not_drift(
     does_not_drift(drift, 6)
 
 
-def test_an_account_in_which_a_symbol_ended_does_not_drift(practice: Start, tmp_path: Path) -> None:
+def test_account_with_a_delisted_symbol_does_not_drift(practice: Start, tmp_path: Path) -> None:
     data = DataSettings(start="2024-01-02", end="2024-02-26")
     bars = data.bars(["SYA", "SYB"], None, None)
     mask = bars.mask.copy()
@@ -176,7 +176,7 @@ HAPPENS: tuple[tuple[str, int, Step], ...] = (
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("term", "number", "happens"), HAPPENS)
-def test_what_happens_at_the_venue_counts_under_its_own_name(
+def test_each_venue_event_is_attributed_to_its_term(
     practice: Start, tmp_path: Path, term: str, number: int, happens: Step
 ) -> None:
     """All terms add up to the difference, and every decision follows from its own account."""
@@ -190,9 +190,7 @@ def test_what_happens_at_the_venue_counts_under_its_own_name(
     assert term in outcomes(drift)
 
 
-def test_a_loop_that_looks_again_between_two_bars_does_not_drift(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_extra_cycle_between_bars_does_not_drift(practice: Start, tmp_path: Path) -> None:
     """It is started anew a minute after its last orders: the last reading holds what they did."""
     here = begun(practice)
     journal = cycles(here, tmp_path, *WORDS, count=1)
@@ -219,7 +217,7 @@ def parts_of(results: Results) -> dict[str, float]:
     return parts
 
 
-def test_a_live_account_is_reported_as_the_backtest_of_its_hours(
+def test_live_account_report_matches_backtest_of_same_hours(
     with_coin: LiveSimulation, tmp_path: Path
 ) -> None:
     """Equity at every instant, fills, decisions and the parts of the money; spread is timing."""
@@ -260,7 +258,9 @@ def render_files(results: Results, summary: dict[str, Any], folder: Path) -> str
     return (folder / "report.html").read_text()
 
 
-def test_what_happens_to_a_live_account_is_in_its_report(practice: Start, tmp_path: Path) -> None:
+def test_live_report_contains_everything_that_moved_the_account(
+    practice: Start, tmp_path: Path
+) -> None:
     """Held before, paid in, charged, earned and traded by hand: the parts are the profit."""
     here = begun(practice, "symbols=[SYA,SYB,SYC]")
     trading(here).submit_order(buy("SYA", 300))
@@ -335,9 +335,7 @@ def test_fills_that_are_not_comparable_are_counted(practice: Start, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_the_command_ends_with_1_where_it_drifts_with_0_where_not_and_refuses_the_rest(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_drift_exits_1_on_drift_0_otherwise(practice: Start, tmp_path: Path) -> None:
     journal = cycles(begun(practice), tmp_path, *WORDS, count=2)
 
     def command(*words: str) -> tuple[int, str, str]:

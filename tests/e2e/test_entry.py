@@ -52,7 +52,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         ),
     ],
 )
-def test_a_live_run_that_cannot_be_says_so_in_a_line(
+def test_impossible_live_run_is_refused_in_one_line(
     words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at_the_account(monkeypatch, tmp_path)
@@ -89,7 +89,7 @@ def previewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 
 @pytest.mark.parametrize("words", [("preview", "mode=paper"), ("mode=paper", "preview")])
-def test_a_preview_sends_nothing_whatever_else_is_asked_for(
+def test_preview_sends_nothing_with_any_other_argument(
     practice: Start, previewed: Callable[..., tuple[str, str]], words: tuple[str, ...]
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
@@ -100,7 +100,7 @@ def test_a_preview_sends_nothing_whatever_else_is_asked_for(
     assert "start: not used; the venue's clock says when.\n" in said
 
 
-def test_a_preview_says_what_a_loop_is_halted_by_and_orders_nothing_of_what_is_set_aside(
+def test_preview_shows_halts_and_skips_quarantined_symbols(
     practice: Start, previewed: Callable[..., tuple[str, str]], tmp_path: Path
 ) -> None:
     here = practice("symbols=[SYA,SYB]")

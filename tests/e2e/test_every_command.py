@@ -47,7 +47,7 @@ def flags_of(module: str) -> set[str]:
     return set(re.findall(r'add_argument\(\s*"(--[\w-]+)"', text))
 
 
-def test_every_command_is_registered_and_there_are_at_most_22() -> None:
+def test_every_command_is_registered_at_most_22_listed() -> None:
     files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     files.append(ROOT / "trade_stock_e2e.py")
     starts = {path for path in files if f'\n    {START}("' in path.read_text()}
@@ -123,7 +123,7 @@ def test_help_needs_no_library(ended: dict[str, tuple[int, str, set[str]]]) -> N
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(
+def test_wrong_value_is_refused_before_heavy_imports(
     ended: dict[str, tuple[int, str, set[str]]], name: str
 ) -> None:
     code, said, loaded = ended[name]
@@ -134,9 +134,7 @@ def test_a_wrong_value_is_refused_before_anything_heavy_is_loaded(
 
 
 @every_command
-def test_help_has_an_example_and_every_flag_and_cfg_job_the_settings(
-    command: Command, tmp_path: Path
-) -> None:
+def test_help_shows_example_and_flags_cfg_shows_settings(command: Command, tmp_path: Path) -> None:
     code, shown, said = answer_of(command.module, "-h", cwd=tmp_path)
     assert (code, said) == (0, "")
     assert shown.startswith(module_docstring(command.module).splitlines()[0])
@@ -151,7 +149,7 @@ def test_help_has_an_example_and_every_flag_and_cfg_job_the_settings(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> None:
+def test_preview_is_printed_as_its_settings(tmp_path: Path) -> None:
     words = ("preview", "mode=paper", "--cfg=job")
     settings = yaml.safe_load(answer_of("trade_stock_e2e", *words, cwd=tmp_path)[1])
     assert settings["mode"] == "preview"
@@ -164,7 +162,7 @@ def test_preview_is_shown_as_the_settings_that_it_stands_for(tmp_path: Path) -> 
         ("event_contracts.train", "gymnasium", "rl"),
     ],
 )
-def test_a_library_that_a_first_backtest_does_without_is_named_with_what_installs_it(
+def test_missing_optional_library_is_named_with_its_extra(
     command: str, library: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, library, None)
@@ -176,7 +174,7 @@ def test_a_library_that_a_first_backtest_does_without_is_named_with_what_install
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Signals) -> None:
+def test_command_interrupted_while_loading_exits_with_a_message(number: signal.Signals) -> None:
     code = (
         "import os, sys; from foundation import cli as command;"
         f"command._home = lambda name: os.kill(os.getpid(), {int(number)});"
@@ -189,7 +187,7 @@ def test_a_command_that_is_told_to_end_while_it_loads_says_so(number: signal.Sig
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_told_to_end_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupted_run_leaves_no_output(tmp_path: Path, number: signal.Signals) -> None:
     words = ["-m", "marketsimulator.backtest", "forecaster.cache=null", "trials=null"]
     run = Started([*words, "output=here/out"], cwd=tmp_path)
     deadline = time.monotonic() + 120

@@ -103,7 +103,7 @@ def results(folder: Path) -> Callable[[str], Path]:
     return run_all
 
 
-def test_the_index_has_every_file_and_the_commands_that_the_files_name() -> None:
+def test_example_index_lists_every_file_and_command() -> None:
     index = (EXAMPLES / "README.md").read_text()
     there = {
         str(path.relative_to(EXAMPLES))
@@ -124,7 +124,7 @@ def test_the_index_has_every_file_and_the_commands_that_the_files_name() -> None
         ("write_forecasts.py", "forecasts of example-forecasts.parquet"),
     ],
 )
-def test_bars_a_forecaster_and_forecasts_of_ones_own_are_traded(
+def test_custom_bars_forecaster_and_forecasts_are_traded(
     results: Callable[[str], Path], name: str, forecaster: str
 ) -> None:
     assert len(inspect.getsource(Drift).splitlines()) <= 30
@@ -137,9 +137,7 @@ def test_bars_a_forecaster_and_forecasts_of_ones_own_are_traded(
 
 
 @pytest.mark.slow
-def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
-    results: Callable[[str], Path],
-) -> None:
+def test_custom_strategy_holds_the_best_two_symbols(results: Callable[[str], Path]) -> None:
     assert len(inspect.getsource(best_two).splitlines()) <= 20
     output = results("best_two.py")
     orders = pd.read_parquet(output / "orders.parquet")
@@ -153,7 +151,7 @@ def test_a_strategy_of_ones_own_holds_a_fifth_in_each_of_the_two_best(
 
 
 @pytest.mark.slow
-def test_a_fee_table_of_ones_own_is_what_fills_are_charged(results: Callable[[str], Path]) -> None:
+def test_custom_fee_table_is_charged_on_fills(results: Callable[[str], Path]) -> None:
     fills = pd.read_parquet(results("fees/flat.yaml") / "fills.parquet")
     coin = fills["symbol"] == "TOYUSD"
     bought = fills["qty"] > 0
@@ -165,7 +163,7 @@ def test_a_fee_table_of_ones_own_is_what_fills_are_charged(results: Callable[[st
 
 
 @pytest.mark.slow
-def test_a_finetuned_checkpoint_has_other_weights_and_is_what_forecasts(
+def test_finetuned_checkpoint_differs_and_is_used(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     assert len(text_of("finetune.py").splitlines()) <= 80
@@ -177,7 +175,7 @@ def test_a_finetuned_checkpoint_has_other_weights_and_is_what_forecasts(
 
 
 @pytest.mark.slow
-def test_the_trades_of_spreads_are_what_the_monte_carlo_resamples(
+def test_monte_carlo_resamples_the_example_trades(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
     figures = json.loads((results("make_trades.py") / "monte_carlo.json").read_text())

@@ -50,7 +50,7 @@ def never(counts: Counter[str]) -> dict[str, int]:
         pytest.param("kalshi", 0, 3, {}, marks=pytest.mark.long),
     ],
 )
-def test_whatever_goes_wrong_every_order_is_once_in_the_books(
+def test_every_order_is_booked_once_under_any_fault(
     tmp_path: Path, job: str, seed: int, steps: int, more: dict[str, Any]
 ) -> None:
     counts = schedule(job, seed, steps, tmp_path, **more)
@@ -61,7 +61,7 @@ def test_whatever_goes_wrong_every_order_is_once_in_the_books(
 
 @pytest.mark.long
 @pytest.mark.parametrize("job", ["trade", "spreads"])
-def test_a_killed_week_ends_as_an_undisturbed_one(tmp_path: Path, job: str) -> None:
+def test_killed_week_ends_like_an_undisturbed_one(tmp_path: Path, job: str) -> None:
     counts = kills(job, 12, 5, tmp_path)
     assert never(counts) == {}, counts
     assert counts["kills"] == 12
@@ -226,7 +226,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_whatever_must_never_be_of_the_loop_is_counted(world: World, name: str) -> None:
+def test_every_forbidden_loop_outcome_is_counted(world: World, name: str) -> None:
     damage, counted = DAMAGES[name]
     assert len(world.ours()) > 1
     assert not +world.counts(), fault_checks.breaches(world)
@@ -234,7 +234,7 @@ def test_whatever_must_never_be_of_the_loop_is_counted(world: World, name: str) 
     assert " ".join(+world.counts()) == counted
 
 
-def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: World) -> None:
+def test_orders_known_to_one_side_only_are_counted(world: World) -> None:
     book = world.books.written
     filled = {name: intent.progress.filled for name, intent in book.items()}
     there = [name for name, intent in book.items() if intent.was_accepted]
@@ -243,7 +243,7 @@ def test_what_one_side_alone_knows_of_an_order_is_counted_of_any_job(world: Worl
     assert differently_filled({**filled, there[0]: Decimal(10**6)}, book) == 1
 
 
-def test_an_order_of_a_damaged_journal_is_not_lost(world: World) -> None:
+def test_order_in_a_damaged_journal_is_not_lost(world: World) -> None:
     name = filled_name(world)
     not_in_the_book(world)
     fill_not_listed(world)
@@ -252,7 +252,7 @@ def test_an_order_of_a_damaged_journal_is_not_lost(world: World) -> None:
     assert not world.counts()["lost"]
 
 
-def test_two_outcomes_differ_by_a_cent_a_share_or_an_order() -> None:
+def test_outcome_comparison_detects_a_cent_share_or_order() -> None:
     one = {"cash": 10.0, "SYA": Decimal(3), "o-1": [(Decimal(3), Decimal("1.50"))]}
     assert differing(one, dict(one)) == []
     assert len(differing(one, {**one, "cash": 10.01})) == 1
@@ -285,7 +285,7 @@ def program(place: Place, text: str) -> FaultRun:
         ("while True: print('busy')", {"hangs"}, 60.0, 0.5),
     ],
 )
-def test_whatever_must_never_be_of_a_run_is_counted(
+def test_every_forbidden_process_outcome_is_counted(
     place: Place,
     monkeypatch: pytest.MonkeyPatch,
     text: str,
@@ -322,7 +322,7 @@ for number in range(300):
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("after", "rows"), [(False, 2), (True, 3)])
-def test_a_kill_lands_before_or_after_the_chosen_commit(
+def test_kill_lands_before_or_after_the_chosen_commit(
     place: Place, *, after: bool, rows: int
 ) -> None:
     one = program(place, COMMITS)

@@ -46,7 +46,7 @@ def loads(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_nothing_reads_what_could_execute() -> None:
+def test_no_code_loads_executable_data() -> None:
     """No pickle, no torch.load, no eval, no unsafe YAML anywhere."""
     assert loads(ast.parse("import pickle; np.load(f); torch.load(f); pd.read_pickle(f)")) != set()
     assert {
@@ -56,7 +56,7 @@ def test_nothing_reads_what_could_execute() -> None:
     } == {}
 
 
-def test_importing_loads_no_model_library_and_the_decision_no_simulator() -> None:
+def test_imports_load_no_model_library_or_simulator() -> None:
     simulators = [name for name in (*PACKAGES, *HEAVY) if name.startswith("marketsimulator")]
     others = [name for name in (*PACKAGES, *HEAVY) if name not in simulators]
     heavy = ["torch", "transformers", "chronos", "sklearn", "scipy.stats", "alpaca", "hydra"]

@@ -141,9 +141,7 @@ def journal() -> Path:
 
 
 @pytest.mark.slow
-def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
-    here: KalshiPractice,
-) -> None:
+def test_loss_halts_openings_across_restarts_until_cleared(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         assert now.decide(BUY_YES_100).startswith("accepted")
@@ -172,9 +170,7 @@ def test_a_loss_halts_openings_over_a_restart_until_a_person_clears_it(
         assert now.decide(BUY_YES_100).startswith("accepted")
 
 
-def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_processes(
-    here: KalshiPractice,
-) -> None:
+def test_deposits_and_withdrawals_are_flows_also_between_processes(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         now.decide(BUY_YES_100)
@@ -188,7 +184,7 @@ def test_deposits_and_withdrawals_are_flows_and_raise_nothing_also_between_proce
         assert now.marks() == [(100, 0), (97.25, 0), (597.25, 500), (57.25, -540)]
 
 
-def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_known() -> None:
+def test_closed_market_keeps_last_bid_until_determined() -> None:
     """Another process remembers the bid."""
     session = quotes([(0.49, 0.51, 6), (0.0, 0.01, 1)])
     with kalshi_practice(sessions={RAIN: session}, starting_cash=100.0, settlement=4) as here:
@@ -212,7 +208,7 @@ def test_a_market_that_has_closed_counts_at_its_last_bid_until_its_result_is_kno
             assert now.standing == ["daily_loss", "drawdown"]
 
 
-def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
+def test_unreadable_account_writes_no_mark(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         for path in ("balance", "positions", "fills", "settlements"):
@@ -223,7 +219,7 @@ def test_what_cannot_be_read_marks_nothing(here: KalshiPractice) -> None:
         assert len(now.marks()) == 1
 
 
-def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice) -> None:
+def test_clock_going_back_keeps_marks_in_order(here: KalshiPractice) -> None:
     with process(here) as now:
         now.mark()
         pay_in(here.exchange, 50)
@@ -232,9 +228,7 @@ def test_a_clock_that_goes_back_leaves_marks_in_their_order(here: KalshiPractice
         assert now.marks() == [(100.0, 0.0), (150.0, 50.0)]
 
 
-def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
-    here: KalshiPractice,
-) -> None:
+def test_loop_marks_each_round_and_explains_its_end(here: KalshiPractice) -> None:
     pages = []
 
     def look(entry: ActionEntry) -> None:
@@ -253,7 +247,7 @@ def test_the_loop_marks_every_round_writes_its_page_and_says_why_it_ended(
     assert last.startswith("Finished: no further cycle is due ·")
 
 
-def test_a_kill_stops_the_loop_and_says_that_it_closes_nothing(here: KalshiPractice) -> None:
+def test_kill_stops_loop_and_says_nothing_was_closed(here: KalshiPractice) -> None:
     said: list[str] = []
 
     def stopped(entry: ActionEntry) -> None:
@@ -294,7 +288,7 @@ def gate(tmp_path: Path) -> KalshiGate:
     return KalshiGate(settings, Halts(database, events), book, tmp_path / "KILL")
 
 
-def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(gate: KalshiGate) -> None:
+def test_orders_are_limited_by_value_and_per_hour(gate: KalshiGate) -> None:
     assert refusal(gate, intent("a", count=40), NOW) == ""
     assert (
         refusal(gate, intent("a", count=41), NOW) == "$20.50 are at stake; guards.max_order is $20"
@@ -308,7 +302,7 @@ def test_an_order_opens_up_to_its_largest_value_and_so_many_in_an_hour(gate: Kal
     assert refusal(gate, intent("b"), NOW + 61 * MINUTE) == ""
 
 
-def test_the_kill_file_and_halts_stop_what_they_forbid(gate: KalshiGate) -> None:
+def test_kill_file_and_halts_block_their_orders(gate: KalshiGate) -> None:
     parts: tuple[OrderRole, ...] = ("opening", "reduction")
     gate.halts.raise_halt("drawdown", "too much was lost", NOW)
     assert [bool(refusal(gate, intent("a", role), NOW)) for role in parts] == [True, False]

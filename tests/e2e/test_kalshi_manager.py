@@ -71,7 +71,7 @@ def check_books(stand: KalshiStand, manager: KalshiMultiMarketOrderManager) -> M
     return view
 
 
-def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: KalshiStand) -> None:
+def test_all_four_order_kinds_trade_and_books_match(stand: KalshiStand) -> None:
     manager = stand.manager()
     receipt = manager.submit(order("o-1", taking(manager.view("SIM-1")), 20))
     assert 0 < receipt.filled == 20 - receipt.remaining
@@ -93,7 +93,7 @@ def test_all_four_kinds_of_orders_trade_and_the_books_stay_the_venues(stand: Kal
     assert {stand.state(f"o-{number}") for number in range(1, 5)} == {"filled"}
 
 
-def test_an_order_that_ends_with_its_market_is_paid_and_booked(stand: KalshiStand) -> None:
+def test_order_ending_with_its_market_is_booked(stand: KalshiStand) -> None:
     manager = stand.manager()
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
@@ -113,7 +113,7 @@ def test_an_order_that_ends_with_its_market_is_paid_and_booked(stand: KalshiStan
         *(("status_after", status) for status in (502, 409)),
     ],
 )
-def test_an_order_whose_answer_is_lost_or_nonsense_is_found_and_not_sent_again(
+def test_lost_or_malformed_answer_is_found_not_resent(
     stand: KalshiStand, kind: str, status: int
 ) -> None:
     manager = stand.manager()
@@ -128,7 +128,7 @@ def test_an_order_whose_answer_is_lost_or_nonsense_is_found_and_not_sent_again(
     assert stand.posts() == {"o-1": 1}
 
 
-def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand) -> None:
+def test_lost_order_counts_and_is_only_queried(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price), "drop_before")
@@ -155,7 +155,7 @@ def test_an_order_that_got_lost_counts_and_is_only_looked_for(stand: KalshiStand
     assert stand.posts() == {"o-1": 1}
 
 
-def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
+def test_late_order_is_recognised_and_never_doubled(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price))
@@ -174,7 +174,7 @@ def test_an_order_that_lands_late_is_recognised_and_never_doubled(stand: KalshiS
     assert stand.orders() == {"o-1": 1}
 
 
-def test_where_the_list_leaves_an_order_out_its_fills_lead_to_it(stand: KalshiStand) -> None:
+def test_unlisted_order_is_found_by_its_fills(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-1"))
     stand.lose(manager, order("o-1", price))
@@ -185,7 +185,7 @@ def test_where_the_list_leaves_an_order_out_its_fills_lead_to_it(stand: KalshiSt
     assert stand.state("o-1") == "filled"
 
 
-def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -> None:
+def test_rate_limited_order_is_denied_and_not_retried(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.practice.fault("status", method="POST", path=POST, status=429, seconds=0)
@@ -196,7 +196,7 @@ def test_a_busy_venue_takes_nothing_and_is_not_asked_twice(stand: KalshiStand) -
     assert stand.orders() == {}
 
 
-def test_what_may_not_be_is_refused_before_it_is_sent(stand: KalshiStand) -> None:
+def test_inadmissible_order_is_refused_before_sending(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
     for wrong, says in (
         (order("o-1", "0.655"), "has no price of 0.655 for YES"),
@@ -211,7 +211,7 @@ def test_what_may_not_be_is_refused_before_it_is_sent(stand: KalshiStand) -> Non
     assert stand.state("o-1") == ""
 
 
-def test_of_two_orders_at_once_the_second_sees_the_first(stand: KalshiStand) -> None:
+def test_concurrent_orders_are_admitted_one_at_a_time(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
     price = bid_below(manager.view("SIM-1"))
 
@@ -227,7 +227,7 @@ def test_of_two_orders_at_once_the_second_sees_the_first(stand: KalshiStand) -> 
     assert sum(stand.posts().values()) == 1
 
 
-def test_orders_of_others_take_cash_as_purchases(stand: KalshiStand) -> None:
+def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
     view = manager.view("SIM-1")
     manager.submit(order("o-1", taking(view), 10))
@@ -246,7 +246,7 @@ def test_orders_of_others_take_cash_as_purchases(stand: KalshiStand) -> None:
     assert manager.view("SIM-1").resting_count("BUY", "NO") == 0
 
 
-def test_other_markets_are_worth_what_they_could_be_sold_for(stand: KalshiStand) -> None:
+def test_other_markets_are_valued_at_their_bid(stand: KalshiStand) -> None:
     manager = stand.manager()
     price = taking(manager.view("SIM-2"), "NO")
     manager.submit(order("o-1", price, side="NO", market="SIM-2"))
@@ -258,7 +258,7 @@ def test_other_markets_are_worth_what_they_could_be_sold_for(stand: KalshiStand)
     assert here.elsewhere == 0
 
 
-def test_a_deposit_is_a_flow_that_is_told_and_not_spent_before_it_is_booked(
+def test_unbooked_deposit_is_alerted_and_not_spent(
     stand: KalshiStand, caplog: pytest.LogCaptureFixture
 ) -> None:
     later = stand.manager()
@@ -279,9 +279,7 @@ def test_a_deposit_is_a_flow_that_is_told_and_not_spent_before_it_is_booked(
     assert_explained(later)
 
 
-def test_contracts_that_no_fill_explains_are_believed_once_they_last_and_told(
-    stand: KalshiStand,
-) -> None:
+def test_contracts_without_fills_are_accepted_once_they_persist(stand: KalshiStand) -> None:
     stand.manager().submit(order("o-1", taking(stand.manager().view("SIM-1")), 10))
     stand.practice.advance()
     stand.manager().view("SIM-1")

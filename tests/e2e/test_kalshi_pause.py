@@ -61,7 +61,7 @@ def test_paused_cancellation_leaves_the_order_resting(stand: KalshiStand, code: 
     assert (resting(stand), stand.state("o-1")) == ([], "canceled")
 
 
-def test_a_pause_names_its_end_where_the_venue_does() -> None:
+def test_pause_reports_when_the_venue_expects_to_resume() -> None:
     with kalshi_stand(maintenance=True, interval=3600, synthetic=1, market=WEEKS) as stand:
         exchange = stand.practice.exchange
         while not is_maintenance(exchange.now):

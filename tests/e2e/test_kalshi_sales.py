@@ -92,7 +92,7 @@ def test_resting_and_immediate_sales_earn_the_same() -> None:
     assert cash[0] == cash[1]
 
 
-def test_a_sale_is_not_cancelled_by_an_own_purchase() -> None:
+def test_sale_is_not_cancelled_by_our_own_purchase() -> None:
     """Five YES are bid for at 0.49, and ten held are sold at 0.48: the purchase is cancelled."""
     with kalshi_stand(sessions={RAIN: flat(20)}, life=20) as stand:
         manager = stand.manager()

@@ -41,9 +41,7 @@ def served(folder: Path, *words: str) -> Iterator[tuple[str, str, str]]:
         server.kill()
 
 
-def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_clock(
-    tmp_path: Path,
-) -> None:
+def test_printed_credentials_open_account_and_advance_clock(tmp_path: Path) -> None:
     with served(tmp_path, "--capital", "250", "synthetic=3") as (url, key_id, pem):
         assert stat.S_IMODE((tmp_path / "key.pem").stat().st_mode) == 0o600
         signed = signed_headers(key_id, pem, "GET", BALANCE)
@@ -55,7 +53,7 @@ def test_what_it_prints_and_writes_opens_the_account_and_a_client_moves_the_cloc
         assert moved["passed"] == 2
 
 
-def test_recorded_markets_are_played_as_far_apart_as_they_were(tmp_path: Path) -> None:
+def test_recorded_markets_keep_their_time_offsets(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         (f"2025-05-01T10:{m:02}", ticker, 40 + m // 5, 45)
         for ticker, first in (("E-1-A", 0), ("E-1-B", 15))
@@ -115,7 +113,7 @@ def test_orders_expire_by_the_clients_clock(tmp_path: Path, speed: int) -> None:
         (["--key-file", "mine.pem", "--port", "8443"], "is there already"),
     ],
 )
-def test_a_key_that_cannot_be_written_and_settings_that_cannot_be_start_no_server(
+def test_unwritable_key_or_invalid_settings_start_no_server(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that is there is never written over."""

@@ -82,9 +82,7 @@ def withdrawn(manager: KalshiMultiMarketOrderManager, market: str = RAIN) -> lis
     return [intent.client_order_id for intent in manager.withdraw(market, LATER)]
 
 
-def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
-    stand: KalshiStand,
-) -> None:
+def test_own_resting_orders_are_withdrawn_manual_ones_stay(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     placed(stand, "o-3", market="SNOW")
     by_hand(stand)
@@ -99,7 +97,7 @@ def test_every_order_of_ours_that_works_leaves_its_book_and_a_persons_stay(
     assert cancels(stand) == 2
 
 
-def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> None:
+def test_orders_of_other_jobs_and_books_stay(stand: KalshiStand) -> None:
     manager = stand.manager()
     now = stand.clock()
     theirs = replace(order("o-1", "0.40", 10, market=RAIN), expires_at=manager.expiry())
@@ -112,7 +110,7 @@ def test_orders_of_another_job_and_of_another_book_stay(stand: KalshiStand) -> N
     assert resting(stand) == ["o-1"]
 
 
-def test_an_id_that_the_venue_rejected_never_goes_out_a_second_time(stand: KalshiStand) -> None:
+def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     manager = stand.manager()
     wanted = order("o-1", "0.40", 10, market=RAIN)
     stand.practice.fault("reject", method="POST", path=POST)
@@ -173,9 +171,7 @@ class Trading:
         return self.service.process(MarketUpdate(market, self.began + row * STEP, tick))
 
 
-def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_market(
-    stand: KalshiStand,
-) -> None:
+def test_tick_withdraws_own_orders_unknown_ones_mask_market(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     stand.lose(stand.manager(), order("o-3", "0.40", 10, market="SNOW"))
     trading = Trading(stand)
@@ -195,9 +191,7 @@ def test_a_tick_begins_with_no_order_of_ours_and_one_of_unknown_fate_masks_its_m
     assert (heard.reason, heard.allowed & 1) == ("HOLD", 1)
 
 
-def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(
-    stand: KalshiStand,
-) -> None:
+def test_orders_rest_one_tick_at_most_under_halt(stand: KalshiStand) -> None:
     trading = Trading(stand, life=2)
     for row in range(4):
         stand.clock.ahead = row * STEP
@@ -210,7 +204,7 @@ def test_an_order_rests_so_many_ticks_and_under_a_halt_no_longer_than_one(
     assert resting(stand) == []
 
 
-def test_an_order_that_would_not_be_admitted_now_rests_no_longer(stand: KalshiStand) -> None:
+def test_order_no_longer_admissible_is_withdrawn(stand: KalshiStand) -> None:
     placed(stand, "o-1", "o-2")
     manager = stand.manager(rich("994"))
     taken = manager.withdraw(RAIN, np.datetime64(0, "ns"))
@@ -219,7 +213,7 @@ def test_an_order_that_would_not_be_admitted_now_rests_no_longer(stand: KalshiSt
 
 
 @pytest.mark.parametrize(("why", "row"), [("late", 1), ("settling", 59), ("killed", 0)])
-def test_a_tick_is_kept_and_looks_at_the_orders_whether_it_is_decided_on_or_not(
+def test_skipped_tick_is_logged_and_still_withdraws_orders(
     stand: KalshiStand, tmp_path: Path, why: str, row: int
 ) -> None:
     trading = Trading(stand, rich("999"), kill_file=tmp_path / "KILL")
@@ -234,9 +228,7 @@ def test_a_tick_is_kept_and_looks_at_the_orders_whether_it_is_decided_on_or_not(
     assert resting(stand) == []
 
 
-def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_there(
-    stand: KalshiStand,
-) -> None:
+def test_failed_cancellation_blocks_decisions_in_its_market_only(stand: KalshiStand) -> None:
     placed(stand, "o-1")
     trading = Trading(stand, rich("999"))
     stand.practice.fault("status", method="DELETE", path=POST, status=503, count=1000)
@@ -249,7 +241,7 @@ def test_a_venue_that_does_not_cancel_fails_its_market_and_nothing_is_decided_th
     assert resting(stand) == ["o-1"]
 
 
-def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_a_halt() -> None:
+def test_resting_purchases_open_no_position_under_a_halt() -> None:
     session = quotes([(0.40, 0.42, 8), (0.44, 0.46, 4), (0.60, 0.62, 30)])
     with kalshi_stand(sessions={RAIN: session}, life=20) as stand:
         trading = Trading(stand, policy=Always(BUY_NO_10), style="passive", life=2)
@@ -264,7 +256,7 @@ def test_purchases_that_only_together_go_beyond_what_is_held_open_nothing_under_
         assert (view.yes, view.no) == (0, 0)
 
 
-def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
+def test_order_is_limited_to_the_decision_price() -> None:
     with kalshi_stand(sessions={RAIN: quotes([(0.93, 0.95, 40)])}) as stand:
         trading = Trading(stand, policy=BinaryKelly())
         entry = trading.tick(0, bid=40, ask=42, estimate=0.60)
@@ -274,7 +266,7 @@ def test_an_order_stands_at_the_price_that_was_decided_on() -> None:
         assert trading.manager.view(RAIN).yes == 0
 
 
-def test_an_order_that_has_filled_before_it_is_taken_out_stays_as_it_ended() -> None:
+def test_order_filled_before_withdrawal_stays_filled() -> None:
     falling = quotes([(0.50, 0.52, 1), (0.40, 0.42, 59)])
     with kalshi_stand(sessions={RAIN: falling}, life=20) as stand:
         placed(stand, "o-1", price="0.45")

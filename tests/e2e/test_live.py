@@ -40,7 +40,7 @@ def halved_from(bars: Bars, symbol: str, opens: str, ratio: float) -> Bars:
     return replace(bars, values=values)
 
 
-def test_a_clock_that_is_wrong_decides_nothing_from_old_bars(here: Practice) -> None:
+def test_wrong_venue_clock_decides_nothing_from_old_bars(here: Practice) -> None:
     live = Live.at(here)
     here.fail(kind="skew", seconds=3000, count=1)
     done = live.cycle(broker(here))
@@ -55,9 +55,7 @@ STOCKS = "symbols=[SYA,SYB,SYC]"
 CLOSING = ("timeframe=1d", "fill=close")
 
 
-def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why(
-    practice: Start,
-) -> None:
+def test_cycle_too_late_for_closing_auction_sends_nothing(practice: Start) -> None:
     """Ten minutes before the close, half-days included, the venue takes nothing any more."""
     at = "2024-07-03T16:45Z"
     here = practice(*CLOSING, *DAYS, STOCKS, "start=2024-07-01", "end=2024-07-05")
@@ -95,7 +93,7 @@ def test_a_cycle_that_is_late_for_the_closing_auction_sends_nothing_and_says_why
         ("15m", "next", 10, ("start=2024-02-20T19:30Z", "end=2024-02-20T21:00Z")),
     ],
 )
-def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equity(
+def test_live_run_reproduces_backtest_fills_and_equity(
     practice: Start, timeframe: str, holding: str, fills: int, span: tuple[str, ...]
 ) -> None:
     """The backtest is the live system: every instant, bars, account and orders through
@@ -139,9 +137,7 @@ def test_the_same_decisions_over_the_wire_end_with_the_backtests_fills_and_equit
 
 
 @pytest.mark.parametrize("capital", [100_000.0, pytest.param(2_000_000.0, marks=pytest.mark.slow)])
-def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the_wire(
-    practice: Start, capital: float
-) -> None:
+def test_live_crash_with_margin_call_matches_the_backtest(practice: Start, capital: float) -> None:
     """Stocks fall by a quarter in a session's last half hour: what the broker sells, and what
     coins cost in parts, agree.
     """
@@ -178,7 +174,7 @@ def test_a_crash_with_impact_missing_bars_and_a_margin_call_is_the_same_over_the
 
 
 @pytest.mark.slow
-def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> None:
+def test_live_split_matches_the_backtest(practice: Start, tmp_path: Path) -> None:
     """Raw prices and a split of 4 on the second day: the feed is loaded anew, orders are in the
     venue's own units.
     """
@@ -206,9 +202,7 @@ def test_a_split_is_the_same_over_the_wire(practice: Start, tmp_path: Path) -> N
     assert here.venue.broker.row().equity == expected.rows[-1].equity
 
 
-def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_cycle(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_listed_split_missing_from_bars_ends_the_cycle(practice: Start, tmp_path: Path) -> None:
     """Decided on prices of half their size, twice what was meant would be bought."""
     here = practice("symbols=[SYA,SYB]")
     here.advance("2024-02-20T16:30:00Z")
@@ -220,7 +214,7 @@ def test_a_listed_split_that_the_venues_bars_do_not_show_ends_the_cycle(
     assert here.venue.broker.fills == []
 
 
-def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(here: Practice) -> None:
+def test_late_bar_is_awaited_only_until_patience_ends(here: Practice) -> None:
     hidden = (here.venue.now - np.timedelta64(1, "h"), None)
     looks = []
     here.venue.halts["SYA"] = [hidden]
@@ -247,7 +241,7 @@ def test_a_bar_that_is_late_is_waited_for_and_one_that_never_comes_is_not(here: 
     ("words", "at"),
     [((), OPENING), ((*CLOSING, *DAYS, "start=2024-07-01", "end=2024-07-05"), "2024-07-03T16:45Z")],
 )
-def test_a_bar_without_its_last_part_is_late_until_patience_ends(
+def test_incomplete_bar_is_late_until_patience_ends(
     practice: Start, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], at: str
 ) -> None:
     here = practice("symbols=[SYA]", *words)
@@ -262,7 +256,7 @@ def test_a_bar_without_its_last_part_is_late_until_patience_ends(
     assert live.feed.late(here.venue.now) == ()
 
 
-def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
+def test_corrected_bar_is_adopted_changed_units_reload_history(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA]")
@@ -295,7 +289,7 @@ def test_a_correction_is_taken_over_and_changed_units_are_asked_for_anew(
     assert len(asked) == 3
 
 
-def test_a_feed_that_has_run_for_days_knows_what_one_begun_anew_knows(practice: Start) -> None:
+def test_long_running_feed_equals_a_fresh_one(practice: Start) -> None:
     here = practice("symbols=[SYA,SYXUSD]")
     settings = BrokerSettings(url_override=here.url)
     data = MarketData(settings, KEYS, "iex")
@@ -314,7 +308,7 @@ def test_a_feed_that_has_run_for_days_knows_what_one_begun_anew_knows(practice: 
     assert max(held) < held[0] + 24
 
 
-def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
+def test_blocked_or_restricted_account_is_respected(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = practice("symbols=[SYA,SYB,SYC,SYD]")
@@ -344,7 +338,7 @@ def test_an_account_that_is_blocked_lent_less_or_may_not_short_is_heeded(
     )
 
 
-def test_whatever_the_wire_does_nothing_is_sent_twice_and_the_books_agree(
+def test_no_wire_fault_resends_orders_or_breaks_books(
     practice: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers late, lost, refused or nonsense, orders filled in part or turned down: a cycle

@@ -105,7 +105,7 @@ class Desk:
     ("fill", "at", "minutes", "state"),
     [("open", "2024-07-03T17:00Z", 15, "planned"), ("close", "2024-07-03T16:45Z", 1, "accepted")],
 )
-def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
+def test_daily_decision_waits_for_late_bars_before_auction(
     practice: Start, tmp_path: Path, fill: str, at: str, minutes: int, state: str
 ) -> None:
     words = ("timeframe=1d", f"fill={fill}")
@@ -124,9 +124,7 @@ def test_a_day_whose_bars_are_late_is_decided_while_its_auction_takes_orders(
     assert (desk.cycles[0].decision, found) == (None, [(state,)])
 
 
-def test_an_instant_is_decided_once_however_often_the_process_is_started(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_each_instant_is_decided_once_across_restarts(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, tmp_path)
     for _ in range(3):
         desk = desk.again()
@@ -136,7 +134,7 @@ def test_an_instant_is_decided_once_however_often_the_process_is_started(
     assert len(query_rows(tmp_path / JOURNAL_FILE, "SELECT 1 FROM decisions")) == 1
 
 
-def test_what_nobody_can_explain_halts_until_a_person_has_looked(
+def test_unexplained_position_halts_until_a_person_clears_it(
     here: Practice, tmp_path: Path
 ) -> None:
     desk = Desk.at(here, tmp_path)
@@ -163,7 +161,7 @@ def test_what_nobody_can_explain_halts_until_a_person_has_looked(
     assert len(here.posts) > posts
 
 
-def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: Path) -> None:
+def test_nothing_is_sent_while_the_kill_file_exists(here: Practice, tmp_path: Path) -> None:
     desk = Desk.at(here, tmp_path)
     desk.live.account.kill_file.write_text("")
     desk.job.step()
@@ -171,7 +169,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(here: Practice, tmp_path: 
     assert not here.posts
 
 
-def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
+def test_daily_loss_halts_openings_until_the_next_day(
     here: Practice, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     desk = Desk.at(here, tmp_path, "guards.daily_loss=0.001")
@@ -209,9 +207,7 @@ def test_a_loss_of_a_day_halts_openings_and_the_next_day_begins_anew(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("how", ["SIGTERM", "kill file", "flatten"])
-def test_told_to_stop_it_cancels_what_works_and_says_so(
-    here: Practice, tmp_path: Path, how: str
-) -> None:
+def test_stopping_cancels_open_orders_and_says_so(here: Practice, tmp_path: Path, how: str) -> None:
     account = tmp_path / "data" / "live" / here.venue.record.account_id
     page = account / PAGE_FILE
     if how == "flatten":
@@ -243,7 +239,7 @@ def test_told_to_stop_it_cancels_what_works_and_says_so(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("damage", ["torn", "zeroed", "text", "emptied", "schema"])
-def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looked(
+def test_damaged_journal_is_kept_and_blocks_trading(
     here: Practice, tmp_path: Path, damage: str
 ) -> None:
     done = paper(here, tmp_path)
@@ -270,7 +266,7 @@ def test_a_damaged_journal_is_kept_and_nothing_is_sent_before_a_person_has_looke
     assert query_rows(path, "SELECT kind FROM halts") == [("journal",)]
 
 
-def test_no_artefact_of_a_failing_run_holds_a_secret(here: Practice, tmp_path: Path) -> None:
+def test_no_artefact_of_failing_run_contains_a_secret(here: Practice, tmp_path: Path) -> None:
     address = here.url.replace("http://", "http://somebody:hushhush@")
     here.fail(kind="status", method="POST", path="/v2/orders", status=403, count=99)
     texts = []

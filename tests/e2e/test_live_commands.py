@@ -50,9 +50,7 @@ def asked(tmp_path: Path, *words: str) -> tuple[int, str]:
     return code, printed + said
 
 
-def test_the_status_says_what_is_held_what_waits_and_what_stands(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_status_shows_equity_exposure_halts_and_orders(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "status")
     assert code == 0, text
     assert "2024-02-20T15:30Z: equity $" in text
@@ -63,7 +61,7 @@ def test_the_status_says_what_is_held_what_waits_and_what_stands(
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "../live", "a\0b", "x" * 300])
-def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
+def test_invalid_account_name_is_refused_by_every_command(
     folder: Path, tmp_path: Path, name: str
 ) -> None:
     (folder.parent / "a" / "b").mkdir(parents=True)
@@ -75,7 +73,7 @@ def test_what_is_no_name_of_an_account_is_no_folder_for_any_command(
     assert account_folder(folder.parent, folder.name) == folder
 
 
-def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) -> None:
+def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> None:
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert (code, text) == (0, "cleared: drawdown since 2024-02-20T15:30Z: 30 % from the peak\n")
     said = query_rows(folder / JOURNAL_FILE, "SELECT cleared_by FROM halts")
@@ -86,7 +84,7 @@ def test_a_halt_is_cleared_by_somebody_and_once(folder: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "stop"), (["--flatten"], "flatten")])
-def test_kill_leaves_a_file_that_says_what_to_do(
+def test_kill_writes_a_file_that_names_its_action(
     folder: Path, tmp_path: Path, words: list[str], says: str
 ) -> None:
     with folder_lock(folder.name, folder):
@@ -104,7 +102,7 @@ CLEAR = ("clear", "drawdown", "--by", "Ada")
 
 @pytest.mark.parametrize("words", [("status",), ("kill",), CLEAR])
 @pytest.mark.parametrize("traded", [0, 2])
-def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
+def test_ambiguous_account_must_be_named(
     folder: Path, tmp_path: Path, words: tuple[str, ...], traded: int
 ) -> None:
     second = shutil.copytree(folder, folder.parent / "second")
@@ -119,7 +117,7 @@ def test_of_several_accounts_of_which_not_one_is_traded_one_is_to_be_named(
     assert asked(tmp_path, "--account", folder.name, *words)[0] == 0
 
 
-def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_path: Path) -> None:
+def test_only_traded_account_is_selected_by_default(folder: Path, tmp_path: Path) -> None:
     second = shutil.copytree(folder, folder.parent / "second")
     said = "Of 2 accounts in data/live it is {}, which is traded now.\n"
     with folder_lock(folder.name, folder):
@@ -132,7 +130,7 @@ def test_of_several_accounts_the_one_that_is_traded_is_meant(folder: Path, tmp_p
     assert [path.parent for path in folder.parent.glob("*/KILL")] == [second], "without a journal"
 
 
-def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
+def test_kill_without_a_loop_says_nothing_was_closed(folder: Path, tmp_path: Path) -> None:
     (folder / JOURNAL_FILE).unlink()
     said = "but no loop runs: nothing was cancelled or closed, and none starts"
     code, text = asked(tmp_path, "kill")
@@ -145,7 +143,7 @@ def test_a_kill_without_a_loop_says_that_nothing_was_closed(folder: Path, tmp_pa
     assert (folder / "KILL").read_text() == "flatten"
 
 
-def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
+def test_kill_reaches_the_folder_where_the_account_trades(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -164,7 +162,7 @@ def test_a_kill_reaches_the_folder_in_which_the_account_is_traded(
         assert text.startswith(f"{kill_file}: a kill file is there, the loop stops")
 
 
-def test_a_kill_stops_the_loop_that_another_user_runs_in_the_named_folder(
+def test_kill_stops_another_users_loop_in_named_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -179,7 +177,7 @@ def test_a_kill_stops_the_loop_that_another_user_runs_in_the_named_folder(
         assert (journal.folder / "KILL").is_file()
 
 
-def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
+def test_halt_is_cleared_in_the_traded_folder_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -196,9 +194,7 @@ def test_a_halt_is_cleared_where_the_account_is_traded_and_not_in_a_copy(
     assert query_rows(here / "data" / "live" / "moved" / JOURNAL_FILE, query) == [("",)]
 
 
-def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_clearing_uses_venue_time_larger_losses_halt_again(here: Practice, tmp_path: Path) -> None:
     """A loss that a person has let go on does not halt again at once, and a larger one does."""
     folder = tmp_path / "data" / "live" / here.venue.record.account_id
     desk = Desk.at(here, folder, "guards.daily_loss=0.02", "guards.drawdown=0.02")
@@ -225,9 +221,7 @@ def test_a_halt_is_cleared_at_the_time_of_the_venue_whatever_this_machine_shows(
     assert told == [(f"halt {kind}",) for kind in sorted([*losses, *losses])]
 
 
-def test_a_loops_hour_without_an_order_is_one_line_and_with_one_a_table(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_cycle_without_orders_prints_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("symbols=[SYA]", "forecaster=ewma", "forecaster.calibrated=false")
     span = ("data.start=2024-01-02", "end=2024-02-21T19:30Z")
     cycle = dry_cycle(LiveSettings.from_config(compose_config("live", [*words, *span])), {})

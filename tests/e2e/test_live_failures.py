@@ -62,7 +62,7 @@ BEYOND_MEASURE = {
 }
 
 
-def test_what_is_no_list_is_no_empty_account(
+def test_malformed_list_is_not_an_empty_account(
     here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = broker(here)
@@ -105,7 +105,7 @@ def test_a_decision_that_is_late_is_not_sent(
     assert "not sent: it was to be sent before 20240220T153500Z" in caplog.text
 
 
-def test_a_latest_price_that_is_hours_old_or_none_is_not_decided_on(
+def test_stale_or_missing_latest_price_is_not_used(
     here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Live.at(here).feed._data
@@ -122,7 +122,7 @@ def test_a_latest_price_that_is_hours_old_or_none_is_not_decided_on(
             data.prices(["SYA"], now)
 
 
-def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
+def test_stock_orders_are_not_sent_after_session_close() -> None:
     """It would wait for the next one, days later before a weekend."""
     stock = order("a", "SYA")
     coin = order("b", "SYXUSD", tif="gtc")
@@ -137,9 +137,7 @@ def test_no_order_of_a_stock_is_sent_after_the_close_of_its_session() -> None:
     assert order_send_deadline(stock, midday, midday, FIVE) == midday + FIVE
 
 
-def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
-    here: Practice,
-) -> None:
+def test_symbol_with_an_uncertain_order_is_skipped_alone(here: Practice) -> None:
     mine = broker(here)
     here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
     with pytest.raises(BrokerError):
@@ -153,9 +151,7 @@ def test_a_symbol_with_an_order_on_its_way_is_left_alone_and_the_others_are_not(
     assert sorted(ticket.order.symbol for ticket in here.venue.tickets.values()) == ["SYA", "SYB"]
 
 
-def test_where_what_is_replaced_fills_while_it_is_decided_it_is_decided_once_more(
-    practice: Start,
-) -> None:
+def test_replaced_order_filling_meanwhile_repeats_the_decision(practice: Start) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     mine = broker(here)

@@ -76,7 +76,7 @@ def desk_at(here: Practice, folder: Path, *words: str) -> Iterator[Desk]:
     desk.database.close()
 
 
-def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path: Path) -> None:
+def test_late_overnight_cut_is_not_repeated(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here, 3.3)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -92,9 +92,7 @@ def test_a_cut_that_lands_late_is_not_cut_a_second_time(here: Practice, tmp_path
         assert 1.9 < gross(here) <= 2.0
 
 
-def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_unknown_overnight_cut_is_retried_under_its_id(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -109,7 +107,7 @@ def test_a_cut_of_unknown_fate_is_asked_for_again_under_its_own_id(
         assert any(cut.client_order_id in body for body in here.posts[posts:])
 
 
-def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: Path) -> None:
+def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: Path) -> None:
     """Together they would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
         trades = desk.job._feed.last_trades(["SYA"])
@@ -124,9 +122,7 @@ def test_an_opening_of_unknown_fate_keeps_no_cut_back(here: Practice, tmp_path: 
         assert gross(here) <= 2.0
 
 
-def test_a_sale_of_unknown_fate_keeps_the_book_above_no_ceiling(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_unknown_sale_does_not_prevent_meeting_the_ceiling(here: Practice, tmp_path: Path) -> None:
     """What a decision of the day was to sell may never be taken, or as the venue closes."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.15, "SYA", "SYB")
@@ -141,9 +137,7 @@ def test_a_sale_of_unknown_fate_keeps_the_book_above_no_ceiling(
         assert min(here.venue.broker.account().positions.values()) >= 0
 
 
-def test_what_a_persons_order_keeps_from_being_cut_is_cut_elsewhere(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_cut_avoids_symbols_blocked_by_manual_orders(here: Practice, tmp_path: Path) -> None:
     """A person waits to buy more of what the loop holds: selling it would be a wash trade."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         buy_up_to(here, 1.3, "SYA", "SYB")
@@ -157,7 +151,7 @@ def test_what_a_persons_order_keeps_from_being_cut_is_cut_elsewhere(
         assert 1.9 < gross(here) <= 2.0
 
 
-def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
+def test_repeated_overnight_check_leaves_no_earlier_cut_open(
     here: Practice, tmp_path: Path
 ) -> None:
     """Trading is halted, so that nothing fills; what the look asks next fails."""
@@ -184,9 +178,7 @@ def test_a_look_that_is_made_again_leaves_no_earlier_cut_beside_its_own(
         assert not here.venue.broker.account().open_orders
 
 
-def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         show(desk, 6)
@@ -221,7 +213,7 @@ def test_killed_in_the_middle_of_a_look_the_next_process_cuts_what_is_left(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("minutes", [6, 2])
-def test_a_look_that_fails_is_made_again_and_somebody_is_told(
+def test_failed_overnight_check_is_retried_and_alerted(
     here: Practice, tmp_path: Path, minutes: int
 ) -> None:
     with desk_at(here, tmp_path) as desk:
@@ -241,9 +233,7 @@ def test_a_look_that_fails_is_made_again_and_somebody_is_told(
 
 
 @pytest.mark.slow
-def test_without_last_trades_what_has_to_go_before_the_close_goes(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_overnight_cut_works_without_last_trades(here: Practice, tmp_path: Path) -> None:
     with desk_at(here, tmp_path) as desk:
         buy_too_much(here)
         here.fail(kind="status", status=503, path="/v2/stocks/trades/latest", count=50)
@@ -259,7 +249,7 @@ def test_without_last_trades_what_has_to_go_before_the_close_goes(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("amount", [40_000.0, -40_000.0])
-def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
+def test_deposit_or_withdrawal_before_night_is_no_profit(
     here: Practice, tmp_path: Path, amount: float
 ) -> None:
     with desk_at(here, tmp_path) as desk:
@@ -284,7 +274,7 @@ def test_what_is_paid_in_or_out_between_cycle_and_look_is_no_profit_and_no_loss(
 PLAIN = ("forecaster=ewma", "forecaster.calibrated=false", "sizing.strategy=equal_weight")
 
 
-def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> None:
+def test_positions_left_open_by_flattening_are_reported(here: Practice, tmp_path: Path) -> None:
     """A person's order holds the shares."""
     with desk_at(here, tmp_path, *PLAIN) as desk:
         account = here.venue.broker.account()
@@ -298,7 +288,7 @@ def test_what_could_not_be_closed_is_said(here: Practice, tmp_path: Path) -> Non
         assert desk.job.finish(flatten=True) == [f"{held:f} SYA"]
 
 
-def test_an_order_that_cannot_be_cancelled_keeps_no_other_symbol_from_being_closed(
+def test_uncancellable_order_blocks_closing_of_its_symbol_only(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with desk_at(here, tmp_path, *PLAIN) as desk:
@@ -319,9 +309,7 @@ def refused(names: Iterable[str]) -> dict[str, Decimal]:
     raise BrokerError("503")
 
 
-def test_a_decision_is_not_gone_on_with_in_what_is_not_traded_any_more(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
     desk = Desk.at(here, tmp_path, *PLAIN)

@@ -110,9 +110,7 @@ def market_order(client: Any, short: str, long: str, side: OrderSide, qty: int =
     return client.submit_order(MarketOrderRequest(legs=legs, qty=qty, **shape))
 
 
-def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
-    practice: Start, vix: Path
-) -> None:
+def test_alpaca_client_sells_and_buys_back_a_spread(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     client: Any = trading(here)
@@ -168,9 +166,7 @@ def test_the_real_client_sells_a_spread_reads_it_and_buys_it_back(
     assert not client.get_all_positions()
 
 
-def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_the_book(
-    practice: Start, vix: Path
-) -> None:
+def test_spread_sold_and_bought_back_is_booked_filled(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     book = OrderStore()
@@ -191,9 +187,7 @@ def test_a_spread_that_is_sold_for_a_credit_and_bought_for_a_debit_is_filled_in_
     assert credit < 0 < debit
 
 
-def test_a_loss_at_expiry_that_the_venue_lists_is_explained_cash(
-    practice: Start, vix: Path, tmp_path: Path
-) -> None:
+def test_listed_expiry_loss_explains_the_cash(practice: Start, vix: Path, tmp_path: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     settings = LiveSettings.from_config(compose_config("live", [f"broker.url_override={here.url}"]))
@@ -220,7 +214,7 @@ def leg(symbol: str, side: str, ratio: Any = "1") -> dict[str, Any]:
     return {"symbol": symbol, "ratio_qty": ratio, "side": side}
 
 
-def test_orders_of_several_legs_that_cannot_be_are_refused(practice: Start, vix: Path) -> None:
+def test_invalid_multi_leg_orders_are_refused(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     sold, bought = leg(SHORT, "sell"), leg(LONG, "buy")
@@ -245,7 +239,7 @@ def test_orders_of_several_legs_that_cannot_be_are_refused(practice: Start, vix:
         assert not here.venue.options.desks[UNDER].held()
 
 
-def test_a_spread_whose_answer_is_lost_is_sold_once(practice: Start, vix: Path) -> None:
+def test_spread_with_a_lost_answer_is_sold_once(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)
@@ -257,7 +251,7 @@ def test_a_spread_whose_answer_is_lost_is_sold_once(practice: Start, vix: Path) 
         assert sum(abs(n) for n in held) == 2 * number
 
 
-def test_the_last_trade_is_of_now_and_one_of_another_hour_is_no_index(
+def test_stale_last_trade_is_not_used_as_index(
     practice: Start, vix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A feed that stands still gives strikes of a market that was."""
@@ -302,7 +296,7 @@ def test_refused_spreads_alert_once_a_cause(practice: Start, vix: Path) -> None:
     assert alerts.kinds == [*["refused reduction"] * 2, *["all clear"] * 2]
 
 
-def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> None:
+def test_option_adapter_reports_quotes_orders_and_closes(practice: Start, vix: Path) -> None:
     here = options(practice, vix)
     here.advance(AT)
     mine = spreads(here)
@@ -333,7 +327,7 @@ def test_the_adapter_says_what_became_of_orders(practice: Start, vix: Path) -> N
 
 
 @pytest.mark.slow
-def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
+def test_live_seller_books_the_same_as_in_process(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     rows = []
@@ -354,7 +348,7 @@ def test_over_the_wire_the_seller_books_what_it_books_in_one_process(
     assert rows[0] == rows[1]
 
 
-def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
+def test_seller_sends_and_repeats_no_order_after_cutoff(
     practice: Start, vix: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What could not be bought back in time stays open, though nobody knows its last order."""
@@ -377,7 +371,7 @@ def test_after_the_cutoff_the_seller_sends_no_order_and_asks_for_none_again(
     assert (left.trade_id, left.remaining) == (spread.trade_id, spread.contracts)
 
 
-def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
+def test_limited_run_resolves_unknown_orders_before_ending(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = options(practice, vix)
@@ -413,9 +407,7 @@ def test_what_works_as_a_counted_run_ends_is_no_matter_of_the_next_start(
         ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
     ],
 )
-def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
-    wrong: str, says: str
-) -> None:
+def test_invalid_settings_are_named_without_showing_addresses(wrong: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as refused:
         selling(wrong)
     assert "token" not in str(refused.value)
@@ -423,7 +415,7 @@ def test_settings_that_cannot_be_are_named_and_addresses_are_not_shown(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("flatten", [False, True])
-def test_the_kill_command_ends_a_seller_that_runs_by_itself(
+def test_kill_command_ends_a_standalone_seller(
     practice: Start, vix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flatten: bool
 ) -> None:
     """Accounts of earlier practice servers lie beside."""

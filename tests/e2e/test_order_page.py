@@ -27,7 +27,7 @@ def block(kind: str) -> list[str]:
     return [line for text in found for line in text.splitlines()]
 
 
-def test_every_step_names_the_file_and_what_does_it_there() -> None:
+def test_order_page_steps_name_existing_files_and_functions() -> None:
     places = PLACES.findall(PAGE)
     assert len(places) >= 14
     for file, name in places:

@@ -28,9 +28,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read(
-    folder: Path,
-) -> None:
+def test_custom_files_run_and_their_reading_is_reported(folder: Path) -> None:
     words = ("--data-dir", "aaa_30m.csv", "bbb-usdt.csv", "--symbols", "AAA,BBB-USD", *FLAGS)
     told = (*words, "data.zone=America/New_York", "--output", "out")
     code, printed, said = answer_of(ORIGINAL, *told, cwd=folder)
@@ -48,7 +46,7 @@ def test_files_of_ones_own_run_and_the_table_above_the_result_says_what_was_read
         assert part in read
 
 
-def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path) -> None:
+def test_ambiguous_files_are_refused_in_one_line(folder: Path) -> None:
     line = refusal_of(ORIGINAL, "--data-dir", "aaa_30m.csv", *FLAGS, cwd=folder)
     assert "aaa_30m.csv: row 1: timestamp '2024-03-01 09:30:00' has no zone" in line
     assert line.endswith("name its zone: data.zone=America/New_York")
@@ -57,6 +55,6 @@ def test_files_that_leave_doubt_are_one_line_and_nothing_is_written(folder: Path
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("word", ["TRUE", "NAN", "[AAA,NaN]", "[true]", "INF"])
-def test_symbols_that_yaml_takes_for_a_value_are_words_in_quotes(word: str) -> None:
+def test_symbols_that_yaml_parses_as_values_need_quotes(word: str) -> None:
     with pytest.raises(InputError, match=r"symbols\.\d: .* in quotes it is one"):
         BacktestSettings.from_config(compose_config("backtest", [f"symbols={word}"]))

@@ -67,7 +67,7 @@ CHARTS = {
 }
 
 
-def test_charts_of_few_equal_or_missing_values_are_drawn(browser: Page, tmp_path: Path) -> None:
+def test_charts_of_few_equal_or_missing_values_render(browser: Page, tmp_path: Path) -> None:
     figure = Markup('<figure class="chart" data-chart="{}"></figure>')
     figures = Markup("").join(figure.format(chart.json) for chart in CHARTS.values())
     sheets = style("foundation/colours.css", *CHART_STYLES)
@@ -108,16 +108,12 @@ def report(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_report_is_cut_off_at_no_width_and_follows_the_scheme(
-    browser: Page, report: Path
-) -> None:
+def test_report_fits_every_width_and_follows_colour_scheme(browser: Page, report: Path) -> None:
     titles = ("No result", "Figures", "Where the money came from", "Orders and why")
     look_at_all_widths(browser, report, titles)
 
 
-def test_the_charts_are_drawn_and_the_equity_changes_its_scale_by_a_click(
-    browser: Page, report: Path
-) -> None:
+def test_charts_render_and_equity_scale_toggles_by_click(browser: Page, report: Path) -> None:
     for width in (390, 1280):
         browser.open(report.as_uri(), width)
         look_at_charts(browser, browser.value("document.querySelectorAll('figure').length"))
@@ -137,9 +133,7 @@ def test_the_charts_are_drawn_and_the_equity_changes_its_scale_by_a_click(
     assert browser.complaints == []
 
 
-def test_without_a_script_every_chart_says_in_words_what_it_shows(
-    browser: Page, report: Path
-) -> None:
+def test_charts_are_described_in_words_without_scripts(browser: Page, report: Path) -> None:
     browser.ask("Emulation.setScriptExecutionDisabled", value=True)
     browser.open(report.as_uri(), 390)
     assert browser.value("document.querySelectorAll('canvas').length") == 0
@@ -153,9 +147,7 @@ FIRST = (
 )
 
 
-def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
-    browser: Page, tmp_path: Path
-) -> None:
+def test_comparison_fits_any_width_and_sorts_by_click(browser: Page, tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     folders = []
     for k in range(12):
@@ -185,7 +177,7 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
     assert browser.complaints == []
 
 
-def test_in_a_browser_an_evaluation_reads_at_any_width(browser: Page, tmp_path: Path) -> None:
+def test_evaluation_page_fits_any_width(browser: Page, tmp_path: Path) -> None:
     settings = EvaluationSettings(
         symbols=("SYA", "SYXUSD"),
         start="2024-03-04",

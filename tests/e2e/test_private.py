@@ -26,9 +26,7 @@ def opened(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
-    practice: Start, tmp_path: Path
-) -> None:
+def test_live_cycle_leaves_only_private_files(practice: Start, tmp_path: Path) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
     home = tmp_path / "home"
@@ -50,7 +48,7 @@ def test_a_cycle_of_the_loop_leaves_nothing_that_others_may_read(
         opened(home)
 
 
-def test_the_contracts_account_is_its_owners_alone(tmp_path: Path) -> None:
+def test_contracts_account_files_are_private(tmp_path: Path) -> None:
     env = {"PATH": "", "HOME": str(tmp_path), "AUTOSCALING_DATA_DIR": str(tmp_path / "account")}
     for words in (["init"], []):
         done = run_command(["-m", "option_spreads.contracts", *words], cwd=tmp_path, env=env)

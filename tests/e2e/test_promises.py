@@ -41,7 +41,7 @@ def test_changelog_begins_with_the_running_version() -> None:
 
 
 @pytest.mark.parametrize("flag", ["--version", "-V"])
-def test_the_command_says_its_version(
+def test_command_prints_its_version(
     flag: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["kelly-chronos", flag])

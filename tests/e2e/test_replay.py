@@ -187,7 +187,7 @@ def assert_same(one: Desk, other: Desk) -> None:
     assert one.here.venue.broker.row() == other.here.venue.broker.row()
 
 
-def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(
+def test_undisturbed_replay_has_the_venues_fills_and_equity(
     whole_of: Callable[[str], Desk],
 ) -> None:
     whole = whole_of("1h")
@@ -221,7 +221,7 @@ def test_an_undisturbed_replay_has_the_venues_own_fills_and_equity(
         ),
     ],
 )
-def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
+def test_killed_replay_resumes_to_the_same_result(
     desk_of: Callable[..., Desk], whole_of: Callable[[str], Desk], timeframe: str, share: float
 ) -> None:
     whole = whole_of(timeframe)
@@ -234,9 +234,7 @@ def test_killed_anywhere_it_is_gone_on_with_and_ends_as_if_it_had_not_been(
     assert_same(desk, whole)
 
 
-def test_a_replay_is_gone_on_with_under_the_settings_alone_that_it_was_begun_with(
-    desk_of: Callable[..., Desk],
-) -> None:
+def test_replay_resumes_only_under_its_own_settings(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     with pytest.raises(Terminated):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
@@ -260,7 +258,7 @@ def cycles(folder: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_command_that_is_told_to_end_goes_on_where_it_was(
+def test_terminated_replay_command_resumes_where_it_stopped(
     practice: Start, tmp_path: Path
 ) -> None:
     desk = Desk(practice(SYMBOLS, *SPANS["1h"], "start=2024-02-20T08:00Z"), tmp_path)
@@ -284,7 +282,7 @@ def test_the_command_that_is_told_to_end_goes_on_where_it_was(
     assert desk.here.venue.over
 
 
-def test_a_server_that_is_begun_again_meanwhile_is_not_traded(desk_of: Callable[..., Desk]) -> None:
+def test_server_restarted_during_a_replay_is_not_traded(desk_of: Callable[..., Desk]) -> None:
     desk = desk_of("desk", "1h", *SHORT)
     venue = desk.here.venue
 
@@ -296,7 +294,7 @@ def test_a_server_that_is_begun_again_meanwhile_is_not_traded(desk_of: Callable[
     assert not (desk.output / REPLAY_FILE).exists()
 
 
-def test_a_replay_says_what_guards_kept_back_and_which_halts_stand(
+def test_replay_reports_denied_orders_and_active_halts(
     desk_of: Callable[..., Desk], capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = desk_of("guarded", "1h", *SHORT).replay(nothing, "guards.max_order=1")

@@ -66,7 +66,7 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
     return Process(here, path)
 
 
-def test_past_its_time_a_decision_is_denied_and_the_next_instant_is_decided(
+def test_expired_decision_is_denied_and_next_instant_decided(
     here: Practice, tmp_path: Path
 ) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
@@ -81,9 +81,7 @@ def test_past_its_time_a_decision_is_denied_and_the_next_instant_is_decided(
     assert not set(here.venue.tickets) & {*planned}
 
 
-def test_what_a_person_traded_meanwhile_is_not_traded_once_more(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_manual_trade_during_downtime_is_not_repeated(here: Practice, tmp_path: Path) -> None:
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
     (sending,) = process.book.in_states(("submitting",))
     by_hand = {**order_request(sending.order), "client_order_id": "by-hand"}

@@ -79,7 +79,7 @@ def told(desk: Desk) -> list[str]:
         (waiting_order, "SYA", "unknown order by-hand (SYA): not in our journal"),
     ],
 )
-def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
+def test_quarantined_symbol_counts_in_limits_while_others_trade(
     desk: Desk,
     here: Practice,
     tmp_path: Path,
@@ -112,7 +112,7 @@ def test_one_odd_symbol_is_named_counted_and_left_alone_and_the_others_trade_on(
 
 
 @pytest.mark.parametrize(("side", "limit"), [("buy", None), ("sell", 0.01)])
-def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
+def test_unknown_order_counts_at_market_value(
     here: Practice, tmp_path: Path, side: str, limit: float | None
 ) -> None:
     desk = Desk.at(here, tmp_path, *WIDE)
@@ -131,7 +131,7 @@ def test_an_order_of_nobody_counts_at_the_market_whatever_its_limit(
     assert desk.live.reconciler._order_value([unseen], account) == Decimal("Infinity")
 
 
-def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practice) -> None:
+def test_resolved_discrepancy_resumes_trading_by_itself(desk: Desk, here: Practice) -> None:
     waiting_order(here)
     desk.job.step()
     assert halted_by(desk) == ["symbols"]
@@ -143,9 +143,7 @@ def test_what_the_venue_settles_trades_again_by_itself(desk: Desk, here: Practic
     assert halt.cleared_by == AUTO
 
 
-def test_a_list_that_knows_less_than_was_answered_is_not_believed(
-    here: Practice, tmp_path: Path
-) -> None:
+def test_activity_list_missing_known_fills_is_not_trusted(here: Practice, tmp_path: Path) -> None:
     """Positions agree with what our orders have answered, and cash is not judged by the list."""
     told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each], ALWAYS)
     with attacked(here, tmp_path, told, *WIDE) as desk:
@@ -157,7 +155,7 @@ def test_a_list_that_knows_less_than_was_answered_is_not_believed(
         assert desk.live.halts.history() == ()
 
 
-def test_positions_that_are_gone_stop_everything(here: Practice, tmp_path: Path) -> None:
+def test_vanished_positions_halt_all_trading(here: Practice, tmp_path: Path) -> None:
     gone = Told(POSITIONS, lambda rows: [])
     with attacked(here, tmp_path, gone, *WIDE) as desk:
         gone.answers = 3
@@ -188,7 +186,7 @@ def without_price(symbol: str, fields: dict[str, Any]) -> Told:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("fields", [WORTHLESS, UNPRICED])
-def test_a_position_of_ours_without_a_price_counts_at_its_last_trade(
+def test_position_without_a_price_uses_its_last_trade(
     here: Practice, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     odd = without_price("SYA", fields)
@@ -211,7 +209,7 @@ def unpriced_anywhere(desk: Desk, monkeypatch: pytest.MonkeyPatch, odd: str = "S
 
 
 @pytest.mark.parametrize(("words", "is_large"), [(SMALL, False), (WIDE, True)])
-def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_decides_nothing(
+def test_unpriced_position_keeps_its_mark_large_one_stops(
     here: Practice,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +234,7 @@ def test_what_had_a_price_is_worth_what_it_was_marked_at_and_a_large_part_of_it_
         assert halted_by(desk) == [], "nothing was lost"
 
 
-def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
+def test_symbol_without_any_price_is_quarantined_alone(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bought_elsewhere(here)
@@ -253,7 +251,7 @@ def test_what_nothing_says_a_price_of_is_named_and_the_others_trade_on(
         ]
 
 
-def test_a_debt_that_nothing_says_a_price_of_is_no_account_to_decide_on_and_the_rest_is_closed(
+def test_unpriced_short_stops_decisions_and_survives_flattening(
     here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = without_price("SYC", UNPRICED)
@@ -287,7 +285,7 @@ def strange_order(fields: dict[str, Any]) -> Told:
         ({"side": "cross"}, "positions"),
     ],
 )
-def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
+def test_malformed_unknown_order_halts_and_stops_no_cycle(
     here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
     with changed_answers(here, strange_order(fields)) as seen:
@@ -306,7 +304,7 @@ def test_an_order_of_nobody_that_is_not_understood_is_named_and_stops_no_cycle(
         assert halted_by(desk) == []
 
 
-def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_else(
+def test_clear_acknowledges_only_discrepancies_that_still_match(
     desk: Desk, here: Practice, tmp_path: Path
 ) -> None:
     bought_by_hand(here)
@@ -327,7 +325,7 @@ def test_a_clearing_lets_be_what_is_still_so_when_it_is_compared_and_nothing_els
     assert halted_by(desk) == ["symbols"], "what was cleared counts once"
 
 
-def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
+def test_clear_acknowledges_only_the_listed_discrepancies(
     desk: Desk, here: Practice, tmp_path: Path
 ) -> None:
     bought_by_hand(here)
@@ -342,7 +340,7 @@ def test_a_clearing_lets_be_each_symbol_that_is_still_as_it_named(
     assert "SYC is 6 at the venue, 0 by our own orders" in told(desk)[-1]
 
 
-def test_a_trade_by_hand_while_bars_are_waited_for_is_seen_before_anything_is_decided(
+def test_manual_trade_while_waiting_for_bars_is_detected(
     desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def late_bars(*_: object) -> tuple[object, bool]:
@@ -358,7 +356,7 @@ def test_a_trade_by_hand_while_bars_are_waited_for_is_seen_before_anything_is_de
 
 
 @pytest.mark.parametrize("compared", [True, False])
-def test_flattening_sells_what_is_ours_of_a_symbol(
+def test_flattening_sells_only_our_part_of_position(
     desk: Desk, here: Practice, compared: bool
 ) -> None:
     bought_by_hand(here)
@@ -369,7 +367,7 @@ def test_flattening_sells_what_is_ours_of_a_symbol(
     assert here.venue.broker.account().positions == {"SYA": 3}
 
 
-def test_flattening_leaves_what_is_set_aside_where_nothing_can_be_compared(
+def test_flattening_keeps_quarantined_positions_when_comparison_fails(
     desk: Desk, here: Practice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bought_by_hand(here)
@@ -385,7 +383,7 @@ def _refuse(why: str) -> None:
     raise BrokerError(why)
 
 
-def test_odd_options_take_their_part_of_what_may_be_held(desk: Desk) -> None:
+def test_unknown_options_consume_the_spread_risk_budget(desk: Desk) -> None:
     desk.live.reconciler._at_stake = DiscrepancyValue(
         options={"SYC": Decimal(700), "SYD": Decimal("Infinity")}
     )

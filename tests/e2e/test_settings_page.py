@@ -10,7 +10,7 @@ from foundation.compose import CONFIGS, compose_config, refuse_values
 from foundation.errors import InputError
 
 
-def test_the_page_of_settings_is_what_the_code_and_the_configurations_say() -> None:
+def test_settings_page_matches_code_and_configurations() -> None:
     made = page()
     if PAGE.read_text() != made:
         there = set(PAGE.read_text().splitlines())

@@ -19,7 +19,7 @@ from tests.e2e.selling import COSTS, DAY, OPENS, exits, opened, practising_selle
 Log = pytest.LogCaptureFixture
 
 
-def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_path: Path) -> None:
+def test_expired_spread_settles_at_its_days_close(tmp_path: Path) -> None:
     here, _, spread = opened(tmp_path, days=4)
     here.to(2, 60)
     assert not here.seller().step().spreads
@@ -30,9 +30,7 @@ def test_an_expired_spread_is_booked_at_the_close_of_its_day_however_late(tmp_pa
     assert row["Exit_Time"] == "2024-04-02 16:00"
 
 
-def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_somebody_is_told(
-    tmp_path: Path, caplog: Log
-) -> None:
+def test_unknown_settlement_price_blocks_sales_and_alerts(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path, days=4)
     known = dict(here.market.closes)
     unknown: Any = dict.fromkeys([DAY])
@@ -54,9 +52,7 @@ def test_while_the_close_of_an_expired_spread_is_unknown_nothing_is_sold_and_som
 
 
 @pytest.mark.parametrize("silent", [False, True])
-def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
-    tmp_path: Path, silent: bool
-) -> None:
+def test_exit_before_the_close_needs_no_quote(tmp_path: Path, silent: bool) -> None:
     """The venue has no quote of an option, or does not answer."""
     here, *_ = opened(tmp_path, exit_minute=350)
     no_answer = refusing(BrokerError("the quotes: no answer"))
@@ -70,7 +66,7 @@ def test_what_has_to_be_gone_before_the_close_is_bought_back_without_a_quote(
     assert exits(here) == ["time"]
 
 
-def test_shares_that_change_hands_are_no_settlement_in_cash(tmp_path: Path, caplog: Log) -> None:
+def test_share_delivery_is_not_a_cash_settlement(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path, days=4, settings=dict(delivers=True), exit_minute=389)
     short, long = spread.spread.legs
     middle = (short.strike + long.strike) / 2
@@ -92,7 +88,7 @@ def test_shares_that_change_hands_are_no_settlement_in_cash(tmp_path: Path, capl
 
 
 @pytest.mark.parametrize("exit_minute", [None, 340])
-def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
+def test_open_spread_after_cutoff_alerts_once_without_orders(
     tmp_path: Path, caplog: Log, exit_minute: float | None
 ) -> None:
     """This desk would take any order: its options settle in cash."""
@@ -119,9 +115,7 @@ def test_after_the_cutoff_nothing_is_ordered_and_what_is_open_is_told_once(
 CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), exit_minute=340)
 
 
-def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
-    tmp_path: Path, caplog: Log
-) -> None:
+def test_spread_closed_by_the_broker_awaits_manual_booking(tmp_path: Path, caplog: Log) -> None:
     here, _, spread = opened(tmp_path, **CUT_OFF)
     here.to(0, 350)
     assert [each.closed_elsewhere for each in here.seller().step().spreads] == [False]
@@ -138,7 +132,7 @@ def test_what_the_broker_closes_by_itself_is_booked_by_nobody_but_a_person(
     assert list(here.desk.tickets) == [spread.trade_id], "the entries that are due are not sold"
 
 
-def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
+def test_one_wrong_holdings_answer_closes_no_spread(tmp_path: Path) -> None:
     """Neither at the last look nor where the next one holds the spread again."""
     here, *_ = opened(tmp_path, **CUT_OFF)
     held = dict(here.desk.positions)
@@ -153,7 +147,7 @@ def test_an_answer_that_is_wrong_once_closes_nothing(tmp_path: Path) -> None:
     assert not wrong
 
 
-def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None:
+def test_spread_expiring_during_a_check_is_settled_normally(tmp_path: Path) -> None:
     here, _, spread = opened(tmp_path, days=4, settings=dict(cutoff=45.0))
 
     def ending() -> dict[OptionContract, int]:
@@ -168,7 +162,7 @@ def test_what_expires_during_a_look_was_closed_by_nobody(tmp_path: Path) -> None
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
 
 
-def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
+def test_seller_orders_expire_at_the_cutoff(tmp_path: Path) -> None:
     settings = dict(cutoff=42.0, window=10.0)
     here, seller, _ = opened(tmp_path, minute=345, settings=settings, entries=(343,))
     seller.exiting = True
@@ -178,16 +172,14 @@ def test_no_order_outlives_the_cutoff(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("window", "minutes"), [(2.5, 262.5), (0.5, 260.5), (60.0, 300.0)])
-def test_an_entry_may_be_sold_until_its_window_has_ended_and_not_beyond_the_latest(
-    tmp_path: Path, window: float, minutes: float
-) -> None:
+def test_entry_order_expires_with_its_window(tmp_path: Path, window: float, minutes: float) -> None:
     rules: dict[str, Any] = dict(entries=(260,), exit_minute=300.0)
     here, *_ = opened(tmp_path, minute=260, settings=dict(window=window), **rules)
     (ticket,) = here.desk.tickets.values()
     assert ticket.order.expires_at == OPENS + np.timedelta64(round(minutes * 60_000), "ms")
 
 
-def test_nothing_is_sold_on_half_days_before_or_after_the_session(tmp_path: Path) -> None:
+def test_seller_sells_nothing_outside_full_sessions(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     for at in ("2024-07-03T14:00", "2024-04-02T12:00", "2024-04-02T21:00", "2024-04-06T15:00"):
         clock: Any = lambda at=at: np.datetime64(at, "ns")  # noqa: E731

@@ -105,9 +105,7 @@ class Perilous:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2, 3))])
-def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once(
-    tmp_path: Path, seed: int
-) -> None:
+def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) -> None:
     entries = (30, 60, 120, 180, 240)
     here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entries=entries)
     flows: list[Decimal] = []
@@ -138,9 +136,7 @@ def test_killed_anywhere_it_goes_on_and_every_dollar_of_the_venue_is_booked_once
     assert here.desk.reserved == 0
 
 
-def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
-    tmp_path: Path,
-) -> None:
+def test_partially_filled_close_is_finished_later(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
     here.to(0, 30)
     seller = here.seller(submit=lambda o, _: here.desk.send(o, partial=o.contracts > 1).fill)
@@ -152,7 +148,7 @@ def test_half_of_an_order_is_half_a_spread_and_the_rest_is_bought_back_later(
     assert exits(here) == ["stop"]
 
 
-def test_what_cannot_be_bought_back_is_tried_again_until_it_is(tmp_path: Path, caplog: Log) -> None:
+def test_failed_buyback_is_retried_until_it_succeeds(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     stop(here, spread)
     shut = here.seller(submit=refusing(OrderRejected("halted")))
@@ -177,7 +173,7 @@ UNSAFE: dict[str, Callable[[Practising], object]] = {
 
 
 @pytest.mark.parametrize("unsafe", UNSAFE.values(), ids=UNSAFE)
-def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
+def test_unknown_state_or_halt_blocks_sales_and_alerts(
     tmp_path: Path, caplog: Log, unsafe: Callable[[Practising], object]
 ) -> None:
     """Unknown state stops trading; it does not begin anew."""
@@ -192,9 +188,7 @@ def test_on_unknown_state_and_in_a_halt_nothing_is_sold_and_somebody_is_told(
 
 
 @pytest.mark.parametrize("broken", ["account_balance.json", "trades.csv", ".update.json"])
-def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_known(
-    tmp_path: Path, broken: str
-) -> None:
+def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, broken: str) -> None:
     here, *_ = opened(tmp_path, days=4)
     path = here.folder / broken
     before = path.read_text() if path.exists() else None
@@ -218,7 +212,7 @@ def test_a_trade_that_closes_while_the_account_is_unknown_is_booked_once_it_is_k
         (lambda path: path.rename(f"{path}.aside-0"), "is gone; compare the venue's positions"),
     ],
 )
-def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
+def test_unreadable_state_file_at_start_stops_everything(
     tmp_path: Path, damage: Callable[[Path], object], says: str
 ) -> None:
     here, *_ = opened(tmp_path)
@@ -232,7 +226,7 @@ def test_before_the_first_step_a_file_that_cannot_be_read_stops_everything(
 
 
 @pytest.mark.parametrize("left", ["half", "a folder", "nothing"])
-def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
+def test_unreadable_state_file_is_kept_and_spreads_followed(
     tmp_path: Path, left: str, caplog: Log
 ) -> None:
     here, seller, spread = opened(tmp_path, entries=(30, 60))
@@ -256,9 +250,7 @@ def test_a_file_that_becomes_unreadable_is_kept_and_what_is_open_is_followed(
     assert exits(here) == ["stop"]
 
 
-def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_it(
-    tmp_path: Path, caplog: Log
-) -> None:
+def test_unknown_close_keeps_id_and_blocks_shared_options(tmp_path: Path, caplog: Log) -> None:
     """No second closing order goes out before the venue has ended the first."""
     here, _, spread = opened(tmp_path, entries=(30, 60))
     sent: list[str] = []
@@ -293,7 +285,7 @@ def test_an_order_of_unknown_fate_is_closed_under_one_id_and_blocks_what_shares_
 
 
 @pytest.mark.parametrize(("power", "sold"), [(499, 0), (500, 1), (None, 3), (10_000, 3)])
-def test_no_more_is_sold_than_the_venues_buying_power_covers(
+def test_spread_sales_are_capped_by_buying_power(
     tmp_path: Path, power: int | None, sold: int, caplog: Log
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,), sizing=PRIOR)
@@ -303,9 +295,7 @@ def test_no_more_is_sold_than_the_venues_buying_power_covers(
     assert ("ALERT buying_power" in caplog.text) is (sold == 0)
 
 
-def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_seen(
-    tmp_path: Path,
-) -> None:
+def test_unknown_opening_does_not_block_other_stops(tmp_path: Path) -> None:
     """It may have traded or not: what is certain is bought back all the same."""
     here, _, spread = opened(tmp_path)
 
@@ -323,9 +313,7 @@ def test_an_opening_of_unknown_fate_keeps_no_stop_of_another_spread_from_being_s
 
 
 @pytest.mark.parametrize("turned_down", [False, True])
-def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
-    tmp_path: Path, turned_down: bool
-) -> None:
+def test_entry_survives_kill_before_its_order_is_sent(tmp_path: Path, turned_down: bool) -> None:
     """Begun and refused, it was dealt with."""
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(33,))
 
@@ -344,7 +332,7 @@ def test_an_entry_is_lost_to_no_kill_before_its_order_could_leave(
     assert len(here.desk.tickets) == 1
 
 
-def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path: Path) -> None:
+def test_unsent_closing_order_is_sent_under_its_id(tmp_path: Path) -> None:
     here, again, _ = opened(tmp_path)
     here.to(0, 35)
     seller = here.seller(submit=refusing(Killed))
@@ -357,7 +345,7 @@ def test_a_closing_order_that_could_not_leave_is_sent_under_its_own_id(tmp_path:
     assert [name for name in here.desk.tickets if ".close" in name] == [spread.order_id]
 
 
-def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
+def test_flattening_buys_everything_back_and_sells_nothing(tmp_path: Path) -> None:
     here, seller, _ = opened(tmp_path, entries=(30, 63))
     here.to(0, 65)
     seller.exiting = True
@@ -366,7 +354,7 @@ def test_told_to_leave_it_buys_everything_back_and_sells_nothing(tmp_path: Path)
     assert exits(here) == ["flattened"]
 
 
-def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: Path) -> None:
+def test_order_left_by_a_failed_step_is_cancelled(tmp_path: Path) -> None:
     here = practising_seller(tmp_path, 3, 0, "PUT", entries=(30,))
     asked: list[bool] = []
 
@@ -390,7 +378,7 @@ def test_an_order_that_a_look_left_working_is_ended_and_none_is_sent(tmp_path: P
 
 
 @pytest.mark.parametrize("strategies", [("PUT", "CALL"), ("PUT",)])
-def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
+def test_unknown_order_blocks_further_entries_in_its_step(
     tmp_path: Path, strategies: tuple[str, ...]
 ) -> None:
     here = practising_seller(tmp_path, 3, 0, *strategies, entries=(31, 33))
@@ -401,7 +389,7 @@ def test_after_an_order_of_unknown_fate_no_other_entry_is_sold_in_the_same_step(
 
 
 @pytest.mark.parametrize("by_hand", [False, True])
-def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never_else(
+def test_close_is_resent_only_while_options_are_held(
     tmp_path: Path, caplog: Log, by_hand: bool
 ) -> None:
     """What was bought back by hand meanwhile would be bought again, and nobody would follow it."""
@@ -436,9 +424,7 @@ def test_a_closing_order_is_asked_for_again_while_its_options_are_held_and_never
     assert (f"still {unknown} what became of it" in caplog.text) is by_hand
 
 
-def test_an_exit_that_cannot_be_made_is_told_beside_any_other_alert(
-    tmp_path: Path, caplog: Log
-) -> None:
+def test_failed_exit_alerts_beside_other_alerts(tmp_path: Path, caplog: Log) -> None:
     here, seller, spread = opened(tmp_path)
     here.to(0, 60)
     seller.step()
@@ -457,9 +443,7 @@ def test_an_exit_that_cannot_be_made_is_told_beside_any_other_alert(
     assert "still positions" in caplog.text
 
 
-def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
-    tmp_path: Path, caplog: Log
-) -> None:
+def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog: Log) -> None:
     """Meanwhile holdings are compared and nothing is sold."""
     here = practising_seller(tmp_path, 3, 0, "PUT", "CALL", entries=(30, 60), **HELD)
     without: tuple[bool, ...] = ()
@@ -504,7 +488,7 @@ def test_the_trouble_of_each_spread_is_told_until_it_was_looked_after(
     assert not any(kind.startswith("step") for kind in here.notices._raised)
 
 
-def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path: Path) -> None:
+def test_spread_is_followed_from_its_sessions_first_instant(tmp_path: Path) -> None:
     here, seller, _ = opened(tmp_path)
     seller.exiting = True
     for seconds, left in ((-1, 1), (0, 0)):
@@ -513,7 +497,7 @@ def test_a_spread_is_followed_from_the_first_instant_of_its_session_on(tmp_path:
         assert len(seller.step().spreads) == left
 
 
-def test_what_is_sold_no_more_is_followed_by_the_rules_in_force(tmp_path: Path) -> None:
+def test_spread_of_a_dropped_strategy_follows_current_rules(tmp_path: Path) -> None:
     here, *_ = opened(tmp_path)
     rules = replace(here.settings.rules, exit_minute=60.0)
     here.settings = replace(here.settings, strategies=("CALL",), rules=rules)

@@ -149,9 +149,7 @@ def written(tmp_path: Path) -> Iterator[Written]:
     journal.database.close()
 
 
-def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_was_sent(
-    practised: Path,
-) -> None:
+def test_page_shows_halts_profit_and_reasons_of_orders(practised: Path) -> None:
     text = text_of((practised / PAGE_FILE).read_text())
     assert "Running, and nothing is opened" in text
     assert HALT_RULES["daily_loss"].remedy in text
@@ -179,7 +177,7 @@ def test_the_page_says_what_stops_the_loop_what_was_earned_and_why_each_order_wa
         assert re.search(rf"{choice['symbol']} 21 Feb .*{re.escape(target)}", text)
 
 
-def test_text_from_outside_is_text_on_the_page(practised: Path, written: Written) -> None:
+def test_external_text_is_escaped_on_the_page(practised: Path, written: Written) -> None:
     NoticeBook(written.database, NO_SECRETS, TimeSource(now=lambda: NOW)).record(ATTACK, ATTACK)
     written.order("one", reason=ATTACK)
     written.order("two")
@@ -204,9 +202,7 @@ class Refused(PageSection):
         raise InputError(ATTACK)
 
 
-def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
-    written: Written,
-) -> None:
+def test_page_is_rewritten_after_any_relevant_change(written: Written) -> None:
     seen = [written.page()]
     for change in (
         written.made,
@@ -226,7 +222,7 @@ def test_the_page_is_written_where_a_halt_an_order_or_the_kill_file_has_changed(
         assert seen[-1] != seen[-2]
 
 
-def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written) -> None:
+def test_page_shows_kill_file_and_halts_with_remedies(written: Written) -> None:
     written.made(idle_reason="nothing to do")
     assert "<title>Running ·" in written.page()
     for kind, rule in HALT_RULES.items():
@@ -244,7 +240,7 @@ def test_the_kill_file_and_every_halt_are_said_with_what_to_do(written: Written)
     assert f"{written.folder / KILL_FILE} is there" in written.text()
 
 
-def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None:
+def test_failed_cycle_is_shown_until_one_succeeds(written: Written) -> None:
     written.made(failure="the venue did not answer")
     assert "The last cycle failed the venue did not answer" in written.text()
     number = written.journal.cycles.begin(NOW)
@@ -256,7 +252,7 @@ def test_a_cycle_that_failed_is_said_until_one_has_not(written: Written) -> None
     assert f"Last cycle: {TRADE_JOB} at 21 Feb 2024" in written.text()
 
 
-def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) -> None:
+def test_page_is_private_and_written_atomically(written: Written) -> None:
     before = os.umask(0)
     try:
         written.status.refresh()
@@ -279,7 +275,7 @@ def test_the_page_is_its_owners_alone_and_never_half_of_one(written: Written) ->
         lambda journal: journal.spoil("DROP TABLE notices"),
     ],
 )
-def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
+def test_unwritable_page_is_logged_once_and_loop_continues(
     written: Written, trouble: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     trouble(written)
@@ -298,7 +294,7 @@ def test_a_page_that_cannot_be_written_is_logged_once_and_the_loop_goes_on(
     assert line.exc_info is None, "it is no fault of the program"
 
 
-def test_the_page_says_what_has_ended_the_loop(written: Written) -> None:
+def test_page_states_what_ended_the_loop(written: Written) -> None:
     stop = StopSignal()
     written.made()
     with written.status.written_while_running(stop):
@@ -346,7 +342,7 @@ def test_an_ordinary_end_keeps_the_color_of_halts(written: Written, kind: Any, l
     assert f'class="verdict {level}"' in written.file.read_text()
 
 
-def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: Path) -> None:
+def test_status_page_fits_phone_and_desktop(browser: Page, practised: Path) -> None:
     file = practised / PAGE_FILE
     titles = ("Running, and nothing is opened", "Next cycle", "denied", ATTACK, "out of date")
     look_at_all_widths(browser, file, titles)
@@ -355,7 +351,7 @@ def test_on_a_phone_and_on_a_desk_nothing_is_cut_off(browser: Page, practised: P
     look_at_charts(browser, 2)
 
 
-def test_the_page_says_by_itself_that_it_is_old(browser: Page, written: Written) -> None:
+def test_page_marks_itself_out_of_date(browser: Page, written: Written) -> None:
     later = np.datetime64("2124-01-01", "ns")
     for until, old in ((NOW, True), (later, False), (None, False)):
         written.next_cycle = NextCycleBook(

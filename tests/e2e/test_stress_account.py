@@ -49,7 +49,7 @@ def found_at(here: Practice, *words: str) -> StressResult:
     return parse_request(compose_config("stress", told), told)()
 
 
-def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> None:
+def test_stressed_book_matches_venue_and_nothing_is_sent(here: Practice) -> None:
     before = trading(here).get_all_positions()
     found = found_at(here, "only=[gap,halt,coin]")
     book = found.book
@@ -69,7 +69,7 @@ def test_the_book_is_what_the_venue_says_and_nothing_is_sent(here: Practice) -> 
     assert trading(here).get_orders() == []
 
 
-def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_path: Path) -> None:
+def test_stress_command_reads_account_despite_kill_file(here: Practice, tmp_path: Path) -> None:
     kill = tmp_path / "data" / "live" / "any" / KILL_FILE
     kill.parent.mkdir(parents=True)
     kill.write_text("by a test")
@@ -85,9 +85,7 @@ def test_the_command_reads_the_account_beside_a_kill_file(here: Practice, tmp_pa
     assert here.posts == []
 
 
-def test_an_account_without_positions_and_one_that_does_not_answer_are_refused(
-    practice: Start,
-) -> None:
+def test_empty_or_unreachable_account_is_refused(practice: Start) -> None:
     server = practice("symbols=[SYA]")
     server.advance(OPENING)
     with pytest.raises(InputError, match="no stock or coin is held"):
@@ -111,7 +109,7 @@ def row(symbol: str, quantity: int, price: float, kind: str = "us_option") -> di
     }
 
 
-def test_open_spreads_count_with_the_most_that_they_can_lose() -> None:
+def test_open_spreads_count_at_their_maximum_loss() -> None:
     """A put spread 5 wide that was sold twice, worth 0.80 a share now: 2 · (500 - 80) is left."""
     spread = [row("SPY250117P00500000", -2, 1.3), row("SPY250117P00495000", 2, 0.5)]
     stock = row("SYA", 5, 100.0, "us_equity")

@@ -52,9 +52,7 @@ def head() -> Iterator[str]:
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
-def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
-    head: str, tmp_path: Path
-) -> None:
+def test_ray_cluster_runs_sweeps_and_forecasts_at_address(head: str, tmp_path: Path) -> None:
     address = f"hydra.launcher.ray.init.address={head}"
     # The launcher names a size of the object store, which a cluster that runs has chosen already.
     low, high = swept("ray", tmp_path, address, "+hydra.launcher.ray.init.object_store_memory=null")
@@ -78,7 +76,7 @@ def test_sweeps_and_forecasts_are_run_by_a_ray_cluster_at_an_address(
     assert files[0] == files[1]
 
 
-def test_an_address_where_nobody_answers_is_one_line(tmp_path: Path) -> None:
+def test_unreachable_ray_address_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

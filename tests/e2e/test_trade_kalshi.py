@@ -69,7 +69,7 @@ def journals() -> list[Path]:
     return sorted(Path("journals").glob(f"*/{JOURNAL_FILE}"))
 
 
-def test_a_dry_run_decides_and_sends_nothing_and_says_why_there_is_no_order(
+def test_dry_run_sends_nothing_and_explains_missing_orders(
     practice: KalshiPractice, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = traded(practice, mode="dry", steps=2)
@@ -174,7 +174,7 @@ def test_maintenance_is_one_plain_notice(
     assert "refuse" not in told
 
 
-def test_only_who_has_an_estimate_of_his_own_finds_an_edge(practice: KalshiPractice) -> None:
+def test_only_a_custom_estimate_finds_an_edge(practice: KalshiPractice) -> None:
     """Kelly on the middle of the quote holds; on a fair price a dime beyond it, it buys."""
     shown = practice.exchange.shown("RAIN")
     own = float(shown["bid"] + shown["ask"]) / 2 / PRICE_UNITS
@@ -229,9 +229,7 @@ def test_the_command_refuses_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_no_waiting_mends_ends_it_at_once_and_wrong_keys_leave_no_folder(
-    practice: KalshiPractice,
-) -> None:
+def test_permanent_errors_end_kalshi_trading_without_a_folder(practice: KalshiPractice) -> None:
     practice.fault("status", status=401, seconds=0, count=10**5)
     for steps in (None, 2):
         with pytest.raises(BrokerError, match="refused \\(401\\)"):

@@ -51,7 +51,7 @@ def both_jobs(url: str, vix: Path, *words: str) -> list[str]:
     ]
 
 
-def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
+def test_one_process_trades_stocks_and_spreads_together(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     words = (f"options.vix={vix}", f"options.symbols=[{UNDER}]", "start=2024-02-20T15:30Z")
@@ -88,7 +88,7 @@ def test_one_process_trades_stocks_and_sells_spreads_on_one_account(
 
 
 @pytest.mark.slow
-def test_after_kills_of_a_process_with_both_jobs_no_order_stays_working(
+def test_killed_two_job_process_leaves_no_order_open(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     """It is killed as an order of it has come to the venue."""
@@ -133,7 +133,7 @@ def spread(contracts: int, closed: int = 0) -> OpenSpread:
 
 
 @pytest.mark.parametrize(("contracts", "halt"), [("1", "symbols"), ("40", "positions")])
-def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
+def test_unknown_option_order_halts_by_its_maximum_loss(
     practice: Start, vix: Path, tmp_path: Path, contracts: str, halt: str
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
@@ -155,7 +155,7 @@ def test_an_order_of_options_by_hand_is_named_and_halts_by_what_it_could_lose(
     assert query_rows(path, "SELECT kind FROM halts WHERE cleared_at IS NULL") == []
 
 
-def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_back(
+def test_failed_reconciliation_does_not_block_spread_buyback(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
@@ -169,7 +169,7 @@ def test_an_account_that_cannot_be_reconciled_keeps_no_spread_from_being_bought_
     assert query_rows(path, "SELECT kind FROM notices") == [("step reconciling",)]
 
 
-def test_what_secures_spreads_is_the_width_of_all_that_are_open() -> None:
+def test_collateral_is_the_width_of_open_spreads() -> None:
     assert collateral((spread(3), spread(4, closed=1))) == 5 * 100 * (3 + 3)
 
 
@@ -208,7 +208,7 @@ def test_halts_stop_the_seller_too(
         assert text.endswith(f"-060 is not sold: {why}")
 
 
-def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
+def test_account_losses_halt_a_standalone_seller(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)
@@ -225,7 +225,7 @@ def test_what_an_account_has_lost_halts_a_seller_that_trades_nothing_else(
     assert ("drawdown",) in standing
 
 
-def test_orders_of_stocks_by_hand_stop_no_spread(
+def test_manual_stock_orders_do_not_block_spreads(
     practice: Start, vix: Path, tmp_path: Path
 ) -> None:
     here, words = seller_of_one_entry(practice, vix, tmp_path)

@@ -84,7 +84,7 @@ def test_long_list_refuses_unlisted_symbol(here: Practice) -> None:
     assert "N0: the venue has no such asset" in line
 
 
-def test_asset_that_is_not_tradable_is_no_missing_one(here: Practice) -> None:
+def test_untradable_asset_is_not_reported_missing(here: Practice) -> None:
     here.venue.flags["SYB"] = {"tradable": False}
     try:
         code, said, _ = answer_of("trade_stock_e2e", *at(here, "preview", "symbols=[SYA,SYB]"))

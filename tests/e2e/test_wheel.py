@@ -29,7 +29,7 @@ PACKED = (".py", ".yaml", ".json", ".safetensors", ".j2", ".css", ".js", ".LICEN
 LEFT_OUT = (".*", "*.egg-info", "__pycache__", "build", "outputs", "logs")
 
 
-def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
+def test_commands_are_listed_and_unknown_ones_get_suggestions(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["kelly-chronos"])
@@ -47,9 +47,7 @@ def test_every_command_is_listed_with_a_line_and_an_unknown_one_is_named(
 
 
 @pytest.mark.slow
-def test_a_wheel_installed_into_an_empty_environment_runs_from_another_folder(
-    tmp_path: Path,
-) -> None:
+def test_installed_wheel_runs_from_another_folder(tmp_path: Path) -> None:
     source = tmp_path / "source"
     wheels = tmp_path / "wheels"
     elsewhere = tmp_path / "elsewhere"

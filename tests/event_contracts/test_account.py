@@ -110,9 +110,7 @@ def come_to(
 
 
 @given(FILLS, RULES, st.booleans())
-def test_what_is_listed_comes_to_the_exact_account_whether_it_was_meant_as_a_sale_or_not(
-    rows: Rows, rules: FeeRules, sold: bool
-) -> None:
+def test_listed_fills_reproduce_the_exact_account(rows: Rows, rules: FeeRules, sold: bool) -> None:
     """The venue says bid or ask, not what was meant: by the cent it makes no difference."""
     fills, account = booked(rows, rules, sold=sold)
     end = come_to(START, *fills)
@@ -121,9 +119,7 @@ def test_what_is_listed_comes_to_the_exact_account_whether_it_was_meant_as_a_sal
 
 
 @given(FILLS, st.randoms())
-def test_each_fill_is_booked_once_however_often_and_in_what_order_it_is_listed(
-    rows: Rows, rng: Any
-) -> None:
+def test_each_fill_is_booked_once_in_any_order(rows: Rows, rng: Any) -> None:
     fills, account = booked(rows)
     books = START
     for cut in range(0, len(fills) + 3, 3):
@@ -139,7 +135,7 @@ def test_each_fill_is_booked_once_however_often_and_in_what_order_it_is_listed(
 
 
 @given(FILLS, st.decimals("-10000", "10000", places=2), st.integers(0, 20))
-def test_the_flow_is_what_was_paid_in_whatever_traded(rows: Rows, paid: Decimal, cut: int) -> None:
+def test_flow_is_deposits_whatever_traded(rows: Rows, paid: Decimal, cut: int) -> None:
     assume(abs(paid) >= MIN_CASH_FLOW or paid == 0)
     fills, end = booked(rows)
     first, middle = booked(rows[:cut])
@@ -173,7 +169,7 @@ def test_a_settlement_pays_once_and_is_no_deposit(said: dict[str, Any], pays: De
     assert come_to(START, other, ends=(end,)).expected.cash == D("996.895") + 6 - pays
 
 
-def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -> None:
+def test_fill_listed_after_settlement_is_paid_out() -> None:
     end = MarketSettlement("RAIN", D(1), BOUGHT.at + np.timedelta64(1, "m"))
     late = filled(1, "bid", 5000, 600, taker=True, order=2)
     at_once = come_to(START, BOUGHT, late, ends=(end,))
@@ -183,11 +179,11 @@ def test_a_fill_that_is_listed_after_its_market_has_paid_is_paid_out_as_well() -
 
 
 @pytest.mark.parametrize(("paid", "flow"), [("0.99", 0), ("-0.99", 0), ("1", 1), ("-1", -1)])
-def test_what_is_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
+def test_cash_change_below_a_dollar_is_no_flow(paid: str, flow: int) -> None:
     assert come_to(START).flow(replace(START, cash=START.cash + D(paid))) == flow
 
 
-def test_what_the_venue_charges_counts_and_what_our_rules_would_have_charged_is_told() -> None:
+def test_charged_fee_counts_and_differences_are_told() -> None:
     dear = replace(BOUGHT, fee=D("2.18"))
     end = come_to(START, dear)
     assert end.expected.cash == D("994.82")
@@ -197,7 +193,7 @@ def test_what_the_venue_charges_counts_and_what_our_rules_would_have_charged_is_
     assert come_to(START, BOUGHT).fees == ()
 
 
-def test_where_contracts_are_not_explained_nothing_was_paid_in_or_out() -> None:
+def test_unexplained_contracts_are_no_cash_flow() -> None:
     """A purchase that is not listed took its cash: that is no withdrawal."""
     bought = AccountBooks(BEGIN, D(900), {"RAIN": D(10), "SNOW": D(-2)})
     end = come_to(START)
@@ -315,7 +311,7 @@ def manager_of(book: OrderStore | None = None, **more: Any) -> KalshiMultiMarket
     )
 
 
-def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Venue) -> None:
+def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
     manager = manager_of()
     venue.filled, venue.remaining = "10.00", "0.00"
     assert manager.submit(WISH).filled == 10
@@ -337,9 +333,7 @@ def test_a_fill_that_was_answered_and_is_not_listed_yet_is_waited_for(venue: Ven
 
 
 @pytest.mark.parametrize(("count", "taken_out"), [(10, False), (4, True), (4, False)])
-def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(
-    venue: Venue, count: int, taken_out: bool
-) -> None:
+def test_fill_shown_only_by_order_is_awaited(venue: Venue, count: int, taken_out: bool) -> None:
     manager = manager_of()
     manager.submit(WISH)
     assert manager.view("RAIN").resting_count("BUY", "YES") == 10
@@ -354,7 +348,7 @@ def test_a_fill_that_an_order_shows_and_the_account_does_not_is_waited_for(
     assert view.resting_count("BUY", "YES") == (0 if taken_out else 10 - count)
 
 
-def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: Venue) -> None:
+def test_fills_before_the_ledger_began_are_not_awaited(venue: Venue) -> None:
     book = OrderStore()
     manager_of(book).submit(WISH)
     venue.trades(10)
@@ -363,7 +357,7 @@ def test_what_an_order_traded_before_the_ledger_began_is_not_waited_for(venue: V
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, known: bool) -> None:
+def test_own_unlisted_order_counts_as_resting(venue: Venue, known: bool) -> None:
     """Absence is no answer: not even where the venue says nothing of it."""
     manager = manager_of()
     manager.submit(WISH)
@@ -374,7 +368,7 @@ def test_an_order_of_ours_that_is_not_listed_counts_as_waiting(venue: Venue, kno
     assert (resting.order_id, resting.remaining) == ("v-1" if known else "o-1", 10)
 
 
-def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None:
+def test_order_landing_between_lookups_counts_once(venue: Venue) -> None:
     book = OrderStore()
     manager = manager_of(book)
     venue.lost = venue.hidden = True
@@ -389,7 +383,7 @@ def test_an_order_that_lands_between_two_looks_counts_once(venue: Venue) -> None
     assert venue.asked.count("POST /portfolio/events/orders") == 1
 
 
-def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> None:
+def test_account_changing_during_reads_is_rejected(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(listed_fill(f"{next(numbers) + 1}.00"))
@@ -397,7 +391,7 @@ def test_an_account_that_does_not_stand_still_is_not_believed(venue: Venue) -> N
         manager.view("RAIN")
 
 
-def test_pages_are_read_to_their_end_and_not_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_are_read_to_their_end_without_loops(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
     asked: list[Any] = []
 

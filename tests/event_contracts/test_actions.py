@@ -62,7 +62,7 @@ class Shown:
 # Codes
 
 
-def test_the_codes_are_those_of_the_table() -> None:
+def test_action_codes_match_the_specification() -> None:
     assert encode_action(0, 0) == encode_action(0, 4) == 0
     assert POSITION_SIZES == (5, 10, 20, 50, 100)
     names = ("BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
@@ -80,7 +80,7 @@ def test_the_codes_are_those_of_the_table() -> None:
 
 
 @given(st.integers())
-def test_what_is_no_code_is_refused_everywhere(code: int) -> None:
+def test_invalid_action_codes_are_rejected(code: int) -> None:
     if not 0 <= code <= 24:
         for read in (decode_action, process_action, LimitOrderActionSpace().process_action):
             with pytest.raises(ValueError, match=r"action must be 0 … 24, got"):
@@ -124,7 +124,7 @@ def test_a_style_picks_the_price_of_each_intent(style: Any, prices: list[str]) -
 
 
 @given(views(), st.sampled_from(STYLES))
-def test_what_is_allowed_keeps_every_promise_and_what_is_not_has_its_reason(
+def test_allowed_actions_satisfy_all_limits_others_give_reasons(
     before: MarketView, style: Any
 ) -> None:
     """Allowed purchases are filled contract by contract, after everything that rests."""
@@ -200,13 +200,11 @@ def expected_of_purchase(before: MarketView, side: Outcome, price: Decimal, size
         (view(yes=9, resting=[waiting("SELL", "YES", "0.5", 4)]), [*range(7), 11]),
     ],
 )
-def test_cash_contracts_and_share_bound_to_the_last_digit(
-    before: MarketView, allowed: list[int]
-) -> None:
+def test_cash_contracts_and_share_limits_are_exact(before: MarketView, allowed: list[int]) -> None:
     assert np.flatnonzero(LimitOrderActionSpace().action_masks(before)).tolist() == allowed
 
 
-def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
+def test_fixed_size_masks_all_other_sizes() -> None:
     free = LimitOrderActionSpace()
     fixed = LimitOrderActionSpace(fixed_size=10)
     before = view(yes=150)
@@ -225,9 +223,7 @@ def test_a_fixed_size_is_the_same_space_with_the_others_masked() -> None:
 @given(views())
 @example(view(yes=150))
 @example(view(no=150))
-def test_an_action_that_may_be_sent_is_and_one_that_may_not_does_what_hold_does(
-    before: MarketView,
-) -> None:
+def test_allowed_action_is_sent_masked_one_holds(before: MarketView) -> None:
     """Nothing: no order, nothing raised, size 0."""
     space = LimitOrderActionSpace()
     for action, allowed in enumerate(space.action_masks(before)):
@@ -242,7 +238,7 @@ def test_an_action_that_may_be_sent_is_and_one_that_may_not_does_what_hold_does(
         assert done.reason
 
 
-def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
+def test_asynchronous_execution_is_equal_and_non_blocking() -> None:
     """The manager waits for what only the event loop does."""
     space = LimitOrderActionSpace()
     went_on = threading.Event()
@@ -264,7 +260,7 @@ def test_the_asynchronous_way_sends_the_same_and_keeps_the_loop_free() -> None:
     assert slow.sent == plain.sent
 
 
-def test_own_sizes_buffer_and_limits_count() -> None:
+def test_custom_sizes_buffer_and_limits_apply() -> None:
     sizes = LimitOrderActionSpace(position_sizes=(1, 2, 3, 4, 200))
     assert sizes.process_action(5) == ("BUY_YES", 200)
     assert sizes.action_masks(view())[[1, 5]].tolist() == [True, True]
@@ -273,7 +269,7 @@ def test_own_sizes_buffer_and_limits_count() -> None:
     assert np.flatnonzero(narrow.action_masks(view())).tolist() == [0, 1, 2, 11, 12]
 
 
-def test_an_order_checks_itself() -> None:
+def test_invalid_order_fields_are_refused() -> None:
     for price, count in (("0", "1"), ("1", "1"), ("0.00001", "1"), ("0.5", "0"), ("0.5", "0.001")):
         with pytest.raises(ValueError, match=r"c: (price|count) must be a multiple"):
             EventContractOrder("c", MARKET, "BUY", "YES", D(price), D(count))
@@ -294,7 +290,7 @@ LIMITS = PositionLimits()
 
 
 @given(COUNTS, PRICES, HELD, CASH, st.integers(0, 200), st.integers(0, 900))
-def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_one(
+def test_order_respects_every_limit_or_names_one(
     count: Decimal, price: Decimal, held: Decimal, cash: Decimal, resting: int, elsewhere: int
 ) -> None:
     reason = LIMITS.validate_order(
@@ -315,7 +311,7 @@ def test_the_position_after_the_order_is_within_every_limit_or_the_reason_names_
         assert broken[named[0]]
 
 
-def test_each_limit_is_a_setting_and_says_so() -> None:
+def test_each_position_limit_is_configurable_and_named() -> None:
     order = {"count": D(20), "price": D("0.50"), "held": D(0), "cash": D(100)}
     assert LIMITS.validate_order(**order) is None
     reached = PositionLimits(contracts=D(20), value=D(10), share=D("0.1"))

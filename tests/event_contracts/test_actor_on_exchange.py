@@ -47,7 +47,7 @@ class Watched:
 
 @settings(max_examples=6)
 @given(seeds, styles, cash_amounts, st.booleans())
-def test_the_service_sees_and_does_what_happens_in_the_environment(
+def test_service_and_environment_see_and_do_the_same(
     seed: int, style: str, cash: float, again: bool
 ) -> None:
     """Masks are those of the account in USD, and every fill is the same to the last digit; whether
@@ -109,7 +109,7 @@ class Killed(Unguarded):
         return "KILL is there"
 
 
-def test_a_denied_order_is_recorded_and_is_no_failure() -> None:
+def test_denied_order_is_recorded_without_failure() -> None:
     exchange = exchange_of()
     log, book = journal()
     manager = SimulatedOrderManager(exchange, book, Killed())
@@ -123,7 +123,7 @@ def test_a_denied_order_is_recorded_and_is_no_failure() -> None:
     assert not service.skipped
 
 
-def test_the_journal_says_what_was_seen_decided_and_answered(tmp_path: Path) -> None:
+def test_journal_records_observation_decision_and_answer(tmp_path: Path) -> None:
     exchange = exchange_of()
     log, book = journal(Database(tmp_path / "journal.sqlite"))
     manager = SimulatedOrderManager(exchange, book)

@@ -66,7 +66,7 @@ def test_without_an_edge_whoever_trades_loses_on_average(policy: Policy, fixed: 
     assert paid > 0
 
 
-def test_with_an_edge_and_the_fair_price_kelly_earns() -> None:
+def test_kelly_earns_with_an_edge_and_fair_price() -> None:
     market = replace(QUIET, edge=0.2, memory=0.99)
     played = play_sessions(BinaryKelly(), sessions_of(150, market), SETTINGS)
     assert played.profits.mean() > 3 * standard_error(played)
@@ -97,7 +97,7 @@ def test_figures_to_check_by_hand() -> None:
 
 @given(seeds, st.integers(1, 3))
 @settings(max_examples=8)
-def test_more_in_every_session_is_yes_and_less_is_no(seed: int, runs: int) -> None:
+def test_more_in_every_session_is_yes_less_no(seed: int, runs: int) -> None:
     fixed = drawn(seed, 60, runs, mean=0.02)
     both = trials(one=fixed + 0.05, other=fixed)
     assert both.answer("one", "other").verdict == "yes"
@@ -106,7 +106,7 @@ def test_more_in_every_session_is_yes_and_less_is_no(seed: int, runs: int) -> No
 
 @given(seeds)
 @settings(max_examples=8)
-def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
+def test_higher_profit_at_lower_sharpe_is_no(seed: int) -> None:
     fixed = drawn(seed, 60, mean=0.05, deviation=0.02)
     wild = 2 * fixed + 0.4 * np.where(np.arange(60) % 2, 1.0, -1.0)
     answer = trials(one=wild, other=fixed).answer("one", "other")
@@ -115,7 +115,7 @@ def test_more_money_at_a_worse_ratio_is_no(seed: int) -> None:
     assert answer.verdict == "no"
 
 
-def test_a_tenth_more_is_the_bar() -> None:
+def test_better_means_ten_percent_more_profit() -> None:
     fixed = drawn(8, 200, mean=0.05, deviation=0.01)
     calm = fixed.mean() + (fixed - fixed.mean()) / 2
     for more, verdict in ((1.05, "no"), (1.099, "no power"), (1.2, "yes")):
@@ -124,7 +124,7 @@ def test_a_tenth_more_is_the_bar() -> None:
         assert answer.verdict == verdict
 
 
-def test_where_the_other_loses_something_has_to_be_earned() -> None:
+def test_beating_a_loser_still_requires_a_profit() -> None:
     losing = drawn(1, 100, mean=-0.1, deviation=0.01)
     less = drawn(2, 100, mean=-0.02, deviation=0.01)
     answer = trials(one=less, other=losing).answer("one", "other")
@@ -134,7 +134,7 @@ def test_where_the_other_loses_something_has_to_be_earned() -> None:
     assert answer.verdict == "no"
 
 
-def test_whoever_stays_out_has_no_ratio_and_earns_no_more() -> None:
+def test_inactive_policy_has_no_ratio_and_earns_nothing() -> None:
     out = np.zeros((1, 50))
     pair = trials(one=out, other=drawn(3, 50, mean=0.05))
     assert pair.judge("one").sharpe.value is None
@@ -145,7 +145,7 @@ def test_whoever_stays_out_has_no_ratio_and_earns_no_more() -> None:
 
 @given(seeds, st.integers(2, 5))
 @settings(max_examples=8)
-def test_sessions_that_hang_together_count_once(seed: int, copies: int) -> None:
+def test_dependent_sessions_count_as_one_observation(seed: int, copies: int) -> None:
     returns = drawn(seed, 30)
     once = trials(one=returns).judge("one")
     again = trials(30, one=np.tile(returns, copies)).judge("one")
@@ -157,7 +157,7 @@ def test_sessions_that_hang_together_count_once(seed: int, copies: int) -> None:
     assert np.diff(alone.profit_usd.interval) < np.diff(once.profit_usd.interval)  # type: ignore[arg-type]
 
 
-def test_runs_that_differ_widen_an_interval_and_runs_that_do_not_leave_it() -> None:
+def test_differing_runs_widen_the_interval_equal_do_not() -> None:
     returns = drawn(7, 40)
     once = trials(one=returns).judge("one").profit_usd.interval
     same = trials(one=np.repeat(returns, 3, axis=0)).judge("one").profit_usd.interval
@@ -185,7 +185,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return compare(replace(SMALL, variable=free, fixed=fixed))
 
 
-def test_every_policy_plays_every_session_and_each_pair_is_answered(comparison: Comparison) -> None:
+def test_every_policy_plays_every_session_and_pairs_compare(comparison: Comparison) -> None:
     names = [each.name for each in comparison.standings]
     assert names == ["variable", "fixed 10", "kelly", "kelly fixed 10", "random", "nothing"]
     assert [each.runs for each in comparison.standings] == [2, 2, 1, 1, 2, 1]
@@ -197,9 +197,7 @@ def test_every_policy_plays_every_session_and_each_pair_is_answered(comparison: 
     assert by_name["nothing"].profit == 0
 
 
-def test_json_holds_every_figure_and_the_page_every_section(
-    comparison: Comparison, tmp_path: Path
-) -> None:
+def test_json_has_every_figure_page_every_section(comparison: Comparison, tmp_path: Path) -> None:
     result = build_result(comparison)
     for name, write in result.files.items():
         write(tmp_path / name)
@@ -237,7 +235,7 @@ def recorded(folder: Path) -> Path:
     return write_files(folder, quotes, settled)
 
 
-def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Path) -> None:
+def test_last_events_judge_grouped_by_event(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
     settings = replace(SMALL, folder=folder, holdout_events=4)
     held_out = held_out_sessions(settings)
@@ -248,7 +246,7 @@ def test_the_last_events_judge_and_the_markets_of_one_are_one_group(tmp_path: Pa
         held_out_sessions(replace(settings, holdout_events=6))
 
 
-def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None:
     folder = str(recorded(tmp_path))
     settings = replace(SMALL, folder=folder, holdout_events=4)
     taught = [
@@ -275,7 +273,7 @@ def test_a_checkpoint_that_has_seen_what_judges_is_refused(tmp_path: Path) -> No
         (["fixed=[cut]"], "cut, fixed 10: "),
     ],
 )
-def test_a_refused_comparison_is_one_line_and_leaves_nothing(
+def test_refused_comparison_is_one_line_and_leaves_nothing(
     words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "there" / "comparison.json").mkdir(parents=True)

@@ -33,7 +33,7 @@ def pem_of() -> str:
 
 
 @given(st.sampled_from(["GET", "POST", "DELETE"]), TEXTS, TEXTS, st.integers(0, 2**42))
-def test_the_signature_is_over_time_method_and_path_without_the_query(
+def test_signature_covers_time_method_and_path_only(
     method: str, path: str, query: str, at: int
 ) -> None:
     headers = KEYS.headers(method, f"/trade-api/v2/a{path}?{query}", at)
@@ -47,7 +47,7 @@ def test_the_signature_is_over_time_method_and_path_without_the_query(
     )
 
 
-def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Path) -> None:
+def test_keys_are_read_from_environment_text_or_file(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
     path.write_text(PEM)
     ways = (
@@ -74,14 +74,14 @@ def test_the_keys_come_from_the_environment_as_text_or_from_a_file(tmp_path: Pat
         ({"KALSHI_API_KEY_ID": "a\nb", "KALSHI_PRIVATE_KEY": PEM}, "not an id"),
     ],
 )
-def test_keys_that_are_missing_or_none_are_one_line(environment: dict[str, str], says: str) -> None:
+def test_missing_or_invalid_keys_are_one_line(environment: dict[str, str], says: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         KalshiKeys.from_environment(environment)
     assert "\n" not in str(caught.value)
     assert "hush" not in str(caught.value)
 
 
-def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
+def test_keys_are_redacted_whole_and_by_line() -> None:
     assert repr(KEYS) == "KalshiKeys()"
     lines = [line for line in PEM.splitlines() if not line.startswith("-----")]
     shown = KEYS.redact(f"{KEYS.key_id} {PEM} {lines[1]} and {lines[-1]}")
@@ -94,7 +94,7 @@ def test_no_text_shows_a_key_whole_or_by_the_line() -> None:
     [f"key {KEYS.key_id}", " ".join(PEM.split()), PEM],
     ids=["the id", "the key in a line", "the key"],
 )
-def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> None:
+def test_errors_hide_keys_echoed_by_the_venue(failure: str) -> None:
     for error in (HttpStatusError(400, failure), InvalidResponse(failure), KeyError(failure)):
         with pytest.raises(BrokerError) as caught, THERE.translate_errors("orders"):
             raise error
@@ -106,7 +106,7 @@ def test_an_error_shows_no_key_though_the_venue_wrote_it_back(failure: str) -> N
         )
 
 
-def test_money_is_played_with_unless_it_is_said_twice() -> None:
+def test_live_trading_requires_a_second_confirmation() -> None:
     assert KalshiSettings().address == "https://external-api.demo.kalshi.co"
     with pytest.raises(InputError, match="confirm_live=true"):
         KalshiSettings(mode="live")

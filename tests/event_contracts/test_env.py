@@ -59,7 +59,7 @@ def played(
 
 
 @given(seeds, styles)
-def test_every_cent_is_what_the_exact_account_books_fill_by_fill(seed: int, style: str) -> None:
+def test_environment_books_every_cent_like_exact_account(seed: int, style: str) -> None:
     env = env_of(style)
     account = Account(D(1000))
     rules = env.space.fees
@@ -88,9 +88,7 @@ def test_rewards_add_up_to_what_the_session_earned(seed: int, style: str) -> Non
 
 
 @given(seeds, styles, st.integers(1, 57))
-def test_later_rows_change_nothing_that_was_seen_done_or_allowed(
-    seed: int, style: str, row: int
-) -> None:
+def test_later_rows_change_no_earlier_observation_or_fill(seed: int, style: str, row: int) -> None:
     """Step k reads rows up to k + 1 only."""
     session = synthetic_session(seed, SHORT)
     changed = session.copy()
@@ -110,7 +108,7 @@ def test_later_rows_change_nothing_that_was_seen_done_or_allowed(
 
 
 @given(seeds, styles)
-def test_a_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> None:
+def test_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> None:
     """An order meets the book that its decision saw, neither a better one nor a later one."""
     env = env_of(style)
     env.reset(seed=seed)
@@ -129,7 +127,7 @@ def test_a_taker_trades_at_the_quote_and_depth_shown(seed: int, style: str) -> N
         tick = env._one.tapes[0, env._market["row"]].copy()
 
 
-def test_one_step_has_room_for_every_fill() -> None:
+def test_one_step_records_every_fill() -> None:
     """Seven orders rest and fill at the next tick; an eighth takes ten and fills ten more."""
     session = quotes([(0.40, 0.42, 8), (0.30, 0.32, 2), (0.99, 1.0, 1)], depth=10.0)
     session[8:, [2, 3]] = 1000.0
@@ -147,7 +145,7 @@ def test_one_step_has_room_for_every_fill() -> None:
 
 
 @given(seeds, styles)
-def test_a_masked_or_reserved_action_does_what_hold_does(seed: int, style: str) -> None:
+def test_masked_or_reserved_action_acts_as_hold(seed: int, style: str) -> None:
     one, other = env_of(style), env_of(style)
     one.reset(seed=seed)
     other.reset(seed=seed)
@@ -178,7 +176,7 @@ QUICK = SyntheticSessionModel(steps=30)
 
 @settings(max_examples=8)
 @given(seeds, styles, st.sampled_from(["value", "log_wealth"]))
-def test_every_market_is_the_single_environment_step_by_step(
+def test_vector_environment_equals_single_ones_step_by_step(
     seed: int, style: str, reward: str
 ) -> None:
     same: dict[str, Any] = {"market": QUICK, "price_style": style, "reward": reward}
@@ -251,11 +249,11 @@ def unexplained_money(env: VectorKalshiEnv, actions: int, seed: int) -> int:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("style", STYLES)
-def test_random_actions_neither_create_nor_lose_a_millionth_of_a_dollar(style: str) -> None:
+def test_random_actions_conserve_money_to_the_micro_dollar(style: str) -> None:
     assert unexplained_money(VectorKalshiEnv(256, price_style=style), 200_000, seed=5) == 0
 
 
-def test_codes_and_counts_that_cannot_be_are_refused() -> None:
+def test_invalid_codes_and_counts_are_refused() -> None:
     env, fresh = (VectorKalshiEnv(2, market=QUICK) for _ in range(2))
     env.reset(seed=0)
     cases: list[tuple[Callable[[], Any], str]] = [

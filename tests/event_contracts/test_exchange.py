@@ -80,7 +80,7 @@ def middles(exchange: Exchange) -> dict[str, Decimal]:
 
 @settings(max_examples=8)
 @given(seeds, styles, cash_amounts, st.booleans())
-def test_one_account_over_many_markets_is_the_exact_account_tick_by_tick(
+def test_exchange_account_over_many_markets_is_exact(
     seed: int, style: str, cash: float, limited: bool
 ) -> None:
     """With limits nothing is paid in or out, and they hold; without, cash never goes below 0."""
@@ -168,7 +168,7 @@ HERE = ("0.40", "0.42")
 BELOW = ("0.38", "0.40")
 
 
-def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fill() -> None:
+def test_resting_order_about_to_exceed_limits_is_cancelled() -> None:
     """Limits were once built and never called, and resting orders never checked for fills."""
     exchange = shown(HERE, BELOW, starting_cash=200.0)
     placed = sent(exchange, "BUY", "YES", "0.40", 100)
@@ -182,9 +182,7 @@ def test_a_resting_order_that_would_break_a_limit_is_cancelled_when_about_to_fil
     ("held", "cash", "filled"),
     [(0, "90.42", 100), (0, "90.41", 0), (10, "45.85", 10), (10, "45.84", 0)],
 )
-def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(
-    held: int, cash: str, filled: int
-) -> None:
+def test_fill_keeps_the_cash_buffer_to_the_cent(held: int, cash: str, filled: int) -> None:
     """100 YES at 0.40 as a maker are 40.00 and 0.42. 10 NO at 0.58 are 5.80 and 0.0427, so 5.85;
     with 10 YES they pay 10.00.
     """
@@ -200,7 +198,7 @@ def test_a_fill_leaves_the_buffer_to_the_cent_with_its_pairs(
     assert exchange.cash == (50 if filled else D(cash))
 
 
-def test_where_the_second_of_four_orders_fills_the_others_rest_in_their_order() -> None:
+def test_middle_order_filling_keeps_the_queue_order() -> None:
     exchange = shown(HERE, *[("0.34", "0.36")] * 3)
     for price, count in (("0.30", 5), ("0.38", 6), ("0.31", 7), ("0.32", 8)):
         sent(exchange, "BUY", "YES", price, count)
@@ -279,7 +277,7 @@ def test_depth_shown_fills_orders_once() -> None:
     ]
 
 
-def test_fill_or_kill_leaves_no_order_where_the_book_is_short() -> None:
+def test_fill_or_kill_leaves_no_order_when_short() -> None:
     exchange = shown(HERE, HERE, size=20)
     order = EventContractOrder(
         "k", "RAIN", "BUY", "YES", D("0.42"), D(21), time_in_force="fill_or_kill"
@@ -303,7 +301,7 @@ def test_a_sale_cancels_own_purchases_that_it_meets() -> None:
     assert (above.state, below.state) == ("canceled", "resting")
 
 
-def test_a_purchase_stops_in_front_of_an_own_order() -> None:
+def test_purchase_stops_before_an_own_order() -> None:
     """A bid for YES at 0.41 and one for NO at 0.59 would trade with each other."""
     exchange = shown(HERE, HERE)
     resting = sent(exchange, "BUY", "YES", "0.41", 5)
@@ -312,7 +310,7 @@ def test_a_purchase_stops_in_front_of_an_own_order() -> None:
     assert (resting.state, resting.remaining) == ("resting", 5)
 
 
-def test_a_purchase_takes_what_queues_before_an_own_order() -> None:
+def test_purchase_takes_what_queues_before_own_order() -> None:
     """Twenty others bid 0.40 before our five: a bid for NO at 0.60 reaches twenty of them."""
     exchange = shown(HERE, HERE, size=20)
     sent(exchange, "BUY", "YES", "0.40", 5)
@@ -322,7 +320,7 @@ def test_a_purchase_takes_what_queues_before_an_own_order() -> None:
     assert (stopped.state, stopped.filled) == ("canceled", 0)
 
 
-def test_what_another_market_holds_is_part_of_the_portfolio_as_an_order_fills() -> None:
+def test_positions_elsewhere_count_in_the_portfolio_at_fill() -> None:
     """400 contracts near $0.50 are a fifth of $1,000, and more than 25 % of the cash that is left
     once another market has taken as much."""
     deep = SyntheticSessionModel(steps=60, start_deviation=0.0, volatility=0.01, depth=1e6)

@@ -57,7 +57,7 @@ def traded(
 @pytest.mark.parametrize(
     ("seed", "style", "late"), [(1, "aggressive", 0), (2, "passive", 3), (3, "mid", 5)]
 )
-def test_decisions_played_again_come_to_what_they_came_to(
+def test_replayed_decisions_reproduce_the_accounts_result(
     tmp_path: Path, seed: int, style: PriceStyle, late: int
 ) -> None:
     """Whenever the account was first begun."""
@@ -100,7 +100,7 @@ def damage(path: Path, *statements: str) -> None:
             connection.execute(statement)
 
 
-def test_one_size_is_set_beside_the_accounts_own(path: Path) -> None:
+def test_account_is_compared_with_a_fixed_size(path: Path) -> None:
     comparison = compare(ComparisonSettings(journal=str(path), runs=1))
     sizes = {
         each.name: {order.size for episode in each.episodes for order in episode.orders}
@@ -111,13 +111,13 @@ def test_one_size_is_set_beside_the_accounts_own(path: Path) -> None:
     assert next(iter(comparison.answers)) == (ACCOUNT, f"{ACCOUNT} fixed 10")
 
 
-def test_after_the_last_tick_that_was_seen_nothing_trades(path: Path) -> None:
+def test_nothing_trades_after_the_last_recorded_tick(path: Path) -> None:
     [session] = journaled_decisions(path, EpisodeSettings().space()).held_out.sessions
     assert (session[20:STEPS, 2:6] == 0).all()
     assert (session[:20, 2:4].sum(axis=1) > 0).all()
 
 
-def test_what_the_venue_rejected_is_not_played(path: Path) -> None:
+def test_rejected_orders_are_not_replayed(path: Path) -> None:
     account = journaled_decisions(path, EpisodeSettings().space())
     assert (account.codes > 0).any()
     with closing(Database(path)) as database:
@@ -135,7 +135,7 @@ def test_what_the_venue_rejected_is_not_played(path: Path) -> None:
         ("not a database", ""),
     ],
 )
-def test_a_journal_that_cannot_be_is_refused_in_a_line_and_nothing_is_written(
+def test_invalid_journal_is_refused_and_nothing_written(
     path: Path, says: str, statement: str
 ) -> None:
     if statement:
@@ -155,7 +155,7 @@ def test_sessions_come_from_one_place() -> None:
     assert "is no file" in refusal_of("event_contracts.compare", "journal=nowhere")
 
 
-def test_how_an_account_stood_is_read_as_it_was_kept() -> None:
+def test_account_books_round_trip_through_the_journal() -> None:
     log, _ = journal()
     assert log.kept() is None
     at = np.datetime64("2026-11-22T10:00:00.123456789", "ns")
@@ -219,7 +219,7 @@ def test_other_policies_trade_at_recorded_ticks_only(tmp_path: Path) -> None:
         assert max(len(episode.orders) for episode in each.episodes) <= 4
 
 
-def test_orders_live_recorded_ticks(tmp_path: Path) -> None:
+def test_order_life_counts_recorded_ticks(tmp_path: Path) -> None:
     """Ticks were seen at every second interval, as where a venue answers slowly."""
     path = tmp_path / "journal.sqlite"
     episode = EpisodeSettings(life=1, price_style="passive")

@@ -56,7 +56,7 @@ def begun_anew(seed: int = 3, **more: Any) -> Learner:
 
 @settings(max_examples=10)
 @given(st.integers(0, 2**31), st.integers(1, 20))
-def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_beside(
+def test_highest_allowed_action_is_chosen_independent_of_batch(
     tmp_path_factory: pytest.TempPathFactory, seed: int, count: int
 ) -> None:
     policy = load_network(checkpoint(tmp_path_factory.mktemp("c") / "one.safetensors", seed))
@@ -91,7 +91,7 @@ def test_of_the_allowed_actions_the_networks_first_is_chosen_whoever_stands_besi
         (b"text" * 100, "no checkpoint"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_or_is_none_is_refused_in_a_line(
+def test_invalid_checkpoint_is_refused_in_one_line(
     tmp_path: Path, change: Damage | bytes, says: str
 ) -> None:
     """Without running anything of it."""
@@ -129,7 +129,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         lambda t, a: a.update(fixed_size=10),
     ],
 )
-def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
+def test_incomplete_checkpoint_cannot_be_resumed(
     sound: Path, damage: Damage, tmp_path: Path
 ) -> None:
     with safe_open(sound, "np") as file:
@@ -142,7 +142,7 @@ def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(
         begun_anew().load(Path(path))
 
 
-def test_what_is_saved_is_all_that_is_known_of_a_learner(sound: Path, tmp_path: Path) -> None:
+def test_saved_learner_state_is_complete(sound: Path, tmp_path: Path) -> None:
     """A seed decides everything, and what is gone on with draws otherwise than where it began."""
     again, another = begun_anew(), begun_anew(9)
     again.learn(64, lambda steps, figures: None)
@@ -175,7 +175,7 @@ STYLES = {**dict.fromkeys(("BUY_YES", "BUY_NO", "SELL_YES"), "aggressive"), "SEL
         ("price_style", STYLES, {"settings": {"episode": {"price_style": STYLES}}}),
     ],
 )
-def test_a_policy_sends_the_orders_that_it_was_trained_with_and_no_others(
+def test_policy_requires_the_settings_it_was_trained_with(
     name: str, value: Any, said: dict[str, Any], tmp_path: Path
 ) -> None:
     policy = checkpoint(tmp_path / "one", **said)
@@ -188,7 +188,7 @@ def test_a_policy_sends_the_orders_that_it_was_trained_with_and_no_others(
 WIDTH = 22
 
 
-def test_a_surrogate_is_clipped_where_a_likelihood_has_moved_too_far() -> None:
+def test_surrogate_is_clipped_beyond_the_likelihood_ratio() -> None:
     """Of two even actions: ratios 1 and 1.5, of which the second counts as 1.2 where it gains and
     whole where it loses.
     """
@@ -205,7 +205,7 @@ def test_a_surrogate_is_clipped_where_a_likelihood_has_moved_too_far() -> None:
     assert entropy.item() == pytest.approx(np.log(2))
 
 
-def test_advantages_add_up_what_follows_until_a_market_settles() -> None:
+def test_advantages_accumulate_until_a_market_settles() -> None:
     """By hand, with a discount and a trace of 1/2: 8 + 4/2 - 2, and so on backwards."""
     rewards = np.array([[1.0], [2.0], [8.0]], np.float32)
     values = np.array([[2.0], [4.0], [2.0], [4.0]], np.float32)
@@ -222,7 +222,7 @@ def learner() -> Learner:
     return build_learner(VectorKalshiEnv(64, market=SyntheticSessionModel(steps=10)), quick, seed=3)
 
 
-def test_only_allowed_actions_are_played_as_often_as_they_are_likely(learner: Learner) -> None:
+def test_allowed_actions_are_sampled_by_their_probability(learner: Learner) -> None:
     observations = np.repeat(np.linspace(-1, 1, WIDTH, dtype=np.float32)[None], 20_000, axis=0)
     allowed = np.zeros((len(observations), 25), dtype=bool)
     allowed[:, [0, 3, 20]] = True
@@ -236,7 +236,7 @@ def test_only_allowed_actions_are_played_as_often_as_they_are_likely(learner: Le
         assert (codes == code).mean() == pytest.approx(chance[0], abs=0.015)
 
 
-def test_likelihoods_that_are_played_are_those_that_are_learned_from(learner: Learner) -> None:
+def test_played_likelihoods_equal_those_learned_from(learner: Learner) -> None:
     """Before the first step of the optimizer every ratio is 1, so the surrogate is the mean."""
     with torch.no_grad():
         played: Experience = learner.markets.play(learner._choose)
@@ -247,7 +247,7 @@ def test_likelihoods_that_are_played_are_those_that_are_learned_from(learner: Le
 
 
 @pytest.mark.slow
-def test_with_an_edge_a_network_earns_what_it_did_not_before() -> None:
+def test_network_learns_to_earn_from_an_edge() -> None:
     """Mean USD of an episode, learned on synthetic markets with an edge of 10 cents."""
     env = VectorKalshiEnv(512, market=SyntheticSessionModel(edge=0.1), reward="log_wealth")
     learner = build_learner(env, LearnerSettings(), seed=0)
@@ -274,7 +274,7 @@ def refused(*words: str) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(
+def test_training_leaves_a_playable_resumable_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert started(COMMAND, *overridden(QUICK, ["output=one", "episode.reward=log_wealth"])) == 0
@@ -307,9 +307,7 @@ def test_a_run_leaves_a_checkpoint_that_plays_and_a_resumed_one_goes_on(
         (["output=mine"], "is there already"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_in_a_line_and_nothing_is_written(
-    words: list[str], says: str
-) -> None:
+def test_invalid_training_is_refused_and_nothing_written(words: list[str], says: str) -> None:
     for name in ("there", "mine"):  # an earlier run's
         Path(name).mkdir()
         Path(name, UPDATES).touch()
@@ -328,7 +326,7 @@ def any_allowed(observations: np.ndarray, allowed: Mask) -> tuple[np.ndarray, np
     return codes, -np.log(allowed.sum(axis=1)).astype(np.float32)
 
 
-def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
+def test_potential_shaping_leaves_total_reward_unchanged() -> None:
     """Undiscounted, the shaped rewards of an episode add up to the others."""
     market = SyntheticSessionModel(steps=30, edge=0.1)
     rewards = {}
@@ -347,7 +345,7 @@ def test_a_potential_moves_rewards_and_leaves_what_an_episode_earned() -> None:
     assert shifted != pytest.approx(np.abs(rewards[False]).sum(), rel=1e-3)
 
 
-def test_a_disk_that_takes_nothing_ends_training_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_ends_training_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(learner: Learner, path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

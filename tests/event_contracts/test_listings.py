@@ -93,9 +93,7 @@ def test_the_three_tables_are_as_published(price: D) -> None:
 
 
 @given(TABLE, PRICES, PRICES)
-def test_what_lies_on_the_step_between_bid_and_ask_is_a_price(
-    ticks: PriceTicks, one: D, another: D
-) -> None:
+def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, another: D) -> None:
     bid, ask = sorted((one, another))
     step = ticks.step(bid, ask)
     first = (bid / step).to_integral_value("ROUND_CEILING")
@@ -115,7 +113,7 @@ def test_what_lies_on_the_step_between_bid_and_ask_is_a_price(
         ("all", "not a list of objects"),
     ],
 )
-def test_prices_that_make_no_sense_are_told(given_ranges: object, says: str) -> None:
+def test_invalid_price_ranges_are_refused(given_ranges: object, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         PriceTicks.read(given_ranges)
 
@@ -137,7 +135,7 @@ def learned(stand: KalshiStand, *markets: str) -> MarketFees:
     return fees
 
 
-def test_the_rules_are_those_of_new_yorks_day() -> None:
+def test_fee_rules_change_at_midnight_in_new_york() -> None:
     fees = KalshiFees(
         taker=(DatedRate("1900-01-01", 0.07), DatedRate("2026-11-23", 0.0)), as_of="2026-11-20"
     )
@@ -147,7 +145,7 @@ def test_the_rules_are_those_of_new_yorks_day() -> None:
     assert fee_rules_of("RAIN", np.datetime64("2026-11-23T05:00:00", "ns")).taker == 0
 
 
-def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
+def test_booked_fees_are_those_of_the_series(cheap: KalshiStand) -> None:
     fees = learned(cheap, "SIM-1", "SIM-2")
     rules = fees("SIM-1", AT)
     assert (rules.taker, rules.maker) == (D("0.035"), 0)
@@ -160,7 +158,7 @@ def test_what_the_venue_charges_is_what_is_booked(cheap: KalshiStand) -> None:
     assert "by our rules" in free.reading().discrepancies[0]
 
 
-def test_of_several_series_the_dearest_bounds_every_cost(
+def test_highest_series_fee_bounds_every_cost(
     cheap: KalshiStand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = iter(
@@ -183,7 +181,7 @@ def test_of_several_series_the_dearest_bounds_every_cost(
         ({"fee_multiplier": -1}, BrokerError, "the fees of SIM-1: .*fee_multiplier"),
     ],
 )
-def test_fees_that_are_not_understood_are_one_line_and_nothing_is_traded(
+def test_unknown_fees_are_refused_and_nothing_traded(
     cheap: KalshiStand,
     monkeypatch: pytest.MonkeyPatch,
     said: dict[str, Any],

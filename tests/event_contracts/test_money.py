@@ -27,7 +27,7 @@ def bought(price: str, count: int) -> ContractFill:
     return ContractFill("a", MARKET, "BUY", "YES", D(price), D(count), False)
 
 
-def test_the_venues_examples_are_charged_to_the_last_digit() -> None:
+def test_published_fee_examples_are_exact() -> None:
     """Whole cents of an order's rounding come back in the fill that completes them."""
     cost = charge(bought("0.055", 1), NEWEST)
     assert cost == (D("-0.06"), D("0.005"), D("0.001361"))
@@ -45,7 +45,7 @@ def test_the_venues_examples_are_charged_to_the_last_digit() -> None:
         ("0.01", 5, False, "0.0035"), ("0.99", 5, True, "0.0009"),
     ],
 )  # fmt: skip
-def test_the_fee_is_the_rate_of_count_and_variance_rounded_up(
+def test_fee_is_rate_times_variance_rounded_up(
     price: str, count: int, maker: bool, fee: str
 ) -> None:
     assert RULES.fee(D(price), D(count), maker=maker) == D(fee)
@@ -56,7 +56,7 @@ def test_the_fee_is_the_rate_of_count_and_variance_rounded_up(
     st.lists(st.tuples(st.integers(1, 40), st.integers(0, 9_998), st.booleans()), min_size=1),
     st.sampled_from([RULES, NEWEST, DIRECT]),
 )
-def test_no_split_into_fills_costs_more_than_was_reserved(
+def test_no_split_into_fills_exceeds_the_reserve(
     limit: int, parts: list[tuple[int, int, bool]], rules: FeeRules
 ) -> None:
     """Whole contracts, at the limit or better, taken or made."""
@@ -80,7 +80,7 @@ def shipped() -> dict[str, Any]:
     }
 
 
-def test_the_shipped_rules_are_the_default_and_change_on_their_day() -> None:
+def test_shipped_fee_rules_change_on_their_day() -> None:
     fees = KalshiFees(**shipped())
     assert fees.default_rules() == KalshiFees().default_rules() == FeeRules()
     assert fees.rules_on("2025-12-05") == fees.rules_on("2026-11-20") == RULES

@@ -60,7 +60,7 @@ def mask_of(rows: list[list[bool]]) -> Mask:
 
 
 @given(masks, st.integers(0, 2**40))
-def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
+def test_random_choice_is_allowed_and_independent_of_batch(
     rows: list[list[bool]], seed: int
 ) -> None:
     allowed = mask_of(rows)
@@ -79,7 +79,7 @@ def test_a_choice_is_allowed_and_the_same_whoever_stands_beside(
     st.integers(0, 600),
     st.booleans(),
 )
-def test_the_position_is_the_one_that_grows_fastest_after_costs(
+def test_kelly_position_maximises_growth_after_costs(
     bid: int, width: int, chance: float, held: int, mirrored: bool
 ) -> None:
     assume(bid + width <= 99)
@@ -110,7 +110,7 @@ def test_the_position_is_the_one_that_grows_fastest_after_costs(
 
 
 @given(st.floats(0, 1), st.integers(-500, 500), st.floats(55, 3000), st.sampled_from([0.1, 0.5, 2]))
-def test_limits_hold_and_what_rests_counts(
+def test_kelly_respects_limits_including_resting_orders(
     chance: float, held: int, cash: float, fraction: float
 ) -> None:
     space = LimitOrderActionSpace()
@@ -161,7 +161,7 @@ def chosen(policy: BinaryKelly, allowed: Mask | None = None, **row: float) -> in
         *(("aggressive", 0.437, (0,)), ("aggressive", 0.438, (1,))),
     ],
 )
-def test_the_price_and_the_fee_are_those_of_the_style(
+def test_price_and_fee_follow_the_style(
     style: PriceStyle, estimate: float, intents: tuple[int, ...]
 ) -> None:
     policy = BinaryKelly(replace(LOOSE, price_style=style))
@@ -169,7 +169,7 @@ def test_the_price_and_the_fee_are_those_of_the_style(
 
 
 @given(st.floats(0.4372, 0.445), st.floats(0.05, 1.0))
-def test_of_full_kelly_a_fraction_is_bought(chance: float, fraction: float) -> None:
+def test_kelly_buys_the_configured_fraction(chance: float, fraction: float) -> None:
     cost = 0.42 + RATE * 0.42 * 0.58
     share = fraction * (chance - cost) / (1 - cost) * CASH / cost
     intent, index = decode_action(chosen(BinaryKelly(LOOSE, fraction=fraction), estimate=chance))
@@ -180,7 +180,7 @@ def test_of_full_kelly_a_fraction_is_bought(chance: float, fraction: float) -> N
     assert sizes[place + 1] > share - 1.01
 
 
-def test_an_empty_side_is_left_alone() -> None:
+def test_kelly_does_not_trade_an_empty_side() -> None:
     for bid, ask, estimate in (
         *((0.0, 1.0, chance) for chance in (0.0, 0.5)),
         *((0.0, 0.01, chance) for chance in (0.0, 0.5)),

@@ -70,7 +70,7 @@ def fill(
 
 
 @given(st.lists(trades, max_size=40), st.sampled_from(["YES", "NO"]))
-def test_profits_of_orders_add_up_to_what_the_account_earned(
+def test_order_profits_add_up_to_the_account(
     wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]], outcome: Outcome
 ) -> None:
     fills, account = booked(wanted)
@@ -81,7 +81,7 @@ def test_profits_of_orders_add_up_to_what_the_account_earned(
 
 
 @given(st.lists(trades, min_size=1, max_size=40))
-def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
+def test_order_has_a_profit_once_fully_closed(
     wanted: list[tuple[int, ContractAction, Outcome, int, int, bool]],
 ) -> None:
     fills, account = booked(wanted)
@@ -97,9 +97,7 @@ def test_an_order_has_a_profit_once_all_that_it_opened_is_closed(
         assert now.largest >= held
 
 
-def test_contracts_close_first_in_first_out_and_a_purchase_beyond_a_position_opens_the_rest() -> (
-    None
-):
+def test_contracts_close_fifo_and_excess_opens_anew() -> None:
     """A pair belongs to the order that opened it and pays the fees of both."""
     orders = tuple(SentOrder(name, size) for name, size in zip("abcd", SIZES, strict=False))
     fills = (
@@ -132,7 +130,7 @@ def test_the_metrics_of_episodes_to_check_by_hand() -> None:
     assert metrics.size_changes_per_episode == 1
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_metrics_without_fills_are_none() -> None:
     for episodes in ([], [Episode((), (), "YES")]):
         metrics = PositionSizeMetrics.from_episodes(episodes)
         assert metrics == PositionSizeMetrics({}, None, None, None, None, None)

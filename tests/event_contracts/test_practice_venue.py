@@ -66,7 +66,7 @@ def send(venue: Exchange, order: EventContractOrder, **more: Any) -> str:
     return take(venue, OrderRequest.parse(body_of(order, **more))).order_id
 
 
-def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
+def test_market_closes_is_determined_and_pays_when_finalized() -> None:
     """10 YES at 0.50: $5.00 and a fee of 0.07 · 10 · 0.25 = 0.175 → $0.18; YES pays $10."""
     venue = venue_of(flat(rows=4), settlement=2)
     send(venue, buying("a"))
@@ -86,7 +86,7 @@ def test_a_market_closes_is_determined_and_pays_when_it_is_finalized() -> None:
     assert venue.is_over
 
 
-def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
+def test_unsettled_payout_buys_nothing() -> None:
     venue = venue_of(flat(rows=3), flat(rows=9), settlement=3, starting_cash=10.0)
     send(venue, buying("a", count=18))
     venue.advance()
@@ -102,7 +102,7 @@ def test_what_a_market_has_not_paid_yet_buys_nothing() -> None:
     send(venue, buying("c", market="SNOW", count=3))
 
 
-def test_an_order_that_expires_before_the_next_tick_does_not_meet_it() -> None:
+def test_expired_order_does_not_meet_the_next_tick() -> None:
     venue = venue_of(quotes([(0.48, 0.50, 1), (0.44, 0.46, 4), (0.99, 1.0, 1)]))
     seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
     early = send(venue, buying("a", price="0.47"), expiration_time=seconds + 59)
@@ -181,7 +181,7 @@ def test_closing_order_needs_no_cash() -> None:
         ({"count": "5000"}, "is free"),
     ],
 )
-def test_an_order_that_makes_no_sense_is_refused_by_name(change: dict[str, Any], says: str) -> None:
+def test_invalid_order_is_refused_by_field(change: dict[str, Any], says: str) -> None:
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
     with pytest.raises(Refused, match=says):
@@ -218,7 +218,7 @@ def create(practice: KalshiPractice, name: str = "a", **more: Any) -> requests.R
     return practice.ask("POST", CREATE, body_of(buying(name), **more))
 
 
-def test_a_request_is_taken_with_its_own_signature_and_no_other(practice: KalshiPractice) -> None:
+def test_request_needs_its_own_valid_signature(practice: KalshiPractice) -> None:
     def answer(headers: dict[str, str]) -> requests.Response:
         return requests.get(f"{practice.url}{BALANCE}", headers=headers, timeout=30)
 
@@ -308,7 +308,7 @@ def test_reduce_only_is_refused_in_the_venues_words(practice: KalshiPractice) ->
         assert answer["message"] == "reduce_only can only be used with IoC orders"
 
 
-def test_orders_are_rejected_at_once_or_later_or_filled_in_part(practice: KalshiPractice) -> None:
+def test_practice_orders_reject_now_later_or_fill_partly(practice: KalshiPractice) -> None:
     practice.fault("reject")
     assert create(practice, "no").status_code == 400
     practice.fault("reject_later")

@@ -223,7 +223,7 @@ def test_our_requests_validate_against_published_schemas(traffic: Traffic) -> No
 
 
 @published
-def test_words_are_the_published_required_fields() -> None:
+def test_simulated_fields_are_the_published_required_ones() -> None:
     for model, words in ANSWERS.items():
         _same_fields(words, _models()[model], _models()[model].get("$defs", {}), model)
     _same_fields(CREATE_REQUEST, _models()["CreateOrderV2Request"], {}, "CreateOrderV2Request")

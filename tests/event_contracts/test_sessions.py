@@ -52,9 +52,7 @@ def plain_session() -> Array:
     )
 
 
-def test_a_session_is_taken_as_it_is_and_prices_as_32_bit_floats_are_put_back_on_their_ticks() -> (
-    None
-):
+def test_session_is_copied_with_float32_prices_on_ticks() -> None:
     cents = np.arange(99) / 100
     session = np.zeros((99, 7))
     session[:, YES_BID], session[:, YES_ASK] = cents, np.arange(1, 100) / 100
@@ -80,7 +78,7 @@ def test_a_session_is_taken_as_it_is_and_prices_as_32_bit_floats_are_put_back_on
         (0, "yes_ask", 0.40, "is not above the row's yes_bid"),
     ],
 )
-def test_what_no_session_has_is_refused_by_row_and_column(
+def test_invalid_session_value_names_row_and_column(
     row: int, column: str, value: float, why: str
 ) -> None:
     session = plain_session()
@@ -92,12 +90,12 @@ def test_what_no_session_has_is_refused_by_row_and_column(
 
 
 @pytest.mark.parametrize("tick", [0.0, -0.01, 0.03, 1.0, np.nan, 1e-6])
-def test_what_is_no_share_of_a_dollar_is_no_tick(tick: float) -> None:
+def test_tick_must_divide_a_dollar(tick: float) -> None:
     with pytest.raises(InputError, match="tick: "):
         validate_session(plain_session(), tick=tick)
 
 
-def test_yes_came_true_where_the_last_middle_is_at_or_above_a_half() -> None:
+def test_outcome_is_yes_if_last_midpoint_reaches_half() -> None:
     session = plain_session()
     for bid in range(100):
         for ask in range(bid + 1, 101):
@@ -119,9 +117,7 @@ QUOTES: list[Quote] = [
 SETTLED = {"E1-WARM": 1.0, "E1-COLD": 0.0}
 
 
-def test_a_row_shows_the_last_quote_at_or_before_its_instant_and_the_last_one_the_settlement(
-    tmp_path: Path,
-) -> None:
+def test_row_shows_latest_quote_and_last_the_settlement(tmp_path: Path) -> None:
     """The markets of an event end together."""
     folder = write_files(tmp_path, QUOTES, SETTLED)
     cold, warm = recorded_markets(folder)
@@ -142,7 +138,7 @@ def test_a_row_shows_the_last_quote_at_or_before_its_instant_and_the_last_one_th
         np.testing.assert_array_equal(session, market.session)
 
 
-def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: Path) -> None:
+def test_trades_are_inferred_only_where_quotes_moved(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         ("12:00:00", "E1-WARM", 30, 33),
         ("12:05:00", "E1-WARM", 28, 32),  # the bid falls by two levels
@@ -159,7 +155,7 @@ def test_trades_are_assumed_where_a_quote_has_moved_and_nowhere_else(tmp_path: P
     np.testing.assert_array_equal(session[:, BID_SIZE + 1], [100, 100, 100, 100, 0, 0])
 
 
-def test_events_come_in_the_order_of_their_first_quotes(tmp_path: Path) -> None:
+def test_events_are_ordered_by_their_first_quotes(tmp_path: Path) -> None:
     quotes: list[Quote] = [
         ("14:00:00", "E1-B", 20, 22),
         ("13:00:00", "E2-B", 20, 22),
@@ -173,7 +169,7 @@ def test_events_come_in_the_order_of_their_first_quotes(tmp_path: Path) -> None:
     assert [len(market.session) for market in markets] == [6, 8, 8]
 
 
-def test_a_market_that_is_not_settled_is_left_out_by_name(
+def test_unsettled_market_is_left_out_by_name(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     markets = recorded_markets(write_files(tmp_path, QUOTES, {"E1-WARM": 1.0, "E1-COLD": np.nan}))
@@ -207,7 +203,7 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
         ("settlement", "ticker", "E1-WARM", "E1-WARM: settled at 0 and at 1"),
     ],
 )
-def test_a_column_that_says_something_else_is_refused_with_its_file(
+def test_invalid_recorded_column_is_refused_with_its_file(
     tmp_path: Path, file: str, column: str, value: object, why: str
 ) -> None:
     write_files(tmp_path, QUOTES, SETTLED)
@@ -266,7 +262,7 @@ def assert_mean(values: Array, expected: float) -> None:
 
 
 @given(seed=st.integers(0, 2**63), market=markets, cut=st.integers(0, 40))
-def test_every_synthetic_session_is_one_and_its_tail_in_reverse_too(
+def test_synthetic_sessions_are_valid_also_partly_reversed(
     seed: int, market: SyntheticSessionModel, cut: int
 ) -> None:
     session = synthetic_session(seed, market)
@@ -279,7 +275,7 @@ def test_every_synthetic_session_is_one_and_its_tail_in_reverse_too(
 
 
 @given(seed=st.integers(0, 2**32), market=markets, data=st.data())
-def test_what_comes_later_changes_no_row(
+def test_later_draws_change_no_earlier_row(
     seed: int, market: SyntheticSessionModel, data: Any
 ) -> None:
     row = data.draw(st.integers(0, market.steps - 1), label="row")
@@ -296,7 +292,7 @@ def test_what_comes_later_changes_no_row(
     )
 
 
-def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
+def test_fair_price_is_the_next_ones_expectation() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     weights = weights / weights.sum()
     market = replace(SHORT, level=0.3, reversion=2.0)
@@ -310,7 +306,7 @@ def test_the_fair_price_is_the_expectation_of_the_next_one() -> None:
         assert abs(expected - sessions[0, row, ESTIMATE]) < 1e-12, row
 
 
-def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
+def test_last_fair_price_is_the_outcome_probability() -> None:
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     weights = weights / weights.sum()
     levels = 2000
@@ -325,7 +321,7 @@ def test_the_last_fair_price_is_the_chance_of_the_outcome() -> None:
     assert abs(float(weights @ chances) - sessions[0, 0, ESTIMATE]) < 1 / levels
 
 
-def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
+def test_probability_matches_the_logistic_function_to_5e_6() -> None:
     log_odds = np.linspace(-15, 15, 2001)
     market = SyntheticSessionModel(steps=1, start_deviation=1.0, reversion=0.0, volatility=0.0)
     normals = np.zeros((len(log_odds), 3, 2))
@@ -336,9 +332,7 @@ def test_the_chance_is_the_logistic_function_of_the_log_odds_to_5e_6() -> None:
     assert 1e-6 < error < 5e-6
 
 
-def test_with_an_edge_the_estimate_is_what_it_was_and_pays_what_it_says_against_the_market() -> (
-    None
-):
+def test_edge_pays_as_stated_and_leaves_estimate_unchanged() -> None:
     """What it was is the chance, as the tests before say."""
     plain = synthetic_sessions(2, 3_000, SHORT)
     mispriced = synthetic_sessions(2, 3_000, replace(SHORT, edge=0.05, memory=0.8))
@@ -350,7 +344,7 @@ def test_with_an_edge_the_estimate_is_what_it_was_and_pays_what_it_says_against_
     assert_mean(profit, (estimates - asks)[cheap].mean())
 
 
-def test_market_orders_hit_a_quote_that_the_price_has_left() -> None:
+def test_market_orders_hit_stale_quotes() -> None:
     """Nobody who rests at the best price earns from them: they know the price that comes."""
     fair_market = synthetic_sessions(1, 5_000, SHORT)
     before = fair_market[:, :-2]
@@ -372,7 +366,7 @@ def test_market_orders_hit_a_quote_that_the_price_has_left() -> None:
     assert (fair_market[:, -1, [SOLD, BOUGHT, BID_SIZE, ASK_SIZE]] == 0).all()
 
 
-def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
+def test_depth_and_width_match_their_stated_means() -> None:
     market = SyntheticSessionModel(
         steps=50, start_deviation=0.0, volatility=0.5, depth=12.0, width=2.5
     )
@@ -386,9 +380,7 @@ def test_depth_and_width_are_as_deep_and_wide_as_stated() -> None:
 
 
 @given(seed=st.integers(0, 2**63), first=st.integers(0, 1000), count=st.integers(1, 6))
-def test_many_sessions_are_those_that_are_drawn_one_by_one(
-    seed: int, first: int, count: int
-) -> None:
+def test_batch_of_sessions_equals_single_draws(seed: int, first: int, count: int) -> None:
     market = replace(SHORT, edge=0.02)
     batch = synthetic_sessions(seed, count, market, first)
     for k in reversed(range(count)):
@@ -396,7 +388,7 @@ def test_many_sessions_are_those_that_are_drawn_one_by_one(
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])
-def test_a_seed_that_is_none_is_refused(seed: Any) -> None:
+def test_invalid_seed_is_refused(seed: Any) -> None:
     with pytest.raises(InputError, match="seed: "):
         synthetic_session(seed)
     with pytest.raises(InputError, match="market: -1"):

@@ -65,14 +65,12 @@ RAIN = {"markets": ("RAIN",)}
         (BinaryKelly, {"starting_cash": float("nan")}),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line_that_names_its_key(
-    kind: Any, given: dict[str, Any]
-) -> None:
+def test_invalid_setting_is_refused_naming_its_key(kind: Any, given: dict[str, Any]) -> None:
     with pytest.raises(InputError) as refused:
         kind(**given)
     assert next(iter(given)) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_an_order_rests_as_many_ticks_in_training_as_live() -> None:
+def test_order_life_is_equal_in_training_and_live() -> None:
     assert EpisodeSettings().life == KalshiTradingSettings(markets=("RAIN",)).life == 2

@@ -49,7 +49,7 @@ def shown(memory: MarketMemory, account: MarketView) -> dict[str, float]:
 
 
 @given(views(), st.sampled_from(["passive", "mid", "aggressive"]))
-def test_what_may_be_sent_is_the_same_by_the_records_and_by_the_account(
+def test_action_masks_agree_between_records_and_account(
     before: MarketView, style: PriceStyle
 ) -> None:
     space = LimitOrderActionSpace(price_style=style)
@@ -60,9 +60,7 @@ def test_what_may_be_sent_is_the_same_by_the_records_and_by_the_account(
 
 
 @given(st.sets(st.integers(0, 29), min_size=1), st.integers(0, 2**31))
-def test_a_row_that_nobody_saw_shows_the_quote_before_it_and_no_trades(
-    rows: set[int], seed: int
-) -> None:
+def test_unseen_row_repeats_the_quote_without_trades(rows: set[int], seed: int) -> None:
     rng = np.random.default_rng(seed)
     gaps, none = memory(), memory()
     last = None
@@ -82,7 +80,7 @@ def test_a_row_that_nobody_saw_shows_the_quote_before_it_and_no_trades(
     assert not gaps.show(T0 + 30 * MINUTE, tick(9900, 10_000))
 
 
-def test_only_what_was_sent_a_row_before_is_the_last_size() -> None:
+def test_last_size_is_of_the_previous_row_only() -> None:
     seen = memory()
     seen.show(T0, tick(4000, 4200))
     seen.record_order(0, 20)
@@ -93,7 +91,7 @@ def test_only_what_was_sent_a_row_before_is_the_last_size() -> None:
         assert features["mean_size"] == pytest.approx(0.2)
 
 
-def test_fractions_that_are_held_do_not_count_and_those_that_rest_do() -> None:
+def test_held_fractions_are_ignored_resting_ones_count() -> None:
     """More orders than the environment knows leave HOLD alone."""
     seen = memory()
     seen.show(T0, tick(4000, 4200))
@@ -109,7 +107,7 @@ def test_fractions_that_are_held_do_not_count_and_those_that_rest_do() -> None:
     assert shown(seen, many)["bids"] == pytest.approx(9 / 500)
 
 
-def test_each_purchase_that_rests_takes_cash_once_wherever_it_rests() -> None:
+def test_each_resting_purchase_reserves_cash_once() -> None:
     """Of $100 a purchase of 100 at $0.40 leaves $58.31, of which $50 stay: 10 at $0.42, not 20."""
     seen = memory()
     seen.show(T0, tick(4000, 4200))
@@ -122,7 +120,7 @@ def test_each_purchase_that_rests_takes_cash_once_wherever_it_rests() -> None:
         assert max(sizes, default=0) == largest
 
 
-def test_a_market_is_sampled_by_its_quote_and_by_its_result_once_there_is_one() -> None:
+def test_market_is_sampled_by_quote_until_its_result() -> None:
     entry = {
         "ticker": "RAIN",
         "status": "active",
@@ -189,9 +187,7 @@ def test_an_estimate_counts_until_its_own_instant(
         ("market,probability,until\nRAIN,0.5\n", "line 2: .*shorter"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_refused_by_line(
-    tmp_path: Path, text: str, says: str
-) -> None:
+def test_invalid_estimate_file_is_refused_by_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "own.csv"
     path.write_text(text)
     with pytest.raises(InputError, match=rf"own\.csv.*{says}") as refused:
@@ -199,9 +195,7 @@ def test_a_file_that_makes_no_sense_is_refused_by_line(
     assert "\n" not in str(refused.value)
 
 
-def test_what_was_said_last_goes_on_while_a_file_cannot_be_read_and_somebody_is_told(
-    tmp_path: Path,
-) -> None:
+def test_last_estimates_stay_while_file_unreadable_with_alert(tmp_path: Path) -> None:
     alerts, notices = Alerts(), Notifier(None, None)
     notices.record_in(alerts)
     path = written(tmp_path / "own.csv", ROW)

@@ -55,7 +55,7 @@ def intent_of(order: EventContractOrder) -> OrderIntent:
 
 
 @given(orders())
-def test_an_order_comes_back_as_it_was_meant(order: EventContractOrder) -> None:
+def test_contract_order_round_trips_through_the_journal(order: EventContractOrder) -> None:
     intent = intent_of(order)
     kept = json.loads(json.dumps(encode_order(order)))
     assert journaled("o-1", kept) == order
@@ -67,7 +67,7 @@ def test_an_order_comes_back_as_it_was_meant(order: EventContractOrder) -> None:
 
 
 @given(orders())
-def test_a_request_says_everything_at_prices_of_yes(order: EventContractOrder) -> None:
+def test_request_states_the_order_at_yes_prices(order: EventContractOrder) -> None:
     request = order_request(replace(order, expires_at=AT))
     pays = D(request["price"]) if request["side"] == "bid" else 1 - D(request["price"])
     # A purchase pays its own price; a sale pays what it gives up of the pair.
@@ -128,7 +128,7 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
         ({"remaining_count": "10.01"}, "fill_count and remaining_count are"),
     ],
 )
-def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -> None:
+def test_answer_to_another_order_is_refused(change: dict[str, Any], says: str) -> None:
     intent = intent_of(EventContractOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
     answer = {
         "order_id": "v-1",
@@ -158,7 +158,7 @@ def test_an_answer_to_another_order_is_none(change: dict[str, Any], says: str) -
         (VenueOrder, ORDER, "remaining_count_fp", "NaN"),
     ],
 )
-def test_a_field_that_is_missing_or_says_nothing_is_named(
+def test_missing_or_empty_venue_field_is_named(
     kind: Any, entry: dict[str, Any], name: str, value: Any
 ) -> None:
     says = "missing" if value is None else ""
@@ -166,7 +166,7 @@ def test_a_field_that_is_missing_or_says_nothing_is_named(
         kind.parse({**entry, name: value})
 
 
-def test_an_order_of_somebody_else_counts_as_a_purchase_whole() -> None:
+def test_foreign_order_counts_as_a_full_purchase() -> None:
     resting = replace(VenueOrder.parse(ORDER), client_order_id="").resting(reduces=False)
     assert (resting.order_id, resting.order.client_order_id) == ("v-1", "v-1")
     assert (resting.order.action, resting.order.side) == ("BUY", "NO")

@@ -35,7 +35,7 @@ def of_its_own(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
 
 
-def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) -> None:
+def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
     with account_lock("one"):
         with account_lock("two"):
             pass
@@ -48,12 +48,12 @@ def test_an_account_has_one_process_and_another_account_another(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])
-def test_what_is_no_id_of_an_account_makes_no_folder(name: str) -> None:
+def test_invalid_account_id_creates_no_folder(name: str) -> None:
     with pytest.raises(InputError, match="which is none"), account_lock(name):
         pytest.fail("it is held")
 
 
-def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Path) -> None:
+def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
     """Orders of unknown outcome, halts and the kill file there are so in every folder."""
     with open_journal("moved", tmp_path / "first") as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
@@ -76,7 +76,7 @@ def test_an_account_is_traded_from_the_folder_of_its_journal_alone(tmp_path: Pat
     assert (intent.order, intent.sent_at) == (ORDER, NOW)
 
 
-def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+def test_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     said = refused("blocked", tmp_path / "file")
     assert said.startswith(f"{tmp_path}/file/blocked: cannot be locked: ")
@@ -86,9 +86,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 200, b"\0" * 4096])
-def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes) -> None:
     """With what was begun to be written into it."""
     with open_journal("damaged", tmp_path) as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
@@ -107,9 +105,7 @@ def test_a_damaged_journal_is_kept_beside_a_new_one_where_that_was_asked_for(
     assert rollback_journal(book.damaged_copy).exists() is (content == b"")
 
 
-def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it_came(
-    tmp_path: Path,
-) -> None:
+def test_journal_replacing_a_damaged_one_always_halts(tmp_path: Path) -> None:
     with open_journal("killed", tmp_path) as book:
         path = book.folder / JOURNAL_FILE
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
@@ -131,7 +127,7 @@ def test_a_journal_that_was_begun_in_place_of_a_damaged_one_halts_however_far_it
         assert book.damaged_copy is None
 
 
-def test_what_cannot_be_looked_at_counts_as_there(tmp_path: Path) -> None:
+def test_inaccessible_path_counts_as_existing(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     assert may_exist(tmp_path / "file")
@@ -148,7 +144,7 @@ def refused(account: str, root: Path) -> str:
     return str(caught.value)
 
 
-def test_a_journal_has_one_process_whoever_starts_it(
+def test_journal_is_used_by_one_process_across_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another user's state folder has another lock of the account."""

@@ -87,7 +87,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     st.lists(st.tuples(st.integers(-50, 50), st.integers(1, 400), st.integers(1, 400)), max_size=4),
     st.one_of(st.none(), st.decimals("-1000", "200000", places=2)),
 )
-def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
+def test_short_and_unsettled_proceeds_never_buy_crypto(
     cash: Decimal, shares: list[tuple[int, int, int]], marginless: Decimal | None
 ) -> None:
     positions = [
@@ -107,7 +107,7 @@ def test_short_proceeds_and_what_is_unsettled_never_buy_a_coin(
     assert account.unsettled >= 0
 
 
-def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_yet() -> None:
+def test_owed_options_reduce_cash_owned_ones_add_none() -> None:
     owed = {**OPTION, "qty": "-1", "market_value": "-120.5"}
     bought = {**OPTION, "qty": "1", "market_value": "300"}
     account = read(None, [owed])
@@ -119,7 +119,7 @@ def test_what_options_owe_is_taken_off_cash_and_what_they_are_worth_is_not_cash_
         read(None, [{**bought, "qty": "-1"}])
 
 
-def test_bought_options_stand_against_sold_ones_and_are_no_cash() -> None:
+def test_long_options_offset_short_ones_without_adding_cash() -> None:
     """Thirty spreads of a net 3,000 USD leave 17,000 of 20,000; coins are bought for none of it.
 
     What they reserve is no debt that a sold coin pays; a loan is, and is paid back first.
@@ -153,7 +153,7 @@ def test_bought_options_stand_against_sold_ones_and_are_no_cash() -> None:
         ("?", {}, "?_"),
     ],
 )
-def test_whatever_is_held_counts_at_its_last_mark(
+def test_unknown_instruments_count_at_their_last_mark(
     symbol: str, more: dict[str, Any], name: str
 ) -> None:
     account = read(None, [held(symbol, "-2", "5", **more), held("NVDA", "1", "50")])
@@ -172,9 +172,7 @@ def test_whatever_is_held_counts_at_its_last_mark(
         ({"market_value": None}, 10.0),
     ],
 )
-def test_without_a_price_the_last_one_the_venue_knows_is_taken(
-    more: dict[str, Any], price: float
-) -> None:
+def test_missing_price_falls_back_to_the_last_known(more: dict[str, Any], price: float) -> None:
     assert read(None, [held("NVDA", "-2", **more)]).prices == {"NVDA": price}
     bond = held("912797GK7", "1000", "98.5", market_value="985", asset_class="us_treasury")
     assert [*read(None, [bond]).prices.values()] == [0.985], "it is priced for a hundred"
@@ -194,7 +192,7 @@ def of_a_feed(
 
 @pytest.mark.parametrize("bare", [NOTHING_SAID, {**NOTHING_SAID, **WORTH_NOTHING}])
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_what_has_no_price_is_set_aside_and_counts_at_its_last_trade_where_there_is_one(
+def test_unpriced_position_is_quarantined_or_uses_last_trade(
     bare: dict[str, Any], sign: str
 ) -> None:
     odd = {**bare, "qty": f"{sign}3"}
@@ -209,7 +207,7 @@ def test_what_has_no_price_is_set_aside_and_counts_at_its_last_trade_where_there
         assert traded.account.equity == 1050 + int(f"{sign}60")
 
 
-def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced() -> None:
+def test_market_value_sums_must_match_priced_positions() -> None:
     spy, sold = held("SPY", "1", "50"), held("NVDA", "-4", "10")
     off = {**LONG, "long_market_value": "90", "equity": "1090"}
     for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
@@ -239,7 +237,7 @@ def test_sums_are_held_to_positions_but_on_the_side_of_which_one_is_not_priced()
         ({"symbol": "SPY240920P00560000", "side": "?"}, "SPY240920P00560000", "side is not buy"),
     ],
 )
-def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
+def test_malformed_unknown_order_is_quarantined_own_is_refused(
     more: dict[str, Any], place: str, why: str
 ) -> None:
     sound, odd = open_order(), open_order(client_order_id="odd", **more)
@@ -268,7 +266,7 @@ def test_an_order_that_makes_no_sense_is_set_aside_unless_it_is_ours(
         ("-3", "-33", "sell"),
     ],
 )
-def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by_name(
+def test_position_with_contradicting_sides_is_refused_by_name(
     symbol: str, qty: str, value: str | None, side: str | None
 ) -> None:
     why = "side is not long or short" if side == "sell" else f"{symbol}: qty .* and side .*"
@@ -289,7 +287,7 @@ def test_a_position_that_is_long_in_one_field_and_short_in_another_is_refused_by
         ([("NVDA", "1", "100"), ("SPY", "-50", "10")], "long_market_value"),
     ],
 )
-def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
+def test_long_and_short_values_must_match_the_account(
     positions: list[tuple[str, str, str]], field: str
 ) -> None:
     """What was sold short would be cash, and everything would be bought a second time."""
@@ -309,7 +307,7 @@ def test_longs_and_shorts_are_each_worth_what_the_account_says_of_them(
     [("99.91", 0), *((near, 1) for near in ("99.2", "100.8")),
      *((far, None) for far in ("98.9", "101.1", "1000"))],
 )  # fmt: skip
-def test_prices_that_move_between_two_answers_make_no_account_unreadable_unless_far_apart_twice(
+def test_small_price_moves_between_answers_keep_account_readable(
     price: str, accepted: int | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker, venue, *_ = broker_at(positions=[[held("SYA", "1000", price)]], account=[MOVING])
@@ -368,7 +366,7 @@ def test_equity_is_cash_and_the_worth_of_positions(
     ],
     ids=["crypto_enabled", "options", "no price", "no worth", "zeros", "foreign", "a bond"],
 )
-def test_what_may_be_in_equity_or_in_the_sums_or_not_makes_no_account_unreadable(
+def test_ambiguous_equity_components_keep_the_account_readable(
     facts: str, positions: list[dict[str, Any]]
 ) -> None:
     """Of all but stocks it could not be verified what Alpaca adds up."""
@@ -379,7 +377,7 @@ def test_what_may_be_in_equity_or_in_the_sums_or_not_makes_no_account_unreadable
         read({**said, "cash": "900000"}, positions)
 
 
-def test_cash_that_open_bids_have_been_taken_off_is_sound() -> None:
+def test_cash_net_of_open_bids_is_accepted() -> None:
     """Equity still has what they will cost, as seen live at the venue."""
     facts = {"cash": "400", "equity": "1000", "long_market_value": "0", "short_market_value": "0"}
     bid = open_order(symbol="BTC/USD", qty="3", type="limit", limit_price="200")
@@ -393,9 +391,7 @@ def test_cash_that_open_bids_have_been_taken_off_is_sound() -> None:
         read({**facts, "cash": "1600"}, None, [bid])
 
 
-def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_cash_being_withdrawn_keeps_the_account_readable(caplog: pytest.LogCaptureFixture) -> None:
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
     with pytest.raises(InvalidResponse, match="equity is"):
@@ -419,7 +415,7 @@ def test_cash_that_is_on_its_way_out_makes_no_account_unreadable(
         ("-10", "-6", {"qty": "3"}, True),
     ],
 )
-def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
+def test_partly_unavailable_position_is_not_traded(
     qty: str, free: str, waits: dict[str, str] | None, odd: bool
 ) -> None:
     orders = [] if waits is None else [open_order(**waits)]
@@ -449,7 +445,7 @@ def test_of_what_something_else_holds_a_part_back_nothing_is_ordered(
         ),
     ],
 )
-def test_what_an_account_may_do_is_what_the_venue_says(
+def test_account_permissions_are_those_of_the_venue(
     facts: dict[str, Any], changed: dict[str, Any] | None
 ) -> None:
     if changed is None:  # it is said, and not understood
@@ -509,7 +505,7 @@ def test_paper_only_accounts_trade_on_paper(status: str, paper: bool) -> None:
         ({"symbol": "BTC/USD", "qty": "0.5"}, {"symbol": "BTCUSD", "qty": Decimal("0.5")}),
     ],
 )
-def test_what_is_left_of_an_open_order_is_read(
+def test_remaining_quantity_of_open_orders_is_read(
     words: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     order = left(**words)
@@ -522,7 +518,7 @@ def test_what_is_left_of_an_open_order_is_read(
     qty=st.decimals("0.000000001", 10**9, places=9),
     symbol=st.sampled_from(["NVDA", "BTCUSD", "BRK.B"]),
 )
-def test_an_order_that_was_sent_and_still_works_is_read_as_it_was_sent(
+def test_open_order_is_read_back_as_sent(
     words: dict[str, Any], side: Side, qty: Decimal, symbol: str
 ) -> None:
     sent = replace(shapes.order(**words), side=side, qty=qty, symbol=symbol)
@@ -569,7 +565,7 @@ CALL = "SPY240920C00560000"
         (open_order(symbol=None, legs=None), "", math.inf),
     ],
 )
-def test_an_open_order_of_options_is_read_with_what_it_could_lose(
+def test_open_option_order_carries_its_maximum_loss(
     entry: dict[str, Any], root: str, risk: float
 ) -> None:
     reading = parse_reading(AccountResponses({"cash": "1000"}, [], [entry], CLOCK))
@@ -582,9 +578,7 @@ def test_an_open_order_of_options_is_read_with_what_it_could_lose(
 @pytest.mark.parametrize(
     ("symbol", "place"), [("NVDA", "NVDA"), ("BTC/USD", "BTCUSD"), ("BRK B", "?BRK_B")]
 )
-def test_what_is_ordered_by_value_counts_as_that_and_nothing_is_ordered_beside_it(
-    symbol: str, place: str
-) -> None:
+def test_notional_order_counts_and_blocks_its_symbol(symbol: str, place: str) -> None:
     order = open_order(symbol=symbol, qty=None, notional="100", filled_qty="200")
     reading = parse_reading(
         AccountResponses({"cash": "1000"}, [held("NVDA", "1", "50")], [order], CLOCK)
@@ -598,13 +592,13 @@ def test_what_is_ordered_by_value_counts_as_that_and_nothing_is_ordered_beside_i
 
 
 @pytest.mark.parametrize("marginless", ["1000", "700"])
-def test_a_bid_for_a_coin_is_taken_off_once_whether_the_venue_has_or_not(marginless: str) -> None:
+def test_open_crypto_bid_reduces_cash_only_once(marginless: str) -> None:
     bid = open_order(symbol="BTCUSD", qty="3", type="limit", limit_price="100", time_in_force="gtc")
     account = read({"non_marginable_buying_power": marginless}, None, [bid])
     assert account.unborrowed_cash == 700.0
 
 
-def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_up() -> None:
+def test_position_values_are_unsigned_and_pages_add_up() -> None:
     rows = [
         worth("NVDA", "3", "30"),
         worth("NVDA", "1", "10"),
@@ -631,7 +625,7 @@ def test_what_is_held_is_worth_what_the_venue_says_without_a_sign_and_pages_add_
     )
 
 
-def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> None:
+def test_unvalued_short_option_counts_at_its_last_price() -> None:
     option = {"symbol": "SPY240315P00500000", "qty": "-1"}
     assert read(positions=[{**option, "qty": "0"}]).cash == 1000
     assert of_a_feed([{**option, "qty": "0"}], {}).unpriced == {}
@@ -643,7 +637,7 @@ def test_an_option_that_is_owed_and_has_no_value_counts_at_its_last_price() -> N
 
 
 @pytest.mark.parametrize("wrong", [{"qty": "91"}, {"current_price": "9.8"}, {"market_value": "1"}])
-def test_a_position_whose_numbers_do_not_go_together_is_refused(wrong: dict[str, Any]) -> None:
+def test_position_with_inconsistent_numbers_is_refused(wrong: dict[str, Any]) -> None:
     position = held("NVDA", "910", "10", market_value="9100")
     assert read(None, [position]).equity == 10_100
     with pytest.raises(BrokerError, match=r"NVDA: qty .* at a current_price of .* is not"):

@@ -60,7 +60,7 @@ ENTRIES: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
 
 
 @pytest.mark.parametrize("name", ENTRIES)
-def test_every_kind_of_entry_changes_what_it_changes_unless_it_is_taken_back(name: str) -> None:
+def test_every_activity_kind_books_its_change_unless_cancelled(name: str) -> None:
     said, changes = ENTRIES[name]
     read = activity_of(said)
     assert (read.symbol, plain_text(read.quantity), plain_text(read.amount)) == changes
@@ -86,7 +86,7 @@ SAID_ONCE = {
 ABOUT = ("symbol", "cusip", "qty")  # where one says nothing, a quantity is of nothing
 
 
-def test_a_field_that_goes_or_changes_is_the_same_activity_or_one_clear_refusal() -> None:
+def test_changed_activity_field_changes_nothing_or_is_refused() -> None:
     refused = 0
     unseen = set()
     cases = [(name, field) for name, (said, _) in ENTRIES.items() for field in said]
@@ -124,7 +124,7 @@ def test_a_field_that_goes_or_changes_is_the_same_activity_or_one_clear_refusal(
         ("split", "symbol", (None,), "activity s: quantity -33 of nothing"),
     ],
 )
-def test_what_moves_money_or_trades_needs_every_word_of_it(
+def test_money_and_trade_activities_require_every_field(
     name: str, field: str, values: tuple[Any, ...], says: str
 ) -> None:
     for value in values:
@@ -133,7 +133,7 @@ def test_what_moves_money_or_trades_needs_every_word_of_it(
 
 
 @pytest.mark.parametrize("quantity", ["0.000195", "-0.000195"])
-def test_a_fee_only_takes_whichever_sign_it_is_written_with(quantity: str) -> None:
+def test_crypto_fee_is_deducted_whatever_its_sign(quantity: str) -> None:
     read = activity_of({**ENTRIES["coin fee"][0], "qty": quantity})
     assert read.quantity == Decimal("-0.000195")
 
@@ -152,7 +152,7 @@ def test_a_fee_only_takes_whichever_sign_it_is_written_with(quantity: str) -> No
         ("1989-12-31", None),
     ],
 )
-def test_a_day_is_new_yorks_or_is_refused(day: Any, midnight: str | None) -> None:
+def test_activity_date_is_new_yorks_or_refused(day: Any, midnight: str | None) -> None:
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
         with pytest.raises(InvalidResponse, match="activity d: date is"):

@@ -39,7 +39,7 @@ def order(
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
-def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answer_of_it() -> None:
+def test_account_time_survives_one_wrong_clock_answer() -> None:
     clock = [CLOCK, shown("2024-03-09T17:30:20Z"), CLOCK]
     broker, venue, *_ = broker_at(clock=clock)
     accounts = [broker.account() for _ in range(2)]
@@ -54,7 +54,7 @@ def test_an_account_is_believed_as_of_the_venues_clock_and_not_of_one_wrong_answ
     [({}, True), ({"tif": "gtc"}, True), ({"tif": "opg"}, False), ({"tif": "cls"}, False),
      (RESTS, False)],
 )  # fmt: skip
-def test_what_is_for_now_is_cancelled_when_patience_ends(
+def test_immediate_orders_are_cancelled_when_patience_ends(
     kind: dict[str, Any], cancelled: bool
 ) -> None:
     canceled = [taken(state="canceled")]
@@ -63,7 +63,7 @@ def test_what_is_for_now_is_cancelled_when_patience_ends(
     assert (venue.times("delete"), between) == (int(cancelled), [])
 
 
-def test_an_account_once_read_is_the_account_for_a_minute() -> None:
+def test_account_snapshot_is_reused_for_a_minute() -> None:
     done = taken(state="filled", **FILLED)
     broker, venue, waited, _ = broker_at(post=[done], get=[done])
 
@@ -80,7 +80,7 @@ def test_an_account_once_read_is_the_account_for_a_minute() -> None:
     assert venue.times("account") == 3
 
 
-def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_for() -> None:
+def test_own_fills_update_positions_without_another_query() -> None:
     answers = [taken(name, state="filled", **FILLED) for name in ("o-1", "o-3", "o-4")]
     broker, venue, *_ = broker_at(0.0, post=answers)
 
@@ -102,7 +102,7 @@ def test_what_has_filled_is_held_without_asking_and_what_still_works_is_asked_fo
 @pytest.mark.parametrize(
     ("first", "posted"), [(taken("b-1"), ["b-1"]), (status(403), ["b-1", "s-1"])]
 )
-def test_orders_of_one_submission_that_wait_stand_beside_each_other_unless_refused(
+def test_opposite_resting_orders_wait_unless_first_was_refused(
     first: Said, posted: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     answers = [taken(posted[-1])]
@@ -142,9 +142,7 @@ ASSET: dict[str, Any] = {
         ({"easy_to_borrow": None, "borrow_status": "hard_to_borrow"}, {"easy_to_borrow": False}),
     ],
 )
-def test_an_asset_is_what_the_venue_says_and_no_more(
-    changes: dict[str, Any], found: dict[str, Any]
-) -> None:
+def test_asset_is_read_exactly_as_listed(changes: dict[str, Any], found: dict[str, Any]) -> None:
     broker, *_ = broker_at(get=[{**ASSET, **changes}])
     steps = {"increment": "1e-9", "min_order_qty": "1e-9"}
     facts = {**dict.fromkeys(ASSET, True), **steps, **found}
@@ -153,7 +151,7 @@ def test_an_asset_is_what_the_venue_says_and_no_more(
     assert broker.assets(["NVDA"]) == {"NVDA": Asset("NVDA", **facts)}
 
 
-def test_assets_once_asked_for_bind_what_is_sent() -> None:
+def test_known_asset_restrictions_apply_to_orders() -> None:
     broker, venue, *_ = broker_at(get=[{**ASSET, "tradable": False}, status(404)], post=[taken()])
     assert set(broker.assets(["NVDA", "NOPE"])) == {"NVDA"}
     assert broker.submit([order()]) == []
@@ -178,7 +176,7 @@ def test_assets_once_asked_for_bind_what_is_sent() -> None:
         ({**RESTS, "extended_hours": True}, {"limit_price": "5.0", "extended_hours": True}),
     ],
 )
-def test_an_order_is_said_in_the_venues_words(terms: dict[str, Any], says: dict[str, Any]) -> None:
+def test_order_request_uses_the_venues_fields(terms: dict[str, Any], says: dict[str, Any]) -> None:
     as_they_are = {name: terms[name] for name in ("side", "type") if name in terms}
     expected = {**WORDS, "client_order_id": "o-1", **as_they_are, **says}
     assert order_request(order(**terms)) == expected
@@ -198,7 +196,7 @@ SPREAD_LEGS: tuple[tuple[str, Side], ...] = (
         (False, None, {"type": "market"}),
     ],
 )
-def test_spread_orders_use_the_venues_words(
+def test_spread_request_uses_the_venues_fields(
     opens: bool, min_credit: str | None, says: dict[str, Any]
 ) -> None:
     turned: dict[str, Side] = {"sell": "buy", "buy": "sell"}
@@ -219,14 +217,14 @@ def test_spread_orders_use_the_venues_words(
     }
 
 
-def test_cancelling_ends_what_is_open_and_leaves_the_rest() -> None:
+def test_cancel_ends_open_orders_and_ignores_finished_ones() -> None:
     ended = taken("o-2", "canceled", qty="10", filled_qty="4")
     broker, venue, *_ = broker_at(get=[status(404), taken("o-2"), ended], delete=[{}])
     assert broker.cancel(["o-1", "o-2"]) == {"o-2": Decimal(6)}
     assert [path for what, path, _ in venue.asked if what == "delete"] == ["/orders/id-o-2"]
 
 
-def test_a_cancellation_that_does_not_end_its_order_is_told() -> None:
+def test_ineffective_cancellation_is_reported() -> None:
     """`Nothing to cancel` may be said of an order that works: its successor would be a second."""
     broker, *_ = broker_at(get=[taken("o-2", qty="10")], delete=[status(422)])
     with pytest.raises(OutcomeUnknown, match="o-2: cancelled, and it still works"):
@@ -238,9 +236,7 @@ ANSWER = taken(state="filled", **FILLED, **WORDS, updated_at="2024-03-05T17:30:2
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("field", ANSWER)
-def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_one_refusal(
-    field: str,
-) -> None:
+def test_changed_order_field_keeps_the_fill_or_refuses(field: str) -> None:
     expected = broker_at(post=[ANSWER])[0].submit([order()])
     seen = 0
     for value in ("removed", *VALUES):
@@ -265,9 +261,7 @@ def test_a_field_of_an_orders_answer_that_goes_or_changes_is_the_same_fill_or_on
 
 
 @pytest.mark.parametrize("beside", [True, False])
-def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_asks_for_none(
-    beside: bool,
-) -> None:
+def test_expired_order_is_denied_by_the_venue_clock(beside: bool) -> None:
     broker, venue, waited, _ = broker_at(0.0, post=[taken("o-2", "filled", **FILLED)])
     broker.account()
     venue.words["clock"] = [shown("2024-03-05T17:31:20Z")]
@@ -281,7 +275,7 @@ def test_what_has_expired_by_the_venues_clock_is_kept_back_and_what_never_does_a
     assert venue.times("clock") == asked + 1, "of the account alone"
 
 
-def test_spreads_are_another_jobs_to_look_for() -> None:
+def test_stock_job_does_not_query_spread_orders() -> None:
     puts = (parse_occ_symbol(f"SPY240308P00{strike}000") for strike in (495, 500))
     spread = SpreadOrder("s-1", tuple(OptionLeg(each, "buy") for each in puts), 1)
     states: tuple[OrderState, ...] = ("accepted", "submitting")
@@ -298,7 +292,7 @@ def test_spreads_are_another_jobs_to_look_for() -> None:
     ("reduces", "state", "posts"),
     [(True, "submitting", 1), (False, "submitting", 0), (True, "accepted", 0)],
 )
-def test_a_reduction_goes_out_beside_an_opening_of_which_nobody_knows_what_became(
+def test_reduction_is_sent_beside_an_unknown_opening(
     reduces: bool, state: OrderState, posts: int
 ) -> None:
     """A venue that has the opening refuses the reduction itself, as a wash trade."""

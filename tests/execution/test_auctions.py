@@ -48,7 +48,7 @@ def at(text: str) -> np.datetime64:
         ("opg", "2024-02-17T14:28", "2024-02-18T00:00"),  # a Saturday
     ],
 )
-def test_an_auction_is_shut_to_the_minute_and_open_again_in_the_evening(
+def test_auction_orders_are_refused_from_cutoff_until_evening(
     tif: TimeInForce, first: str, again: str
 ) -> None:
     shut, evening = at(first), at(again)
@@ -63,7 +63,7 @@ def test_an_auction_is_shut_to_the_minute_and_open_again_in_the_evening(
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
-def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
+def test_auction_order_is_accepted_from_its_stated_time(
     now: np.datetime64, tif: TimeInForce
 ) -> None:
     begins = accepted_from(order(tif), now)
@@ -73,9 +73,7 @@ def test_what_is_taken_from_an_instant_on_is_taken_then_and_not_before(
     assert accepted_from(order("day"), now) == now
 
 
-def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_which_it_takes() -> (
-    None
-):
+def test_closing_auction_decision_is_sendable_for_four_minutes() -> None:
     clock = Timeframe("1d", "close").stock_clock
     assert clock.bars_a_day == clock.places == 1
     for decided in clock.ends[-500:]:
@@ -86,9 +84,7 @@ def test_what_is_decided_on_a_closing_auction_is_sent_for_four_minutes_all_of_wh
 
 
 @given(MINUTES, st.sampled_from(AUCTIONS))
-def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
-    now: np.datetime64, tif: TimeInForce
-) -> None:
+def test_auction_plan_is_retried_until_it_expires(now: np.datetime64, tif: TimeInForce) -> None:
     """Followed from one instant to the next, a plan is tried and ends with its expiry."""
     ends = auction_send_deadline(tif, now)
     planned = order(tif, expires_at=ends)
@@ -107,7 +103,7 @@ def test_a_decision_is_sent_while_its_auction_takes_orders_or_is_given_up(
         )
 
 
-def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
+def test_decision_at_an_auction_targets_the_next_one() -> None:
     opens = calendar().opens[-9:]
     assert auction_send_deadline("opg", opens[-2]) == opens[-1] - np.timedelta64(5, "m")
     for last in (opens[-1], calendar().closes[-1]):
@@ -116,7 +112,7 @@ def test_what_is_decided_at_an_auction_is_for_the_next_one() -> None:
 
 
 @given(st.integers(-50, 50), st.integers(-50, 50), st.booleans())
-def test_orders_for_an_auction_are_whole_and_the_venue_takes_all_of_them(
+def test_auction_orders_are_whole_shares_and_all_accepted(
     held: int, wanted: int, odd: bool
 ) -> None:
     here = Decimal(held) + (Decimal("0.5") if odd and held > 0 else 0)

@@ -81,9 +81,7 @@ def alone_in(bars: Bars) -> Bars:
     return Bars((bars.instruments[s],), bars.times[rows], values, mask, "one")
 
 
-def test_a_symbol_alone_in_its_class_has_the_configured_priors_share_of_its_premium(
-    market: Bars,
-) -> None:
+def test_lone_symbol_premium_scales_with_the_configured_correlation(market: Bars) -> None:
     """The mean correlation of one symbol is the prior's: √ρ̄ of a Sharpe ratio, in the table
     and at a single instant.
     """
@@ -136,7 +134,7 @@ def without(bars: Bars, symbol: str, since: str, until: str) -> Bars:
         ("2024-03-05T19:00", "next", "2024-03-05T20:00", False),
     ],
 )
-def test_the_interval_ends_at_the_next_decision_that_can_change_it(
+def test_interval_ends_at_the_next_relevant_decision(
     market: Bars, now: str, holding: Any, until: str, overnight: bool
 ) -> None:
     belief = believed(market.until(at(now)), now, holding).at_instant(at(now))
@@ -152,9 +150,7 @@ def test_the_interval_ends_at_the_next_decision_that_can_change_it(
 @pytest.mark.slow
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), holding=st.sampled_from(["next", "session"]))
-def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
-    market: Bars, seed: int, holding: Any
-) -> None:
+def test_every_moment_comes_from_the_latest_forecast(market: Bars, seed: int, holding: Any) -> None:
     """Beliefs of a history with holes, one number after another: who decides, mu and sigma, NaN
     before the hundredth bar.
     """
@@ -203,7 +199,7 @@ def test_every_moment_is_that_of_the_latest_forecast_over_what_is_left_of_it(
             assert found.adjustable[t, s] == (known and trades and issued == now and sigma[0] > 0)
 
 
-def test_many_forecasts_are_read_in_parts_and_say_the_same(
+def test_batched_forecasts_give_the_same_beliefs(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = believed(market, str(market.times[-90]))
@@ -215,7 +211,7 @@ def test_many_forecasts_are_read_in_parts_and_say_the_same(
     np.testing.assert_array_equal(whole.sigma, believed(market, str(market.times[-90])).sigma)
 
 
-def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) -> None:
+def test_consecutive_belief_spans_equal_the_whole(market: Bars) -> None:
     cuts = [
         at(text)
         for text in ("2024-02-26T14:00", "2024-02-29T03:10", "2024-02-29T22:00", "2024-03-06T15:30")
@@ -241,7 +237,7 @@ def test_spans_that_follow_each_other_are_believed_as_the_whole(market: Bars) ->
                 np.testing.assert_array_equal(*values)
 
 
-def test_the_first_forecast_of_all_decides(market: Bars) -> None:
+def test_first_available_forecast_already_decides(market: Bars) -> None:
     first = TILTED.forecast(market, market.times[0]).windows
     found = believed(market, str(market.times[0]))
     here = int(np.searchsorted(found.at, first.issued_at[0]))
@@ -252,9 +248,7 @@ def test_the_first_forecast_of_all_decides(market: Bars) -> None:
     assert seen(lone, STOCK, "2024-03-05T17:30").adjustable.all()
 
 
-def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_news(
-    market: Bars,
-) -> None:
+def test_cross_class_correlation_scales_with_shared_news_time(market: Bars) -> None:
     now = at("2024-03-05T17:30")
     panel = market.until(now)
     belief = believed(panel, str(now)).at_instant(now)
@@ -277,7 +271,7 @@ def test_between_the_classes_correlation_counts_as_far_as_their_intervals_share_
     assert highest[1] < 0.5 * highest[0], "half an hour before the open"
 
 
-def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars) -> None:
+def test_instants_without_a_decision_have_no_belief(market: Bars) -> None:
     found = believed(market, "2024-03-05T14:00")
     assert found.at_instant(at("2024-03-05T14:30")) is None
     assert found.at_instant(at("2030-01-01")) is None
@@ -296,7 +290,7 @@ def test_nothing_is_believed_of_an_instant_at_which_nothing_decides(market: Bars
     ("symbol", "now"),
     [(STOCK, "2024-03-05T17:30"), (STOCK, "2024-03-05T20:30"), (COIN, "2024-03-06T03:00")],
 )
-def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
+def test_outlook_at_a_decision_equals_its_belief(
     market: Bars, symbol: str, now: str, holding: Any
 ) -> None:
     panel = market.until(at(now))
@@ -312,7 +306,7 @@ def test_at_a_decision_an_outlook_is_the_belief_of_one_symbol(
     np.testing.assert_allclose(correlations_of(one), correlations_of(all_), atol=1e-6)
 
 
-def test_within_a_bar_an_outlook_covers_what_is_left_until_the_next_decision(market: Bars) -> None:
+def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
     panel = market.until(at("2024-03-05T17:30"))
     s = market.symbols.index(STOCK)
     whole = seen(panel, STOCK, "2024-03-05T17:30")
@@ -345,7 +339,7 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
         seen(few, STOCK, "2024-03-05T17:30")
 
 
-def test_a_forecast_that_does_not_spread_is_none(market: Bars) -> None:
+def test_forecast_without_dispersion_is_no_forecast(market: Bars) -> None:
     class Certain(RandomWalk):
         def forecast(
             self, bars: Bars, since: np.datetime64, progress: Any = no_progress

@@ -64,7 +64,7 @@ class Halting:
         ("NVDA", ["AAPL", "MSFT", "MSFT", "NVDA"], {"AAPL", "MSFT"}),
     ],
 )
-def test_reductions_go_first_and_openings_follow_where_these_have_filled(
+def test_openings_follow_only_after_reductions_have_filled(
     halted: str | None, sent: list[str], filled: set[str]
 ) -> None:
     broker = Halting(halted)
@@ -75,9 +75,7 @@ def test_reductions_go_first_and_openings_follow_where_these_have_filled(
 
 
 @pytest.mark.parametrize("left", [{}, {"old": Decimal(0)}, {"old": Decimal(3)}])
-def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
-    left: dict[str, Decimal],
-) -> None:
+def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) -> None:
     """Sized as if the old order had done nothing, its successor would do the same once more."""
     broker = Halting()
     broker.left = left
@@ -89,7 +87,7 @@ def test_where_what_is_replaced_has_filled_meanwhile_nothing_is_sent(
     assert len(place(broker, ORDERS, old)) == 4
 
 
-def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None:
+def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
     asked: list[tuple[str, ...]] = []
 
     def assets(symbols: Sequence[str]) -> dict[str, Asset]:
@@ -122,7 +120,7 @@ def test_a_panel_has_what_the_venue_allows_read_once_a_day(market: Bars) -> None
     assert len(asked) == 2, "the next day"
 
 
-def test_trouble_with_one_order_keeps_no_other_from_being_sent_and_is_told() -> None:
+def test_one_failed_reduction_does_not_block_the_others() -> None:
     broker = Halting("AAPL", "MSFT", trouble=True)
     with pytest.raises(BrokerError, match="no AAPL"):
         place_reductions(broker, ORDERS)
@@ -135,7 +133,5 @@ def test_trouble_with_one_order_keeps_no_other_from_being_sent_and_is_told() -> 
 @pytest.mark.parametrize(
     ("filled", "whole"), [("5", True), ("4.99999999999999", True), ("4.9999", False), ("0", False)]
 )
-def test_an_order_is_whole_where_nothing_is_left_of_it_but_what_a_float_cannot_say(
-    filled: str, whole: bool
-) -> None:
+def test_order_is_filled_up_to_float_error(filled: str, whole: bool) -> None:
     assert is_fully_filled(Decimal(filled), Decimal(5)) is whole

@@ -19,7 +19,7 @@ NONE = Decimal(0)
 
 
 @given(usd, shares)
-def test_cash_listed_late_is_accepted_up_to_the_tolerance(
+def test_late_listed_cash_is_accepted_within_tolerance(
     unexplained_usd: Decimal, share: Decimal
 ) -> None:
     before = CashDifference(unexplained_usd, NONE)
@@ -40,13 +40,13 @@ def test_cash_explained_since_the_opening_balance_is_accepted() -> None:
     assert unexplained_cash_reason(listed, before, EQUITY, NONE) == ""
 
 
-def test_open_bids_for_coins_may_have_taken_cash_and_brought_none() -> None:
+def test_open_crypto_bids_may_explain_missing_cash() -> None:
     bids = Decimal(20_000)
     assert unexplained_cash_reason(CashDifference(-bids, NONE), None, EQUITY, bids) == ""
     assert unexplained_cash_reason(CashDifference(bids, NONE), None, EQUITY, bids)
 
 
-def test_trades_change_what_cash_should_be_and_bookings_count_apart_as_well() -> None:
+def test_cash_difference_counts_bookings_apart_from_trades() -> None:
     database = Database()
     book = ExpectedPositions(database, EventLog(database))
     book.begin({}, Decimal(1_000), BEGUN, ())

@@ -68,9 +68,7 @@ def orders_of(changes: dict[str, Decimal]) -> list[Order]:
 
 
 @given(accounts())
-def test_the_cut_ends_under_the_ceiling_and_takes_no_more_than_it_needs(
-    account: AccountSnapshot,
-) -> None:
+def test_cut_reaches_the_overnight_ceiling_without_excess(account: AccountSnapshot) -> None:
     orders = cuts(account)
     cut = {order.symbol: order.signed_qty for order in orders}
     assert all(order.reduces for order in orders)
@@ -118,7 +116,7 @@ def test_a_cut_by_hand(equity: float, held: int, leverage: float, sold: int) -> 
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_what_is_on_its_way_makes_nobody_richer_and_turns_no_position(
+def test_open_reductions_keep_equity_and_flip_no_position(
     account: AccountSnapshot, changes: dict[str, Decimal]
 ) -> None:
     after = with_reductions(account, orders_of(changes))
@@ -144,7 +142,7 @@ def test_orders_of_unheld_symbols_change_no_account(
 
 
 @given(accounts(), st.dictionaries(st.sampled_from(STOCKS), shares))
-def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
+def test_uncertain_sales_count_as_held_without_double_cut(
     account: AccountSnapshot, uncertain: dict[str, Decimal]
 ) -> None:
     sales = orders_of(uncertain)
@@ -172,7 +170,7 @@ def test_what_may_never_fill_counts_as_held_and_is_not_cut_a_second_time(
         ("k-20240305T203000Z-NVDA-0-0", "cls", 5, 10, True),
     ],
 )
-def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can_be_cancelled(
+def test_uncancellable_increase_blocks_cutting_its_symbol(
     name: str, tif: Any, change: int, held: int, in_the_way: bool
 ) -> None:
     (order,) = orders_of({"NVDA": Decimal(change)})
@@ -185,7 +183,7 @@ def test_an_order_for_more_of_what_is_held_keeps_it_from_being_cut_unless_it_can
     assert watch._wash_trade_symbols(account) == ({"NVDA"} if in_the_way else set())
 
 
-def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
+def test_book_exactly_at_the_overnight_ceiling_is_allowed() -> None:
     for cash, over in ((-100_000.0, False), (-100_000.00001, False), (-100_001.0, True)):
         account = AccountSnapshot(cash, {"NVDA": Decimal(2000)}, {"NVDA": 100.0}, NOW, leverage=4.0)
         assert exceeds_overnight_ceiling(account, LIMITS) is over
@@ -204,7 +202,7 @@ def test_a_book_at_what_the_broker_lends_overnight_is_not_over_it() -> None:
         ("2024-03-05T15:00", "2024-03-06T21:00", "2024-03-05T21:00"),
     ],
 )
-def test_the_close_is_the_calendars_or_an_earlier_one_of_the_venue(
+def test_earlier_of_calendar_and_venue_close_applies(
     now: str, closes: str | None, close: str | None
 ) -> None:
     named = None if closes is None else np.datetime64(closes, "ns")
@@ -221,7 +219,7 @@ def test_the_close_is_the_calendars_or_an_earlier_one_of_the_venue(
         (("BTCUSD",), 60, None),
     ],
 )
-def test_books_with_stocks_are_looked_at_before_a_close(
+def test_books_with_stocks_are_checked_before_the_close(
     symbols: tuple[str, ...], minutes: int, due: int | None
 ) -> None:
     settings: Any = SimpleNamespace(symbols=symbols)
@@ -236,7 +234,7 @@ OURS = ("BTCUSD", "MSFT", "NVDA", "SPY")
 
 
 @pytest.mark.parametrize("open_now", [True, False])
-def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
+def test_flattening_closes_only_our_positions_in_open_markets(
     open_now: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     at = NOW if open_now else CLOSE
@@ -255,7 +253,7 @@ def test_what_closes_everything_is_of_ours_and_of_markets_that_are_open(
     assert caplog.messages == ([] if open_now else shut)
 
 
-def test_a_coin_worth_more_than_one_order_may_be_is_closed_in_parts() -> None:
+def test_crypto_above_the_order_limit_closes_in_parts() -> None:
     account = AccountSnapshot(0.0, {"BTCUSD": Decimal(5)}, {"BTCUSD": 90_000.0}, NOW)
     orders = flattening_orders(account, "k", OURS, OrderSizeLimits())
     assert sum(each.qty for each in orders) == 5

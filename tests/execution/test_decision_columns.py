@@ -58,7 +58,7 @@ def test_columns_of_rows_give_the_same_rows(kinds: list[set[int]]) -> None:
         np.testing.assert_array_equal(again.binding_prices()[name], prices)
 
 
-def test_columns_of_decisions_in_a_row_are_those_of_the_whole() -> None:
+def test_joined_decision_columns_equal_the_whole() -> None:
     whole = columns_of([0] * 6)
     joined = concatenate_columns([whole.at(slice(k, k + 2)) for k in (0, 2, 4)])
     for name in DecisionColumns._fields[:-1]:
@@ -66,9 +66,7 @@ def test_columns_of_decisions_in_a_row_are_those_of_the_whole() -> None:
     assert joined.group_limit_names == GROUPS
 
 
-def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_cost_is_known() -> (
-    None
-):
+def test_reason_states_trading_cost_when_known() -> None:
     told = columns_of([0]).choice(0, "AAA", Decimal(3))
     for qty, cost, says in ((3, 0.01, True), (0, 0.01, False), (3, np.nan, False)):
         changed = told._replace(qty=Decimal(qty), cost=cost, price=50.0)
@@ -78,7 +76,7 @@ def test_a_reason_says_what_a_change_costs_where_something_is_ordered_and_its_co
         assert changed.change_cost == pytest.approx(worth, nan_ok=True)
 
 
-def test_a_reason_says_what_is_premium_and_what_is_forecast_over_the_span_that_decided() -> None:
+def test_reason_splits_premium_and_forecast_over_the_horizon() -> None:
     rests_on = Rationale(5.0, 0.3, 0.06, 0.0008, -0.0012, 0.5, 0.03)
     assert plan_text(rests_on, 1.0) == (
         "; over 5 days premium +8.0 bp (6.00 % a year, Sharpe ratio 0.3),"

@@ -91,7 +91,7 @@ def desk_of(rejected: int, *, secured: bool = False) -> tuple[GuardedBroker, Gat
 @pytest.mark.parametrize(
     ("rejected", "read", "waited"), [(0, [False], []), (1, [False, True], [2])]
 )
-def test_a_rejected_reading_is_read_again_after_a_pause(
+def test_rejected_reading_is_repeated_after_a_pause(
     rejected: int, read: list[bool], waited: list[float]
 ) -> None:
     desk, gateway, live = desk_of(rejected)

@@ -49,7 +49,7 @@ def frames(run: Path) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     return decisions, orders, fills
 
 
-def test_what_binds_has_a_price_and_a_reason_says_the_weight_explained(run: Path) -> None:
+def test_binding_limits_have_prices_and_explain_the_weight(run: Path) -> None:
     decisions, orders, _ = frames(run)
     for limit in LIMITS:
         binds = decisions["binding"].str.split("+").apply(lambda names, limit=limit: limit in names)
@@ -72,7 +72,7 @@ def rests_on(row: Any) -> str:
     return f" (premium {parts[0]:+.3f}, forecast {parts[1]:+.3f})"
 
 
-def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
+def test_explanation_of_an_order_contains_its_figures(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
     story = explain(run, order=order["client_order_id"])
@@ -95,7 +95,7 @@ def test_the_story_of_an_order_holds_its_numbers(run: Path) -> None:
     assert last["client_order_id"] in explain(run, symbol="SYX/USD")
 
 
-def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
+def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     decisions, _, _ = frames(run)
     still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
@@ -118,7 +118,7 @@ def test_a_decision_without_an_order_says_what_held_it(run: Path) -> None:
         ([], "--order or --symbol"),
     ],
 )
-def test_a_question_without_an_answer_is_one_line(run: Path, words: list[str], named: str) -> None:
+def test_unanswerable_explain_query_is_one_line(run: Path, words: list[str], named: str) -> None:
     assert named in refusal_of("marketsimulator.explain", str(run), *words)
 
 
@@ -133,7 +133,7 @@ def test_date_shows_each_decision_of_its_day(run: Path) -> None:
         assert f"SYA, decided {at:%Y-%m-%dT%H:%MZ} for" in story
 
 
-def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
+def test_folder_without_a_run_is_refused(run: Path, tmp_path: Path) -> None:
     _, orders, _ = frames(run)
     other = tmp_path / "other"
     other.mkdir()
@@ -145,7 +145,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
             explain(path, symbol="SYA")
 
 
-def test_what_the_night_alone_cuts_has_no_weight_that_is_no_number(run: Path) -> None:
+def test_overnight_cut_without_a_weight_prints_no_nan(run: Path) -> None:
     decisions, orders, _ = frames(run)
     cut = decisions[decisions["kelly"].isna()]
     assert not cut.empty

@@ -25,7 +25,7 @@ TAF = {  # USD a thousand shares from a day on, and at most
 }  # fmt: skip
 
 
-def test_a_sale_pays_the_sec_and_finra_what_was_in_force_that_day() -> None:
+def test_sale_pays_the_regulatory_fees_of_its_day() -> None:
     tables = yaml.safe_load((Path(__file__).parents[2] / "configs/fees/alpaca.yaml").read_text())
     names = ("sec_per_dollar", "taf_per_share", "cat_per_share")
     dated = {name: tuple(DatedRate(**row) for row in tables[name]) for name in names}
@@ -47,7 +47,7 @@ def test_a_sale_pays_the_sec_and_finra_what_was_in_force_that_day() -> None:
     ),
     st.integers(-100, 6_000),
 )
-def test_the_rate_of_a_day_is_the_last_that_began_by_then(
+def test_rate_in_force_is_the_latest_one_begun(
     rows: list[tuple[int, float, float]], day: int
 ) -> None:
     epoch = np.datetime64("2010-01-01")
@@ -59,7 +59,7 @@ def test_the_rate_of_a_day_is_the_last_that_began_by_then(
     )
 
 
-def test_a_class_pays_its_own_costs_and_a_decision_reckons_with_their_sum() -> None:
+def test_each_class_pays_its_costs_decisions_their_sum() -> None:
     """1.5 + 2 basis points for a stock; 3 + 4 and the taker fee of 25 for a coin; 10 of
     commission for both.
     """

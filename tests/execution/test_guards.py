@@ -237,7 +237,7 @@ class Market:
 
 
 @given(st.lists(events, max_size=14))
-def test_nothing_that_passes_brings_a_position_or_gross_beyond_its_limit(
+def test_accepted_orders_never_exceed_position_or_gross_limits(
     path: list[tuple[str, str, str, int]],
 ) -> None:
     market = Market(Desk(GuardSettings(max_position=0.6, max_gross=1.0)))
@@ -259,7 +259,7 @@ shares = st.integers(-80, 80)
 
 
 @given(shares, shares, shares, shares.filter(bool), st.sampled_from([None, 90, 105]))
-def test_an_opening_passes_exactly_where_it_keeps_every_limit(
+def test_opening_is_accepted_exactly_within_every_limit(
     held: int, open_already: int, other: int, quantity: int, limit: int | None
 ) -> None:
     """An order is worth its limit or its last trade, whichever is more; what prices have carried
@@ -300,7 +300,7 @@ def test_an_opening_passes_exactly_where_it_keeps_every_limit(
     ),
     blind=st.booleans(),
 )
-def test_a_reduction_passes_whatever_limits_say(
+def test_reductions_are_never_blocked_by_limits(
     part: OrderRole,
     side: str,
     qty: int,
@@ -326,9 +326,7 @@ every_part = pytest.mark.parametrize("part", [*OPENINGS, *REDUCTIONS])
 
 @every_part
 @pytest.mark.parametrize("kind", [each for each in HALT_RULES if each != "symbols"])
-def test_each_halt_stops_what_its_kind_forbids_until_it_is_cleared(
-    kind: HaltKind, part: OrderRole
-) -> None:
+def test_each_halt_blocks_what_it_forbids_until_cleared(kind: HaltKind, part: OrderRole) -> None:
     desk = Desk(snapshot=seen())
     desk.halts.raise_halt(kind, "because", NOW)
     stops = HALT_RULES[kind].forbids == "everything" or part in OPENINGS
@@ -364,7 +362,7 @@ def test_no_order_waits_for_a_closed_exchange(part: OrderRole, at: np.datetime64
 
 
 @every_part
-def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: OrderRole) -> None:
+def test_nothing_is_sent_while_the_kill_file_exists(tmp_path: Path, part: OrderRole) -> None:
     path = tmp_path / "account" / KILL_FILE
     desk = Desk(kill_file=path, snapshot=seen())
     assert desk.judge(intent(part=part), NOW) == "", "there is no such folder yet"
@@ -387,7 +385,7 @@ def test_while_the_kill_file_is_there_nothing_is_sent(tmp_path: Path, part: Orde
     ],
 )
 @every_part
-def test_a_limit_is_not_far_beyond_the_last_trade_on_the_paying_side(
+def test_limit_price_collar_applies_on_the_paying_side(
     side: str, limit: float, passes: bool, part: OrderRole
 ) -> None:
     worst = 110 if side == "buy" else 90
@@ -491,7 +489,7 @@ LEAST = "guards.max_position is 0.75"
         (replace(intent(), order=CONTRACTS), None, "goes to another venue", {}),
     ],
 )  # fmt: skip
-def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
+def test_order_passes_up_to_each_limit_inclusive(
     one: OrderIntent, snapshot: AccountSnapshot | None, why: str, bounds: dict[str, float]
 ) -> None:
     found = judged(one, snapshot, **bounds)
@@ -507,7 +505,7 @@ def test_an_order_passes_to_the_edge_of_each_rule_and_is_told_which_it_breaks(
         *(("BTCUSD", NIGHT, age, age == 900) for age in (900, 901)),
     ],
 )
-def test_an_old_trade_opens_nothing_while_its_market_is_open(
+def test_stale_trade_blocks_openings_while_market_is_open(
     symbol: str, at: np.datetime64, age: int, passes: bool
 ) -> None:
     snapshot = traded(symbol, PRICES[symbol], age, at)
@@ -517,11 +515,11 @@ def test_an_old_trade_opens_nothing_while_its_market_is_open(
 
 
 @pytest.mark.parametrize("one", [intent(), spread(*CONDOR)])
-def test_before_the_account_was_seen_nothing_is_opened(one: OrderIntent) -> None:
+def test_openings_need_an_account_snapshot(one: OrderIntent) -> None:
     assert Desk().judge(one, NOW) == "the account was not looked at before it"
 
 
-def test_parts_that_were_not_read_open_nothing() -> None:
+def test_openings_need_prices_and_spread_risk() -> None:
     unpriced = replace(seen(), last_trades=None)
     assert judged(intent(), unpriced) == "no last trade of NVDA was seen"
     assert judged(intent(part="reduction"), unpriced) == ""
@@ -531,7 +529,7 @@ def test_parts_that_were_not_read_open_nothing() -> None:
     assert judged(intent(part="reduction"), unread) == ""
 
 
-def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path: Path) -> None:
+def test_hourly_order_limit_counts_all_jobs_across_restarts(tmp_path: Path) -> None:
     bounds = GuardSettings(max_orders_per_hour=3, max_trade_age=7_200)
     minute, hour = np.timedelta64(1, "m"), np.timedelta64(1, "h")
     with closing(Database(tmp_path / "journal")) as database:
@@ -554,7 +552,7 @@ def test_orders_of_all_jobs_within_an_hour_are_counted_across_a_restart(tmp_path
         assert again.judge(intent("4"), NOW - minute + hour) == "", "two have left the hour"
 
 
-def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_none() -> None:
+def test_resent_order_uses_headroom_once_denied_one_none() -> None:
     desk = Desk(snapshot=seen())
     said = [desk.judge(intent(name, qty=50), NOW) for name in "wxyz"]
     assert said.count("") == 1, "of those that are judged by one snapshot"
@@ -572,9 +570,7 @@ def test_an_order_that_is_sent_again_takes_its_room_once_and_what_was_not_sent_n
     assert desk.judge(intent("b", qty=50), NOW) == ""
 
 
-def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_closed(
-    tmp_path: Path,
-) -> None:
+def test_stopped_loop_sends_only_flattening_orders(tmp_path: Path) -> None:
     desk = Desk(kill_file=tmp_path / KILL_FILE, snapshot=seen())
     desk.stop.tell("SIGTERM")
     for part in ("opening", "reduction", "night"):
@@ -586,9 +582,7 @@ def test_once_told_to_stop_nothing_is_sent_but_what_closes_where_everything_is_c
 
 
 @pytest.mark.parametrize("kind", get_args(HaltKind))
-def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_and_of_cash(
-    kind: HaltKind, tmp_path: Path
-) -> None:
+def test_short_options_are_bought_back_under_most_halts(kind: HaltKind, tmp_path: Path) -> None:
     desk = Desk(kill_file=tmp_path / KILL_FILE)
     desk.halts.raise_halt(kind, "because", NOW, cause="{}")
     closing = spread(*undone(*CONDOR), part="reduction")
@@ -607,7 +601,7 @@ def test_what_was_sold_in_options_is_bought_back_beside_halts_of_what_is_held_an
     assert desk.judge(back, NOW), "the kill file stops everything"
 
 
-def test_spreads_that_were_sent_take_room_until_they_come_to_nothing() -> None:
+def test_sent_spreads_use_headroom_until_they_end() -> None:
     desk = Desk(snapshot=seen())
     assert desk.send(spread(*PUT, qty=10, name="a")) == ""
     assert "would come to 1 of" in desk.judge(spread(*PUT, qty=10, name="b"), NOW)
@@ -640,7 +634,7 @@ class Silent:
         raise BrokerError("no answer")
 
 
-def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -> None:
+def test_unpriced_open_orders_use_own_or_last_price() -> None:
     trades, silent = Feed(), Silent()
     asked = trades.asked
     limited = intent(symbol="AAA", limit_price=7).single_order
@@ -655,7 +649,7 @@ def test_open_orders_without_a_price_count_at_their_own_or_at_the_last_trade() -
     assert len(asked) == 2, "where nothing is missing, nobody is asked"
 
 
-def test_what_has_filled_since_the_account_was_seen_is_a_position() -> None:
+def test_fills_since_the_snapshot_count_as_positions() -> None:
     desk = Desk(replace(WIDE, max_position=0.75), snapshot=seen())
     assert desk.send(intent("long", qty=50)) == ""
     desk.book.record_progress("long", OrderProgress("accepted", "v", Decimal(20), Decimal(100)))

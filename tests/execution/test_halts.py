@@ -28,9 +28,7 @@ def halts_in(database: Database | None = None) -> Halts:
 
 
 @given(steps)
-def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
-    path: list[tuple[str, HaltKind]],
-) -> None:
+def test_one_halt_per_kind_is_active_all_kept(path: list[tuple[str, HaltKind]]) -> None:
     halts = halts_in()
     standing: list[HaltKind] = []
     raised = 0
@@ -48,7 +46,7 @@ def test_one_of_a_kind_stands_at_most_and_nothing_is_forgotten(
         assert len(halts.history()) == raised
 
 
-def test_somebody_clears_a_halt() -> None:
+def test_clearing_a_halt_needs_a_name() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW)
     with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
@@ -56,7 +54,7 @@ def test_somebody_clears_a_halt() -> None:
     assert halts.active()
 
 
-def test_changes_that_cannot_be_written_change_nothing() -> None:
+def test_unwritable_halt_change_is_rolled_back() -> None:
     database = Database()
     halts = halts_in(database)
     halts.raise_halt("daily_loss", "yesterday", NOW)
@@ -70,7 +68,7 @@ def test_changes_that_cannot_be_written_change_nothing() -> None:
         halts.raise_halt("positions", "NVDA is 12", NOW)
 
 
-def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matter() -> None:
+def test_unknown_halt_kind_is_refused() -> None:
     database = Database()
     halts = halts_in(database)
     flood: Any = "flood"
@@ -86,7 +84,7 @@ def test_a_kind_that_this_program_does_not_know_is_not_raised_and_no_small_matte
         halts.active()
 
 
-def test_the_cause_of_a_halt_counts_while_it_stands_and_once_cleared_until_it_is_used() -> None:
+def test_halt_cause_lasts_until_acknowledged_and_used() -> None:
     halts = halts_in()
 
     def seen() -> tuple[object, str]:

@@ -18,7 +18,7 @@ def hourly() -> LiveSettings:
 
 
 @pytest.mark.parametrize("timeframe", ["1d", "1h"])
-def test_a_live_history_holds_every_bar_that_calibration_learns_from(
+def test_live_history_covers_everything_calibration_learns_from(
     hourly: LiveSettings, timeframe: str
 ) -> None:
     """Otherwise a live decision is another than that of a backtest over files that reach back."""
@@ -32,9 +32,7 @@ def test_a_live_history_holds_every_bar_that_calibration_learns_from(
     assert replace(settings, history_days=90).effective_history_days == 90
 
 
-def test_a_guard_that_would_cut_a_plan_of_all_symbols_is_refused_before_anything_is_sent(
-    hourly: LiveSettings,
-) -> None:
+def test_order_limit_below_the_symbol_count_is_refused(hourly: LiveSettings) -> None:
     names = tuple("AB" + first + last for first in "CDE" for last in "FGH")
     few, enough = (replace(hourly.guards, max_orders_per_hour=most) for most in (8, 9))
     with pytest.raises(InputError, match="8 orders are fewer than the 9 symbols"):

@@ -157,7 +157,7 @@ def exact(number: Fraction) -> Decimal:
 
 
 @given(histories(), st.dictionaries(st.sampled_from(SYMBOLS), quantities), usd)
-def test_any_order_and_repetition_of_pages_gives_the_same_expectation(
+def test_activity_order_and_repetition_do_not_change_expectation(
     history: tuple[list[Activity], list[list[Activity]]], opening: dict[str, Decimal], cash: Decimal
 ) -> None:
     """Trades by hand are listed among them, and are expected of nobody."""
@@ -188,7 +188,7 @@ happenings = st.tuples(
 
 
 @given(st.lists(happenings, min_size=1, max_size=8), st.data())
-def test_whatever_was_not_listed_is_the_difference(
+def test_unlisted_changes_are_exactly_the_discrepancy(
     history: list[tuple[str, str, int]], data: st.DataObject
 ) -> None:
     """What our orders answer and what is booked is known but for one thing; what is done by hand is
@@ -217,7 +217,7 @@ def test_whatever_was_not_listed_is_the_difference(
         }
 
 
-def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
+def test_open_orders_explain_at_most_their_remaining_quantity() -> None:
     books = Books.begun({"NVDA": "10"})
     books.order("a", "NVDA", "5", "2", "accepted")
     books.order("b", "NVDA", "-3", "0", "submitting")
@@ -231,7 +231,7 @@ def test_orders_that_may_fill_yet_explain_as_much_as_they_may() -> None:
     assert not books.found(NVDA="11")
 
 
-def test_an_order_of_several_legs_moves_each_of_them() -> None:
+def test_multi_leg_order_moves_each_leg() -> None:
     books = Books.begun()
     legs = (OptionLeg(parse_occ_symbol(PUT), "sell"), OptionLeg(parse_occ_symbol(OTHER), "buy"))
     books.intents.begin(OrderIntent(SpreadOrder("a", legs, 3), BEGUN))
@@ -242,7 +242,7 @@ def test_an_order_of_several_legs_moves_each_of_them() -> None:
     assert list(books.found(**{PUT: "-3", OTHER: "2"})) == [OTHER]
 
 
-def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
+def test_crypto_position_may_lack_its_fee_once() -> None:
     """Of 0.4 bitcoin the venue keeps 0.001 at once; what is gone later was sold by hand."""
     books = Books.begun({"BTCUSD": "1", "NVDA": "4"})
     books.order("a", "BTCUSD", "0.4", "0.4", "filled")
@@ -269,16 +269,14 @@ def test_a_coin_may_lack_a_hundredth_of_what_was_bought_once() -> None:
 
 
 @pytest.mark.parametrize(("held", "odd"), [("206", "6"), ("200", None), ("240", "140")])
-def test_a_split_is_counted_beside_a_few_shares_by_hand_and_not_beside_many(
-    held: str, odd: str | None
-) -> None:
+def test_split_tolerates_few_manual_shares_not_many(held: str, odd: str | None) -> None:
     books = Books.begun({"NVDA": "100"})
     books.holdings.add([booking("s", "split", quantity="100", symbol="NVDA")], BEGUN)
     found = books.found(NVDA=held)
     assert (plain_text(found["NVDA"].surplus) if found else None) == odd
 
 
-def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_trading() -> None:
+def test_crypto_fee_tolerance_does_not_grow_with_trading() -> None:
     books = Books.begun({"NVDA": "4"})
     for number in range(20):
         books.order(f"b{number}", "BTCUSD", "0.5", "0.5", "filled")
@@ -291,9 +289,7 @@ def test_where_no_fee_is_taken_in_coin_the_room_for_it_does_not_grow_with_tradin
 
 
 @pytest.mark.parametrize("quantity", ["-1", "2"])
-def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later(
-    quantity: str,
-) -> None:
+def test_expired_option_is_no_discrepancy_before_its_listing(quantity: str) -> None:
     books = Books.begun({"SPY": "300", PUT: quantity})
     close = np.datetime64("2024-03-08T21:00", "ns")
     assert list(books.found(close - 1, SPY="300")) == [PUT]
@@ -310,9 +306,7 @@ def test_an_option_that_has_expired_is_no_difference_and_its_listing_comes_later
 
 
 @pytest.mark.parametrize("surplus", [Decimal(4), Decimal(-4)])
-def test_bookings_explain_a_surplus_together_or_those_that_bring_it_nearer(
-    surplus: Decimal,
-) -> None:
+def test_bookings_explain_a_surplus_together_or_partly(surplus: Decimal) -> None:
     sign = surplus / 4
     changes = {"a": 3 * sign, "late": -2 * sign, "b": sign}
     assert explaining_bookings(surplus, changes, Tolerance()) == ["a", "b"]
@@ -400,7 +394,7 @@ def test_acknowledged_positions_are_expected_once() -> None:
 
 
 @pytest.mark.parametrize("sign", ["", "-"])
-def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day(sign: str) -> None:
+def test_unlisted_fills_are_reported_for_a_day(sign: str) -> None:
     books = Books.begun({"NVDA": "9"})
     books.order("a", "NVDA", f"{sign}5", f"{sign}5", "filled")
     assert books.holdings.unlisted_fills(BEGUN) == "order a has filled 5, and 0 are listed"
@@ -414,9 +408,7 @@ def test_a_list_that_knows_less_than_an_order_has_answered_is_named_for_a_day(si
 @pytest.mark.parametrize(
     ("price", "odd"), [("5", False), ("20", False), ("4.99", True), ("20.01", True), ("0", False)]
 )
-def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
-    price: str, odd: bool
-) -> None:
+def test_trade_far_from_its_orders_price_is_named(price: str, odd: bool) -> None:
     books = Books.begun()
     books.order("a", "NVDA", "5", "5", "filled")
     trade = replace(fill("a", "5"), price=Decimal(price))
@@ -445,16 +437,14 @@ def test_a_trade_at_more_than_twice_or_less_than_half_its_orders_price_is_odd(
         ({SHORT: -2, "SPY240316P00495000": 2}, {}, {}, "100000"),  # of another day
     ],
 )
-def test_what_is_odd_may_come_to_what_it_is_worth_now_or_was_or_to_all_there_is(
+def test_discrepancy_is_valued_at_its_worst_case(
     odd: dict[str, int], units: dict[str, int], others: dict[str, float], total: str
 ) -> None:
     signed, prices = ({s: Decimal(n) for s, n in each.items()} for each in (odd, units))
     assert value_discrepancies(signed, prices, others).total == Decimal(total)
 
 
-def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
-    tmp_path: Path,
-) -> None:
+def test_restart_keeps_whole_pages_and_drops_partial_ones(tmp_path: Path) -> None:
     def split(name: str, quantity: str) -> Activity:
         return booking(name, "split", quantity=quantity, symbol="NVDA", amount="0")
 
@@ -478,7 +468,7 @@ def test_a_restart_finds_all_that_was_added_and_a_half_added_page_is_not_there(
         assert not books.found(NVDA="11")
 
 
-def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> None:
+def test_fill_finds_an_intent_identified_later() -> None:
     books = Books.begun()
     books.order("first", "NVDA", "1", "0", "submitting")
     books.order("second", "NVDA", "1", "0", "submitting")
@@ -496,9 +486,7 @@ def test_a_fill_finds_its_intent_even_where_that_learns_its_order_later() -> Non
     assert books.database.rows("SELECT DISTINCT since_opening FROM fills") == [(1,)]
 
 
-def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_activity_cancelled_by_venue_is_undone_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     books = Books.begun()
     split = booking("s", "split", quantity="9", symbol="NVDA", amount="5")
     books.holdings.add([split, fill("a", "1.50")], BEGUN)
@@ -515,7 +503,7 @@ def test_an_entry_that_the_venue_takes_back_changes_nothing_and_is_an_event(
     assert "quantity=Decimal('0')" in event.content["after"]
 
 
-def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
+def test_activity_query_starts_a_week_before_last_trade() -> None:
     book = Books.begun(listed=(fill("a", "1", at=BEGUN - DAY),)).holdings
     assert book.query_start() == BEGUN - ACTIVITY_OVERLAP
     # What has only a day may have one that is still to come.
@@ -526,7 +514,7 @@ def test_the_next_question_goes_back_a_week_before_the_last_trade() -> None:
     assert ACTIVITY_OVERLAP == 7 * DAY
 
 
-def test_only_what_a_person_pays_in_or_takes_out_is_a_flow_from_when_it_was_listed() -> None:
+def test_only_deposits_and_withdrawals_are_flows_when_listed() -> None:
     book = Books.begun().holdings
     entries = [
         booking("a", kind_of("CSD"), amount="1000.01"),

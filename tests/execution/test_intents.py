@@ -35,7 +35,7 @@ steps = st.lists(st.sampled_from(get_args(OrderState)), max_size=8)
 
 
 @given(steps)
-def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[OrderState]) -> None:
+def test_terminal_order_states_never_change(path: list[OrderState]) -> None:
     book = OrderStore()
     book.plan(INTENT)
     before: OrderState = "planned"
@@ -56,7 +56,7 @@ def test_what_has_ended_stays_as_it_was_whatever_is_said_later(path: list[OrderS
         before = found.state
 
 
-def test_an_id_that_was_sent_is_never_planned_or_begun_again() -> None:
+def test_sent_order_id_is_never_used_again() -> None:
     book = OrderStore()
     book.plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
     book.plan(INTENT)
@@ -100,7 +100,7 @@ def test_an_intent_is_read_back_in_every_field() -> None:
     ], "the columns that readers look at"
 
 
-def test_every_change_is_an_event_and_events_are_never_changed() -> None:
+def test_every_change_is_an_event_and_events_immutable() -> None:
     database = Database()
     events = EventLog(database, ApiKeys("", "HUSH-HUSH-HUSH-HUSH"))
     book = OrderStore(database, events)
@@ -119,7 +119,7 @@ def test_every_change_is_an_event_and_events_are_never_changed() -> None:
     assert [event.kind for event in events.events("a")] == kinds
 
 
-def test_a_change_that_cannot_be_written_is_not_half_written() -> None:
+def test_failed_write_leaves_no_partial_change() -> None:
     database = Database()
     book = OrderStore(database)
     book.begin(INTENT)
@@ -159,7 +159,7 @@ FILLED = {"filled_qty": "4", "filled_avg_price": "2.5"}
         ),
     ],
 )
-def test_what_an_answer_says_of_an_order_is_what_the_book_says(
+def test_answer_fields_become_the_recorded_progress(
     state: str, more: dict[str, str], progress: OrderProgress
 ) -> None:
     assert placed(taken("a", state, **more)).progress == progress

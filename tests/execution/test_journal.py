@@ -108,7 +108,7 @@ def content(path: Path) -> object:
             return None
 
 
-def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Path) -> None:
+def test_changed_bytes_are_noticed_or_change_no_row(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         book = opened(database)
@@ -143,9 +143,7 @@ def test_bytes_that_change_on_the_disk_are_noticed_or_change_no_row(tmp_path: Pa
 
 
 @pytest.mark.parametrize("optimality_gap", [0.0, 0.0125, np.nan])
-def test_a_record_says_how_far_a_decision_may_be_from_the_best_book(
-    tmp_path: Path, optimality_gap: float
-) -> None:
+def test_record_keeps_the_optimality_gap(tmp_path: Path, optimality_gap: float) -> None:
     decision = decision_of_choices(
         SOON, NOW, 100_000.0, 2.0, (), optimality_gap=optimality_gap, group_limit_names=("banks",)
     )

@@ -16,9 +16,7 @@ from tests.sizing.books import rich_book
 from trainingdata.bars import Bars
 
 
-def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling(
-    market: Bars,
-) -> None:
+def test_overnight_limit_allows_for_positions_outside_the_panel(market: Bars) -> None:
     """Two of equity in one stock, 0.01 in a coin and 0.04 short, half of which is being bought
     back: what is left under half of 2 / 1.03 is (1 - 0.01) / 1.03 - 0.02.
     """
@@ -54,7 +52,7 @@ def test_the_night_leaves_a_stock_what_is_beside_the_panel_leaves_of_the_ceiling
         (0.0, True, [0.0, 0.0, 0.3], [0.0, 0.0, np.nan]),
     ],
 )
-def test_what_leaves_is_sold_whether_anything_is_sized_and_whether_there_is_equity_or_not(
+def test_exiting_symbols_are_closed_in_every_case(
     equity: float, sized: bool, target: list[float], lots: list[float]
 ) -> None:
     """Of three stocks of 0.3 the first leaves, the second decides, and the third stays."""

@@ -87,12 +87,12 @@ def handed(tree: ast.Module, known: set[str]) -> Iterator[tuple[str, str]]:
         "class A:\n def __init__(self):\n  self.asks: list[Callable[[], int]] = []",
     ],
 )  # fmt: skip
-def test_every_name_of_a_callable_is_found(source: str) -> None:
+def test_callable_parameters_are_detected_in_every_form(source: str) -> None:
     tree = ast.parse(source)
     assert [name for name, _ in handed(tree, callable_names([tree]))] == ["A"]
 
 
-def test_nothing_of_execution_is_handed_a_callable() -> None:
+def test_no_execution_class_takes_a_callable() -> None:
     parsed = trees()
     known = callable_names([*parsed.values()])
     found = {each for tree in parsed.values() for each in handed(tree, known)}
@@ -107,7 +107,7 @@ def imported(path: Path) -> set[str]:
     }
 
 
-def test_the_broker_knows_no_reconciler_and_it_no_broker() -> None:
+def test_broker_and_reconciler_do_not_import_each_other() -> None:
     for path in (ROOT / "execution" / "alpaca").glob("*.py"):
         assert not {name for name in imported(path) if name.startswith("execution.live")}, path
     reconciler = imported(ROOT / "execution" / "live" / "reconciler.py")
@@ -120,7 +120,7 @@ LINE = ("account", "cycle", "expected_positions", "exposure", "guarded_broker", 
 
 
 @pytest.mark.parametrize("name", LINE)
-def test_no_function_of_the_line_takes_a_callable(name: str) -> None:
+def test_no_function_from_reading_to_order_takes_callables(name: str) -> None:
     tree = ast.parse((ROOT / "execution" / "live" / f"{name}.py").read_text())
     known = callable_names([*trees().values()])
     for node in ast.walk(tree):

@@ -45,7 +45,7 @@ def told_within_its_wait(moment: int) -> tuple[StopSignal, bool]:
     return stop, next(lines) > moment
 
 
-def test_a_signal_may_come_at_any_line_of_a_wait() -> None:
+def test_signal_may_arrive_at_any_line_of_wait() -> None:
     """A handler runs in the thread that waits: a lock that it holds would never be free."""
     for moment in range(1000):
         stop, there = told_within_its_wait(moment)
@@ -56,7 +56,7 @@ def test_a_signal_may_come_at_any_line_of_a_wait() -> None:
     assert 3 < moment < 999
 
 
-def test_whoever_waits_is_woken_and_whoever_waits_again_comes_back_at_once() -> None:
+def test_stop_wakes_every_waiter_and_later_waits_return() -> None:
     stop = StopSignal()
 
     def wait() -> None:
@@ -160,9 +160,7 @@ def run(
     Loop(jobs, clock, stop, Notifier(None, None), Seen(**seen), 3).run()
 
 
-def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_shows_it_is_alive(
-    clock: Clock, stop: StopSignal
-) -> None:
+def test_jobs_step_when_due_and_loop_stays_alive(clock: Clock, stop: StopSignal) -> None:
     hourly, often = Every("a", 60, 3, clock), Every("b", 20, 7, clock)
     told: Told = []
     alive: list[np.datetime64] = []
@@ -179,9 +177,7 @@ def test_jobs_take_turns_by_the_instants_at_which_they_are_due_and_the_loop_show
     assert max(np.diff(np.array(alive))) <= LONGEST
 
 
-def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
-    clock: Clock, stop: StopSignal
-) -> None:
+def test_next_step_is_announced_before_it_is_awaited(clock: Clock, stop: StopSignal) -> None:
     told: list[tuple[str, np.datetime64, np.datetime64, int]] = []
     job = Every("a", 60, 3, clock)
 
@@ -203,7 +199,7 @@ def test_what_it_steps_next_is_told_before_it_waits_and_before_it_steps_at_once(
         (InputError("the journal cannot be used"), 9, 1),  # a fault of the program
     ],
 )
-def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
+def test_failed_step_is_skipped_repeated_failures_end_loop(
     error: Exception,
     times: int,
     steps: int,
@@ -224,7 +220,7 @@ def test_a_step_that_fails_is_over_and_so_many_in_a_row_end_the_loop(
     assert len(other.stepped) in (steps - 1, steps)
 
 
-def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
+def test_loop_stops_after_its_step_or_while_waiting(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Every("a", 60, 9, clock, lambda number: stop.tell("told") if number == 2 else None)
@@ -247,7 +243,7 @@ def test_it_stops_after_the_step_in_which_it_was_told_and_while_it_waits(
         assert clock.at - begin <= LONGEST
 
 
-def test_a_signal_stops_and_a_second_one_ends(stop: StopSignal) -> None:
+def test_first_signal_stops_second_one_terminates(stop: StopSignal) -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals(stop):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -259,7 +255,7 @@ def test_a_signal_stops_and_a_second_one_ends(stop: StopSignal) -> None:
 
 
 @pytest.mark.parametrize("speed", [1.0, 60.0, 3600.0])
-def test_a_clock_that_runs_fast_is_not_waited_past(
+def test_fast_clock_is_not_overslept(
     clock: Clock, stop: StopSignal, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
     monkeypatch.setattr(stop, "wait", lambda seconds: clock.wait(seconds * speed))
@@ -269,9 +265,7 @@ def test_a_clock_that_runs_fast_is_not_waited_past(
     assert max(late) <= np.timedelta64(round(0.06 * speed * 1000), "ms")
 
 
-def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(
-    clock: Clock, stop: StopSignal
-) -> None:
+def test_jobs_due_at_once_take_turns(clock: Clock, stop: StopSignal) -> None:
     """As on a practice server whose clock stands."""
     turns: list[str] = []
     jobs = [Every(name, 0, 3, clock, lambda _, name=name: turns.append(name)) for name in "ab"]
@@ -279,7 +273,7 @@ def test_of_jobs_that_are_due_at_once_none_keeps_another_waiting(
     assert turns == ["a", "b"] * 3
 
 
-def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_comes_then(
+def test_unanswering_venue_postpones_due_steps_and_alerts(
     clock: Clock, stop: StopSignal, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each time is told, and none that is over before two signs of life."""
@@ -300,7 +294,7 @@ def test_nothing_is_stepped_while_the_venue_does_not_answer_and_what_is_due_come
     assert max(np.diff(np.array(alive))) <= LONGEST
 
 
-def test_a_loop_that_waits_for_the_venue_is_stopped(clock: Clock, stop: StopSignal) -> None:
+def test_loop_waiting_for_the_venue_can_be_stopped(clock: Clock, stop: StopSignal) -> None:
     job = Every("a", 60, 2, clock)
     waits = itertools.count(1)
 

@@ -167,7 +167,7 @@ WALKED = GuardSettings(daily_loss=0.0501234567, drawdown=0.1501234567, resume=0.
 @example([("0.84", "0", 1, "drawdown"), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @example([("0.84", "0", 1, ""), ("1.13", "0", 26, ""), ("0.89", "0", 26, "")], [], [])
 @given(st.lists(steps, max_size=30), st.lists(steps, max_size=8), st.lists(steps, max_size=12))
-def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after: Steps) -> None:
+def test_last_mark_suffices_to_judge_losses(path: Steps, lost: Steps, after: Steps) -> None:
     """Halts are those of a judgement by all marks; a total loss halts until a person clears it.
 
     Who clears it begins anew with what is there.
@@ -195,7 +195,7 @@ def test_the_last_mark_says_what_every_mark_says(path: Steps, lost: Steps, after
 
 
 @given(st.lists(st.integers(40, 130), min_size=1, max_size=40), st.data())
-def test_a_drawdown_halts_at_its_limit_and_ends_at_half_of_it_and_never_in_between(
+def test_drawdown_halt_starts_at_limit_ends_at_resume(
     equities: list[int], data: st.DataObject
 ) -> None:
     resume = data.draw(st.sampled_from((0.0, 0.5, 0.9)))
@@ -224,7 +224,7 @@ def test_a_loss_of_exactly_the_limit_halts() -> None:
     }
 
 
-def test_a_clock_that_goes_back_ends_no_daily_loss() -> None:
+def test_clock_going_back_ends_no_daily_loss() -> None:
     account = Account()
     account.marked(*marks_of(100, 85))
     before = NOON - 24 * HOUR
@@ -247,7 +247,7 @@ def test_a_clock_that_goes_back_ends_no_daily_loss() -> None:
         (0.8, 0.8, "100; 10 both; clear; 5; 0 both; clear; 0; -10"),
     ],
 )
-def test_the_loss_of_everything_halts_until_a_person_has_seen_it_and_then_begins_anew(
+def test_total_loss_halts_until_cleared_then_starts_anew(
     unit: Decimal, daily_loss: float, drawdown: float, steps: str
 ) -> None:
     """Of each step: the equity, what was paid in, and what it raises; nothing ends by itself."""
@@ -272,7 +272,7 @@ def test_the_loss_of_everything_halts_until_a_person_has_seen_it_and_then_begins
 @pytest.mark.parametrize(
     ("kind", "limit", "seen"), [("daily_loss", 0.10, 0.12), ("drawdown", 0.20, 0.30)]
 )
-def test_a_loss_that_a_person_let_go_on_halts_again_once_it_has_grown_by_a_quarter(
+def test_acknowledged_loss_halts_again_after_a_quarter_more(
     kind: HaltKind, limit: float, seen: float, minutes: int
 ) -> None:
     limits: dict[str, Any] = {"daily_loss": 1.0, "drawdown": 1.0, kind: limit}
@@ -286,7 +286,7 @@ def test_a_loss_that_a_person_let_go_on_halts_again_once_it_has_grown_by_a_quart
 
 
 @pytest.mark.parametrize("kind", ["daily_loss", "drawdown"])
-def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: HaltKind) -> None:
+def test_clearing_by_fast_clock_excuses_no_later_loss(kind: HaltKind) -> None:
     account = Account(replace(SETTINGS, daily_loss=0.3))
     account.worth(1000)
     account.worth(690)
@@ -295,7 +295,7 @@ def test_a_clearing_by_a_clock_that_is_ahead_lets_no_later_loss_go_on(kind: Halt
     assert account.worth(600).raised.keys() == {kind}
 
 
-def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
+def test_acknowledged_losses_survive_a_restart() -> None:
     database = Database()
     halts = Halts(database, EventLog(database, clock=TimeSource(now=lambda: NOON)))
     for hours, equity in enumerate((100.0, 69.0, 68.0, 61.0)):
@@ -308,7 +308,7 @@ def test_what_was_let_go_on_is_in_the_journal_over_a_restart() -> None:
     assert (point.index, point.index_peak, point.index_at_day_start) == (61, 100, 68)
 
 
-def test_on_the_day_after_the_loss_of_everything_its_drawdown_waits_for_a_person() -> None:
+def test_drawdown_of_total_loss_outlasts_its_day() -> None:
     account = Account()
     for equity, flows in ((1000, 0), (-50, 0), (13_000, 13_050)):
         account.worth(equity, flows)

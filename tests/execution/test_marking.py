@@ -19,7 +19,7 @@ DAY = np.timedelta64(24, "h")
 usd = st.integers(1_000, 1_000_000).map(float)
 
 
-def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> None:
+def test_exposure_line_groups_by_class_unknowns_as_stocks() -> None:
     positions = {"NVDA": Decimal(-100), "BTCUSD": Decimal("0.5"), "~XYZ": Decimal(10)}
     prices = {"NVDA": 100.0, "BTCUSD": 20_000.0, "~XYZ": 50.0}
     account = AccountSnapshot(29_500.0, positions, prices, NOON, leverage=4.0)
@@ -34,7 +34,7 @@ def test_what_is_held_is_told_by_class_and_symbol_foreign_ones_as_stocks() -> No
     ("at", "ceiling"),
     [("2024-03-05T17:30", 4.0), ("2024-03-05T21:00", 1.96), ("2024-03-09T17:30", 1.96)],
 )
-def test_the_ceiling_is_that_of_the_hour(at: str, ceiling: float) -> None:
+def test_stock_ceiling_depends_on_time_of_day(at: str, ceiling: float) -> None:
     account = AccountSnapshot(30_000.0, {}, {}, np.datetime64(at, "ns"), leverage=4.0)
     assert mark_of(account, Limits(), 0.0).stock_ceiling == pytest.approx(ceiling)
 

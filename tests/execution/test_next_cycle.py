@@ -44,7 +44,7 @@ def loop(path: Path) -> Iterator[Loop]:
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=5))
-def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]) -> None:
+def test_repeated_waiting_does_not_extend_a_cycles_deadline(waits: list[int]) -> None:
     """A venue that answers nothing keeps a loop waiting for a cycle that was due long ago."""
     loop = Loop(None)
     loop.book.expect("trade", THERE, THERE)
@@ -55,9 +55,7 @@ def test_who_goes_on_waiting_for_one_cycle_has_no_longer_for_it(waits: list[int]
     assert np.datetime64(overdue_at) == HERE + round(SECONDS + CYCLE_SLACK_SECONDS) * SECOND
 
 
-def test_a_cycle_may_take_what_its_settings_grant_and_five_minutes_and_the_status_says_it_is_late(
-    loop: Loop, path: Path
-) -> None:
+def test_status_reports_a_cycle_past_its_deadline(loop: Loop, path: Path) -> None:
     asked = status(path, HERE)
     assert asked.code == 0
     assert "no cycle is expected" in asked.sentences

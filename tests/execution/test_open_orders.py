@@ -55,7 +55,7 @@ def after(decision: Decision, before: AccountSnapshot, symbol: str) -> Decimal:
         (-200, 150, 0.3, True),  # through zero
     ],
 )
-def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
+def test_new_order_replaces_conflicting_open_orders(
     market: Bars, held: int, left: int, position: float, replaces: bool
 ) -> None:
     bars = known(market, MIDDAY)
@@ -73,7 +73,7 @@ def test_a_new_order_takes_the_place_of_what_stands_in_its_way(
         assert decision.cancels == (), "the order of somebody else"
 
 
-def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market: Bars) -> None:
+def test_only_own_reductions_in_deciding_symbols_are_redecided(market: Bars) -> None:
     bars = known(market, MIDDAY)
     mine = waiting("SYA", -50), waiting("SYB", 30)
     sizes = {"SYA": 50, "SYB": -30, "SYC": -20, "SYXUSD": -5}
@@ -97,7 +97,7 @@ def test_only_reductions_of_its_own_in_what_decides_now_are_decided_anew(market:
         ("2", "-0.5", "0", False),
     ],
 )
-def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_reduces(
+def test_fractional_order_is_replaced_by_opposites_or_reductions(
     market: Bars, held: str, left: str, change: str, replaced: bool
 ) -> None:
     bars = known(market, MIDDAY)
@@ -108,7 +108,7 @@ def test_a_waiting_part_of_a_share_is_replaced_by_an_opposite_order_or_where_it_
     assert replaced_orders("other", before, {"SYA": Decimal(change)}) == ()
 
 
-def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(market: Bars) -> None:
+def test_open_reduction_leaves_the_rest_of_the_ceiling(market: Bars) -> None:
     """3.2 times equity is held, 0.2 of it are to be sold: another symbol may take what is left
     of four, and not less.
     """
@@ -123,7 +123,7 @@ def test_beside_a_small_reduction_that_waits_the_rest_of_a_ceiling_is_free(marke
     assert choice.target == pytest.approx(4.0 - held * price / before.equity, abs=1e-6)
 
 
-def test_targets_and_what_is_still_to_be_sold_stay_under_the_ceilings() -> None:
+def test_targets_plus_open_sales_stay_under_the_ceilings() -> None:
     """Gross after every instant, over the ceiling its decision had: prices move it, orders do not,
     also where remainders are carried and minds change.
     """

@@ -79,7 +79,7 @@ def state_in(book: OrderStore, name: str = "o-1") -> OrderState:
     ("asked", "waits"),
     [("7", 7.0), ("0.25", 0.25), ("0", 0.0), ("-3", 0.0), ("30", 30.0), ("soon", 1.0), (None, 1.0)],
 )
-def test_a_busy_venue_says_how_long_to_wait(asked: str | None, waits: float) -> None:
+def test_retry_after_of_a_busy_venue_is_respected(asked: str | None, waits: float) -> None:
     busy = status(429) if asked is None else status(429, Retry_After=asked)
     answer, venue, waited = posted(busy, busy, taken())
     assert (answer, venue.times("post"), waited) == (placed(taken()), 3, [waits, waits])
@@ -88,7 +88,7 @@ def test_a_busy_venue_says_how_long_to_wait(asked: str | None, waits: float) -> 
 @pytest.mark.parametrize(
     ("busy", "posts", "waits"), [({}, 5, [1.0] * 5), ({"Retry_After": "45"}, 2, [45.0])]
 )
-def test_a_venue_that_stays_busy_is_asked_five_times_or_for_a_minute(
+def test_busy_venue_is_retried_only_so_long(
     busy: dict[str, str], posts: int, waits: list[float]
 ) -> None:
     answer, venue, waited = posted(status(429, **busy))
@@ -97,7 +97,7 @@ def test_a_venue_that_stays_busy_is_asked_five_times_or_for_a_minute(
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 422, 499])
-def test_a_refusal_is_a_refusal_that_is_cut_and_hides_the_keys(code: int) -> None:
+def test_refusal_is_final_shortened_and_hides_the_keys(code: int) -> None:
     answer, venue, waited = posted(status(code, "not you,  KEYKEYKEY " + "x" * 900))
     assert isinstance(answer, OrderRejected)
     assert str(answer).startswith(f"o-1: rejected ({code})")
@@ -114,7 +114,7 @@ def test_a_refusal_is_a_refusal_that_is_cut_and_hides_the_keys(code: int) -> Non
         *(taken("other"), taken(state=""), {**taken(), "id": ""}),
     ],
 )
-def test_an_open_fate_is_looked_up_by_its_id(
+def test_unknown_outcome_is_looked_up_by_client_id(
     open_fate: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
@@ -134,9 +134,7 @@ def test_an_open_fate_is_looked_up_by_its_id(
         ([status(404), lost()], lost()),
     ],
 )
-def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
-    looks: list[Said], again: Said
-) -> None:
+def test_order_not_found_is_resent_once_then_unknown(looks: list[Said], again: Said) -> None:
     """That the venue does not know an order is no proof that it will never take it."""
     answer, venue, waited = posted(lost(), again, get=looks)
     assert type(answer) is OutcomeUnknown
@@ -144,7 +142,7 @@ def test_what_no_look_finds_is_asked_for_once_more_and_then_stays_open(
     assert [told for what, _, told in venue.asked if what == "post"] == [order_request(ORDER)] * 2
 
 
-def test_asked_for_again_under_its_id_an_order_is_taken_once() -> None:
+def test_resent_order_is_accepted_once() -> None:
     answer, venue, waited = posted(lost(), taken(), get=[status(404)])
     assert (answer, venue.times("post"), waited) == (placed(taken()), 2, LOOKS)
     answer, venue, waited = posted(lost(), KNOWN_ID, get=[status(404)] * 5 + [taken()])
@@ -153,7 +151,7 @@ def test_asked_for_again_under_its_id_an_order_is_taken_once() -> None:
     assert (answer, venue.times("get"), waited) == (placed(taken()), 4, LOOKS[:4]), "found late"
 
 
-def test_what_has_expired_is_not_asked_for_again() -> None:
+def test_expired_order_is_not_sent_again() -> None:
     answer, venue, waited = posted(lost(), until=NOW + np.timedelta64(3, "s"), get=[status(404)])
     assert type(answer) is OutcomeUnknown
     assert (venue.times("post"), waited) == (1, LOOKS)
@@ -167,7 +165,7 @@ def test_what_has_expired_is_not_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
+def test_order_landing_after_every_lookup_is_never_duplicated(
     in_memory: bool, tmp_path: Path
 ) -> None:
     """Whatever was sent is written down, and asked for until the venue says what became of it."""
@@ -195,7 +193,7 @@ def test_an_order_that_lands_after_every_look_is_found_and_never_sent_beside(
     assert venue.times("post") == 0, "it is that order"
 
 
-def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again() -> None:
+def test_unknown_order_is_only_queried_until_resolved_explicitly() -> None:
     """What it assumes of the account may be so no more: a sale sent later could open a short."""
     filled = taken("o-1", "filled")
     desk, venue, waited = outbox_at(book_of(sent()), post=[filled], get=[status(404)])
@@ -208,9 +206,7 @@ def test_an_order_of_unknown_fate_is_only_looked_for_until_somebody_asks_again()
 
 
 @pytest.mark.parametrize(("until", "posts"), [(NOW, 0), (SOON, 1)])
-def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_for(
-    until: np.datetime64, posts: int
-) -> None:
+def test_resolving_sends_no_expired_order_and_never_waits(until: np.datetime64, posts: int) -> None:
     busy = [status(429, Retry_After="0.5"), taken()]
     desk, venue, waited = outbox_at(book_of(sent(until=until)), post=busy, get=[status(404)])
     assert desk.resolve("o-1", retry_gate=UNGUARDED) == "unknown"
@@ -218,9 +214,7 @@ def test_asked_again_what_has_expired_is_not_sent_and_a_busy_venue_not_waited_fo
 
 
 @pytest.mark.parametrize("state", ["submitting", "unknown"])
-def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_once_more(
-    state: Any,
-) -> None:
+def test_reposted_unknown_order_is_queried_then_sent_once(state: Any) -> None:
     desk, venue, _ = outbox_at(book_of(sent(state)), post=[taken()], get=[status(404)])
     assert desk.post(replace(ORDER, expires_at=SOON)) == placed(taken())
     assert venue.times("post") == 1
@@ -229,7 +223,7 @@ def test_an_order_of_unknown_fate_that_is_posted_again_is_looked_for_and_sent_on
 @pytest.mark.parametrize(
     ("state", "goes"), [("planned", True), ("denied", True), ("rejected", False)]
 )
-def test_where_an_id_works_twice_what_was_answered_goes_out_no_more(
+def test_answered_order_is_final_where_ids_can_repeat(
     monkeypatch: pytest.MonkeyPatch, state: Any, goes: bool
 ) -> None:
     desk, *_ = outbox_at()
@@ -239,7 +233,7 @@ def test_where_an_id_works_twice_what_was_answered_goes_out_no_more(
 
 
 @pytest.mark.parametrize("answer", [{"status": 7}, {"side": "cross"}, {"qty": "many"}])
-def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
+def test_meaningless_order_answer_makes_its_symbol_uncertain(
     answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     terms = {"symbol": "NVDA", "side": "sell", "qty": "10", "type": "market"}
@@ -249,7 +243,7 @@ def test_an_answer_about_one_order_that_says_nothing_makes_one_symbol_uncertain(
     assert "o-1" in caplog.text
 
 
-def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_orders_unable_to_land_are_not_received(caplog: pytest.LogCaptureFixture) -> None:
     book = book_of(sent())
     nearly, a_day = shown("2024-03-06T17:31:19Z"), shown("2024-03-06T17:31:20Z")
     for clock, get, found in (
@@ -274,7 +268,7 @@ def test_only_what_can_land_no_more_was_never_taken(caplog: pytest.LogCaptureFix
         ("240329", "2024-03-28", "2024-03-28T21:00:00Z", 0),
     ],
 )
-def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_their_close(
+def test_expired_option_order_cannot_land_an_hour_later(
     expiry: str, day: str, at: str, count: int
 ) -> None:
     legs = [parse_occ_symbol(f"SPY{expiry}P00{strike}000") for strike in (500, 495)]
@@ -300,14 +294,14 @@ def test_an_order_for_options_that_have_expired_lands_no_more_an_hour_after_thei
         ("not_received", {}, None),
     ],
 )  # fmt: skip
-def test_a_fate_is_what_the_venue_says_or_open(
+def test_order_outcome_is_the_venues_answer_or_unknown(
     before: Any, answers: dict[str, list[Said]], resolve: Any
 ) -> None:
     desk, *_ = outbox_at(book_of(sent(before)) if before else None, **answers)
     assert desk.resolve("o-1") == (placed(resolve) if isinstance(resolve, dict) else resolve)
 
 
-def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
+def test_open_order_is_followed_to_its_final_state() -> None:
     spread = OrderIntent(SPREAD, NOW, "accepted")
     book = book_of(sent("accepted"), spread, sent(client_order_id="o-2"))
     filled = taken(state="filled", filled_qty="10", filled_avg_price="5")
@@ -322,9 +316,7 @@ def test_an_order_that_still_worked_is_followed_to_what_became_of_it() -> None:
 
 
 @pytest.mark.parametrize("state", ORDER_STATES)
-def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(
-    state: OrderState,
-) -> None:
+def test_sent_order_without_an_answer_is_unknown(state: OrderState) -> None:
     desk, *_ = outbox_at(book_of(sent(state)))
     assert desk.is_unknown_outcome("o-1") is (state in ("submitting", "unknown"))
     assert desk.may_have_left("o-1") is (state != "planned")
@@ -333,7 +325,7 @@ def test_of_an_order_that_was_sent_and_not_answered_nobody_knows_what_became(
 
 
 @pytest.mark.parametrize("look", [status(404), status(500), lost(), taken("other")])
-def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> None:
+def test_accepted_order_is_never_resent_or_given_up(look: Said) -> None:
     book = book_of(sent("accepted", None))
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
@@ -344,9 +336,7 @@ def test_an_order_that_was_taken_is_never_sent_again_or_given_up(look: Said) -> 
 
 
 @pytest.mark.parametrize("terms", [{"side": "sell"}, {"qty": Decimal(11)}, {"symbol": "AAPL"}])
-def test_another_order_under_a_used_id_is_refused_and_never_taken_for_it(
-    terms: dict[str, Any],
-) -> None:
+def test_different_order_under_a_used_id_is_refused(terms: dict[str, Any]) -> None:
     """After a restart the same instant may decide otherwise, under the same id."""
     filled = taken(state="filled", side="buy", qty="10", symbol="NVDA")
     desk, *_ = outbox_at(post=[filled], get=[filled])
@@ -358,7 +348,7 @@ def test_another_order_under_a_used_id_is_refused_and_never_taken_for_it(
         desk.post(replace(ORDER, **terms))
 
 
-def test_one_answer_about_another_order_loses_none_that_was_taken() -> None:
+def test_answer_about_another_order_loses_no_accepted_one() -> None:
     """Were it believed, what was taken would be followed by nobody."""
     about = {"state": "filled", "side": "buy", "symbol": "NVDA", "filled_qty": "10"}
     odd = taken(**about, qty="11")
@@ -371,7 +361,7 @@ def test_one_answer_about_another_order_loses_none_that_was_taken() -> None:
     assert desk.is_unknown_outcome("o-1")
 
 
-def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() -> None:
+def test_wrong_clock_answer_neither_ends_nor_resends_orders() -> None:
     book = book_of(sent())
     clock = [shown("2024-03-09T17:30:20Z"), shown("2024-03-05T17:40:20Z")]
     desk, venue, _ = outbox_at(book, get=[status(404)], post=[taken()], clock=clock)
@@ -380,7 +370,7 @@ def test_one_wrong_answer_of_the_clock_gives_no_order_up_and_sends_none_again() 
     assert venue.times("post") == 0
 
 
-def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> None:
+def test_rejected_order_may_be_resent_accepted_one_not() -> None:
     filled = taken(state="filled")
     desk, venue, _ = outbox_at(post=[status(403), taken()], get=[filled])
     with pytest.raises(OrderRejected):
@@ -390,7 +380,7 @@ def test_a_refused_order_may_be_sent_again_and_a_taken_one_is_that_order() -> No
     assert venue.times("post") == 2
 
 
-def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
+def test_replaced_order_is_followed_with_both_fills() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", filled_qty="3")
     new = taken("o-2", "filled", filled_qty="7")
     desk, venue, _ = venue_at(get=[old, new])
@@ -417,9 +407,7 @@ def test_an_order_that_was_replaced_is_followed_and_both_have_filled() -> None:
         {"legs": [{"symbol": "A", "status": "rejected", "qty": "1", "filled_qty": "1"}]},
     ],
 )
-def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
-    wrong: dict[str, Any],
-) -> None:
+def test_impossible_fills_are_queried_again_then_refused(wrong: dict[str, Any]) -> None:
     sound = taken(state="filled", qty="10", filled_qty="10", filled_avg_price="5")
     desk, _, waited = venue_at(get=[{**sound, **wrong}, sound])
     assert desk.reload(placed(taken())) == placed(sound)
@@ -434,7 +422,7 @@ def test_fills_that_cannot_be_are_asked_for_once_more_and_then_not_believed(
     ("mean", "believed"),
     [("1", True), ("10000", True), ("0.99", False), ("10001", False), (None, True), ("0", True)],
 )
-def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
+def test_fill_price_beyond_100_times_last_is_refused(
     symbol: str, mean: str | None, believed: bool
 ) -> None:
     prices = {"NVDA": 100.0, "BTCUSD": 100.0}
@@ -459,9 +447,7 @@ def test_a_fill_a_hundred_times_from_the_last_price_is_not_believed(
         ({"qty": "9"}, False),
     ],
 )
-def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
-    terms: dict[str, Any], same: bool
-) -> None:
+def test_answer_with_other_terms_is_about_another_order(terms: dict[str, Any], same: bool) -> None:
     def matches(order: Order | SpreadOrder, **words: Any) -> bool:
         return placed(taken(order.client_order_id, **words)).matches(OrderIntent(order, NOW))
 
@@ -472,7 +458,7 @@ def test_an_answer_is_about_an_order_of_other_terms_where_it_says_so(
         assert matches(replace(SPREAD, contracts=10), **terms) is same
 
 
-def test_an_order_that_somebody_has_replaced_with_another_quantity_is_ours_still() -> None:
+def test_order_replaced_by_a_person_is_still_ours() -> None:
     old = taken(state="replaced", replaced_by="id-o-2", qty="10", side="buy")
     new = taken("o-2", "filled", qty="4", side="buy")
     desk, *_ = outbox_at(post=[lost()], get=[old, new])
@@ -488,7 +474,7 @@ def test_legs_are_read_where_an_answer_has_none() -> None:
 
 
 @pytest.mark.parametrize("said", [{}, status(422), status(404)])
-def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
+def test_cancelled_order_is_followed_until_it_ends(said: Said) -> None:
     ending = [taken(), taken(), taken(state="canceled")]
     desk, venue, waited = outbox_at(delete=[said], get=ending)
     assert desk.cancel_and_wait(placed(taken())).status == "canceled"
@@ -500,7 +486,7 @@ def test_a_cancelled_order_is_followed_until_it_has_ended(said: Said) -> None:
 
 
 @pytest.mark.parametrize("passing", [status(502), status(429), lost()])
-def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it_and_that_is_said(
+def test_unheard_cancellation_is_repeated_and_logged(
     passing: Said, caplog: pytest.LogCaptureFixture
 ) -> None:
     canceled = [taken(state="canceled")]
@@ -515,9 +501,7 @@ def test_a_cancellation_is_repeated_where_the_venue_did_not_hear_it_and_that_is_
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
 
 
-def test_a_cancellation_that_is_refused_is_named_and_one_takes_its_time_at_most(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_refused_cancellation_is_named_and_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     desk, venue, _ = outbox_at(delete=[status(403)])
     with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
         desk.cancel_and_wait(placed(taken()))
@@ -537,9 +521,7 @@ LEGS = [
 
 
 @pytest.mark.parametrize("stated", [{"filled_qty": "2"}, {"filled_qty": "1"}, {}])
-def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
-    stated: dict[str, Any],
-) -> None:
+def test_legs_without_filled_quantities_conclude_nothing(stated: dict[str, Any]) -> None:
     """Nothing sold, where two were, is a short spread that nobody watches."""
     silent = [{k: v for k, v in leg.items() if k != "filled_qty"} for leg in LEGS]
     canceled = [{**leg, "status": "canceled"} for leg in silent]
@@ -555,9 +537,7 @@ def test_of_legs_that_do_not_say_what_has_filled_nothing_is_concluded(
 
 
 @pytest.mark.parametrize("field", LEGS[0])
-def test_a_field_of_a_leg_that_goes_or_changes_is_the_same_spread_or_one_refusal(
-    field: str,
-) -> None:
+def test_changed_leg_field_keeps_the_spread_or_refuses(field: str) -> None:
     assert filled_spreads([placed(taken(legs=LEGS))]) == (2, Decimal(1))
     refused = 0
     for value in ("removed", *VALUES):

@@ -70,14 +70,14 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("words", SOUND)
-def test_what_is_sound_to_the_edge_is_an_order(words: dict[str, Any]) -> None:
+def test_order_at_the_edge_of_rules_is_valid(words: dict[str, Any]) -> None:
     made = order(**words)
     assert made.signed_qty == (made.qty if made.side == "buy" else -made.qty)
     assert MAX_QTY == 10**12
 
 
 @pytest.mark.parametrize(("words", "says"), UNSOUND)
-def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> None:
+def test_invalid_order_names_its_fault(words: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         order(**words)
 
@@ -88,7 +88,7 @@ def test_what_is_not_names_what_is_wrong(words: dict[str, Any], says: str) -> No
     words=st.sampled_from(SOUND),
     reduces=st.booleans(),
 )
-def test_an_order_comes_back_from_the_journal_as_it_was_meant(
+def test_order_round_trips_through_the_journal(
     side: Side, qty: Decimal, words: dict[str, Any], reduces: bool
 ) -> None:
     meant = replace(order(**words), side=side, qty=qty, expires_at=AT, reduces=reduces)
@@ -100,7 +100,7 @@ def test_an_order_comes_back_from_the_journal_as_it_was_meant(
 
 
 @given(credit=st.none() | st.decimals(-100, 100, places=2), contracts=st.integers(1, 10_000))
-def test_a_spread_comes_back_from_the_journal_as_it_was_meant(
+def test_spread_order_round_trips_through_the_journal(
     credit: Decimal | None, contracts: int
 ) -> None:
     legs = tuple(
@@ -139,7 +139,7 @@ HALF = Decimal("0.5")
         ),
     ],
 )
-def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same(
+def test_orders_sharing_an_id_match_on_their_terms(
     one: Any, alike: dict[str, Any], others: list[dict[str, Any]]
 ) -> None:
     """At another price it is the same, but for event contracts and a spread that has a limit."""
@@ -149,7 +149,7 @@ def test_two_orders_of_one_id_are_one_where_they_ask_for_the_same(
     assert not is_same_order(one, order())
 
 
-def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
+def test_order_id_is_unique_to_its_intention() -> None:
     assert make_order_id("kelly_50", AT, "NVDA", 0) == "kelly_50-20241001T143000Z-NVDA-0-0"
     others = {
         make_order_id("kelly_50", AT, "NVDA", 0, 1),
@@ -161,7 +161,7 @@ def test_the_same_intention_has_one_identity_and_others_have_others() -> None:
     assert len(others | {make_order_id("kelly_50", AT, "NVDA", 0)}) == 6
 
 
-def test_an_order_of_coins_is_worth_what_terms_say_less_their_room() -> None:
+def test_crypto_order_size_is_limited_less_price_margin() -> None:
     assert (
         OrderSizeLimits(max_crypto_value=0.01, price_margin=0.0).max_order_quantity(BTC, 2.0)
         == 0.005
@@ -170,7 +170,7 @@ def test_an_order_of_coins_is_worth_what_terms_say_less_their_room() -> None:
     assert OrderSizeLimits().max_order_quantity(BTC, 50_000.0) == pytest.approx(3.8)
 
 
-def test_a_bound_that_one_increment_of_a_coin_exceeds_is_refused() -> None:
+def test_order_limit_below_one_crypto_increment_is_refused() -> None:
     bars = SyntheticMarket(start="2024-01-02", end="2024-01-05", symbols=("SYA", "SYYUSD")).bars()
     worth = 0.001 * bars.real_bars(1)[1][:, HIGH].max()
     OrderSizeLimits(max_crypto_value=worth * 1.01, price_margin=0.0).check(bars)
@@ -192,7 +192,7 @@ BOOK = st.lists(
 
 
 @given(BOOK, st.floats(0.4, 20.0))
-def test_orders_move_a_book_reductions_first_and_never_through_zero(
+def test_rebalance_reduces_first_and_never_crosses_zero(
     book: list[tuple[str, int, int]], most: float
 ) -> None:
     """Coins in thousandths, stocks whole; a part of a coin order holds `most` at most, and they
@@ -249,7 +249,7 @@ def test_orders_move_a_book_reductions_first_and_never_through_zero(
         (BTC, "0.09975", "0.1", INF, []),
     ],
 )
-def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_increments(
+def test_large_order_is_split_into_equal_whole_increments(
     coin: Any, held: str, target: str, most: float, parts: list[str]
 ) -> None:
     orders = rebalance("k", AT, [coin], [Decimal(held)], [Decimal(target)], [most], ["x"])
@@ -257,7 +257,7 @@ def test_an_order_goes_out_in_parts_as_large_as_one_may_be_and_in_whole_incremen
     assert [o.client_order_id[-3:] for o in orders] == [f"{k}-0" for k in range(len(parts))]
 
 
-def test_an_account_values_what_it_holds_and_adds_what_is_open() -> None:
+def test_account_values_positions_and_counts_open_orders() -> None:
     waiting = (order("sell", 3), order("buy", 2, "o-2", symbol="AAPL"))
     held = {"NVDA": Decimal(10), "GONE": Decimal(0)}
     account = AccountSnapshot(100.0, held, {"NVDA": 5.0}, AT, open_orders=waiting)
@@ -300,7 +300,7 @@ def test_negative_or_unbounded_spread_risk_is_rejected(risk: float) -> None:
         (0, (-4,), {}),
     ],
 )
-def test_what_open_orders_would_take_off_is_not_off_yet(
+def test_open_orders_do_not_reduce_the_position_yet(
     held: int, changes: tuple[int, ...], left: dict[str, int]
 ) -> None:
     waiting = tuple(
@@ -331,7 +331,7 @@ def test_orders_of_unheld_symbols_reduce_nothing(side: Side, qty: Decimal) -> No
         (-30_000.0, 5_000.0, MIN_FREE_EQUITY_SHARE, -40_000.0),
     ],
 )
-def test_what_secures_spreads_is_lent_against_no_stock_and_buys_no_coin(
+def test_spread_collateral_backs_no_stock_and_no_crypto(
     cash: float, collateral: float, free: float, coins: float
 ) -> None:
     """20,000 USD of a stock; of what was sold, 10,000 settle tomorrow."""
@@ -385,7 +385,7 @@ def test_short_and_unsettled_proceeds_buy_no_crypto(cash: int, short: int, unset
     assert account.unborrowed_cash == cash - short - max(unsettled, 0)
 
 
-def test_cash_that_open_bids_for_coins_will_take_buys_no_other_coin() -> None:
+def test_cash_reserved_by_crypto_bids_buys_no_other() -> None:
     sent = (
         order("buy", HALF, "a", symbol="BTCUSD", tif="gtc"),
         order("buy", 2, "b", symbol="ETHUSD", type="limit", limit_price=10.0, tif="gtc"),

@@ -44,7 +44,7 @@ def carried(decision: Decision, account: AccountSnapshot) -> float:
 
 
 @pytest.mark.parametrize("silent", [STOCKS, ("SYA",), ("SYB", "SYC")])
-def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
+def test_symbols_without_a_forecast_are_cut_overnight(
     market: Bars, silent: tuple[str, ...]
 ) -> None:
     """2.39 times equity at 15:30: 1.96 is left, and each stock without a forecast keeps the
@@ -64,7 +64,7 @@ def test_what_has_no_forecast_is_cut_for_the_night_all_the_same(
         assert all("no forecast: weight" in str(order.reason) for order in decision.orders)
 
 
-def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
+def test_failed_solver_still_cuts_the_overnight_book(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Kelly, "allocate", without_an_answer)
@@ -75,7 +75,7 @@ def test_a_solver_that_fails_at_the_last_decision_does_not_keep_the_book(
     assert all("no convergence; " in str(order.reason) for order in decision.orders)
 
 
-def test_what_stands_under_the_ceiling_and_what_may_not_be_traded_is_not_cut(market: Bars) -> None:
+def test_book_under_ceiling_and_untradable_stocks_stay_uncut(market: Bars) -> None:
     bars, earlier = known(market, LAST), known(market, EARLIER)
     assert mute(*STOCKS).decide(bars, account_in(bars, SYA=1.2, SYB=-0.7)) is None
     assert mute(*STOCKS).decide(earlier, account_in(earlier, **OVER)) is None
@@ -86,7 +86,7 @@ def test_what_stands_under_the_ceiling_and_what_may_not_be_traded_is_not_cut(mar
 
 
 @pytest.mark.parametrize("held", [0, 1])
-def test_what_still_waits_to_be_opened_is_cut_as_what_is_held(market: Bars, held: int) -> None:
+def test_open_purchases_are_cut_like_positions(market: Bars, held: int) -> None:
     """Twice equity is held, an own order for as much again waits: the book ends the day under
     1.96.
     """

@@ -41,7 +41,7 @@ def believed(market: Bars, at: str, who: Trader) -> BeliefTable:
     return found
 
 
-def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(market: Bars) -> None:
+def test_premium_alone_buys_and_without_it_nothing_trades(market: Bars) -> None:
     bought = decided(market, MIDDAY, trader())
     assert {o.symbol: o.side for o in bought.orders} == dict.fromkeys(STOCKS, "buy")
     for at in (MIDDAY, LAST, NIGHT):
@@ -54,7 +54,7 @@ def test_the_premium_alone_buys_and_without_it_and_an_edge_nothing_is_sent(marke
     assert {o.side for o in coins.orders} == {"buy"}
 
 
-def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market: Bars) -> None:
+def test_only_just_closed_and_forecast_symbols_decide(market: Bars) -> None:
     @dataclass(frozen=True)
     class Late(RandomWalk):
         """The last bar of SYA has no forecast yet."""
@@ -87,7 +87,7 @@ def test_only_what_has_just_closed_and_was_forecast_from_that_bar_decides(market
         (NIGHT, ["2024-03-06T04:00", "2024-03-06T09:00", "2024-04-03T03:00"], [0, 0, 28]),
     ],
 )
-def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
+def test_plan_covers_next_decision_signal_life_and_horizon(
     market: Bars, at: str, ends: list[str], nights: list[int]
 ) -> None:
     belief = believed(market, at, trader(signal_bars=6))
@@ -102,7 +102,7 @@ def test_a_plan_looks_at_the_next_decision_the_life_of_a_signal_and_the_horizon(
     assert believed(market, at, trader(holding="session")).mu.shape == (1, 1, len(market.symbols))
 
 
-def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bars) -> None:
+def test_variance_beyond_forecast_mixes_fast_and_slow(market: Bars) -> None:
     """Never step 24's own, extrapolated."""
     panel = known(market, MIDDAY)
     belief = believed(market, MIDDAY, trader())
@@ -125,7 +125,7 @@ def test_beyond_the_forecast_variance_is_the_root_of_fast_times_slow(market: Bar
 
 
 @pytest.mark.parametrize("left", [0.0, 0.6, 0.95])
-def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) -> None:
+def test_later_blocks_hold_the_decaying_first_step(market: Bars, left: float) -> None:
     """m1·(φ + φ² + …) over the bars of each later block; the second step on its own says
     nothing.
     """
@@ -140,7 +140,7 @@ def test_a_forecast_is_worth_its_first_step_fading(market: Bars, left: float) ->
         assert belief.mu[0, k, s] == pytest.approx(1e-3 * fading, rel=1e-3, abs=1e-9)
 
 
-def test_what_a_signal_is_worth_is_its_skill_times_an_hours_deviation(market: Bars) -> None:
+def test_signal_is_worth_skill_times_hourly_deviation(market: Bars) -> None:
     belief = believed(market, MIDDAY, trader(0.6, 0.1, SYA=10.0))
     s = market.symbols.index("SYA")
     sigma, years = belief.sigma[0, :2, s], belief.symbol_years[0, :2, s]
@@ -153,7 +153,7 @@ def test_kelly_50pct_is_a_name_of_half_kelly(name: str) -> None:
     assert SizingSettings(strategy=name).chosen_strategy() == SizingSettings().chosen_strategy()
 
 
-def test_a_horizon_that_ends_before_the_signal_leaves_the_last_period_empty(market: Bars) -> None:
+def test_horizon_before_signal_end_empties_the_last_period(market: Bars) -> None:
     who = trader(signal_bars=24, prior=PriorSettings(horizon_days=1))
     belief = believed(market, MIDDAY, who)
     assert belief.ends[0, 2] == belief.ends[0, 1] > belief.until

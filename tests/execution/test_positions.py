@@ -142,7 +142,7 @@ def test_average_cost_is_equal_in_every_number_type(
 
 
 @given(QUARTERS, PRICES, PRICES)
-def test_a_trade_of_nothing_changes_nothing(
+def test_empty_trade_keeps_the_average_cost(
     held: Fraction, entry: Fraction, last: Fraction
 ) -> None:
     entry = entry if held else Fraction(0)
@@ -253,7 +253,7 @@ def test_an_unexplained_quantity_has_no_entry() -> None:
         ("SYA", "100", "99.5", False),
     ],
 )
-def test_only_a_small_fee_in_coin_explains_less(
+def test_only_a_small_crypto_fee_explains_less(
     symbol: str, bought: str, held: str, explained: bool
 ) -> None:
     found = position_profit(
@@ -264,7 +264,7 @@ def test_only_a_small_fee_in_coin_explains_less(
     assert found.realised == (-100 * fee if explained else 0)
 
 
-def test_an_unlisted_fee_in_coin_is_a_loss() -> None:
+def test_unlisted_crypto_fee_is_a_loss() -> None:
     coins = Ledger(Fraction(2), Fraction(100))
     held = PositionRow("BTCUSD", D("1.995"), D(110))
     found = position_profit("BTCUSD", held, coins)

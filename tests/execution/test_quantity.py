@@ -86,7 +86,7 @@ def sized(venue: Any) -> Sized:
     return sized
 
 
-def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
+def test_quantity_matches_sizing_of_same_account_and_moments(
     venue: Any, market: Bars, sized: Sized, tilted: None
 ) -> None:
     """One call."""
@@ -120,7 +120,7 @@ def test_the_quantity_is_what_sizing_says_of_the_same_account_and_moments(
     assert sized(price=price).qty == quantity
 
 
-def test_at_the_instant_of_a_decision_it_is_the_decision(
+def test_quantity_at_a_decision_equals_the_traders_choice(
     venue: Any, market: Bars, tilted: None
 ) -> None:
     """Equal inputs give equal quantities in live and backtest: the trader's own choice, with
@@ -140,7 +140,7 @@ def test_at_the_instant_of_a_decision_it_is_the_decision(
     assert quantity == decision.choices[0].qty
 
 
-def test_what_the_venue_does_not_allow_is_not_sized(
+def test_disallowed_symbol_is_not_sized(
     venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("forecasting.settings.ForecasterSettings.build", lambda *_: rising(-20.0))
@@ -164,7 +164,7 @@ def test_a_market_that_is_shut_trades_nothing(venue: Any, sized: Sized, tilted: 
     assert sized(symbol="SYX/USD").why.startswith("Enhanced")
 
 
-def test_without_a_fresh_forecast_there_is_no_new_risk_unless_the_legacy_rule_is_configured(
+def test_stale_forecast_takes_no_risk_without_legacy_rule(
     venue: Any, sized: Sized, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The market's last bar is that of 16:00; the fixture's bars end before 20:30."""
@@ -204,7 +204,7 @@ def test_a_solver_that_fails_takes_no_new_risk(
     assert answer.why.startswith("Enhanced sizing failed: no convergence")
 
 
-def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
+def test_sizing_reads_bars_from_files_when_configured(
     venue: Any, sized: Sized, real_like: Path, tmp_path: Path
 ) -> None:
     here = (f"data.dir=[{real_like}]", *RAW)
@@ -221,7 +221,7 @@ def test_bars_may_come_from_files_and_what_they_lack_is_no_forecast(
         sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 
 
-def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
+def test_environment_selects_legacy_rule_and_leverage(
     venue: Any, sized: Sized, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 % of 4 times 100,000, times 0.2, at 100."""
@@ -254,7 +254,7 @@ def test_the_environment_chooses_the_legacy_rule_and_the_leverage(
         (["SYA", "5", "broker.url_override=http://127.0.0.1:9", "broker.attempts=1"], "no answer"),
     ],
 )
-def test_wrong_words_are_one_line_and_exit_code_2(
+def test_invalid_arguments_exit_in_one_line(
     words: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -242,7 +242,7 @@ def compiled(case: Case) -> Array:
 @example(369)  # at the equity from which the broker lends
 @example(8697)  # what coins bring pays for others, in whole steps
 @given(st.integers(0, 10**9))
-def test_stepped_and_compiled_it_decides_what_a_plain_reckoning_does(seed: int) -> None:
+def test_stepped_and_compiled_decisions_match_the_reference(seed: int) -> None:
     case = drawn(seed)
     expected = reference.decided(case.believed, case.held, case.rules)
     decision, quantity = stepped(case)
@@ -260,7 +260,7 @@ def test_stepped_and_compiled_it_decides_what_a_plain_reckoning_does(seed: int) 
 
 
 @given(st.integers(0, 10**9))
-def test_what_binds_is_full_and_its_price_is_what_one_more_of_it_would_add(seed: int) -> None:
+def test_binding_limits_are_exhausted_and_priced_at_margin(seed: int) -> None:
     """A ceiling that binds has no room left; the prices that hold a weight add up to what moving on
     would bring, net of its cost.
     """

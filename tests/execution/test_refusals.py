@@ -150,7 +150,7 @@ ACCOUNTS = [
         *((each, None, state, says) for each, state, says in ACCOUNTS),
     ],
 )
-def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is_named(
+def test_invalid_order_is_refused_naming_the_broken_rule(
     given_order: Order, facts: dict[str, Any] | None, state: AccountSnapshot | None, says: str
 ) -> None:
     of = None if facts is None else asset(given_order.symbol, **facts)
@@ -159,7 +159,7 @@ def test_an_order_is_taken_or_what_its_shape_its_asset_or_the_account_forbids_is
     assert bool(found) is bool(says)
 
 
-def test_what_an_order_is_worth_is_a_setting() -> None:
+def test_order_value_limits_are_settings() -> None:
     terms = OrderSizeLimits(min_fractional_value=5.0, max_crypto_value=100.0)
     assert "worth $5 at least" in refusal(order(qty="0.01"), None, account(), terms)
     assert "worth $100 at most" in refusal(order("BTCUSD", qty="0.01"), None, account(), terms)
@@ -173,7 +173,7 @@ def test_what_an_order_is_worth_is_a_setting() -> None:
     st.integers(80, 120),
     st.integers(80, 120),
 )
-def test_no_order_that_is_taken_goes_through_zero_or_meets_our_own(
+def test_accepted_order_crosses_neither_zero_nor_our_own(
     sides: tuple[Any, Any], qty: int, held: int, price: int, own: int
 ) -> None:
     side, other = sides

@@ -124,7 +124,7 @@ def test_a_refusal_among_acceptances_alerts_once() -> None:
     assert told.kinds == [REFUSED]
 
 
-def test_a_stocks_cause_outlasts_accepted_coins() -> None:
+def test_refused_stock_cause_outlasts_accepted_crypto() -> None:
     told = Told()
     told.step((order(), LIQUIDATION))
     told.step(accepted=(order("BTCUSD"),))

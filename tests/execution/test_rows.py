@@ -74,9 +74,7 @@ def begun() -> Database:
 
 @example(replace(ONE, share=-0.0), replace(ONE, part=2, share=0))
 @given(samples, samples)
-def test_a_row_is_read_back_as_it_was_written_and_put_takes_the_place_of_its_key(
-    one: Sample, other: Sample
-) -> None:
+def test_journal_row_round_trips_and_put_replaces_key(one: Sample, other: Sample) -> None:
     database = begun()
     SAMPLES.insert(database, one)
     assert SAMPLES.rows(database) == [one]
@@ -87,7 +85,7 @@ def test_a_row_is_read_back_as_it_was_written_and_put_takes_the_place_of_its_key
     assert {row.share for row in SAMPLES.rows(database, "WHERE name = ?", (other.name,))} == {0.5}
 
 
-def test_of_one_key_the_second_row_is_an_error_or_left_out_where_that_is_said() -> None:
+def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
     with pytest.raises(DatabaseFailed, match="UNIQUE"):
@@ -113,9 +111,7 @@ def test_of_one_key_the_second_row_is_an_error_or_left_out_where_that_is_said() 
         ("held", "{", "held: EOF while parsing"),
     ],
 )
-def test_a_cell_that_says_nothing_is_refused_by_table_row_column_and_value(
-    column: str, value: str, said: str
-) -> None:
+def test_invalid_cell_is_refused_naming_table_and_value(column: str, value: str, said: str) -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
     change_rows(database, "samples", f"{column} = ?", (value,))
@@ -130,7 +126,7 @@ def test_a_cell_that_says_nothing_is_refused_by_table_row_column_and_value(
     ("column", "value"),
     [("name", "b"), ("part", 2), ("until", str(AT)), ("figure", "0.2"), ("share", 0.5)],
 )
-def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: object) -> None:
+def test_altered_journal_row_is_refused(column: str, value: object) -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
     database.execute(f"UPDATE samples SET {column} = ?", (value,))
@@ -141,7 +137,7 @@ def test_a_row_that_is_not_as_it_was_written_is_refused(column: str, value: obje
         SAMPLES.rows(database)
 
 
-def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another() -> None:
+def test_row_numbers_start_at_1_and_never_repeat() -> None:
     database = Database()
     counted = JournalTable("counted_samples", Counted, autoincrement=True)
     counted.create(database)
@@ -152,7 +148,7 @@ def test_rows_that_are_counted_begin_with_1_and_never_have_the_number_of_another
     assert counted.rows(database) == [Counted(1, "a"), Counted(3, "c")]
 
 
-def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
+def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     with closing(Database(path)) as database:
         assert SAMPLES.read_rows(path) == [], "there is no table yet"
@@ -164,7 +160,7 @@ def test_what_another_process_reads_is_checked_too(tmp_path: Path) -> None:
             SAMPLES.read_rows(path)
 
 
-def test_a_digest_stays_what_it_is() -> None:
+def test_row_digest_is_stable() -> None:
     """Journals that were written before are read with it."""
     cells = {"name": "a", "figure": "0.1", "share": 0.25, "until": None, "part": 1}
     assert digest_of(cells) == digest_of(dict(sorted(cells.items()))) == "e05973b757c91056"

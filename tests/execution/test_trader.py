@@ -48,14 +48,14 @@ def trader(limits: Limits | None = None, **basis_points: float) -> Trader:
     )
 
 
-def test_what_a_target_rests_on_is_what_was_believed_until_the_next_decision(market: Bars) -> None:
+def test_rationale_uses_moments_until_the_next_decision(market: Bars) -> None:
     for choice in decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0)).choices:
         if np.isfinite(choice.sigma):
             assert choice.rationale.deviation == pytest.approx(choice.sigma, rel=1e-12)
             assert choice.rationale.forecast == pytest.approx(choice.mu, abs=1e-12)
 
 
-def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) -> None:
+def test_forecast_sign_decides_the_order_side(market: Bars) -> None:
     """A bearish forecast sells or shorts; its sign is never lost."""
     decision = decided(market, MIDDAY, trader(SYA=20.0, SYB=-20.0))
     sides = {o.symbol: o.side for o in decision.orders}
@@ -65,7 +65,7 @@ def test_the_sign_of_the_forecast_reaches_the_side_of_the_order(market: Bars) ->
     assert {c.symbol: c.bound_by for c in coins.choices}["SYXUSD"] == "long_only"
 
 
-def test_an_edge_below_its_cost_is_no_order_and_says_so(market: Bars) -> None:
+def test_edge_below_cost_orders_nothing_and_says_so(market: Bars) -> None:
     """What an hour's forecast earns has to pay for the trade."""
     decision = decided(market, MIDDAY, trader(SYA=1.9))
     assert decision.orders == ()
@@ -83,7 +83,7 @@ def gappy(bars: Bars, *symbols: str) -> Bars:
     return Bars(bars.instruments, bars.times, values, mask, "test")
 
 
-def test_what_has_no_bar_or_is_not_tradable_is_fixed(market: Bars) -> None:
+def test_symbol_without_bar_or_permission_is_fixed(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for shown in (gappy(panel, "SYA"), allowing(panel, "SYA", tradable=False)):
         decision = trader(SYA=50.0, SYB=50.0).decide(shown, account_of(shown))
@@ -106,7 +106,7 @@ def test_later_bars_change_no_decision(
         assert here.decide(a, account_of(a)) == there.decide(b, account_of(b))
 
 
-def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -> None:
+def test_prepared_trader_decides_as_with_bars_alone(market: Bars) -> None:
     """The backtest is the live system: tables over a history answer what the bars up to now
     would.
     """
@@ -119,7 +119,7 @@ def test_a_prepared_trader_decides_as_one_that_has_only_the_bars(market: Bars) -
 
 
 @pytest.mark.parametrize(("tilt", "target"), [(50.0, 0.6), (-50.0, -0.6), (-0.01, -0.6)])
-def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_asked(
+def test_legacy_rule_replaces_a_failed_solver_when_enabled(
     market: Bars, monkeypatch: pytest.MonkeyPatch, tilt: float, target: float
 ) -> None:
     """What falls a little is bought for its premium, and sold by a rule that knows none."""
@@ -146,7 +146,7 @@ def test_the_legacy_rule_answers_a_failed_solver_by_the_forecast_and_only_where_
     lent=st.sampled_from([1.0, 1.5, 2.0, 4.0]),
     name=st.sampled_from(["kelly_50", "legacy", "risk_parity"]),
 )
-def test_what_is_ordered_passes_the_venues_check_above_its_price(
+def test_orders_pass_the_venues_check_at_103_percent(
     market: Bars, tilts: list[float], shares: list[float], at: str, lent: float, name: str
 ) -> None:
     """Market buys and shorts are checked at 1.03 of their price: the full leverage is refused."""
@@ -182,9 +182,7 @@ def test_what_is_ordered_passes_the_venues_check_above_its_price(
         assert stays["stock"] + 1.03 * opened["stock"] <= lent * marginable + 1e-3
 
 
-def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_reach(
-    market: Bars,
-) -> None:
+def test_log_phrase_states_leverage_that_targets_respect(market: Bars) -> None:
     panel = known(market, MIDDAY)
     for lent, log_phrase in ((4.0, "4.0x"), (2.0, "2.0x"), (float("inf"), "4.0x")):
         who = trader(Limits(symbol_cap=1.5), **dict.fromkeys(STOCKS, 200.0))
@@ -195,7 +193,7 @@ def test_the_phrase_says_what_leverage_is_granted_and_targets_what_of_it_orders_
         assert gross == pytest.approx(decision.stock_ceiling, rel=0.02)
 
 
-def test_an_order_that_the_legacy_rule_sized_says_so(market: Bars) -> None:
+def test_order_sized_by_the_legacy_rule_says_so(market: Bars) -> None:
     kelly = trader(SYA=50.0)
     legacy = replace(kelly, sizing=SizingSettings(enhanced=False))
     [order] = [o for o in decided(market, MIDDAY, legacy).orders if o.symbol == "SYA"]

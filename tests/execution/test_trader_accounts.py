@@ -46,7 +46,7 @@ def decided_beside(
     return decision
 
 
-def test_what_is_held_outside_the_universe_counts_for_every_ceiling(market: Bars) -> None:
+def test_positions_outside_the_universe_count_for_every_ceiling(market: Bars) -> None:
     coin = {"ZZZUSD": (9, 10_000.0)}
     coins = decided_beside(market, NIGHT, coin, SYXUSD=90.0, SYYUSD=90.0)
     assert 0.09 < sum(c.target for c in coins.choices) <= 0.1 + 1e-9
@@ -56,7 +56,7 @@ def test_what_is_held_outside_the_universe_counts_for_every_ceiling(market: Bars
     assert sum(abs(c.target) for c in short.choices) == pytest.approx(0.3, rel=1e-3)
 
 
-def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
+def test_unpriced_position_outside_the_universe_is_named(market: Bars) -> None:
     waiting = Order("o-1", "ZZZ", "buy", Decimal(5), "other")
     account = account_of(known(market, MIDDAY), waiting)
     with pytest.raises(InputError, match="ZZZ is held or ordered and has no price"):
@@ -71,14 +71,14 @@ def test_what_is_held_outside_and_has_no_price_is_named(market: Bars) -> None:
         ({"enhanced": False}, 0.6),
     ],
 )
-def test_settings_reach_the_rule_they_name(
+def test_sizing_settings_reach_their_strategy(
     market: Bars, words: dict[str, Any], size: float
 ) -> None:
     decision = decided(market, MIDDAY, trader_of(Tilted(SYA=90.0), SizingSettings(**words)))
     assert choice_of(decision, "SYA").target == pytest.approx(size, rel=1e-6)
 
 
-def test_without_an_answer_a_weight_stays_and_without_equity_it_goes(
+def test_failed_solver_keeps_weights_without_equity_they_close(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel = known(market, MIDDAY)

@@ -56,9 +56,7 @@ def missing(bars: Bars, s: int, row: int) -> Bars:
     s=st.integers(0, 2),
     factor=st.one_of(st.floats(1e-6, 0.75), st.floats(1.3, 1e6)),
 )
-def test_a_last_bar_that_a_price_denies_leaves_the_panel_as_if_it_had_not_come(
-    seed: int, s: int, factor: float
-) -> None:
+def test_bar_contradicted_by_a_price_is_left_out(seed: int, s: int, factor: float) -> None:
     bars = market(seed)
     read, rejected_bars = BarValidator().validate(spoilt(bars, s, -1, factor), last_prices(bars))
     assert list(rejected_bars) == [SYMBOLS[s]]
@@ -70,9 +68,7 @@ def test_a_last_bar_that_a_price_denies_leaves_the_panel_as_if_it_had_not_come(
 
 
 @given(seed=st.integers(0, 50), s=st.integers(0, 2), row=st.integers(0, COUNT - 2))
-def test_a_spike_deep_in_the_window_is_missing_and_takes_no_orders_away(
-    seed: int, s: int, row: int
-) -> None:
+def test_old_spike_is_dropped_without_blocking_orders(seed: int, s: int, row: int) -> None:
     bars = market(seed)
     read, rejected_bars = BarValidator().validate(spoilt(bars, s, row, 100.0), last_prices(bars))
     assert not rejected_bars
@@ -81,7 +77,7 @@ def test_a_spike_deep_in_the_window_is_missing_and_takes_no_orders_away(
     assert np.array_equal(read.values, expected.values, equal_nan=True)
 
 
-def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
+def test_unconfirmed_jump_waits_for_the_next_bar() -> None:
     bars = market(1)
     halved = bars
     for row in (COUNT - 2, COUNT - 1):
@@ -95,7 +91,7 @@ def test_a_jump_without_a_price_to_deny_it_waits_for_the_bar_after_it() -> None:
     assert read.tradable.all()
 
 
-def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed() -> None:
+def test_rejected_bar_stays_out_until_corrected_or_confirmed() -> None:
     """Also a bar that is too little off to be told from a true move, once others came after it."""
     bars = market(2)
     known = bars.slice_rows(0, COUNT - 1)
@@ -114,7 +110,7 @@ def test_what_a_price_denied_once_stays_out_until_it_is_corrected_or_confirmed()
     assert validator.validate(bars, {})[0].mask.all(), "it was corrected"
 
 
-def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_true() -> None:
+def test_next_bar_arbitrates_between_price_and_rejected_bar() -> None:
     bars = market(2)
     true = last_prices(bars.slice_rows(0, COUNT - 3))["AAAUSD"]
     later = bars
@@ -128,7 +124,7 @@ def test_of_a_price_and_a_bar_that_it_denied_the_next_bar_alone_says_which_was_t
         assert not validator.validate(later.slice_rows(0, end), {})[0].mask[0, COUNT - 3]
 
 
-def test_a_bar_that_the_next_one_confirms_is_read_whatever_a_price_said() -> None:
+def test_bar_confirmed_by_the_next_one_is_accepted() -> None:
     bars = market(3)
     validator = BarValidator()
     wrong = {symbol: price / 4 for symbol, price in last_prices(bars).items()}
@@ -169,7 +165,7 @@ def account(**prices: float) -> AccountSnapshot:
 
 
 @given(factor=st.floats(0.01, 100.0))
-def test_what_a_trade_is_near_to_is_believed_at_once_and_nothing_else(factor: float) -> None:
+def test_mark_is_accepted_at_once_near_a_trade(factor: float) -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
     for reread in (False, True):
@@ -177,7 +173,7 @@ def test_what_a_trade_is_near_to_is_believed_at_once_and_nothing_else(factor: fl
         assert rejected_bars == ({} if abs(100.0 * factor / 100.0 - 1.0) < 0.2 else {"AAA": 100.0})
 
 
-def test_the_feed_is_asked_of_what_is_new_or_far_from_the_mark_before() -> None:
+def test_feed_is_queried_for_new_or_moved_marks() -> None:
     feed = Feed(AAA=100.0, BBB=50.0)
     validator = MarkValidator(feed)
     assert validator.rejected(account(AAA=100.0, BBB=50.0), reread=False) == {}
@@ -190,7 +186,7 @@ def test_the_feed_is_asked_of_what_is_new_or_far_from_the_mark_before() -> None:
 
 
 @pytest.mark.parametrize("feed", [Feed(), Feed(MAX_TRADE_AGE, AAA=100.0)], ids=["silent", "old"])
-def test_without_a_recent_trade_two_readings_in_a_row_have_to_agree(feed: Feed) -> None:
+def test_two_readings_must_agree_without_a_recent_trade(feed: Feed) -> None:
     validator = MarkValidator(feed)
     assert np.isnan(validator.rejected(account(AAA=900.0), reread=False)["AAA"])
     assert validator.rejected(account(AAA=100.0), reread=True) == {"AAA": 900.0}

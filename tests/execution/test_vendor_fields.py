@@ -175,7 +175,7 @@ def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, 
     return {**ANSWERS, name: [*answer[:number], entry, *answer[number + 1 :]]}
 
 
-def test_a_field_that_goes_or_changes_is_the_same_account_or_one_clear_refusal() -> None:
+def test_changed_account_field_keeps_the_account_or_refuses() -> None:
     """Never another equity, and never another error: what nobody sees would be traded on."""
     expected = read(ANSWERS)
     refused = 0
@@ -200,7 +200,7 @@ def test_a_field_that_goes_or_changes_is_the_same_account_or_one_clear_refusal()
     assert refused > 350
 
 
-def test_every_field_that_is_read_of_an_account_is_in_this_test() -> None:
+def test_every_parsed_account_field_is_tested() -> None:
     """A field that is declared and not varied here would be one that nobody looks at."""
     for name, declared in DECLARED.items():
         answer = ANSWERS[name]
@@ -212,7 +212,7 @@ def test_every_field_that_is_read_of_an_account_is_in_this_test() -> None:
 
 
 @pytest.mark.parametrize("field", ASSET)
-def test_an_assets_field_that_goes_never_allows_more(field: str) -> None:
+def test_changed_asset_field_never_allows_more(field: str) -> None:
     whole = _asset("NVDA", ASSET)
     for value in ("removed", *VALUES):
         answer = said(ASSET, field, value)
@@ -230,7 +230,7 @@ BAR = {"t": "2024-03-05T17:30:00Z", "o": 10.0, "h": 12, "l": 9.5, "c": 11.0, "v"
 
 
 @pytest.mark.parametrize("field", BAR)
-def test_a_bars_field_that_goes_or_changes_is_the_same_bar_or_a_refusal(field: str) -> None:
+def test_changed_bar_field_keeps_the_bar_or_refuses(field: str) -> None:
     starts, values = _arrays([BAR])
     refused = 0
     for value in ("removed", *VALUES):

@@ -13,7 +13,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 
 
 @pytest.mark.parametrize("ahead", ["2024-03-05T19:30:20Z", "2024-03-09T17:30:20Z"])
-def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str) -> None:
+def test_single_wrong_clock_answer_is_queried_again(ahead: str) -> None:
     moved = np.datetime64(ahead[:-1], "ns")
     for words, seen in (
         ([CLOCK, shown(ahead), CLOCK], [NOW] * 3),
@@ -27,7 +27,7 @@ def test_a_clock_that_is_wrong_once_is_asked_again_and_right_at_once(ahead: str)
 @pytest.mark.first_example
 @pytest.mark.parametrize("speed", [0.0, 0.5, 0.95])
 @pytest.mark.parametrize("every", [(15.0,), (15.0, 0.2), (5.0,)])
-def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
+def test_stopped_or_slow_clock_is_trusted_five_minutes(
     speed: float, every: tuple[float, ...]
 ) -> None:
     desk, venue, waited = venue_at()
@@ -48,7 +48,7 @@ def test_a_clock_that_stands_still_or_is_slow_is_believed_for_five_minutes(
     assert refused > 5
 
 
-def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_minute() -> None:
+def test_venue_clock_recovers_after_our_own_jumps() -> None:
     desk, venue, waited = venue_at()
     desk.now()
     waited.append(400.0)
@@ -63,7 +63,7 @@ def test_where_our_own_clock_has_jumped_the_venues_is_believed_again_after_a_min
     assert refusals == [0, 15, 30, 45]
 
 
-def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
+def test_practice_server_clock_may_stand_still() -> None:
     desk, _, waited = venue_at()
     desk._settings = BrokerSettings(url_override="http://127.0.0.1:9")
     desk.now()
@@ -71,7 +71,7 @@ def test_the_waiting_clock_of_a_practice_server_may_stand_still() -> None:
     assert desk.now() == NOW
 
 
-def test_two_answers_of_the_clock_that_make_no_sense_are_none() -> None:
+def test_two_nonsensical_clock_answers_are_refused() -> None:
     days = (5, 9, 7)
     desk, *_ = venue_at(clock=[shown(f"2024-03-0{day}T17:30:20Z") for day in days])
     desk.now()

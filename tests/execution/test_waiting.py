@@ -54,9 +54,7 @@ def watched(venue: Venue) -> WatchedClock:
     return WatchedClock(Account(venue))  # type: ignore[arg-type]
 
 
-def test_a_venue_that_is_away_is_said_at_once_and_when_it_is_back(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_venue_outage_and_return_are_announced(capsys: pytest.CaptureFixture[str]) -> None:
     venue = Venue()
     clock = watched(venue)
     assert clock.now() == NOON
@@ -76,7 +74,7 @@ def test_a_venue_that_is_away_is_said_at_once_and_when_it_is_back(
 
 
 @pytest.mark.parametrize("away", [True, False], ids=["away", "put back"])
-def test_a_venue_that_is_back_with_another_account_is_refused(away: bool) -> None:
+def test_venue_returning_with_another_account_is_refused(away: bool) -> None:
     """So is one whose clock goes back: each other reading of the clock costs one request."""
     venue = Venue()
     clock = watched(venue)
@@ -108,9 +106,7 @@ class Waits:
         self.left -= 1
 
 
-def test_a_loop_that_begins_before_its_venue_is_there_says_so_at_once(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_loop_started_before_its_venue_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     venue: Any = Venue()
     venue.away = True
     stop: Any = Waits(5)

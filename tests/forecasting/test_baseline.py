@@ -26,9 +26,7 @@ def test_a_context_is_a_symbols_own_last_bars(market: Bars) -> None:
     assert len(rows) == len(own) - 99
 
 
-def test_a_random_walk_has_no_edge_and_its_spread_grows_with_the_root_of_the_step(
-    market: Bars,
-) -> None:
+def test_random_walk_has_no_drift_and_root_spread(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     np.testing.assert_allclose(
         table.values[:, :, MEDIAN], table.price[:, None].repeat(HORIZON, axis=1), rtol=1e-6
@@ -44,7 +42,7 @@ def test_ewma_volatility_by_hand() -> None:
     assert step1[LEVELS.index(0.95)] == pytest.approx(0.01 * 2.015048 * np.sqrt(3 / 5), rel=1e-5)
 
 
-def test_a_step_and_a_level_of_it_are_read_as_from_the_whole(market: Bars) -> None:
+def test_partial_quantile_reads_equal_the_whole_table(market: Bars) -> None:
     """To the last bit: a decision reads what it needs."""
     table = RandomWalk().forecast(market, market.times[0])
     rows = np.array([3, 400, 401, 1000])
@@ -56,7 +54,7 @@ def test_a_step_and_a_level_of_it_are_read_as_from_the_whole(market: Bars) -> No
             )
 
 
-def test_a_long_history_says_of_each_window_what_the_window_alone_says(market: Bars) -> None:
+def test_long_history_forecasts_equal_those_of_single_windows(market: Bars) -> None:
     for walk in (RandomWalk(), RandomWalk(context_length=5, sample_variance_share=0.3)):
         table = walk.forecast(market, market.times[0])
         contexts = table.windows.contexts(np.arange(len(table.windows)))
@@ -64,7 +62,7 @@ def test_a_long_history_says_of_each_window_what_the_window_alone_says(market: B
         np.testing.assert_allclose(table.values, expected, rtol=1e-6)
 
 
-def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(market: Bars) -> None:
+def test_oracle_knows_following_closes_and_none_beyond_last(market: Bars) -> None:
     table = Oracle().forecast(market, market.times[0])
     s = market.symbols.index("SYXUSD")
     times, values = market.real_bars(s)
@@ -78,7 +76,7 @@ def test_the_oracle_knows_the_closes_that_follow_and_nothing_beyond_the_last(mar
     assert "not a result" in table.name
 
 
-def test_a_table_answers_the_latest_forecast_of_each_symbol(market: Bars) -> None:
+def test_table_returns_the_latest_forecast_of_each_symbol(market: Bars) -> None:
     table = RandomWalk().forecast(market, market.times[0])
     for k in (300, 901, 1500):
         now = market.times[k]

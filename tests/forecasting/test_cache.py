@@ -59,7 +59,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def test_what_was_forecast_is_read_and_is_the_same(
+def test_cached_forecast_is_not_computed_again(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-120]
@@ -81,7 +81,7 @@ def test_what_was_forecast_is_read_and_is_the_same(
     assert len(part.windows) == len(rows)
 
 
-def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) -> None:
+def test_windows_by_month_are_complete_and_ordered(market: Bars) -> None:
     windows = Windows.from_bars(market, market.times[0], 100)
     months = windows.by_month()
     issued = [np.unique(windows.issued_at[rows].astype("datetime64[M]")) for rows in months]
@@ -92,7 +92,7 @@ def test_months_of_windows_are_all_of_them_in_the_order_of_time(market: Bars) ->
     assert windows.select(np.empty(0, dtype=np.int64)).by_month() == []
 
 
-def test_forecasts_read_month_by_month_are_written_as_those_of_one_table(
+def test_forecasts_written_by_month_equal_the_whole_table(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = CachedForecaster(Chronos2Forecaster(), tmp_path / "cache")
@@ -128,9 +128,7 @@ def test_a_new_hour_adds_one_small_portion(
     assert sum(map(len, content(tmp_path)[new.pop()])) < 40_000
 
 
-def test_everything_that_a_forecast_depends_on_beside_its_bars_is_part_of_its_address(
-    tmp_path: Path,
-) -> None:
+def test_every_forecast_setting_changes_the_cache_address(tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(BUNDLED_CHECKPOINT, other)
     text = (other / "config.json").read_text()
@@ -152,7 +150,7 @@ def test_everything_that_a_forecast_depends_on_beside_its_bars_is_part_of_its_ad
     place=st.integers(0, 39),
     sign=st.booleans(),
 )
-def test_a_key_changes_with_any_close_and_with_nothing_else(
+def test_cache_key_depends_on_the_closes_alone(
     seed: int, length: int, place: int, sign: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -186,7 +184,7 @@ def batch(folder: Path, output: Path | None = None) -> list[str]:
     return [*BATCH, f"forecaster.cache={folder}", *([f"output={output}"] if output else [])]
 
 
-def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(
+def test_portion_results_do_not_depend_on_earlier_portions(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads cut a matrix in two: where a window stands in a pass moves its last bit."""
@@ -215,7 +213,7 @@ def test_what_a_portion_answers_does_not_depend_on_those_computed_before_it(
 
 
 @pytest.mark.slow
-def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) -> None:
+def test_killed_batch_rerun_produces_identical_bytes(tmp_path: Path) -> None:
     """kill -9 while files are being written; what a run leaves is whole, and the next one
     completes it.
     """
@@ -235,7 +233,7 @@ def test_killed_anywhere_and_run_again_the_bytes_are_the_same(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_two_processes_at_once_do_no_harm(tmp_path: Path) -> None:
+def test_two_processes_share_the_cache_safely(tmp_path: Path) -> None:
     both = [
         Started(batch(tmp_path / "shared", tmp_path / f"{k}.parquet"), cwd=tmp_path) for k in (1, 2)
     ]
@@ -263,7 +261,7 @@ def kept(computed: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("what", ["cut", "garbage", "empty"])
-def test_a_file_that_is_damaged_is_never_believed(
+def test_damaged_cache_file_is_recomputed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = CachedForecaster(Chronos2Forecaster(), kept).forecast(market, market.times[-240]).values
@@ -280,7 +278,7 @@ def test_a_file_that_is_damaged_is_never_believed(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("what", ["issues", "moments", "quantiles", "gone"])
-def test_what_is_damaged_or_pruned_under_a_run_is_computed_again_and_the_run_goes_on(
+def test_cache_damaged_during_a_run_is_recomputed(
     what: str, kept: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     since = market.times[-240]
@@ -329,7 +327,7 @@ def unwritable(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
-def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
+def test_unwritable_cache_keeps_forecasts_for_the_run(
     number: int,
     kept: Path,
     market: Bars,
@@ -358,7 +356,7 @@ def test_what_a_full_or_read_only_cache_lacks_is_held_for_the_run(
     np.testing.assert_allclose(last.values, expected_last, rtol=2e-7)
 
 
-def test_an_empty_cache_that_may_not_be_written_is_refused_before_the_work(
+def test_empty_unwritable_cache_is_refused_before_any_work(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = counting(monkeypatch)
@@ -373,9 +371,7 @@ def put(partition: Partition, stamps: Instants, keys: WindowKeys, values: Array3
     partition.add(stamps, keys, moments, values)
 
 
-def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
-    tmp_path: Path,
-) -> None:
+def test_forecasts_of_other_weights_are_not_served(tmp_path: Path) -> None:
     stamps = np.datetime64("2024-01-01", "ns") + np.arange(4) * np.timedelta64(1, "h")
     keys = np.arange(4, dtype=np.uint64)
     values = np.ones((4, HORIZON, len(LEVELS)), dtype=np.float32)
@@ -392,7 +388,7 @@ def test_same_windows_of_other_weights_are_not_answered_though_their_keys_fit(
 
 
 @pytest.mark.slow
-def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
+def test_cached_forecasts_are_read_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from forecasting.settings import ForecasterSettings; from trainingdata.source"
         " import DataSettings;"
@@ -411,7 +407,7 @@ def test_what_is_kept_is_read_without_torch(tmp_path: Path) -> None:
     assert said == ["True", "False"]
 
 
-def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not(
+def test_bf16_cache_address_includes_computation_fp32_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def specification(dtype: str, batch_size: int | None = None, **settings: object) -> object:
@@ -431,7 +427,7 @@ def test_bf16_is_kept_by_how_it_was_computed_and_fp32_is_not(
 
 
 @given(seed=st.integers(0, 2**16), count=st.integers(1, 4))
-def test_a_forecast_is_found_by_its_key_and_its_instant_together(seed: int, count: int) -> None:
+def test_cached_forecast_matches_both_key_and_instant(seed: int, count: int) -> None:
     """In portions of different lengths, found where it lies; one that shares its key or its
     instant with another is not found.
     """

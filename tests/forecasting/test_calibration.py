@@ -101,7 +101,7 @@ def slope_of(base: Changed | Oracle, bars: Bars) -> np.ndarray:
     ],
     ids=["an oracle", "noise", "an edge", "the wrong way round"],
 )
-def test_a_median_is_believed_as_far_as_it_came_true(
+def test_median_is_trusted_as_far_as_realised(
     base: Changed | Oracle, least: float, most: float, year: Bars
 ) -> None:
     found = slope_of(base, year)
@@ -116,7 +116,7 @@ def test_a_median_is_believed_as_far_as_it_came_true(
     n=st.integers(1, 400),
     overlap=st.integers(1, 24),
 )
-def test_worth_is_a_fraction_and_falls_with_the_doubt(
+def test_shrinkage_is_a_fraction_falling_with_confidence(
     seed: int, share: float, n: int, overlap: int
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -131,7 +131,7 @@ def test_worth_is_a_fraction_and_falls_with_the_doubt(
     assert shrinkage(np.zeros(n), realised, instant, overlap, 0.0) == 0
 
 
-def test_worth_by_hand() -> None:
+def test_shrinkage_by_hand() -> None:
     """Slope 0.5 exactly: no residual, no doubt.
 
     And symbols that repeat each other are one observation.
@@ -162,7 +162,7 @@ def test_later_bars_change_no_forecast(
     assert not np.array_equal(here.values[~early], there.values[~early])
 
 
-def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
+def test_symbol_with_little_history_relies_on_the_prior(year: Bars) -> None:
     """No edge, classical volatility, nothing missing: a hundred bars are enough for a forecast."""
     first = year.real_bars(0)[0][99]
     table = CalibratedForecaster(guessing(share=1.0, noise=0.0)).forecast(year.until(first), first)
@@ -174,7 +174,7 @@ def test_a_symbol_with_little_history_leans_on_the_prior(year: Bars) -> None:
     assert 0.3 < sigma / recent < 3
 
 
-def test_calibration_holds_what_it_promises_on_a_synthetic_market(year: Bars) -> None:
+def test_calibrated_intervals_cover_as_stated(year: Bars) -> None:
     """A synthetic year: eighty per cent holds eighty, and the mean of (return/σ)² is one."""
     table = CalibratedForecaster(RandomWalk()).forecast(year, year.times[-1600])
     frame = score_frame(year, table, np.arange(len(table.windows)), (1, 6))
@@ -183,7 +183,7 @@ def test_calibration_holds_what_it_promises_on_a_synthetic_market(year: Bars) ->
         assert 0.8 < part["scale"].mean() < 1.25
 
 
-def test_a_wrong_spread_is_put_right(year: Bars) -> None:
+def test_calibration_corrects_a_scaled_spread(year: Bars) -> None:
     """Twice too wide, or half as wide as it should be: a calibrated forecast is the same, to a
     per cent.
     """
@@ -220,7 +220,7 @@ def standing_still(bars: Bars) -> Bars:
     return replace(bars, values=values)
 
 
-def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
+def test_constant_symbol_does_not_affect_other_intervals(year: Bars) -> None:
     moving, frozen = (
         CalibratedForecaster(RandomWalk(), SHORT).forecast(b, year.times[-200])
         for b in (year, standing_still(year))
@@ -234,7 +234,7 @@ def test_a_symbol_that_stands_still_spoils_no_other(year: Bars) -> None:
     np.testing.assert_allclose(alone, 50.0, rtol=1e-3)
 
 
-def test_a_days_pattern_is_found_and_noise_is_not() -> None:
+def test_intraday_pattern_is_found_and_noise_is_not() -> None:
     rng = np.random.default_rng(3)
     slots = np.tile(np.arange(7, dtype=np.int8), 140)
     column = np.arange(len(slots))
@@ -297,7 +297,7 @@ def sample(n: int, rng: np.random.Generator) -> tuple[CalibrationSample, np.ndar
     return known, truth, move
 
 
-def test_the_regression_finds_what_is_there() -> None:
+def test_dispersion_regression_recovers_known_coefficients() -> None:
     known, truth, move = sample(6000, np.random.default_rng(2))
     spread, deviation = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_array_equal(deviation, spread.deviation(known))
@@ -307,7 +307,7 @@ def test_the_regression_finds_what_is_there() -> None:
     assert (np.diff(spread.shape, axis=1) > 0).all()
 
 
-def test_a_correction_is_as_large_as_what_was_seen_and_next_to_none_where_nothing_was() -> None:
+def test_dispersion_corrections_match_evidence_and_vanish_without() -> None:
     rng = np.random.default_rng(4)
     known, truth, move = sample(6000, rng)
     plain, _ = fit_dispersion(known, truth, move, 7, 2)
@@ -320,7 +320,7 @@ def test_a_correction_is_as_large_as_what_was_seen_and_next_to_none_where_nothin
     assert by_symbol.symbol_correction[1, 0] - by_symbol.symbol_correction[0, 0] > 0.4
 
 
-def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
+def test_quiet_crypto_weekends_get_narrower_intervals() -> None:
     """A synthetic coin that moves half as far on Saturdays and Sundays: eighty hold eighty on
     both.
     """
@@ -345,14 +345,14 @@ def test_a_coins_quiet_weekend_has_narrower_intervals() -> None:
         assert 0.76 < part["inside80"].mean() < 0.84
 
 
-def test_without_rows_the_prior_speaks() -> None:
+def test_dispersion_without_data_is_the_prior() -> None:
     known, truth, move = sample(0, np.random.default_rng(0))
     spread, _ = fit_dispersion(known, truth, move, 7, 2)
     np.testing.assert_allclose(spread.weights[:, 0], [0, *[1 / len(LOOKBACKS)] * len(LOOKBACKS), 0])
     assert spread.shape[0, LEVELS.index(0.9)] == pytest.approx(1.4759 * np.sqrt(3 / 5), rel=1e-3)
 
 
-def test_one_instant_asked_for_alone_is_answered_as_in_the_table(market: Bars) -> None:
+def test_single_instant_forecast_equals_the_tables(market: Bars) -> None:
     """Live asks for one instant, a backtest for all of them; and who asks every hour has a fit
     learned once a week, and anew where weights are written over.
     """
@@ -374,9 +374,7 @@ def test_one_instant_asked_for_alone_is_answered_as_in_the_table(market: Bars) -
 
 
 @given(counts=st.lists(st.integers(0, 60), min_size=1, max_size=5), most=st.integers(5, 80))
-def test_a_thinned_fit_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
-    counts: list[int], most: int
-) -> None:
+def test_thinned_fit_is_capped_and_keeps_symbol_order(counts: list[int], most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fits, "MAX_ROWS", most)
         kept = thinned([0] * len(counts), counts)
@@ -391,7 +389,7 @@ def test_a_thinned_fit_is_as_large_as_it_may_be_and_keeps_each_symbols_order(
     assert all(own[-1] >= count - stride for own, count in ends if len(own)), "from the end"
 
 
-def test_a_steps_worth_allows_for_the_overlap_of_its_intervals(
+def test_shrinkage_of_a_step_accounts_for_overlap(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     overlaps: list[int] = []
@@ -426,9 +424,7 @@ def humming(left: float, drift: float = 1.0) -> Changed:
     return Changed(change=hummed)
 
 
-def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_its_bars_are(
-    market: Bars,
-) -> None:
+def test_first_steps_are_scaled_and_pattern_follows_bars(market: Bars) -> None:
     raw = humming(left=0.5).forecast(market, market.times[0])
     spread = volatility(raw.values[:, 0], raw.price.astype(np.float32), "quantile")
     median = np.log(raw.values[:, 0, MEDIAN] / raw.price.astype(np.float32))
@@ -451,7 +447,7 @@ def test_first_steps_are_medians_in_deviations_and_a_days_pattern_goes_by_where_
 
 
 @pytest.mark.parametrize("left", [0.0, 0.9])
-def test_how_long_a_median_lasts_is_measured_on_the_median_itself(year: Bars, left: float) -> None:
+def test_persistence_is_measured_on_the_median_itself(year: Bars, left: float) -> None:
     """No return comes into it: a thousand bars a symbol say it to a few hundredths, whatever
     the median is worth.
     """
@@ -460,7 +456,7 @@ def test_how_long_a_median_lasts_is_measured_on_the_median_itself(year: Bars, le
     assert ((table.shrinkage >= 0) & (table.shrinkage <= 1)).all()
 
 
-def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_median_lasts(year: Bars) -> None:
+def test_constant_symbol_does_not_affect_persistence(year: Bars) -> None:
     """What is forecast of it in units of next to nothing is rounding, and as like the last as
     not.
     """
@@ -470,9 +466,7 @@ def test_a_symbol_that_stands_still_says_nothing_of_how_long_a_median_lasts(year
     assert np.abs(np.unique(table.persistence) - 0.6).max() < 0.06
 
 
-def test_skill_is_the_usual_size_of_medians_among_returns_as_far_as_they_are_believed(
-    year: Bars, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_skill_is_median_size_times_shrinkage(year: Bars, monkeypatch: pytest.MonkeyPatch) -> None:
     """Centres of a tenth of the random walk's deviation, which knows no hours: a tenth of the
     returns, more or less.
     """
@@ -483,7 +477,7 @@ def test_skill_is_the_usual_size_of_medians_among_returns_as_far_as_they_are_bel
     assert not RandomWalk().forecast(year, year.times[-30]).skill.any()
 
 
-def test_what_lasts_is_between_nothing_and_nearly_all() -> None:
+def test_persistence_is_between_0_and_0_99() -> None:
     assert autocorrelation([np.array([1.0, -1.0, 1.0, -1.0])]) == 0.0
     assert autocorrelation([np.ones(5), np.ones(1), np.empty(0)]) == 0.99
     assert autocorrelation([np.zeros(4)]) == autocorrelation([]) == 0.0
@@ -497,7 +491,7 @@ def sourced(source: str = "weights", **walk: Any) -> Changed:
     return Changed(**walk, change=lambda table: replace(table, source=source))
 
 
-def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
+def test_fit_is_learned_once_and_again_if_damaged(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learned: list[np.datetime64] = []
@@ -540,9 +534,7 @@ def test_a_fit_is_learned_once_ever_and_a_damaged_one_again(
     np.testing.assert_array_equal(forecast(folder=tmp_path / "file"), first)
 
 
-def test_what_is_learned_does_not_depend_on_where_a_run_starts(
-    market: Bars, tmp_path: Path
-) -> None:
+def test_learned_fits_do_not_depend_on_run_start(market: Bars, tmp_path: Path) -> None:
     """Nor on who has learned before: the last forecast of a symbol that was silent on a Friday is
     of an earlier week, whose lesson the whole class learns.
     """
@@ -574,9 +566,7 @@ def test_what_is_learned_does_not_depend_on_where_a_run_starts(
     np.testing.assert_array_equal(latest(alone, now).values, latest(fresh, now).values)
 
 
-def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
-    year: Bars, tmp_path: Path
-) -> None:
+def test_fit_uses_all_bars_that_long_contexts_see(year: Bars, tmp_path: Path) -> None:
     coins = np.flatnonzero(year.crypto)
     values = year.values.copy()
     own = np.flatnonzero(year.mask[coins[0]])
@@ -594,7 +584,7 @@ def test_a_fit_of_long_contexts_is_that_of_all_the_bars_that_they_see(
 
 
 @given(number=st.integers(0, 10_000), field=st.integers(0, 4), symbol=st.integers(0, 1))
-def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
+def test_fit_address_depends_on_bars_known_when_learned(
     market: Bars, number: int, field: int, symbol: int
 ) -> None:
     times = market.real_bars(0)[0]
@@ -614,7 +604,7 @@ def test_the_address_of_a_fit_is_that_of_the_bars_known_when_it_is_learned(
     )
 
 
-def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> None:
+def test_stored_log_moments_equal_those_of_quantiles(market: Bars) -> None:
     walk = RandomWalk().forecast(market, market.times[-200])
     median, log_variance = log_moments(walk.values, walk.price)
 
@@ -635,7 +625,7 @@ def test_log_moments_that_are_kept_are_those_of_the_quantiles(market: Bars) -> N
     np.testing.assert_array_equal(ours.values, theirs.values)
 
 
-def test_where_a_forecast_is_missing_is_said_by_the_fit_that_needs_it(market: Bars) -> None:
+def test_fit_names_the_forecast_it_misses(market: Bars) -> None:
     def holed(table: ForecastTable) -> ForecastTable:
         kept = np.delete(np.arange(len(table.windows)), 40)
         return ForecastTable.from_quantiles(

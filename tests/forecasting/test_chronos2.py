@@ -63,14 +63,14 @@ def test_a_history_takes_one_pass_of_full_batches(
 
 
 @pytest.mark.parametrize("augmentation", AUGMENTATIONS)
-def test_an_augmented_forecast_is_a_price_near_the_price(augmentation: Any, market: Bars) -> None:
+def test_augmented_forecast_stays_near_the_price(augmentation: Any, market: Bars) -> None:
     table = Chronos2Forecaster(Profile(augmentation=augmentation)).forecast(
         market, market.times[-40]
     )
     assert (np.abs(table.values[:, 0, LEVELS.index(0.5)] / table.price - 1) < 0.05).all()
 
 
-def test_symbols_with_settings_of_their_own_are_forecast_by_them(market: Bars) -> None:
+def test_per_symbol_settings_are_used_for_that_symbol(market: Bars) -> None:
     own = {"SYB": SymbolSettings(context_length=64, augmentation="log")}
     mixed = Chronos2Forecaster(symbols=own).forecast(market, market.times[-50])
     plain = Chronos2Forecaster().forecast(market, market.times[-50])
@@ -105,7 +105,7 @@ def test_predict_ohlc_is_joint_coherent_and_answers_quantiles(
     )
 
 
-def test_the_models_own_answer_is_there_for_whoever_asks(
+def test_incoherent_model_output_is_available_on_request(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     frame = ohlc(market, "SYXUSD")
@@ -119,9 +119,7 @@ def test_the_models_own_answer_is_there_for_whoever_asks(
     assert not np.array_equal(ours, own)
 
 
-def test_the_first_step_does_not_depend_on_how_many_are_asked_for(
-    shipped: Chronos2Forecaster, market: Bars
-) -> None:
+def test_first_step_is_independent_of_horizon(shipped: Chronos2Forecaster, market: Bars) -> None:
     frame = ohlc(market, "SYA")
     one, many = (shipped.predict_ohlc(frame, "SYA", n, 64).quantile(0.5).iloc[0] for n in (1, 24))
     assert one.equals(many)
@@ -162,7 +160,7 @@ def test_predict_ohlc_refuses_the_newest_row_first(
         shipped.predict_ohlc(frame[::-1], "SYA")
 
 
-def test_predict_ohlc_takes_the_hour_that_a_clock_shows_twice(
+def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
     shipped: Chronos2Forecaster, market: Bars
 ) -> None:
     frame = ohlc(market, "SYA").tail(100)
@@ -183,7 +181,7 @@ def test_predict_ohlc_takes_the_hour_that_a_clock_shows_twice(
         ({"batch_size": 0}, "batch_size"),
     ],
 )
-def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str) -> None:
+def test_invalid_forecaster_setting_is_named(arguments: dict[str, Any], says: str) -> None:
     if arguments.get("device", "").startswith("cuda") and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(InputError, match=says):
@@ -192,9 +190,7 @@ def test_settings_that_cannot_be_are_named(arguments: dict[str, Any], says: str)
         )
 
 
-def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(
-    tmp_path: Path, market: Bars
-) -> None:
+def test_invalid_checkpoint_is_named_and_pickles_are_refused(tmp_path: Path, market: Bars) -> None:
     """Weights come from safetensors or not at all."""
     with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
@@ -207,7 +203,7 @@ def test_a_folder_that_is_no_checkpoint_is_named_and_pickles_are_not_read(
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
-def test_a_checkpoint_that_answers_fewer_steps_in_a_pass_is_refused(tmp_path: Path) -> None:
+def test_checkpoint_with_fewer_steps_a_pass_is_refused(tmp_path: Path) -> None:
     model = small_model()
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
@@ -235,7 +231,7 @@ def test_the_shipped_checkpoint_names_its_data_and_seed() -> None:
     assert not list(BUNDLED_CHECKPOINT.glob("*.bin"))
 
 
-def test_the_prior_is_repeatable_finite_and_starts_where_the_context_ends() -> None:
+def test_synthetic_prior_is_repeatable_finite_and_anchored() -> None:
     a, b = (sample_paths(np.random.default_rng(4), 32, 100, 24, 4) for _ in range(2))
     np.testing.assert_array_equal(a.futures, b.futures)
     assert np.isfinite(a.context).all()

@@ -78,7 +78,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.slow
-def test_an_eighth_length_and_a_tenth_are_compiled_as_the_first(
+def test_many_context_lengths_still_compile(
     network: Network, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Dynamo, without its generator of code, keeps eight graphs of one code and raises at the
@@ -140,7 +140,7 @@ def broken(error: Exception, from_call: int = 1) -> Callable[..., Any]:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("name", "from_call"), [(name, 1) for name in FAILURES] + [("wrapped", 7)])
-def test_auto_goes_on_without_compilation_and_says_so_once(
+def test_auto_falls_back_to_eager_with_one_warning(
     name: str,
     from_call: int,
     network: Network,
@@ -160,7 +160,7 @@ def test_auto_goes_on_without_compilation_and_says_so_once(
     assert engine.computation == "cpu, eager, 4 windows a pass"
 
 
-def test_compilation_that_was_demanded_fails_in_one_line(
+def test_required_compilation_fails_in_one_line(
     market: Bars, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "compile", broken(FAILURES["wrapped"]))
@@ -173,9 +173,7 @@ def test_compilation_that_was_demanded_fails_in_one_line(
     engines._kept_engine.cache_clear()
 
 
-def test_an_error_of_the_network_itself_is_not_taken_for_one_of_the_compiler(
-    uncompiled: None,
-) -> None:
+def test_network_error_is_not_treated_as_compiler_failure(uncompiled: None) -> None:
     def wrong(context: torch.Tensor, **options: Any) -> torch.Tensor:
         raise RuntimeError("shapes do not fit")
 
@@ -215,15 +213,13 @@ def passed(network: CudaGraphNetwork, size: int, length: int = 3) -> float:
     return float(network(torch.ones(size, length), group=1)[0, 0])
 
 
-def test_a_small_pass_is_replayed_from_its_second_call_on_and_a_large_one_never(
-    graphed: CudaGraphNetwork,
-) -> None:
+def test_small_passes_are_replayed_large_ones_never(graphed: CudaGraphNetwork) -> None:
     assert [passed(graphed, 64) for _ in range(3)] == [1, -1, -1]
     assert [passed(graphed, compilation.MAX_GRAPHED_WINDOWS + 1) for _ in range(3)] == [1, 1, 1]
     assert Replayed.made == [(64, 3)]
 
 
-def test_a_graph_that_cannot_be_made_is_said_once_and_costs_no_answer(
+def test_failed_graph_capture_warns_once_and_loses_nothing(
     graphed: CudaGraphNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert [passed(graphed, 7) for _ in range(4)] == [1] * 4
@@ -259,7 +255,7 @@ def small(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("kind", MEMORY)
-def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
+def test_out_of_memory_halves_the_batch_for_good(
     kind: str, network: Network, uncompiled: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     call = CompiledNetwork(small(network, 5, MEMORY[kind]))
@@ -274,7 +270,7 @@ def test_where_memory_runs_out_the_batch_is_halved_and_stays_so(
 
 
 @pytest.mark.slow
-def test_what_is_kept_of_bf16_lies_where_it_was_computed(
+def test_bf16_forecasts_are_stored_under_their_actual_computation(
     tmp_path: Path, market: Bars, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Planned with 32 windows a pass, computed with 8: the forecasts lie under 8, also those of
@@ -320,7 +316,7 @@ def precision() -> tuple[str, ...]:
     return torch.get_float32_matmul_precision(), torch.backends.cuda.matmul.fp32_precision, cpu
 
 
-def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays() -> None:
+def test_float32_precision_overrides_and_restores_global_settings() -> None:
     torch.set_float32_matmul_precision("high")
     before = precision()
     seen = {}
@@ -341,7 +337,7 @@ def test_float32_is_float32_whatever_the_program_allows_and_what_it_allows_stays
 
 
 @pytest.mark.parametrize("compile", [False, "auto"])
-def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> None:
+def test_planned_computation_is_the_one_used(compile: Any) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     profile = Profile(device="cpu", compile=compile)
     assert engines.load_engine(model, profile, 12).computation == planned_computation(
@@ -349,9 +345,7 @@ def test_what_is_planned_is_what_happens_where_nothing_fails(compile: Any) -> No
     )
 
 
-def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_cuda_network_is_compiled_unless_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(devices, "free_memory", lambda place: 2**36)
@@ -366,7 +360,7 @@ def test_on_cuda_the_network_is_compiled_unless_that_is_forbidden(
     assert planned(device="cpu") == "cpu, eager, 64 windows a pass"
 
 
-def test_a_kept_engine_is_the_one_that_was_asked_for() -> None:
+def test_cached_engine_matches_every_requested_option() -> None:
     """Everything that changes the answer or the way to it is part of what an engine is kept by."""
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
     eager = Profile(device="cpu", compile=False)

@@ -98,14 +98,14 @@ def test_an_old_driver_is_named_with_its_version(monkeypatch: pytest.MonkeyPatch
     assert resolve_device("auto") == "cpu"
 
 
-def test_tf32_on_a_cpu_is_refused_where_it_would_be_computed(market: Bars) -> None:
+def test_tf32_on_cpu_is_refused_when_computing(market: Bars) -> None:
     """Not where it is planned: a cluster's driver may have no GPU."""
     forecaster = Chronos2Forecaster(Profile(dtype="tf32"))
     with pytest.raises(InputError, match="tf32 needs CUDA"):
         forecaster.forecast(market, market.times[-2])
 
 
-def test_tf32_has_an_address_of_its_own_that_says_how_it_is_computed(two_gpus: None) -> None:
+def test_tf32_has_its_own_cache_address(two_gpus: None) -> None:
     said = {
         dtype: Chronos2Forecaster().specification(Profile(dtype=dtype))
         for dtype in ("fp32", "tf32", "bf16")
@@ -120,9 +120,7 @@ def test_tf32_has_an_address_of_its_own_that_says_how_it_is_computed(two_gpus: N
 
 
 @given(window=st.integers(1, 2**32), free=st.integers(0, 2**40), more=st.integers(0, 2**38))
-def test_more_memory_never_makes_a_pass_smaller_and_it_is_a_power_of_two(
-    window: int, free: int, more: int
-) -> None:
+def test_batch_size_is_a_power_growing_with_memory(window: int, free: int, more: int) -> None:
     size = fitting_batch_size(window, free)
     assert MIN_CUDA_BATCH_SIZE <= size <= MAX_CUDA_BATCH_SIZE
     assert size & (size - 1) == 0
@@ -133,7 +131,7 @@ def test_more_memory_never_makes_a_pass_smaller_and_it_is_a_power_of_two(
         assert 2 * size * window > (free // 4) - window
 
 
-def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
+def test_batch_size_by_hand(tmp_path: Path) -> None:
     """120 M in fp32: 100 bars are 7 patches, and a register and 2 of the future make 10 tokens;
     queries, keys and values around their rotation are 13 × 768 numbers beside 2 × 768 of states,
     of 4 bytes, and a norm's 2 × 768: 522 kB. A quarter of 8 GiB holds 4,112 of them.
@@ -155,7 +153,7 @@ def test_a_pass_that_is_worked_out_by_hand(tmp_path: Path) -> None:
     assert fitting_batch_size(bytes_per_window(wide, 8192, "fp32"), GIB) == 64, "the floor"
 
 
-def test_a_configured_batch_size_wins_and_memory_is_asked_once(
+def test_configured_batch_size_wins_memory_is_read_once(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = find_checkpoint(str(BUNDLED_CHECKPOINT))
@@ -261,7 +259,7 @@ def test_few_windows_take_a_small_pass() -> None:
 @pytest.mark.parametrize(
     "how", [{"dtype": "bf16"}, {"dtype": "tf32"}, {"execution_mode": "compiled"}]
 )
-def test_what_depends_on_the_size_of_a_pass_has_one(how: dict[str, Any]) -> None:
+def test_size_dependent_computation_uses_one_batch_size(how: dict[str, Any]) -> None:
     """Short numbers, whose address names it, and graphs, which hold for it."""
     assert sizes_of(3, 4096, **how) == [4096]
 
@@ -282,7 +280,7 @@ def test_small_passes_change_a_forecast_by_rounding() -> None:
     np.testing.assert_allclose(answer(70, 1024), answer(70, 16), rtol=4e-6)
 
 
-def test_few_in_fp32_do_not_wait_for_a_compilation_unless_it_is_demanded() -> None:
+def test_small_fp32_jobs_skip_optional_compilation() -> None:
     few, many = MIN_WINDOWS_TO_COMPILE - 1, MIN_WINDOWS_TO_COMPILE
     assert Profile().for_job(few) == Profile(compile=False)
     assert Profile().for_job(many) == Profile()
@@ -319,7 +317,7 @@ def test_portions_are_one_stream_of_passes() -> None:
     assert said == [(8, 24), (16, 24), (24, 24)]
 
 
-def test_where_memory_runs_out_each_portion_names_how_it_was_computed() -> None:
+def test_portion_names_its_batch_size_after_memory_failure() -> None:
     calls = 0
 
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -420,7 +418,7 @@ def test_out_of_memory_in_a_thread_halves_batches() -> None:
     np.testing.assert_array_equal(values[:, 0, 0], windows.price.astype(np.float32))
 
 
-def test_answers_do_not_depend_on_the_number_of_threads() -> None:
+def test_results_do_not_depend_on_thread_count() -> None:
     model, profile = find_checkpoint(str(BUNDLED_CHECKPOINT)), Profile(device="cpu")
     windows = walks(1, 60)
 
@@ -452,7 +450,7 @@ class TwoBuffers:
 
 
 @pytest.mark.parametrize("count", [1, 8, 9, 50])
-def test_answers_are_read_in_their_order_before_others_take_their_place(
+def test_results_are_read_before_buffers_are_reused(
     count: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The copies themselves run on a GPU alone: `tests/forecasting/test_gpu.py`."""

@@ -31,9 +31,7 @@ def figures(*beyond: tuple[str, float], **changes: Any) -> dict[str, Any]:
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=1, max_size=4))
-def test_the_verdict_is_good_only_where_every_other_forecaster_loses_more(
-    signs: list[float],
-) -> None:
+def test_good_verdict_needs_every_other_to_lose_more(signs: list[float]) -> None:
     found = judge_scores(figures(*((f"other{k}", sign) for k, sign in enumerate(signs))))
     assert (found.level == "good") == (min(signs) > 0)
     assert (found.level == "bad") == (min(signs) < 0)
@@ -56,7 +54,7 @@ def scored(weekly: Array) -> tuple[pd.DataFrame, pd.DataFrame]:
     return ours, ours.assign(loss=1.0 + np.repeat(weekly, 5))
 
 
-def test_few_weeks_have_to_be_further_apart_to_be_told_apart() -> None:
+def test_few_weeks_need_larger_gains_for_significance() -> None:
     """Over four weeks a gain of 2.5 errors is one that chance shows one time in eleven."""
     apart = np.array([-0.5, 0.5, -0.5, 0.5])
     error = apart.std(ddof=1) / 2
@@ -70,7 +68,7 @@ def test_few_weeks_have_to_be_further_apart_to_be_told_apart() -> None:
     assert (three["reach"], three["beyond"]) == (None, 0)
 
 
-def test_dates_of_an_evaluation_are_new_yorks_and_inclusive() -> None:
+def test_evaluation_dates_are_new_york_and_inclusive() -> None:
     """The last nanosecond of 11 April in New York is 12 April in UTC."""
     span = {"start": "2025-03-03T05:00Z", "end": "2025-04-12T03:59Z"}
     assert date_range_text(span) == "2025-03-03 to 2025-04-11"
@@ -83,7 +81,7 @@ def test_dates_of_an_evaluation_are_new_yorks_and_inclusive() -> None:
         ({"forecaster": "oracle (reads the future; not a result)"}, "reads the future"),
     ],
 )
-def test_what_can_be_no_result_is_called_none(changes: dict[str, str], says: str) -> None:
+def test_inadmissible_evaluation_is_called_no_result(changes: dict[str, str], says: str) -> None:
     told = figures(("ewma", 1.0), **changes)
     found = judge_scores(told)
     assert found.level == "bad"

@@ -46,7 +46,7 @@ def written(rows: pd.DataFrame, path: Path) -> Path:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
-def test_what_the_batch_job_wrote_is_forecast_again_from_any_instant_on(
+def test_batch_file_replays_forecasts_from_any_instant(
     share: float, rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
     """What was issued last before it is in force then."""
@@ -65,12 +65,12 @@ def test_what_the_batch_job_wrote_is_forecast_again_from_any_instant_on(
     assert len(table.source) == 16, "the file's content is part of what was tried"
 
 
-def test_a_name_that_ends_otherwise_is_refused_before_the_work() -> None:
+def test_output_without_parquet_suffix_is_refused_at_once() -> None:
     with pytest.raises(InputError, match=r"f.csv does not end in .parquet"):
         BatchSettings(output="f.csv")
 
 
-def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> None:
+def test_step_is_due_at_its_scored_bar(tmp_path: Path) -> None:
     """Without the last bar of a day, which the calendar has."""
     bars = DATA.bars(("SYA",), "2024-03-18", "2024-03-20")
     closing = bars.times == np.datetime64("2024-03-19T20:00", "ns")
@@ -91,7 +91,7 @@ def test_a_step_is_due_at_the_own_bar_that_it_is_scored_on(tmp_path: Path) -> No
     assert last.target_at.iloc[0] == pd.Timestamp("2024-03-21T14:30Z"), "by the calendar"
 
 
-def test_a_batch_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_unwritable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").mkdir()
     batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
     with pytest.raises(InputError, match=r"f\.parquet cannot be written"):
@@ -125,7 +125,7 @@ def test_batch_counts_forecasts_in_the_file(bars: Bars, tmp_path: Path) -> None:
     assert "SYA" not in said
 
 
-def test_closes_that_never_move_are_the_reason_given(bars: Bars) -> None:
+def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
     values = bars.values.copy()
     values[1, :, :4] = 1.0
     batch = batch_of(replace(bars, values=values), "SYXUSD")
@@ -148,13 +148,13 @@ def test_evaluation_without_values_is_refused(bars: Bars) -> None:
         score_common_forecasts(bars, [table], first, bars.now, (1,))
 
 
-def test_only_what_the_batch_job_wrote_is_written_again(rows: pd.DataFrame, tmp_path: Path) -> None:
+def test_only_batch_files_are_overwritten(rows: pd.DataFrame, tmp_path: Path) -> None:
     rows[["symbol", "value"]].to_parquet(tmp_path / "mine.parquet")
     (tmp_path / "noise.parquet").write_bytes(b"no archive")
     assert not any(is_batch_file(tmp_path / f"{name}.parquet") for name in ("mine", "noise"))
 
 
-def test_a_file_says_who_made_it_and_an_oracles_forecasts_stay_an_oracles(tmp_path: Path) -> None:
+def test_file_names_its_maker_and_oracles_stay_marked(tmp_path: Path) -> None:
     oracle = ForecasterSettings(kind="oracle", calibrated=False)
     path = tmp_path / "mine.parquet"
     write_batch(run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=oracle)), path)
@@ -186,7 +186,7 @@ def test_rows_of_other_symbols_and_times_are_passed(
         ("f.parquet", b"PAR1 not really", "no file of forecasts"),
     ],
 )
-def test_a_file_that_is_none_is_one_line(
+def test_invalid_forecast_file_format_is_one_line(
     bars: Bars, tmp_path: Path, name: str, content: bytes, line: str
 ) -> None:
     path = tmp_path / name
@@ -195,7 +195,7 @@ def test_a_file_that_is_none_is_one_line(
         FileForecaster(path).forecast(bars, bars.times[0])
 
 
-def test_forecasts_of_a_file_are_traded_through_the_settings(
+def test_forecasts_from_a_file_are_traded_via_settings(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path
 ) -> None:
     path = written(rows, tmp_path / "f.parquet")
@@ -244,7 +244,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line_that_names_it(
+def test_invalid_forecast_file_is_one_line_naming_it(
     rows: pd.DataFrame, bars: Bars, tmp_path: Path, change: object, line: str
 ) -> None:
     path = written(change(rows), tmp_path / "f.parquet")  # type: ignore[operator]

@@ -140,7 +140,7 @@ def test_warnings_as_errors_do_not_stop_a_compilation() -> None:
 
 
 @needs_cuda
-def test_few_windows_are_one_graph_and_answer_as_without(caplog: pytest.LogCaptureFixture) -> None:
+def test_few_windows_share_a_graph_with_equal_answers(caplog: pytest.LogCaptureFixture) -> None:
     """Other contexts of the same shape: what is replayed reads what it is given now."""
     profile = Profile(device="cuda", compile=False)
     forecaster = Chronos2Forecaster(profile, 2 * MAX_GRAPHED_WINDOWS)
@@ -201,7 +201,7 @@ def test_one_program_attends_as_the_library_does(
 
 @needs_cuda
 @pytest.mark.parametrize("dtype", ["tf32", "bf16"])
-def test_short_numbers_are_the_same_bits_whatever_they_are_asked_with(dtype: Dtype) -> None:
+def test_reduced_precision_bits_do_not_depend_on_batch(dtype: Dtype) -> None:
     """Their address names one way of computing."""
     profile = Profile(device="cuda", dtype=dtype)
     forecaster = Chronos2Forecaster(profile, 512)

@@ -65,9 +65,7 @@ def test_only_the_whole_quantile_function_sees_heavy_tails() -> None:
 @given(
     st.floats(0.1, 10), st.floats(1e-5, 0.05), st.sampled_from(["original", "normal", "quantile"])
 )
-def test_volatility_scales_with_the_spread_and_not_with_the_price(
-    price: float, spread: float, rule: str
-) -> None:
+def test_volatility_scales_with_spread_not_price(price: float, spread: float, rule: str) -> None:
     q = price * (1 + spread * student.ppf(LEVELS, 6))
     assert volatility(q, price, rule) == pytest.approx(
         volatility(1 + student.ppf(LEVELS, 6) * 1e-3, 1.0, rule) * spread * 1e3
@@ -102,7 +100,7 @@ def test_between_two_steps_both_count_by_their_distance() -> None:
         )
 
 
-def test_an_unknown_last_step_leaves_the_steps_before_it_known() -> None:
+def test_unknown_last_step_keeps_earlier_steps_known() -> None:
     """An oracle's, near the end of its bars."""
     values = forecast(1e-4, 0.01).values.copy()
     values[:, 10:] = np.nan
@@ -137,7 +135,7 @@ def test_the_whole_quantile_functions_deviation_is_its_integral(
     assert volatility(q, 1.0, "quantile") == pytest.approx(expected, rel=2e-3)
 
 
-def test_a_median_at_the_price_is_no_edge_at_all() -> None:
+def test_median_at_the_price_is_no_edge() -> None:
     """Prices are float64, quantiles float32: the difference of the two is not a forecast."""
     price = 187.3142857
     values = np.full((1, HORIZON, len(LEVELS)), price, dtype=np.float32)
@@ -146,7 +144,7 @@ def test_a_median_at_the_price_is_no_edge_at_all() -> None:
 
 
 @given(st.floats(-0.02, 0.02), st.floats(1e-4, 0.1), st.floats(1, 5000))
-def test_log_moments_are_the_median_and_the_whole_deviation_in_logarithms(
+def test_log_moments_are_log_median_and_log_variance(
     drift: float, deviation: float, price: float
 ) -> None:
     of = forecast(drift, deviation, price)
@@ -158,7 +156,7 @@ def test_log_moments_are_the_median_and_the_whole_deviation_in_logarithms(
     np.testing.assert_allclose(np.exp(log_variance), whole**2, rtol=1e-4)
 
 
-def test_a_price_that_never_moves_has_a_least_variance() -> None:
+def test_constant_price_has_the_minimum_variance() -> None:
     still = np.full((1, HORIZON, len(LEVELS)), 5.0, dtype=np.float32)
     _, log_variance = log_moments(still, np.array([5.0]))
     np.testing.assert_allclose(log_variance, 2 * np.log(1e-9), rtol=1e-6)

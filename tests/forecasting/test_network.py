@@ -62,7 +62,7 @@ def largest(ours: torch.Tensor, theirs: torch.Tensor, context: torch.Tensor) -> 
 
 
 @pytest.mark.parametrize("length", [3, 57, 100, 104, 300])
-def test_every_kind_of_series_answers_as_in_the_library(
+def test_network_matches_the_library_for_every_series_kind(
     both: tuple[Any, Network], length: int
 ) -> None:
     model, network = both
@@ -75,9 +75,7 @@ def test_every_kind_of_series_answers_as_in_the_library(
 
 
 @pytest.mark.parametrize("group", [2, 4, 8])
-def test_groups_attend_within_their_blocks_as_in_the_library(
-    both: tuple[Any, Network], group: int
-) -> None:
+def test_group_attention_matches_the_library(both: tuple[Any, Network], group: int) -> None:
     model, network = both
     context = contexts(group, 32, 100)
     with torch.inference_mode():
@@ -88,7 +86,7 @@ def test_groups_attend_within_their_blocks_as_in_the_library(
     assert alone > 1e-3
 
 
-def test_more_attentions_than_a_grid_holds_are_computed_in_parts(
+def test_attention_beyond_the_grid_limit_is_split(
     both: tuple[Any, Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, network = both
@@ -172,7 +170,7 @@ def test_packed_bf16_answers_do_not_depend_on_scale(group: int) -> None:
         )
 
 
-def test_levels_and_steps_that_are_asked_for_are_given_in_their_order() -> None:
+def test_requested_levels_come_in_their_order() -> None:
     model = library_model("shipped")
     whole = Network(model, HORIZON, range(len(LEVELS)), "fp32", CPU, packed=True)
     part = Network(model, HORIZON, [2, 10, 18], "fp32", CPU, packed=True)

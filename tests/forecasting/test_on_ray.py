@@ -113,7 +113,7 @@ def local(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> dict[bytes,
 
 
 @pytest.mark.slow
-def test_what_ray_computes_is_the_bytes_of_a_local_run_and_found_by_one_whoever_is_killed(
+def test_ray_forecasts_equal_local_bytes_despite_killed_workers(
     two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -130,7 +130,7 @@ def test_what_ray_computes_is_the_bytes_of_a_local_run_and_found_by_one_whoever_
 
 
 @pytest.mark.slow
-def test_a_portion_that_no_process_survives_ends_with_one_line_and_the_rest_is_kept(
+def test_repeatedly_crashing_portion_ends_run_and_keeps_rest(
     two_places: RayPredictions, local: dict[bytes, tuple[bytes, ...]], market: Bars, tmp_path: Path
 ) -> None:
     marks = tmp_path / "marks"
@@ -166,7 +166,7 @@ def test_a_portion_that_no_process_survives_ends_with_one_line_and_the_rest_is_k
     ],
     ids=["weights", "model"],
 )
-def test_machines_that_cannot_be_used_are_refused_in_one_line(
+def test_unusable_machines_are_refused_in_one_line(
     forecaster: Chronos2Forecaster,
     said: str,
     two_places: RayPredictions,
@@ -200,7 +200,7 @@ def test_a_machine_with_another_version_is_refused(
         (RaySettings(cores=4), [{"CPU": 7.0}, {}], "auto", 1, (4, 0)),
     ],
 )
-def test_a_task_has_a_gpu_where_there_is_one_and_else_its_cores(
+def test_task_uses_a_gpu_if_present_else_cores(
     settings: RaySettings,
     machines: list[Mapping[str, float]],
     device: Any,
@@ -214,13 +214,13 @@ def test_a_task_has_a_gpu_where_there_is_one_and_else_its_cores(
 
 
 @pytest.mark.parametrize("settings", [RaySettings(cores=4), RaySettings(gpus=2)])
-def test_a_cluster_without_room_for_a_task_is_refused(settings: RaySettings) -> None:
+def test_cluster_too_small_for_a_task_is_refused(settings: RaySettings) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0, "GPU": 1.0}}]
     with pytest.raises(InputError, match=r"^ray.cores, ray.gpus: no machine of the cluster has"):
         ray_predictor._places(settings, nodes, Profile())
 
 
-def test_ray_is_an_extra_that_is_named_where_it_is_missing(
+def test_missing_ray_is_named_with_its_extra(
     market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -237,7 +237,7 @@ def test_ray_is_an_extra_that_is_named_where_it_is_missing(
     assert content(tmp_path) == {}
 
 
-def test_an_address_is_a_heads_or_is_refused() -> None:
+def test_ray_address_must_be_host_and_port() -> None:
     for address in ("head:6379", "127.0.0.1:6379", "[::1]:6379", "auto", None):
         assert RaySettings(address=address).address == address
     for address in ("here", "ray://head:10001", "http://head:6379", "head:", "head:0", ":6379", ""):
@@ -245,7 +245,7 @@ def test_an_address_is_a_heads_or_is_refused() -> None:
             RaySettings(address=address)
 
 
-def test_ray_computes_only_what_is_kept() -> None:
+def test_ray_requires_a_cached_model_forecaster() -> None:
     assert BatchSettings(launcher="ray").launcher == "ray"
     for changes in ({"kind": "ewma"}, {"cache": None}, {"device": "cuda:1"}):
         with pytest.raises(InputError, match=r"^(launcher|forecaster\.device): "):

@@ -71,9 +71,7 @@ def answered(kind: str, market: Bars, **arguments: object) -> Array32:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_answer_is_one_line_that_names_the_forecaster(
-    own: str, name: str, market: Bars
-) -> None:
+def test_invalid_plugin_forecast_is_one_line_naming_it(own: str, name: str, market: Bars) -> None:
     with pytest.raises(InputError) as caught:
         answered(f"{own}.{name}", market)
     said = str(caught.value)
@@ -82,13 +80,13 @@ def test_a_bad_answer_is_one_line_that_names_the_forecaster(
     assert "\n" not in said
 
 
-def test_a_refusal_within_own_code_names_the_arguments_and_the_line(own: str, market: Bars) -> None:
+def test_plugin_forecaster_error_names_arguments_and_line(own: str, market: Bars) -> None:
     said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 23: .*-1"
     with pytest.raises(InputError, match=said):
         answered(f"{own}.Choosy", market, window=-1)
 
 
-def test_what_is_not_there_is_said_before_a_bar_is_read(own: str) -> None:
+def test_missing_plugin_forecaster_is_refused_before_reading_bars(own: str) -> None:
     ForecasterSettings(kind=f"{own}.Walk").check()
     for kind in (f"{own}.Absent", "gone.Walk"):
         said = f"^forecaster._target_: {kind} cannot be loaded from "
@@ -101,7 +99,7 @@ def test_class_without_forecast_is_refused_before_bars(own: str) -> None:
         ForecasterSettings(kind=f"{own}.Mute").check()
 
 
-def test_a_sound_answer_is_passed_on_as_it_is(own: str, market: Bars) -> None:
+def test_valid_plugin_forecast_is_passed_on_unchanged(own: str, market: Bars) -> None:
     plain = RandomWalk().forecast(market, market.times[-30]).values
     np.testing.assert_array_equal(answered(f"{own}.Walk", market), plain)
 
@@ -129,7 +127,7 @@ class Bent:
     st.tuples(st.integers(0, 7), st.integers(0, HORIZON - 1), st.integers(0, len(LEVELS) - 1)),
     st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0]),
 )
-def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
+def test_single_invalid_price_is_refused_with_its_place(
     market: Bars, place: tuple[int, int, int], number: float
 ) -> None:
     line = rf"{re.escape(PRICES)}.* for SY\w+ at 20\S+Z, step {place[1] + 1}$"
@@ -137,7 +135,7 @@ def test_one_number_that_is_no_price_is_refused_wherever_it_stands(
         PluginForecaster(Bent(place, number), "own.Bent").forecast(market, market.times[-30])
 
 
-def test_a_step_without_a_forecast_is_none_at_all_levels_and_never_the_first(market: Bars) -> None:
+def test_step_without_forecast_is_nan_first_is_required(market: Bars) -> None:
     since = market.times[-30]
     absent = Bent(np.s_[:, 5], np.nan)  # type: ignore[arg-type]
     values = PluginForecaster(absent, "own.Bent").forecast(market, since).values

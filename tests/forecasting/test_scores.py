@@ -57,7 +57,7 @@ def test_pinball_and_interval_score_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 2**16), wrong=st.floats(0.3, 3.0), shift=st.floats(-1.5, 1.5))
-def test_the_truth_is_never_beaten(seed: int, wrong: float, shift: float) -> None:
+def test_scores_are_proper(seed: int, wrong: float, shift: float) -> None:
     """Both scores are proper: no other spread and no other median loses less in the long run."""
     y = np.random.default_rng(seed).normal(size=4000)
     true, other = (np.tile(q, (len(y), 1)) for q in (NORMAL, shift + wrong * NORMAL))
@@ -69,7 +69,7 @@ def test_the_truth_is_never_beaten(seed: int, wrong: float, shift: float) -> Non
         assert gain.mean() < 3 * gain.std() / np.sqrt(len(y))
 
 
-def test_crps_of_a_normal_is_near_its_closed_form() -> None:
+def test_crps_of_a_normal_matches_its_closed_form() -> None:
     """σ/√π for a standard normal forecast of itself (Gneiting and Raftery 2007), less the tails
     beyond 1 and 99 %.
     """
@@ -78,7 +78,7 @@ def test_crps_of_a_normal_is_near_its_closed_form() -> None:
     assert crps == pytest.approx(1 / np.sqrt(np.pi), rel=0.02)
 
 
-def test_the_transform_of_the_truth_is_uniform_and_of_the_median_a_half() -> None:
+def test_pit_of_truth_is_uniform_of_median_half() -> None:
     y = np.random.default_rng(1).normal(size=20_000)
     pit = probability_transform(np.tile(NORMAL, (len(y), 1)), y)
     inside = pit[(pit > 0) & (pit < 1)]
@@ -107,7 +107,7 @@ def test_a_week_is_one_observation() -> None:
     assert np.isnan(clustered_mean(values[:10], week[:10])[1])
 
 
-def test_information_is_a_rank_correlation_and_nothing_where_nothing_is_expected() -> None:
+def test_rank_correlation_is_nan_for_constant_forecasts() -> None:
     rng = np.random.default_rng(3)
     x = pd.Series(rng.normal(size=5000))
     y = 0.2 * x + rng.normal(size=5000)
@@ -139,7 +139,7 @@ def test_scored_forecasts_are_those_whose_outcome_is_known(market: Bars) -> None
 
 
 @pytest.mark.slow
-def test_the_baselines_are_what_they_say(market: Bars) -> None:
+def test_baselines_cover_and_only_the_oracle_knows(market: Bars) -> None:
     """On a synthetic market: none has an edge, all cover; the oracle knows."""
     tables = [
         f.forecast(market, market.times[-700])
@@ -189,7 +189,7 @@ def test_historical_quantiles_by_hand(market: Bars) -> None:
 
 
 @pytest.mark.slow
-def test_an_evaluation_compares_like_with_like_and_says_what_it_saw(
+def test_evaluation_compares_equal_forecasts_and_reports_its_scope(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = DataSettings(start="2024-01-02", end="2024-05-31")
@@ -233,7 +233,7 @@ def test_an_evaluation_without_outcomes_is_refused() -> None:
         evaluate(settings)
 
 
-def test_a_class_without_an_outcome_at_a_step_has_no_row_there() -> None:
+def test_class_without_an_outcome_has_no_row() -> None:
     data = DataSettings(start="2024-01-02", end="2024-03-28")
     settings = EvaluationSettings(
         symbols=("SYA", "SYXUSD"), start="2024-03-26", steps=(1, 24), baselines=("ewma",),
@@ -304,7 +304,7 @@ def test_a_batch_file_holds_what_the_contract_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(tmp_path: Path) -> None:
+def test_only_proven_symbol_settings_are_written(tmp_path: Path) -> None:
     bars = DataSettings(start="2024-01-02", end="2024-03-29").bars(("SYA", "SYXUSD"), None, None)
     usual = ForecasterSettings(cache=str(tmp_path / "cache"))
     found = list(search_results(bars, bars.times[0], bars.now, usual, [12], folds=2))
@@ -324,7 +324,7 @@ def test_what_proved_itself_for_a_symbol_is_written_and_nothing_else(tmp_path: P
         list(search_results(bars, bars.times[-99], bars.now, usual, [50]))
 
 
-def test_settings_of_a_symbol_are_written_and_read_whole(tmp_path: Path) -> None:
+def test_symbol_settings_round_trip_through_their_file(tmp_path: Path) -> None:
     settings = SymbolSettings(context_length=64, augmentation="log", dtype="bf16")
     path = write_symbol_settings(tmp_path / "new", "NVDA", settings)
     assert json.loads(path.read_text()) == {

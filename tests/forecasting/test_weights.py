@@ -90,7 +90,7 @@ def answers(folder: Path, market: Bars, batch_size: int | None = None) -> np.nda
     )
 
 
-def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_networks_are_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "MAX_CACHED_NETWORKS", 2)
     monkeypatch.setattr(engines, "_kept", OrderedDict())
 
@@ -107,7 +107,7 @@ def test_of_many_networks_those_stay_that_were_used_last(monkeypatch: pytest.Mon
     assert network("fp32", packed=False) is not second
 
 
-def test_no_old_answer_lies_under_a_new_address(
+def test_overwritten_weights_never_serve_old_forecasts(
     folder: Path,
     tmp_path: Path,
     market: Bars,
@@ -128,7 +128,7 @@ def test_no_old_answer_lies_under_a_new_address(
     assert np.abs(truth[1] / truth[2] - 1).max() > 1e-3
 
 
-def test_what_is_loaded_is_named_by_the_bytes_it_was_loaded_from(
+def test_loaded_weights_are_named_by_their_own_bytes(
     folder: Path,
     market: Bars,
     others: Callable[[int], bytes],
@@ -171,7 +171,7 @@ def test_a_configuration_written_over_is_read_again(folder: Path) -> None:
     assert find_checkpoint(str(folder)).digest != find_checkpoint(str(BUNDLED_CHECKPOINT)).digest
 
 
-def test_a_digest_is_of_what_lies_there_and_is_not_computed_twice(
+def test_digest_follows_the_file_and_is_cached(
     folder: Path, others: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = find_checkpoint(str(folder)).digest

@@ -13,7 +13,7 @@ from foundation.decimals import cents_that_add_up, table_that_adds_up, to_cents
 
 
 @given(st.dictionaries(st.text(max_size=3), st.floats(-1e6, 1e6), min_size=1, max_size=30))
-def test_rounded_amounts_add_up_and_none_is_a_cent_away(parts: dict[str, float]) -> None:
+def test_rounded_amounts_add_up_within_a_cent_each(parts: dict[str, float]) -> None:
     exact = sum((Decimal(repr(value)) for value in parts.values()), Decimal(0))
     total = exact.quantize(Decimal("0.01"))
     cents = cents_that_add_up(parts, total)
@@ -37,9 +37,7 @@ AMOUNTS = st.one_of(st.just(0.0), st.floats(-1e5, 1e5))
         "c": {"x": 0.0, "y": 0.0, "z": 1.375},
     }
 )
-def test_a_table_adds_up_both_ways_and_what_is_nothing_stays_nothing(
-    cells: dict[str, dict[str, float]],
-) -> None:
+def test_table_adds_up_both_ways_and_keeps_zeros(cells: dict[str, dict[str, float]]) -> None:
     by_row = {row: sum(Decimal(repr(usd)) for usd in own.values()) for row, own in cells.items()}
     by_column = {c: sum(Decimal(repr(own[c])) for own in cells.values()) for c in "xyz"}
     total = Decimal(sum(by_row.values())).quantize(Decimal("0.01"))
@@ -55,7 +53,7 @@ def test_a_table_adds_up_both_ways_and_what_is_nothing_stays_nothing(
             assert not any(own[column] for own in table.values())
 
 
-def test_a_table_that_does_not_add_up_is_refused() -> None:
+def test_table_that_does_not_add_up_is_refused() -> None:
     cells = {"a": {"x": 1.0}, "b": {"x": 2.0}}
     columns = {"x": Decimal("3.00")}
     with pytest.raises(ValueError, match=r"rows of 4\.00 USD, columns of 3\.00 USD"):
@@ -65,7 +63,7 @@ def test_a_table_that_does_not_add_up_is_refused() -> None:
 
 
 @given(st.fractions(-1_000_000, 1_000_000))
-def test_an_amount_is_shown_as_the_nearest_cent_and_nothing_has_no_sign(usd: Fraction) -> None:
+def test_amounts_round_to_cents_without_negative_zero(usd: Fraction) -> None:
     shown = to_cents(usd)
     assert abs(Fraction(shown) - usd) <= Fraction(1, 200)
     assert shown.as_tuple().exponent == -2

@@ -27,13 +27,13 @@ def drawn(chart: Chart) -> str:
     return f'<figure data-chart="{Markup.escape(chart.json)}"></figure>'
 
 
-def test_a_value_that_a_page_asks_for_and_nobody_gives_is_an_error() -> None:
+def test_undefined_template_value_is_an_error() -> None:
     with pytest.raises(UndefinedError, match="is undefined"):
         render_page("event_contracts/policies.html.j2")
 
 
 @given(numbers, numbers)
-def test_a_page_carries_the_values_to_eight_digits_and_the_instants_to_the_second(
+def test_chart_values_keep_eight_digits_and_whole_seconds(
     first: list[float], second: list[float]
 ) -> None:
     series = []
@@ -49,9 +49,7 @@ def test_a_page_carries_the_values_to_eight_digits_and_the_instants_to_the_secon
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3000), st.integers(10, MAX_POINTS))
-def test_few_points_keep_both_ends_the_highest_and_the_lowest(
-    values: list[float], most: int
-) -> None:
+def test_thinned_curve_keeps_both_ends_and_extremes(values: list[float], most: int) -> None:
     curve = np.array(values)
     kept = thin(curve, most)
     assert len(kept) <= most
@@ -78,7 +76,7 @@ def _sizes(chart: Chart) -> dict[str, object]:
     return {"figures": empty, "sizes": empty, "plot": chart}
 
 
-def test_a_transform_is_drawn_as_a_density_and_calibrated_is_one() -> None:
+def test_pit_is_a_density_and_calibrated_is_one() -> None:
     even = (np.arange(200) + 0.5) / 200
     low = np.full(10, 0.01)
     chart = pit_density_chart("PIT", [even, low], ["ours", "other"], "calibrated")

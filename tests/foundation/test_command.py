@@ -27,7 +27,7 @@ def full() -> Iterator[TextIO]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def test_a_full_disk_takes_no_line_and_stops_nothing(
+def test_full_disk_drops_lines_and_stops_nothing(
     full: TextIO, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "stdout", full)
@@ -37,7 +37,7 @@ def test_a_full_disk_takes_no_line_and_stops_nothing(
     assert caplog.text.count("could not be printed: No space left") == 2
 
 
-def test_a_log_and_a_terminal_that_take_nothing_stop_nothing(
+def test_unwritable_log_and_terminal_stop_nothing(
     full: TextIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "logs").write_text("a file where the folder of log files belongs")
@@ -51,7 +51,7 @@ def test_a_log_and_a_terminal_that_take_nothing_stop_nothing(
             sys.stderr.write("and another\n")
 
 
-def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closed_pipe_does_not_stop_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as gone:
@@ -61,7 +61,7 @@ def test_a_reader_that_has_gone_stops_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_was_to_be_ignored_is_ignored_on(number: signal.Signals) -> None:
+def test_ignored_signal_stays_ignored(number: signal.Signals) -> None:
     before = signal.signal(number, signal.SIG_IGN)
     try:
         with raise_on_signals():
@@ -80,7 +80,7 @@ def _interrupted_by_whatever_is_raised(number: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_that_ends_the_process_is_met_as_an_interruption(number: signal.Signals) -> None:
+def test_terminating_signal_is_handled_as_an_interruption(number: signal.Signals) -> None:
     # The tests themselves may have been started by nohup.
     before = signal.signal(number, signal.SIG_DFL)
     try:
@@ -181,7 +181,7 @@ def test_a_log_without_its_link_is_written(
     assert "newest.log: no link to run-" in capsys.readouterr().err
 
 
-def test_a_second_run_in_one_process_closes_the_log_of_the_first(
+def test_second_run_in_a_process_closes_first_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

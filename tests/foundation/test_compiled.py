@@ -67,7 +67,7 @@ def digest(house: Path) -> str:
         ("forecasting/other.py", "1", "2", False),
     ],
 )
-def test_what_a_kernel_executes_compiles_it_anew_and_words_and_strangers_do_not(
+def test_only_code_that_a_kernel_executes_recompiles_it(
     house: Path, place: str, before: str, after: str, anew: bool
 ) -> None:
     first = digest(house)
@@ -95,9 +95,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
     assert found != {""}
 
 
-def test_what_is_compiled_is_named_so_that_the_first_minute_is_not_silent(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_compilation_is_logged_by_function_name(caplog: pytest.LogCaptureFixture) -> None:
     def doubled(x: float) -> float:
         return 2.0 * x
 
@@ -126,7 +124,7 @@ def test_a_callee_is_compiled_at_its_first_call(caplog: pytest.LogCaptureFixture
         assert "halved" in named()
 
 
-def test_what_a_callee_raises_reaches_python() -> None:
+def test_compiled_callee_errors_reach_python() -> None:
     @compiled
     def checked(x: float) -> float:
         if x < 0.0:
@@ -286,7 +284,7 @@ def test_an_inlined_recursion_is_refused_not_awaited(
 
 
 @pytest.mark.slow
-def test_no_kernel_asserts_and_all_stand_in_a_room() -> None:
+def test_kernels_have_no_assertions_and_live_in_packages() -> None:
     """What is executed is read without assertions; and outside the rooms nothing is kept."""
     decorated = re.compile(r"^@(compiled|jit_inline|reordered)\b", re.MULTILINE)
     files = [

@@ -40,9 +40,7 @@ from tests.e2e.refused import refusal_of as refusal_of_command
         ("backtest", "data.dir=${oc.env:NO_SUCH}/x", "data.dir: "),
     ],
 )
-def test_what_is_no_setting_or_no_value_of_one_is_one_line_with_the_key(
-    config: str, word: str, says: str
-) -> None:
+def test_invalid_setting_is_one_line_with_its_key(config: str, word: str, says: str) -> None:
     with pytest.raises(InputError) as refused:
         BacktestSettings.from_config(compose.compose_config(config, [word]))
     assert says in str(refused.value)
@@ -154,7 +152,7 @@ def test_one_wrong_letter_finds_the_setting(key: str, data: st.DataObject) -> No
         (["limits.cap=1,2"], "error: limits.cap: there is no such setting"),
     ],
 )
-def test_multirun_refuses_a_wrong_job_before_the_first_runs(
+def test_multirun_refuses_a_wrong_job_before_any_runs(
     words: list[str], says: str, tmp_path: Path
 ) -> None:
     line = refusal_of_command("marketsimulator.backtest", "-m", *words, cwd=tmp_path)
@@ -196,14 +194,14 @@ def test_flags_that_do_not_exist_are_refused(words: list[str], says: str, tmp_pa
         ["correlation._target_=my.Class", "correlation.arguments.x.y=1"],
     ],
 )
-def test_own_class_and_its_arguments_need_no_plus(words: list[str]) -> None:
+def test_custom_class_overrides_need_no_plus(words: list[str]) -> None:
     config = compose.compose_config("backtest", words)
     group = words[-1].partition(".")[0]
     assert config[group]._target_ == "my.Class"
     assert config[group].arguments.x in (1, {"y": 1})
 
 
-def test_a_position_needs_no_plus() -> None:
+def test_position_overrides_need_no_plus() -> None:
     """`positions` is in `configs/live.yaml` and in no settings class."""
     config = compose.compose_config("live", ["positions.ACME=100"])
     assert config.positions == {"ACME": 100}

@@ -26,7 +26,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "says"), BAD)
-def test_a_file_that_holds_no_settings_is_refused_with_its_line(
+def test_unusable_settings_file_is_refused_with_its_line(
     content: bytes, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -38,9 +38,7 @@ def test_a_file_that_holds_no_settings_is_refused_with_its_line(
 
 
 @pytest.mark.parametrize("place", ["fees/own.yaml", "forecaster/own.yaml", "own.yaml"])
-def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
-    place: str, tmp_path: Path
-) -> None:
+def test_every_file_in_custom_config_folder_is_checked(place: str, tmp_path: Path) -> None:
     path = tmp_path / "cfg" / place
     path.parent.mkdir(parents=True)
     path.write_text("a: 1\n  b: 2\n")
@@ -51,7 +49,7 @@ def test_a_command_looks_at_each_file_of_a_folder_of_the_users_own(
     assert [each.name for each in tmp_path.iterdir()] == ["cfg"]
 
 
-def test_a_run_folder_whose_settings_would_expand_without_end_is_one_line(tmp_path: Path) -> None:
+def test_endlessly_expanding_run_settings_are_refused(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_run(tmp_path / name)
         (tmp_path / name / "config.yaml").write_text(BOMB)

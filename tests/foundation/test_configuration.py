@@ -69,9 +69,7 @@ def settings(**values: object) -> Whole:
         ({"listed": [3]}, "listed.0: 3 "),
     ],
 )
-def test_what_no_class_describes_is_refused_with_its_place(
-    values: dict[str, object], says: str
-) -> None:
+def test_unknown_settings_are_refused_with_their_path(values: dict[str, object], says: str) -> None:
     with pytest.raises(InputError) as refused:
         settings(**values)
     assert str(refused.value).startswith(says)
@@ -136,11 +134,11 @@ def test_a_mapping_takes_any_key() -> None:
     assert settings(numbers={"A": 1.5}, named={"B": {"share": 0}}).named == {"B": Part(0.0)}
 
 
-def test_one_value_where_several_may_stand_is_a_list_of_one() -> None:
+def test_single_value_for_a_list_setting_is_accepted() -> None:
     assert settings(one={"rates": 0.5}).one.rates == (0.5,)
 
 
-def test_a_class_made_in_python_refuses_the_same_with_its_group() -> None:
+def test_settings_class_in_python_refuses_with_its_group() -> None:
     @settings_class("group")
     class Grouped:
         share: float = setting(0.5, "a share", gt=0)

@@ -43,12 +43,12 @@ def put(database: Database, a: int, b: int) -> None:
     database.execute("INSERT INTO pairs VALUES (?, ?)", (a, b))
 
 
-def test_what_is_written_is_on_the_disk_before_anything_else_happens(database: Database) -> None:
+def test_committed_data_is_synced_to_disk(database: Database) -> None:
     assert database.rows("PRAGMA synchronous") == [(3,)], "EXTRA"
     assert database.rows("PRAGMA journal_mode") == [("delete",)]
 
 
-def test_a_transaction_is_written_whole_or_not_at_all(database: Database, path: Path) -> None:
+def test_transaction_is_written_whole_or_not_at_all(database: Database, path: Path) -> None:
     with database.transaction():
         put(database, 1, 1)
         with database.transaction():
@@ -87,7 +87,7 @@ while True:
 """
 
 
-def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
+def test_kill_9_loses_no_committed_transaction(
     database: Database, path: Path, tmp_path: Path
 ) -> None:
     database.close()
@@ -110,9 +110,7 @@ def test_kill_9_between_any_two_statements_loses_nothing_that_was_committed(
         check_integrity(path)
 
 
-def test_what_a_killed_process_left_half_written_is_no_damage(
-    database: Database, path: Path
-) -> None:
+def test_interrupted_transaction_is_rolled_back_not_damage(database: Database, path: Path) -> None:
     put(database, -1, -1)
     killed = path.with_name("killed.sqlite")
     database.execute("PRAGMA cache_size = 1")
@@ -129,7 +127,7 @@ def test_what_a_killed_process_left_half_written_is_no_damage(
     assert Database(killed).rows("SELECT * FROM pairs") == [(-1, -1)]
 
 
-def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+def test_locked_database_is_not_reported_as_damaged(
     database: Database, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("foundation.database.BUSY_SECONDS", 0.05)
@@ -157,7 +155,7 @@ def test_a_full_disk_writes_nothing_and_says_so(database: Database, path: Path) 
     check_integrity(path)
 
 
-def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_non_database_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     torn = tmp_path / "torn"
     database = Database(torn)
     database.create(TABLE)
@@ -175,7 +173,7 @@ def test_what_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_between_any_two_steps_leaves_no_transaction_open(
+def test_signal_at_any_step_leaves_no_open_transaction(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     """What is written after it is on the disk at once, and what it met is there whole or not."""

@@ -17,7 +17,7 @@ KINDS = ("products", "jobs", "brokers", "desks")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_entry_point_leads_to_something(kind: str) -> None:
+def test_every_entry_point_loads(kind: str) -> None:
     assert entry_point_names(kind)
     assert all(load_entry_point(kind, name) is not None for name in entry_point_names(kind))
 
@@ -41,7 +41,7 @@ def test_listing_entry_points_loads_no_library() -> None:
         ("execution.doctor", ["broker.name=alpacca"], "broker.name", "alpaca"),
     ],
 )
-def test_what_nobody_registers_is_one_line_and_exit_code_2(
+def test_unknown_registered_name_is_refused_in_one_line(
     module: str,
     words: list[str],
     key: str,

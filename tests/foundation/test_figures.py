@@ -85,11 +85,11 @@ ALLOWED = {  # data and refusals, not figures that are read
         (minute_text(np.datetime64("2024-10-01T14:30:59")), "2024-10-01 14:30Z"),
     ],
 )
-def test_a_figure_is_said_as_its_page_says_it(text: str, said: str) -> None:
+def test_figures_are_formatted_as_on_their_page(text: str, said: str) -> None:
     assert text == said
 
 
-def test_no_page_or_report_writes_a_number_by_a_specification_of_its_own() -> None:
+def test_pages_and_reports_use_no_own_number_format() -> None:
     files = [path for pattern in READ for path in ROOT.glob(pattern)]
     assert len(files) > 30
     lines = [line.strip() for path in files for line in path.read_text().splitlines()]

@@ -30,7 +30,7 @@ COLUMNS = ("timestamp", "open", "close")
 RUN = '{"total_return": 0.1, "comparisons": {}}'  # what a backtest's summary has whatever was run
 
 
-def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_path: Path) -> None:
+def test_only_leftovers_of_dead_writers_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "b.parquet"
     script = (
         "import os, pathlib, signal\n"
@@ -58,7 +58,7 @@ def test_what_a_killed_process_left_goes_and_what_is_being_written_stays(tmp_pat
     assert path.read_bytes() == b"whole"
 
 
-def test_a_file_is_as_it_was_where_writing_it_fails(tmp_path: Path) -> None:
+def test_failed_write_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a"
     write_atomically(path, b"first")
     try:
@@ -71,7 +71,7 @@ def test_a_file_is_as_it_was_where_writing_it_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
+def test_output_folder_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
     check_output(tmp_path / "new" / "below", "summary.json")
     assert (tmp_path / "new" / "below").is_dir(), "it is held"
     release_outputs()
@@ -93,9 +93,7 @@ def test_a_folder_is_written_to_where_it_is_empty_or_an_earlier_runs(tmp_path: P
 @pytest.mark.parametrize(
     "content", ["", "mine", "[1]", '{"total_return": 1}', '{"total": 3, "comparisons": []}']
 )
-def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
-    tmp_path: Path, content: str
-) -> None:
+def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> None:
     for name, keys in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
@@ -106,7 +104,7 @@ def test_a_file_of_the_same_name_that_is_somebody_elses_is_not_written_over(
         path.unlink()
 
 
-def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> None:
+def test_own_parquet_output_is_recognised_by_its_columns(tmp_path: Path) -> None:
     path = tmp_path / "NVDA.parquet"
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
     check_output(tmp_path, "*.parquet", COLUMNS)
@@ -115,7 +113,7 @@ def test_a_table_of_the_same_name_is_known_by_its_columns(tmp_path: Path) -> Non
         check_output(tmp_path, "*.parquet", COLUMNS)
 
 
-def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:
+def test_parent_folder_is_created_with_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "f.csv"
     check_file(path, "output")
     assert not path.parent.exists()
@@ -130,7 +128,7 @@ def test_the_folder_of_a_file_is_made_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("written", ["bars", "./bars", "bars/../bars"])
-def test_results_are_never_written_among_the_bars_they_come_from(
+def test_results_are_never_written_among_input_bars(
     written: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bars").mkdir()
@@ -142,9 +140,7 @@ def test_results_are_never_written_among_the_bars_they_come_from(
     assert resolve_output(OmegaConf.create(words), "summary.json") == Path("bars/run")
 
 
-def test_a_run_written_over_another_takes_its_place_and_one_that_cannot_be_leaves_it_whole(
-    tmp_path: Path,
-) -> None:
+def test_overwriting_a_run_replaces_all_or_nothing(tmp_path: Path) -> None:
     first = ("equity", "drift", "unsolved", "edited")
     written = dict.fromkeys(first, lambda path: path.write_text("old"))
     write_files_atomically(run_files(written, "summary.json", {}), tmp_path)

@@ -23,9 +23,7 @@ FLAGS = {"data.dir": "--data-dir", "start": "--start", "end": "--end"}
         (["--"], []),
     ],
 )
-def test_a_flag_is_typed_whole_cut_short_or_with_an_equals_sign(
-    words: list[str], typed: list[str]
-) -> None:
+def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: list[str]) -> None:
     assert list(typed_flags(FLAGS, words)) == typed
 
 
@@ -46,7 +44,7 @@ def test_an_error_names_what_was_typed(words: list[str], raised: str, said: str)
     assert str(caught.value) == said
 
 
-def test_a_flag_and_a_word_for_the_same_setting_are_refused() -> None:
+def test_flag_and_override_for_one_setting_are_refused() -> None:
     refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "end=2024-02-01"])
     with pytest.raises(InputError, match=r"^--start and start=1 give the same setting; leave one"):
         refuse_flag_and_word(FLAGS, ["--start", "2024-01-02", "start=1"])
@@ -74,7 +72,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
         (RUN, ["--output", "there"], "--output: there cannot be written"),
     ],
 )
-def test_a_refusal_is_one_line_that_names_what_was_typed_and_leaves_nothing(
+def test_refused_flag_is_one_line_and_leaves_nothing(
     module: str, words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

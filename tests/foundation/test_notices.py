@@ -71,7 +71,7 @@ def unended() -> Iterator[Callable[..., Notifier]]:
             assert not each._thread.is_alive()
 
 
-def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
+def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
     alerts = Alerts()
     with Notifier(None, ear, tmp_path) as notices:
         notices.record_in(alerts)
@@ -81,7 +81,7 @@ def test_an_all_clear_is_posted_each_time(ear: str, tmp_path: Path) -> None:
     assert alerts.told == [(body["kind"], body["text"]) for body in Ear.heard]
 
 
-def test_an_alert_is_sent_until_it_is_taken(ear: str, tmp_path: Path) -> None:
+def test_alert_is_retried_until_delivered(ear: str, tmp_path: Path) -> None:
     Ear.statuses = [500, 404, 429]
     with Notifier(None, ear, tmp_path) as notices:
         notices.alert("halt", "x" * 3000)
@@ -106,7 +106,7 @@ def all_taken(ear: str, folder: Path, *texts: str) -> list[str]:
     return heard_texts()
 
 
-def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) -> None:
+def test_refused_alert_does_not_block_others(ear: str, tmp_path: Path) -> None:
     Ear.refused = {"poison"}
     with Notifier(None, ear, tmp_path) as notices:
         for text in ("poison", "late"):
@@ -119,7 +119,7 @@ def test_an_alert_that_is_refused_holds_up_no_other(ear: str, tmp_path: Path) ->
     assert heard_texts()[-1] == "poison"
 
 
-def test_a_heartbeat_does_not_wait_behind_alerts_that_nobody_takes(
+def test_heartbeat_does_not_wait_for_undelivered_alerts(
     monkeypatch: pytest.MonkeyPatch, unended: Callable[..., Notifier]
 ) -> None:
     sent: list[str] = []
@@ -148,7 +148,7 @@ def test_no_alert_is_longer_than_4000_characters(
     assert all_taken(ear, tmp_path) == ["y" * 4000]
 
 
-def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
+def test_undelivered_alert_is_sent_by_the_next_process(
     ear: str, tmp_path: Path, unended: Callable[..., Notifier]
 ) -> None:
     unended(None, NOBODY, tmp_path).alert("halt", "first")
@@ -158,9 +158,7 @@ def test_an_alert_that_nobody_took_is_sent_by_the_next_process(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("content", ["[", "{}", '[{"text": 1}]', "[" * 100_000, "\x00"])
-def test_kept_alerts_that_cannot_be_read_stop_nothing(
-    ear: str, tmp_path: Path, content: str
-) -> None:
+def test_unreadable_stored_alerts_are_ignored(ear: str, tmp_path: Path, content: str) -> None:
     (tmp_path / UNDELIVERED_FILE).write_text(content)
     assert all_taken(ear, tmp_path, "now") == ["now"]
 
@@ -168,7 +166,9 @@ def test_kept_alerts_that_cannot_be_read_stop_nothing(
 @pytest.mark.parametrize(
     "url", ["https://hooks..example.com/x", f"http://{'a' * 64}.test/", "http://ü:x@127.0.0.1:9/"]
 )
-def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[..., Notifier]) -> None:
+def test_invalid_alert_url_does_not_end_the_thread(
+    url: str, unended: Callable[..., Notifier]
+) -> None:
     notices = unended(url, None)
     notices.heartbeat()
     assert notices.flush(PATIENCE)
@@ -176,9 +176,7 @@ def test_an_address_that_is_none_ends_no_thread(url: str, unended: Callable[...,
     assert notices._thread.is_alive()
 
 
-def test_what_else_is_said_of_a_standing_alert_is_logged_once(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_further_text_of_a_standing_alert_logs_once(caplog: pytest.LogCaptureFixture) -> None:
     notices = Notifier(None, None)
     for text in ("a", "a", "b", "a", "b"):
         notices.alert("step", text)

@@ -41,7 +41,7 @@ def places() -> Iterator[str]:
                 yield path.relative_to(ROOT).as_posix()
 
 
-def test_hours_and_their_numbers_stand_only_where_no_timeframe_is_meant() -> None:
+def test_bar_lengths_are_hard_coded_nowhere_else() -> None:
     found = set(places())
     allowed = {f"{room}/{name}.py" for room in ALLOWED for name in ALLOWED[room].split()}
     assert sorted(found - allowed) == [], "ask the timeframe, or say here what else is meant"

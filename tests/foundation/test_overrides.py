@@ -37,7 +37,7 @@ from foundation.errors import InputError
         (refuse_underscored, ["above=1_0.5"], "above=1_0.5: it would be read as above=10.5"),
     ],
 )
-def test_words_that_would_be_misread_are_refused_by_name(
+def test_ambiguous_arguments_are_refused_by_name(
     refuse: Callable[[Sequence[str]], None], words: list[str], says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
@@ -45,7 +45,7 @@ def test_words_that_would_be_misread_are_refused_by_name(
     assert str(refused.value).startswith(says)
 
 
-def test_words_that_mean_what_they_say_are_let_through() -> None:
+def test_unambiguous_arguments_are_accepted() -> None:
     refuse_repeated(["start=a", "data.start=a", "--by", "--by", "NVDA", "NVDA"])
     refuse_repeated(["forecaster=ewma", "forecaster.context_length=50"])
     refuse_words(["~/runs", "data.dir=[~/a,~]", "'~root/x'", "url=http://x/~no_one"])
@@ -60,7 +60,7 @@ def test_words_that_mean_what_they_say_are_let_through() -> None:
         ("data.dir='~/a'", "data.dir='~/a'"),
     ],
 )
-def test_a_tilde_at_the_beginning_of_a_value_is_the_users_folder(
+def test_leading_tilde_expands_to_the_home_folder(
     word: str, home: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "home", lambda: Path("/home/ada"))

@@ -21,14 +21,14 @@ from tests.own_module import own_module
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_module_and_a_name_are_own_code_and_nothing_else_is() -> None:
+def test_only_a_dotted_name_is_a_plugin() -> None:
     assert all(is_plugin(name) for name in ("a.B", "a.b.c.name", "_x._y"))
     assert not any(
         is_plugin(n) for n in ("ewma", "a.", ".b", "a:b", "C:\\x.y", "a b.c", "kelly_2.5")
     )
 
 
-def test_own_code_is_found_in_the_working_folder_and_what_cannot_be_loaded_is_one_line(
+def test_plugins_load_from_the_working_folder_or_refuse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("number = 3\n", tmp_path, monkeypatch)
@@ -44,7 +44,7 @@ def test_own_code_is_found_in_the_working_folder_and_what_cannot_be_loaded_is_on
             load_plugin("sizing", name)
 
 
-def test_what_own_code_raises_names_the_code_its_arguments_and_the_line(
+def test_plugin_error_names_code_arguments_and_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = own_module("def divide():\n    1 / 0\n", tmp_path, monkeypatch)
@@ -81,9 +81,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"sizing": {"_target_": 3}},
     ],
 )
-def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
-    trap: Path, values: dict[str, Any]
-) -> None:
+def test_plugin_not_named_on_command_line_is_refused(trap: Path, values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"_(target|partial|args)_: "):
         insert_plugins(values)
     assert not (trap / "sprung").exists()
@@ -101,15 +99,13 @@ def test_what_no_word_of_a_command_has_named_is_refused_and_never_imported(
         ["forecaster.arguments.inner={_target_: trap.rule}"],
     ],
 )
-def test_words_name_own_code_by_the_target_of_a_slot_and_no_other_way(
-    trap: Path, words: list[str]
-) -> None:
+def test_plugins_are_named_only_by_target_of_slots(trap: Path, words: list[str]) -> None:
     with pytest.raises(InputError, match=r"_target_: |costs\.extra"):
         BacktestSettings.from_config(compose_config("backtest", words)).check_files()
     assert not (trap / "sprung").exists()
 
 
-def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> None:
+def test_named_plugin_runs_only_when_needed(trap: Path) -> None:
     settings = BacktestSettings.from_config(
         compose_config("backtest", ["sizing._target_=trap.rule"])
     )
@@ -119,7 +115,7 @@ def test_a_word_that_names_own_code_has_it_run_when_it_is_needed(trap: Path) -> 
     assert (trap / "sprung").exists()
 
 
-def test_no_command_imports_what_a_folder_of_results_names(
+def test_commands_import_nothing_named_in_results_folders(
     trap: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(trap)
@@ -139,7 +135,7 @@ def test_no_command_imports_what_a_folder_of_results_names(
     assert not (trap / "sprung").exists()
 
 
-def test_fees_of_ones_own_are_what_a_function_answers(
+def test_custom_fees_come_from_the_plugin_function(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import execution.orders.fees as f\ndef dear(): return f.FeeSchedule(commission_bps=9)"

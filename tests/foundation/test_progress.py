@@ -44,7 +44,7 @@ def test_a_silent_step_is_still_told() -> None:
     assert stream.getvalue() == "2 s: starting\n4 s: starting\n4 s: bars 1 of 2\n6 s: bars 1 of 2\n"
 
 
-def test_an_error_has_its_own_line_and_work_without_a_report_none() -> None:
+def test_error_gets_its_own_line_without_progress() -> None:
     stream = io.StringIO()
 
     def fail() -> None:

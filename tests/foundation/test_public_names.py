@@ -13,7 +13,7 @@ ROOMS = [room for room in PACKAGES if hasattr(importlib.import_module(room), "__
 
 
 @pytest.mark.parametrize("room", ROOMS)
-def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
+def test_every_public_name_exists_and_is_documented(room: str) -> None:
     package = importlib.import_module(room)
     assert len(package.__all__) >= 5
     assert set(package.__all__) <= set(dir(package)), "completion offers them"

@@ -13,7 +13,7 @@ from foundation.redaction import MIN_EMBEDDED_LENGTH, MIN_SECRET_LENGTH, redact_
 LETTERS = st.characters(codec="ascii", categories=["L", "N"])
 
 
-def test_a_key_like_a_word_goes_where_it_stands_alone_and_a_shorter_one_takes_nothing() -> None:
+def test_word_like_key_is_hidden_only_standing_alone() -> None:
     for text, keys in (
         ("example: the proxy y says exactly why", ("x", "y")),
         ("any thing", ("any", "thing")),
@@ -28,9 +28,7 @@ def test_a_key_like_a_word_goes_where_it_stands_alone_and_a_shorter_one_takes_no
     before=st.text(max_size=20),
     after=st.text(max_size=20),
 )
-def test_a_key_of_a_real_length_is_hidden_wherever_it_is(
-    secret: str, before: str, after: str
-) -> None:
+def test_key_of_realistic_length_is_hidden_everywhere(secret: str, before: str, after: str) -> None:
     assert secret not in redact_secrets(before + secret + after, {"[]": secret})
 
 
@@ -38,7 +36,7 @@ def test_a_key_of_a_real_length_is_hidden_wherever_it_is(
     secret=st.text(st.characters(codec="ascii"), min_size=MIN_EMBEDDED_LENGTH, max_size=40),
     control=st.characters(categories=["Cc"]),
 )
-def test_a_key_is_hidden_as_python_json_and_addresses_write_it(secret: str, control: str) -> None:
+def test_key_is_hidden_in_every_encoding(secret: str, control: str) -> None:
     secret = f"{secret}{control}x"
     written = [secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")]
     for form in written:
@@ -51,7 +49,7 @@ def test_a_key_between_other_signs_is_hidden(secret: str) -> None:
         assert secret not in redact_secrets(text, {"[key]": secret})
 
 
-def test_a_password_in_an_address_is_hidden_with_and_without_keys() -> None:
+def test_password_in_a_url_is_always_hidden() -> None:
     text = "https://user:hush@host/v2 and http://token@other:80, me@mail"
     for secrets in ({}, {"[key]": "ab"}):
         assert redact_secrets(text, secrets) == (

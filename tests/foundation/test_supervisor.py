@@ -22,7 +22,7 @@ def listener(address: str) -> socket.socket:
     return channel
 
 
-def test_what_is_said_is_heard_a_field_a_line(tmp_path: Path) -> None:
+def test_supervisor_receives_one_field_a_line(tmp_path: Path) -> None:
     for address in (str(tmp_path / "s"), f"@kelly-chronos-{os.getpid()}"):
         supervisor = Supervisor.from_environment({"NOTIFY_SOCKET": address})
         with closing(listener(address)) as heard:
@@ -34,7 +34,7 @@ def test_what_is_said_is_heard_a_field_a_line(tmp_path: Path) -> None:
 
 @given(status=st.text())
 @example("a file's name that is no text: \udcff")
-def test_no_status_is_taken_for_another_field(status: str) -> None:
+def test_status_text_cannot_inject_supervisor_fields(status: str) -> None:
     address = f"@kelly-chronos-status-{os.getpid()}"
     with closing(listener(address)) as channel:
         Supervisor(address).notify(STATUS=status, READY=1)
@@ -44,7 +44,7 @@ def test_no_status_is_taken_for_another_field(status: str) -> None:
     assert lines[1] == "READY=1"
 
 
-def test_a_supervisor_that_is_none_or_has_gone_ends_nothing(
+def test_missing_supervisor_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Supervisor(str(tmp_path / "gone")).notify(WATCHDOG=1)
@@ -55,7 +55,7 @@ def test_a_supervisor_that_is_none_or_has_gone_ends_nothing(
     assert len(caplog.records) == 1
 
 
-def test_a_supervisor_that_does_not_read_holds_nobody_up(
+def test_supervisor_that_does_not_read_blocks_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("foundation.notifier.SEND_SECONDS", 0.05)
@@ -71,7 +71,7 @@ def test_a_supervisor_that_does_not_read_holds_nobody_up(
 
 
 @given(microseconds=st.integers(1, 10**12))
-def test_signs_of_life_come_twice_as_often_as_they_are_waited_for(microseconds: int) -> None:
+def test_watchdog_signals_come_twice_per_interval(microseconds: int) -> None:
     asked = {"WATCHDOG_USEC": str(microseconds)}
     mine = {**asked, "WATCHDOG_PID": str(os.getpid())}
     assert (
@@ -92,7 +92,7 @@ def test_signs_of_life_come_twice_as_often_as_they_are_waited_for(microseconds: 
         ("NOTIFY_SOCKET", ("run/notify", "vsock:2:1234", " /run/notify")),
     ],
 )
-def test_a_variable_that_cannot_be_is_named(name: str, values: tuple[str, ...]) -> None:
+def test_invalid_supervisor_variable_is_named(name: str, values: tuple[str, ...]) -> None:
     for value in values:
         with pytest.raises(InputError, match=f"^{name}: .* is no "):
             Supervisor.from_environment({"WATCHDOG_USEC": "1", name: value})

@@ -24,14 +24,14 @@ def printed(*renderables: object) -> str:
     return stream.getvalue()
 
 
-def test_what_is_printed_is_what_stands_there() -> None:
+def test_printed_text_escapes_markup_and_controls() -> None:
     table = Table(HOSTILE, title=HOSTILE)
     table.add_row(HOSTILE)
     assert printed(HOSTILE) == f"{SEEN}\n"
     assert printed(table).count(SEEN) == 3
 
 
-def test_an_error_and_a_log_line_show_it_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_and_log_lines_escape_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         exit_with_error(InputError(HOSTILE))
     assert capsys.readouterr().err == f"error: {SEEN}\n"
@@ -40,7 +40,7 @@ def test_an_error_and_a_log_line_show_it_too(capsys: pytest.CaptureFixture[str])
 
 
 @given(st.text())
-def test_nothing_that_is_shown_moves_or_turns_what_stands_around_it(text: str) -> None:
+def test_escaped_text_contains_no_control_or_bidi_characters(text: str) -> None:
     moving = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
     turning = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
     assert not set(escape_controls(text)) & (moving | turning)

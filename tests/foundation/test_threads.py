@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from foundation.threads import MAX_THREADS, parallel_map, single_threaded_blas
 
 
-def test_parts_come_in_order_and_few_are_made_ahead_of_their_use() -> None:
+def test_parallel_map_keeps_order_and_bounded_lookahead() -> None:
     taken: list[int] = []
 
     def parts() -> Iterator[int]:
@@ -26,7 +26,7 @@ def test_parts_come_in_order_and_few_are_made_ahead_of_their_use() -> None:
     assert taken == list(range(200))
 
 
-def test_what_goes_wrong_with_a_part_is_heard_where_it_is_used() -> None:
+def test_parallel_map_raises_where_the_result_is_used() -> None:
     def inverse(part: int) -> float:
         return 1 / part
 
@@ -36,7 +36,7 @@ def test_what_goes_wrong_with_a_part_is_heard_where_it_is_used() -> None:
         next(made)
 
 
-def test_no_thread_is_left_where_the_use_ends_early() -> None:
+def test_no_thread_survives_an_early_exit() -> None:
     before = threading.active_count()
     with closing(parallel_map(abs, range(100))) as made:
         assert next(made) == 0
@@ -48,9 +48,7 @@ def threads_of_linear_algebra() -> set[int]:
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
-def test_there_are_as_many_threads_as_linear_algebra_may_take_and_each_of_them_takes_one(
-    allowed: int,
-) -> None:
+def test_workers_are_single_threaded_and_within_blas_limit(allowed: int) -> None:
     def made(_: int) -> tuple[int, set[int]]:
         return threading.get_ident(), threads_of_linear_algebra()
 
@@ -61,7 +59,7 @@ def test_there_are_as_many_threads_as_linear_algebra_may_take_and_each_of_them_t
     assert list(inside) == [{1}] * 12
 
 
-def test_linear_algebra_has_its_threads_again_when_the_last_has_left() -> None:
+def test_blas_threads_are_restored_by_the_last_user() -> None:
     with threadpool_limits(2, user_api="blas"):
         with single_threaded_blas(), single_threaded_blas() as threads:
             assert threads == 2

@@ -158,7 +158,7 @@ def test_a_request_ends_at_its_deadline(answer: Answer, method: str) -> None:
     assert len(seen) == 1
 
 
-def test_what_has_not_left_is_tried_again_and_what_may_have_arrived_is_not(clock: Clock) -> None:
+def test_only_requests_that_never_left_are_retried(clock: Clock) -> None:
     """Nobody listens: no order can be there twice. One that is not answered may be there."""
     for method in ("GET", "POST", "DELETE"):
         pace = RateLimiter(None, clock.passing)
@@ -189,7 +189,7 @@ def test_a_proxy_makes_no_difference_to_the_deadline(
     assert seen[0].startswith(b"GET " if scheme == "http" else b"CONNECT ")
 
 
-def test_a_tls_handshake_that_trickles_ends_once_the_time_to_connect_is_over() -> None:
+def test_trickling_tls_handshake_ends_at_the_connect_timeout() -> None:
     record = b"\x16\x03\x03\x40\x00" + bytes(400)
     with (
         answering(trickled(record)) as (url, seen),
@@ -199,7 +199,7 @@ def test_a_tls_handshake_that_trickles_ends_once_the_time_to_connect_is_over() -
     assert len(seen) == 1
 
 
-def test_what_became_of_a_connection_is_said_with_its_host_alone() -> None:
+def test_connection_errors_name_only_the_host() -> None:
     with answering(nothing) as (url, _):
         with pytest.raises(requests.RequestException) as silent:
             session(0.1).get(url)
@@ -230,7 +230,7 @@ def test_requests_share_the_time_they_are_given_together(clock: Clock) -> None:
     assert len(seen) == 1
 
 
-def test_a_request_that_takes_long_is_named_by_its_host_alone(
+def test_slow_request_is_logged_by_host_only(
     clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The path of a webhook is a secret, and a minute of slow requests is no silence."""
@@ -258,7 +258,7 @@ def refusing(status: bytes, head: bytes, times: int) -> Answer:
 
 
 @pytest.mark.parametrize("status", [b"429", b"500", b"502", b"503", b"504"])
-def test_a_read_is_repeated_and_nothing_else_ever_is(status: bytes) -> None:
+def test_only_reads_are_retried(status: bytes) -> None:
     with answering(refusing(status, b"Retry-After: 0\r\n", 1)) as (url, seen):
         assert session(5.0).post(url).status_code == int(status)
         assert len(seen) == 1
@@ -267,21 +267,21 @@ def test_a_read_is_repeated_and_nothing_else_ever_is(status: bytes) -> None:
         assert len(seen) == 2
 
 
-def test_what_the_venue_asks_to_wait_is_waited_and_is_no_part_of_the_deadline(clock: Clock) -> None:
+def test_retry_after_is_waited_outside_the_deadline(clock: Clock) -> None:
     with answering(refusing(b"429", b"Retry-After: 50\r\n", 1)) as (url, seen):
         assert session(30.0).get(url).status_code == 200
     assert clock.waits == [50.0]
     assert len(seen) == 2
 
 
-def test_a_pause_that_would_pass_the_time_limit_is_not_begun(clock: Clock) -> None:
+def test_pause_beyond_the_time_limit_is_not_begun(clock: Clock) -> None:
     with answering(refusing(b"429", b"Retry-After: 50\r\n", 9)) as (url, seen), time_limit(40.0):
         assert session(60.0).get(url).status_code == 429
     assert clock.waits == []
     assert len(seen) == 1
 
 
-def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None:
+def test_request_waits_no_turn_beyond_the_time_limit(clock: Clock) -> None:
     with answering(refusing(b"503", b"", 9)) as (url, seen):
         mine = session(60.0, pace=RateLimiter(1, clock.passing))
         with time_limit(50.0):
@@ -310,11 +310,11 @@ def test_no_request_waits_for_its_turn_past_the_time_limit(clock: Clock) -> None
         ("Fri, 31 Dec 9999 23:59:59 GMT", 60),
     ],
 )
-def test_no_pause_of_more_than_a_minute_is_believed(text: str, seconds: float | None) -> None:
+def test_retry_after_is_capped_at_a_minute(text: str, seconds: float | None) -> None:
     assert retry_after_seconds({"Retry-After": text}) == seconds
 
 
-def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
+def test_redirect_is_not_followed() -> None:
     with answering(whole) as (elsewhere, seen):
         place = f"Location: {elsewhere}/\r\n".encode()
         with (
@@ -325,7 +325,7 @@ def test_an_answer_that_leads_elsewhere_is_not_followed() -> None:
         assert seen == []
 
 
-def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heeded() -> None:
+def test_requests_per_minute_and_server_limits_are_kept() -> None:
     clock = Clock()
     pace = RateLimiter(3, clock.passing)
     for _ in range(3):
@@ -343,7 +343,7 @@ def test_no_minute_holds_more_requests_than_allowed_and_the_venues_word_is_heede
     assert pace.delay() == pytest.approx(60), "no number"
 
 
-def test_a_wall_clock_that_is_set_back_or_forward_stops_no_request() -> None:
+def test_wall_clock_changes_stop_no_request() -> None:
     clock = Clock()
     pace = RateLimiter(1, clock.passing)
     pace.wait()
@@ -370,7 +370,7 @@ def test_pauses_are_part_of_the_time_limit(clock: Clock) -> None:
 
 
 @given(st.lists(st.floats(0, 0.3), min_size=1, max_size=120))
-def test_no_second_has_more_requests_than_the_venue_allows(pauses: list[float]) -> None:
+def test_requests_per_second_stay_within_the_venue_limit(pauses: list[float]) -> None:
     clock = Clock()
     pace = KalshiPace(None, clock.passing)
     sent = []

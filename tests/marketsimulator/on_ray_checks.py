@@ -55,9 +55,7 @@ def cluster() -> Iterator[Any]:
         yield cluster
 
 
-def test_a_machine_that_dies_in_the_middle_loses_nothing(
-    cluster: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dying_machine_loses_no_variant(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     variants, market, beliefs = sweep_of(60)
     alone = simulate_variants(variants, market, beliefs)
     assert len({each.equity[-1] for each in alone}) > 40
@@ -79,7 +77,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
     assert content(found) == content(alone)
 
 
-def test_what_a_variant_refuses_is_one_line_wherever_it_is_walked(cluster: Any) -> None:
+def test_variant_error_is_one_line_on_any_machine(cluster: Any) -> None:
     variants, market, beliefs = sweep_of(1)
     values = market.bars.values.copy()
     values[0, :, VOLUME] = 0.0

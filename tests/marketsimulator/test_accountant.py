@@ -97,7 +97,7 @@ def an_end(draw: st.DrawFn, symbol: str, into: str) -> End:
     coverage=st.sampled_from([0.5, 1.0]),
     name=st.sampled_from(["1h", "1h", "30m", "15m", "1d"]),
 )
-def test_a_second_accountant_agrees_with_every_row_fill_and_flow(
+def test_second_accountant_reproduces_every_row_fill_and_flow(
     seed: int, capital: float, wild: float, **terms: Any
 ) -> None:
     assert audit(wild_records(seed, capital, wild, **terms)).differences == []
@@ -122,7 +122,7 @@ def test_a_second_accountant_agrees_where_symbols_end(
 
 
 @pytest.mark.parametrize("name", ["1h", "1d"])
-def test_the_wild_runs_have_every_flow(name: TimeframeName) -> None:
+def test_audited_runs_contain_every_cash_flow(name: TimeframeName) -> None:
     runs = [audit(wild_records(seed, 26_000.0, 0.03, name)) for seed in range(2)]
     assert set().union(*(run.seen for run in runs)) >= FLOWS
 
@@ -160,9 +160,7 @@ def eventful() -> Records:
 
 @settings(max_examples=12)
 @given(st.sampled_from(["equity", "fills", "bookings"]), st.data())
-def test_a_wrong_cent_is_named_where_it_stands(
-    eventful: Records, table: str, data: st.DataObject
-) -> None:
+def test_one_wrong_cent_is_located(eventful: Records, table: str, data: st.DataObject) -> None:
     frame = eventful.frames[table].copy()
     k = data.draw(st.integers(0, len(frame) - 1))
     at = frame.loc[k, "booked_at" if table == "fills" else "at"].value

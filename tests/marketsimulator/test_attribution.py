@@ -48,7 +48,7 @@ NAN = float("nan")
     wild=st.sampled_from([0.005, 0.03]),
     big=st.sampled_from([0.4, 2.0]),
 )
-def test_the_parts_are_the_profit_of_every_symbol_and_of_the_account(
+def test_profit_parts_add_up_by_symbol_and_account(
     seed: int, capital: float, wild: float, big: float
 ) -> None:
     run, bars, _ = wild_run(seed, capital, wild, big)
@@ -159,9 +159,7 @@ def by_pandas(folder: Path, closes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([*rows, frame])
 
 
-def test_a_reader_finds_the_same_parts_in_the_files_of_a_run(
-    traded: Results, tmp_path: Path
-) -> None:
+def test_run_files_reproduce_the_same_parts(traded: Results, tmp_path: Path) -> None:
     run = traded.main
     for name, write in file_writers(run).items():
         write(tmp_path / name)
@@ -224,7 +222,7 @@ def test_the_quantities_of_a_decision_worked_by_hand() -> None:
     assert planned(closed, -5.0) == [0.0, 0.0, 0.0, 0.0]
 
 
-def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
+def test_fill_price_move_and_split_by_hand() -> None:
     """49 shares are ordered at 100 and 40 are filled at 101.1 after an open of 101: 10 were held.
 
     Then the price rises to 104, each share becomes two, and both rise to 53.
@@ -263,7 +261,7 @@ def test_a_fill_a_move_and_a_split_worked_by_hand() -> None:
     )
 
 
-def test_a_limit_order_pays_no_spread_and_a_stop_pays_its_own() -> None:
+def test_limit_orders_pay_no_spread_stops_their_own() -> None:
     """Of three orders in a bar the market order pays at the open, the stop at 101, the limit no."""
     ends = stock_ends("2024-03-04", 4)
     rows = [(100.0, 102.0, 97.0, 100.0)] * 4

@@ -72,9 +72,7 @@ class Peeking:
         return replace(table, quantiles=(table.values * (1 + tilt)).astype(np.float32))
 
 
-def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
-    setup: Setup, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_look_ahead_is_detected_and_dated(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(setup[0].forecaster), "build", lambda self, symbols: Peeking())
     probes = look_ahead(*setup)
     assert all(probe.first_difference for probe in probes)
@@ -84,7 +82,7 @@ def test_a_forecaster_that_peeks_is_caught_and_its_first_decision_named(
         assert any(symbol in probe.first_difference for symbol in setup[1].bars.symbols)
 
 
-def test_what_has_happened_by_the_cut_stays_and_the_rest_changes(market: Bars) -> None:
+def test_scrambling_and_truncation_change_only_the_future(market: Bars) -> None:
     cut = np.datetime64("2024-02-14T18:00", "ns")
     other = scramble_bars(market, cut, 1)
     less = truncate_bars(market, cut)
@@ -116,7 +114,7 @@ def scheduled(name: str, schedule: str, *words: str) -> Setup:
 
 
 @pytest.mark.parametrize(("name", "schedule"), [("1h", "bars"), *SCHEDULES])
-def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule: str) -> None:
+def test_no_scheduled_decision_sees_later_bars(name: str, schedule: str) -> None:
     # Of risk parity figures are none that Kelly has: they are no difference.
     words = ("start=2024-01-02", "data.start=2023-09-01", "sizing.strategy=risk_parity")
     settings, market = scheduled(name, schedule, *words[: 2 + (schedule == "weekly")])
@@ -125,7 +123,7 @@ def test_no_decision_of_a_schedule_sees_what_comes_after_it(name: str, schedule:
     assert sum(probe.compared for probe in probes) > 5
 
 
-def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
+def test_weekly_schedule_acts_between_decisions_only_overnight() -> None:
     """And what a week is held for is sized under the ceiling of its nights."""
     setup = scheduled("1h", "weekly", "start=2024-02-05", "data.start=2023-09-01")
     believed, bars = beliefs_of(setup), setup[1].bars
@@ -143,7 +141,7 @@ def test_between_the_decisions_of_a_week_the_night_alone_acts() -> None:
 
 
 @pytest.mark.parametrize(("name", "schedule"), SCHEDULES[1::2])
-def test_a_trader_who_is_asked_at_every_bar_decides_as_scheduled(name: str, schedule: str) -> None:
+def test_stepped_trader_decides_only_as_scheduled(name: str, schedule: str) -> None:
     """Stepped without beliefs in advance, as a live loop is: only the night acts between."""
     begin, end = ("2021-11-01", "2024-03-08") if name == "1d" else ("2023-11-01", "2024-03-02")
     words = ("start=2024-02-29", f"end={end}", f"data.start={begin}", "symbols=[SYA,SYXUSD]")
@@ -169,7 +167,7 @@ def beliefs_of(setup: Setup) -> BeliefTable:
     return trader_of(settings, market).build_beliefs(market)
 
 
-def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
+def test_lag_uses_each_symbols_previous_decision(setup: Setup) -> None:
     believed = beliefs_of(setup)
     late = lag_beliefs(believed)
     for s in range(len(setup[1].bars.symbols)):
@@ -178,7 +176,7 @@ def test_a_lag_uses_each_symbols_decision_before(setup: Setup) -> None:
         assert not late.adjustable[rows[0], s]
 
 
-def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
+def test_shuffle_permutes_standardised_forecasts(setup: Setup) -> None:
     believed = beliefs_of(setup)
     dealt = shuffle_beliefs(believed, 3)
     ratio, other = (
@@ -188,7 +186,7 @@ def test_a_shuffle_deals_each_symbols_forecasts_anew(setup: Setup) -> None:
     assert (ratio != other).mean() > 0.5
 
 
-def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup: Setup) -> None:
+def test_audit_compares_delayed_shuffled_and_costlier_variants(setup: Setup) -> None:
     double = scale_costs(setup[0], 2.0)
     assert double.costs.stock_slippage_bps == 2 * setup[0].costs.stock_slippage_bps
     assert double.fees.crypto_tiers[0].taker == 2 * setup[0].fees.crypto_tiers[0].taker
@@ -211,7 +209,7 @@ def test_a_variant_is_held_against_itself_late_shuffled_and_at_other_costs(setup
     assert "reads the future" in found.verdict.claim
 
 
-def test_the_command_says_what_it_found_by_its_exit_code() -> None:
+def test_look_ahead_audit_exit_code_reports_findings() -> None:
     words = overridden(WORDS, ("start=2024-03-04",))
     code, printed, said = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 0, said
@@ -222,7 +220,7 @@ def test_the_command_says_what_it_found_by_its_exit_code() -> None:
     assert "The future reaches decisions." in printed
 
 
-def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
+def test_dependence_on_history_start_is_reported(setup: Setup) -> None:
     """Of six weeks a half is less than the windows of correlations, of four years it is more."""
     short = compare_history_starts(*setup)
     assert len(short) == audit.AUDIT_INSTANTS

@@ -75,9 +75,7 @@ def test_the_accountant_agrees_with_a_walked_run(results: Results) -> None:
     assert str(audit(records)) == "0 differences"
 
 
-def test_the_clock_is_every_instant_a_bar_becomes_known_and_rows_are_in_order(
-    results: Results,
-) -> None:
+def test_clock_covers_every_bar_and_rows_are_ordered(results: Results) -> None:
     """A symbol without a bar is worth its last close, and the clock is everybody's."""
     equity = results.main.equity()
     decisions = results.main.decision_frame()
@@ -121,7 +119,7 @@ def test_later_bars_change_no_earlier_decision_or_fill(
     assert not results.main.decision_frame().equals(other.main.decision_frame())
 
 
-def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Results) -> None:
+def test_truncated_run_equals_the_longer_run_until_then(results: Results) -> None:
     short = run_backtest(settings("end=2024-02-29T18:30Z"))
     cut = pd.Timestamp("2024-02-29T18:30Z")
     long = results.main.decision_frame()
@@ -132,9 +130,7 @@ def test_a_run_truncated_at_an_instant_equals_the_long_run_up_to_it(results: Res
     pd.testing.assert_frame_equal(rows[rows["at"] < cut], fewer[fewer["at"] < cut])
 
 
-def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and_buy_and_hold(
-    results: Results,
-) -> None:
+def test_results_differ_by_forecaster_and_show_baselines(results: Results) -> None:
     """A result that does not depend on the forecast says so."""
     summary = results.summary()
     walk, hold = (summary["comparisons"][name] for name in ("random_walk", "buy_and_hold"))
@@ -151,7 +147,7 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     assert "mean position rests" not in remarks
 
 
-def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
+def test_every_fill_traces_to_order_and_decision(results: Results) -> None:
     orders = {o.client_order_id: (d.at, o) for d in results.main.decisions for o in d.orders}
     fills = [fill for fill in results.main.fills if fill.price > 0]
     for fill in fills:
@@ -165,7 +161,7 @@ def test_every_fill_traces_to_an_order_and_a_decision(results: Results) -> None:
     assert len(set(identities)) == len(identities)
 
 
-def test_leverage_is_cut_before_the_night_and_its_interest_charged() -> None:
+def test_leverage_is_cut_overnight_and_interest_charged() -> None:
     """An oracle borrows all it may: more than twice equity by day, less into the night."""
     run = run_backtest(settings("forecaster=oracle", "symbols=[SYA,SYB,SYC,SYD,SYE]")).main
     equity = run.equity().iloc[:-7]  # the oracle has no forecast for the last bars
@@ -177,7 +173,7 @@ def test_leverage_is_cut_before_the_night_and_its_interest_charged() -> None:
     assert (equity["interest"][~evening] == 0).all()
 
 
-def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
+def test_oracle_shorts_a_falling_market_and_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sign reaches the order, and what an oracle earns is called no result."""
@@ -212,7 +208,7 @@ def test_the_oracle_shorts_a_falling_market_earns_and_is_marked_everywhere(
         assert b"oracle" in pq.read_schema(tmp_path / f"{name}.parquet").metadata[b"forecaster"]
 
 
-def test_the_files_are_those_that_were_promised(results: Results, written: Path) -> None:
+def test_output_files_match_the_promises(results: Results, written: Path) -> None:
     assert {p.name for p in written.iterdir()} == FILES
     promised = yaml.safe_load(PROMISES.read_text())
     run = results.main
@@ -236,9 +232,7 @@ def test_the_files_are_those_that_were_promised(results: Results, written: Path)
     assert "<link" not in page.split("</style>")[0]
 
 
-def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
-    results: Results, written: Path, tmp_path: Path
-) -> None:
+def test_folder_mixing_two_runs_is_refused(results: Results, written: Path, tmp_path: Path) -> None:
     other = run_backtest(settings("start=2024-03-07", "forecaster=ewma"))
     write_files_atomically(result_files(other, other.summary()), tmp_path / "other")
     for folder in (written, tmp_path / "other"):
@@ -253,14 +247,14 @@ def test_a_folder_mixed_of_two_runs_is_read_by_nobody(
         shutil.rmtree(mixed)
 
 
-def test_calendar_days_count_back_from_the_last_bar_all_symbols_share() -> None:
+def test_days_count_back_from_the_last_common_bar() -> None:
     run = settings_of("days=5", "data.start=2024-01-02", "data.end=2024-03-08")
     first, last = run.run_window(run.bars())
     assert last == np.datetime64("2024-03-08T21:00", "ns")
     assert first == np.datetime64("2024-03-04T05:00", "ns")
 
 
-def test_a_run_in_which_nothing_ever_has_a_hundred_bars_is_an_error() -> None:
+def test_run_without_a_hundred_bars_is_refused() -> None:
     with pytest.raises(InputError, match="no symbol has 100 bars"):
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
 
@@ -295,9 +289,7 @@ def test_the_venues_increments_reach_orders_fills_and_sweeps() -> None:
     assert all(o.qty % 1 == 0 for d in run.main.decisions for o in d.orders if o.symbol == "SYA")
 
 
-def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
-    results: Results, tmp_path: Path
-) -> None:
+def test_run_is_recorded_only_in_its_named_ledger(results: Results, tmp_path: Path) -> None:
     words = ["start=2024-03-07", "forecaster=ewma"]
     ledger = tmp_path / "trials.sqlite"
     named = run_backtest(settings(*words, f"trials={ledger}"))
@@ -311,7 +303,7 @@ def test_the_library_enters_the_ledger_that_its_settings_name_and_no_other(
 
 
 @pytest.mark.parametrize("what", ["a folder", "no database", "no permission"])
-def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
+def test_unusable_ledger_is_refused_before_the_run(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = tmp_path / "trials.sqlite"
@@ -331,7 +323,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_before_the_run(
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 
 
-def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: Path) -> None:
+def test_ledger_failing_during_a_run_is_reported(tmp_path: Path) -> None:
     ledger = tmp_path / "trials.sqlite"
 
     def broken(_: Bars) -> None:
@@ -347,7 +339,7 @@ def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: P
     assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(
+def test_raw_prices_with_splits_earn_like_adjusted_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten for one in the middle: the same weights, ten times the shares after it, and no jump

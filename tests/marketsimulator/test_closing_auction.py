@@ -21,7 +21,7 @@ CLOSING = Timeframe("1d", fill="close")
 STOCK = instrument("AAA")
 
 
-def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_dividend() -> None:
+def test_closing_auction_fill_carries_interest_and_dividend() -> None:
     """Bought on Tuesday at 100, on margin: the night's interest is on Tuesday's fill, and what is
     sold on Wednesday is worth Wednesday's close.
     """
@@ -54,7 +54,7 @@ def test_a_position_is_taken_at_the_close_and_carried_for_the_night_to_the_next_
 
 
 @pytest.mark.parametrize(("fill", "tif"), [("open", "opg"), ("close", "cls")])
-def test_a_daily_order_is_for_its_auction_and_a_change_of_sign_closes_first(
+def test_daily_order_targets_its_auction_closing_before_reversing(
     fill: Fill, tif: TimeInForce
 ) -> None:
     move = [STOCK], [Decimal(10)], [Decimal(-5)], [float("inf")], ["test"]

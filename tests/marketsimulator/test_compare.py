@@ -65,7 +65,7 @@ def test_a_strategys_row_is_its_own_backtest(
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
 
-def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
+def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
     page = found.page(Path())
     assert "No result: the market is synthetic. " in page
     assert "Only 5 days" in page
@@ -75,7 +75,7 @@ def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
         assert percent(returns[name], sign=True) in row[: row.index("</tr>")]
 
 
-def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) -> None:
+def test_varied_settings_multiply_the_strategies(settings: BacktestSettings) -> None:
     two = compare(settings, ["vol_target"], {"sizing.target_volatility": [0.05, 0.2]})
     assert two.names == (
         "vol_target sizing.target_volatility=0.05",
@@ -85,7 +85,7 @@ def test_what_is_varied_multiplies_the_strategies(settings: BacktestSettings) ->
     assert wild > 2 * calm
 
 
-def test_what_is_run_now_stands_beside_what_was_run_before(
+def test_new_runs_are_compared_with_earlier_ones(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     before = run_backtest(with_changes(settings, {"sizing.strategy": "equal_weight"}))
@@ -113,9 +113,7 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return run_command(["-m", "marketsimulator.compare", *every], cwd=cwd)
 
 
-def test_rows_are_told_apart_whatever_folders_and_values_are_called(
-    settings: BacktestSettings, tmp_path: Path
-) -> None:
+def test_comparison_rows_have_distinct_names(settings: BacktestSettings, tmp_path: Path) -> None:
     before = run_backtest(settings)
     write_files_atomically(result_files(before, before.summary()), tmp_path / "kelly_50")
     near = {"capital": [100_000.01, 100_000.02]}
@@ -139,9 +137,7 @@ def still(s):
 
 
 @pytest.mark.slow
-def test_rules_of_ones_own_are_compared_and_a_comparison_leaves_its_runs_alone(
-    tmp_path: Path,
-) -> None:
+def test_custom_rules_are_compared_and_runs_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / "rules.py").write_text(TWO_RULES)
     done = command("strategies=[rules.half,rules.still,kelly_50]", "output=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -177,7 +173,7 @@ def test_rules_of_ones_own_are_compared_and_a_comparison_leaves_its_runs_alone(
         ([], {"limits.typo": [1]}, "there is no such setting"),
     ],
 )
-def test_what_cannot_be_varied_is_refused_before_anything_is_run(
+def test_invalid_variation_is_refused_before_any_run(
     settings: BacktestSettings, strategies: list[str], vary: Any, says: str
 ) -> None:
     with pytest.raises(InputError) as refused:
@@ -199,7 +195,7 @@ def test_what_cannot_be_varied_is_refused_before_anything_is_run(
         ("own.rule", None, "own.rule"),
     ],
 )
-def test_a_strategy_is_labelled_with_the_fraction_that_is_used(
+def test_strategy_label_shows_the_fraction_in_use(
     name: str, fraction: float | None, label: str
 ) -> None:
     assert name_with_fraction(name, fraction) == label

@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_report_summary_and_first_lines_carry_the_same_doubts(folder: Path, tmp_path: Path) -> None:
+def test_report_summary_and_output_show_the_same_warnings(folder: Path, tmp_path: Path) -> None:
     words = [f"data.dir=[{folder}]", "start=2024-02-20", "forecaster=ewma", "trials=null"]
     words += ["forecaster.calibrated=false", "data.accept_jumps=true", f"output={tmp_path}"]
     code, printed, errors = answer_of("marketsimulator.backtest", *words)

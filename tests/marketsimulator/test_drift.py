@@ -126,7 +126,7 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
-def test_the_terms_of_any_two_accounts_add_up_and_what_no_list_explains_is_unlisted(
+def test_profit_terms_add_up_and_remainder_is_unexplained(
     live: ComparedAccount, simulated: ComparedAccount, causes: dict[str, ProfitTerm], more: Fraction
 ) -> None:
     """Exactly; and a deposit is no profit."""
@@ -225,14 +225,12 @@ SETTINGS = settings_of(*BARS, "symbols=[SYA,SYB,SYXUSD]", "costs.stock_half_spre
         (["journal=x", "start=2024-02-20"], "start"),
     ],
 )
-def test_what_cannot_be_asked_of_a_journal_is_refused_by_its_key(
-    words: list[str], key: str
-) -> None:
+def test_invalid_drift_setting_is_refused_by_its_key(words: list[str], key: str) -> None:
     with pytest.raises(InputError, match=f"^{key}: [^\n]+$"):
         read(words)
 
 
-def test_a_journal_without_decisions_is_refused_by_its_path(tmp_path: Path) -> None:
+def test_journal_without_decisions_is_refused_by_path(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     Database(path).close()
     with pytest.raises(InputError, match=f"^journal: in {path} the job trade has decided nothing$"):
@@ -243,7 +241,7 @@ def test_a_journal_without_decisions_is_refused_by_its_path(tmp_path: Path) -> N
         read_journal(path, "trade")
 
 
-def test_a_live_account_is_worth_what_closes_make_it_and_its_cash_whatever_it_states() -> None:
+def test_live_account_is_valued_at_closing_prices() -> None:
     """Ten shares and two coins, a dollar each at the venue, and one of a symbol of nobody's."""
     bars = SETTINGS.bars()
     at = bars.times[-3:-1]
@@ -362,7 +360,7 @@ def test_every_order_has_one_outcome(
         ((CycleRow(0, "trade", AT, None),), "the cycle was not ended"),
     ],
 )
-def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], why: str) -> None:
+def test_undecided_instant_states_its_reason(cycles: tuple[CycleRow, ...], why: str) -> None:
     journal = record(cycles=cycles, decisions=(decision(AT - 3 * HOUR),))
     (order,) = compare_orders({}, {NAME: filled(10)}, journal, {NAME: AT}, half_an_hour)
     assert (order.outcome, order.why) == ("undecided", why)
@@ -371,7 +369,7 @@ def test_an_instant_that_was_not_decided_says_why(cycles: tuple[CycleRow, ...], 
     assert (difference.cause, difference.why) == ("undecided", why)
 
 
-def test_slippage_is_what_live_fills_cost_more_than_simulated_ones() -> None:
+def test_slippage_is_excess_cost_of_live_fills() -> None:
     """Bought at 100.10 and 100.30 instead of 100, sold at 99.90: 10, 30 and 10 basis points."""
     there = {
         "a": filled(0).add_fill(Fraction(10), to_fraction(100.1), AT),
@@ -384,7 +382,7 @@ def test_slippage_is_what_live_fills_cost_more_than_simulated_ones() -> None:
     assert slippage(orders) == pytest.approx({"AAA": 20.0, "BBB": 10.0})
 
 
-def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
+def test_fill_stamped_before_its_order_counts_after_it() -> None:
     """A practice venue stamps a fill with the start of its bar, seconds before the cycle."""
     late = AT + np.timedelta64(5, "s")
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, AT + HOUR)
@@ -406,13 +404,11 @@ def test_a_fill_stamped_before_its_order_was_sent_came_after_it() -> None:
         (replace(intent(), sent_at=AT + HOUR), False),
     ],
 )
-def test_an_order_counts_if_it_was_meant_between_the_readings(
-    sent: OrderIntent, listed: bool
-) -> None:
+def test_orders_planned_between_readings_are_counted(sent: OrderIntent, listed: bool) -> None:
     assert planned_orders(record(sent), "trade", AT, AT + HOUR) == [sent.order] * listed
 
 
-def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
+def test_final_reading_follows_the_last_completed_bars() -> None:
     cycles = tuple(CycleRow(0, "trade", AT + k * HOUR, AT + k * HOUR) for k in range(3))
     marks = tuple(marked(AT + k * HOUR, 100_000.0 + k, {}) for k in range(3))
     journal = record(cycles=cycles, marks=marks)
@@ -421,7 +417,7 @@ def test_an_account_is_read_last_where_its_orders_have_met_their_bars() -> None:
     assert journal.end(lambda _: False).at == AT
 
 
-def test_a_mark_says_what_positions_are_worth_and_the_trades_how_many_they_are() -> None:
+def test_mark_gives_prices_and_trades_give_quantities() -> None:
     end = AT + HOUR
     fill = FillRow("f", NAME, "", "AAA", Decimal(10), Decimal(100), AT, end)
     journal = record(
@@ -484,7 +480,7 @@ def journal_of(run: Run, seen: list[tuple[AccountSnapshot, Decision]]) -> Journa
     return record(*intents, decisions=tuple(decisions), marks=tuple(marks), fills=fills)
 
 
-def test_the_account_of_a_decision_follows_from_the_journal() -> None:
+def test_decision_account_is_rebuilt_from_the_journal() -> None:
     """What has not settled and what shorts were sold for, through days of longs and shorts."""
     words = ["forecaster=historical", "forecaster.calibrated=false", "sizing.holding=next"]
     words += ["sizing.strategy=kelly_100", "prior.stock_sharpe=0", "symbols=[SYA,SYB,SYXUSD]"]
@@ -526,7 +522,7 @@ def test_the_account_of_a_decision_follows_from_the_journal() -> None:
         ("2024-02-21T03:00", "2024-02-21T03:30", False),
     ],
 )
-def test_an_instant_is_covered_once_every_bar_that_had_started_is_there(
+def test_instant_is_covered_once_every_started_bar_exists(
     ends: str, at: str, covered: bool
 ) -> None:
     bars = SETTINGS.bars().until(np.datetime64(ends, "ns"))
@@ -564,7 +560,7 @@ def of_decision(anew: Decision | None) -> DecisionComparison:
     return compare_decisions(record(), {AT: anew}, {AT: {}}, [], half_an_hour)
 
 
-def test_what_only_one_side_decides_is_a_difference() -> None:
+def test_one_sided_decision_is_a_difference() -> None:
     symbols = of_decision(made(symbol="BBB")).differences
     assert [(each.symbol, each.cause) for each in symbols] == [("AAA", "bars"), ("BBB", "bars")]
     (alone,) = of_decision(None).differences
@@ -580,7 +576,7 @@ def test_what_only_one_side_decides_is_a_difference() -> None:
         ("2024-07-02T19:45", "1d fill=close", "19:45", "19:48"),
     ],
 )
-def test_an_instant_is_missed_once_the_live_loop_could_not_decide_it_any_more(
+def test_instant_is_missed_after_the_live_deadline(
     at: str, words: str, first: str, last: str
 ) -> None:
     """The same minute ends both, on every timeframe: the last cycle in time is no miss."""

@@ -62,9 +62,7 @@ def held(
 
 
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
-def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
-    quantity: float,
-) -> None:
+def test_position_is_closed_after_enough_sessions_without_bars(quantity: float) -> None:
     """A missing one keeps its last mark until then; a short is bought in at the same price."""
     broker, bars, cash = held(quantity, Delistings(after=1, loss=0.3))
     fourth_close = 7 * 4 - 1
@@ -88,7 +86,7 @@ def test_a_position_is_gone_as_the_session_opens_after_enough_without_a_bar(
     assert fill.price == pytest.approx(7.0)
 
 
-def test_the_end_of_a_panel_and_a_setting_of_none_end_nothing() -> None:
+def test_panel_end_or_disabled_delisting_closes_nothing() -> None:
     for after in (None, 7):
         broker, bars, _ = held(100.0, Delistings(after=after))
         broker.advance(len(bars.times) - 1)
@@ -101,14 +99,14 @@ def ending(price: float = 0.0, ratio: float = 0.0, into: str = "") -> Delistings
     return Delistings((Delisting("AAA", opens, opens, price, 0.0, ratio, into),))
 
 
-def test_a_short_that_becomes_shares_of_what_is_held_closes_those_first() -> None:
+def test_merger_of_a_short_first_closes_held_shares() -> None:
     broker, *_ = held(-100.0, ending(ratio=0.3, into="BBB"), also=20.0)
     broker.advance(14)
     assert [float(fill.qty) for fill in broker.fills[2:]] == [100.0, -20.0, -10.0]
     assert broker.account().positions == {"BBB": -10}
 
 
-def test_what_waits_is_cancelled_with_its_symbol() -> None:
+def test_delisting_cancels_the_symbols_open_orders() -> None:
     bars = flat(14)
     broker = account_on(bars, endings=ending())
     broker.advance(13)
@@ -119,7 +117,7 @@ def test_what_waits_is_cancelled_with_its_symbol() -> None:
     assert broker.states(["s", "g"]) == {"s": "working", "g": "canceled"}
 
 
-def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
+def test_every_engine_keeps_the_same_account_through_delistings() -> None:
     words = (*WORDS, "data.delisted_after=3", "data.delisting_loss=0.4")
     settings = settings_of(*words)
     market = settings.market()
@@ -146,7 +144,7 @@ def test_walk_stepped_broker_sweep_and_accountant_keep_one_account() -> None:
     assert outcome.totals.notional == pytest.approx(AccountOutcome.from_run(run).totals.notional)
 
 
-def test_a_page_adds_up_where_a_share_is_worth_nothing(
+def test_report_adds_up_when_a_share_becomes_worthless(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = BacktestSettings.market
@@ -172,7 +170,7 @@ def test_a_page_adds_up_where_a_share_is_worth_nothing(
     assert "ended within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
-def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
+def test_future_delistings_change_nothing_before() -> None:
     whole = Market(flat(56))
     at = whole.bars.times[20]
     other = delist_after(whole, at, 3)
@@ -182,9 +180,7 @@ def test_a_future_in_which_symbols_end_changes_nothing_before_it() -> None:
     assert not other.bars.mask[:, ~before].all()
 
 
-def test_the_practice_venue_lists_an_end_as_a_merger_that_a_journal_reads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_practice_venue_lists_a_delisting_as_merger(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(*WORDS, "increments=original")
     venue = Venue(settings, Market(flat(14), endings=Delistings(after=1)))
     request = {"symbol": "AAA", "qty": "100", "side": "buy", "type": "market"}
@@ -223,7 +219,7 @@ def squeezed(folder: Path, *, ends: bool = False, stays: bool = False) -> list[s
     return [*words, "forecaster=ewma", "forecaster.calibrated=false"]
 
 
-def test_a_lost_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A short of which the price triples costs more than there is."""
     module = own_module(SHORT, tmp_path, monkeypatch)
     words = [*squeezed(tmp_path, stays=True), f"sizing._target_={module}.short"]
@@ -355,7 +351,7 @@ def test_accountant_keeps_a_returned_symbol_too() -> None:
     assert str(audit(Records.of(asdict(settings), market.bars, run))) == "0 differences"
 
 
-def test_a_live_pass_names_what_has_no_bar(caplog: pytest.LogCaptureFixture) -> None:
+def test_live_cycle_names_symbols_without_bars(caplog: pytest.LogCaptureFixture) -> None:
     _say_missing(flat(14, sessions=4))
     _say_missing(flat(56))
     assert [each.getMessage() for each in caplog.records] == [

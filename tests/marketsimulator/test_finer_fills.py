@@ -75,9 +75,7 @@ def told(broker: SimulatedBroker) -> list[tuple[Any, ...]]:
 
 @settings(max_examples=15)
 @given(st.data(), st.integers(0, 10**6))
-def test_an_order_meets_finer_bars_as_an_account_on_those_would(
-    data: st.DataObject, seed: int
-) -> None:
+def test_finer_fills_match_an_account_on_finer_bars(data: st.DataObject, seed: int) -> None:
     """What was decided on hours, and met the half-hours, is what an account on the half-hours does
     with the same orders; of a market order what its hour leaves is cancelled.
     """
@@ -137,7 +135,7 @@ def test_one_finer_bar_a_bar_changes_nothing(finer: Timeframe, words: str) -> No
     assert len(one.fills) > 100
 
 
-def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
+def test_finer_bars_decide_which_price_came_first() -> None:
     """The hour from 10:30 trades at 112 and at 88. By itself it says not in which order, and the
     stop is taken to be met first; its half-hours say that 112 came first.
     """
@@ -166,7 +164,7 @@ def test_which_of_two_prices_came_first_is_read_from_the_finer_bars() -> None:
         assert broker.fills[1].booked_at == ends[2]
 
 
-def test_finer_bars_may_lack_some_of_a_range_and_are_rounded_by_a_thousandth_at_most() -> None:
+def test_finer_bars_may_be_narrower_and_slightly_rounded() -> None:
     hours, parts = walks(1, 9)
     narrow = parts.values.copy()
     narrow[..., 1], narrow[..., 2] = (
@@ -223,7 +221,7 @@ def finer_settings(files: tuple[Path, Path], *words: str) -> BacktestSettings:
     return settings_of(f"data.dir={hours}", f"data.fills={finer}", *WORDS, *words)
 
 
-def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
+def test_finer_fills_report_shows_coarse_fills_too(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = finer_settings(files, *CALM, "capital=3e6")
@@ -250,7 +248,7 @@ def test_a_run_on_finer_fills_shows_those_of_its_own_bars_beside_and_adds_up(
     assert asdict(settings)["data"]["fills"] == (str(files[1]),)
 
 
-def test_finer_bars_after_an_instant_change_no_decision_by_then(files: tuple[Path, Path]) -> None:
+def test_later_finer_bars_change_no_earlier_decision(files: tuple[Path, Path]) -> None:
     settings = finer_settings(files, *CALM)
     market = settings.market()
     trader = trader_of(settings, market).over(market)
@@ -300,7 +298,7 @@ def without_a_day(folder: Path) -> None:
         (change("BTCUSD", "close", -1.0), r"row 701: .* a price must be above 0"),
     ],
 )
-def test_finer_files_that_do_not_fit_are_refused_in_a_line(
+def test_mismatched_finer_files_are_refused_in_one_line(
     files: tuple[Path, Path], tmp_path: Path, spoil: Any, says: str
 ) -> None:
     spoil(finer := shutil.copytree(files[1], tmp_path / "finer"))
@@ -310,7 +308,7 @@ def test_finer_files_that_do_not_fit_are_refused_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(files: tuple[Path, Path]) -> None:
+def test_finer_bars_are_refused_where_meaningless(files: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"data.fills: the synthetic market has no finer bars"):
         settings_of("data.fills=x").market()
     with pytest.raises(DataError, match=r"data.fills: nowhere is no folder and no file"):
@@ -323,7 +321,7 @@ def test_finer_bars_are_refused_where_nothing_can_be_said_of_them(files: tuple[P
             settings_as(kind, compose_config(name, ["data.dir=x", "data.fills=y"]))
 
 
-def test_a_days_orders_meet_the_first_hour_of_its_session(
+def test_daily_order_fills_in_its_sessions_first_hour(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
     settings = finer_settings((write(tmp_path, Timeframe("1d")), files[0]), "symbols=AAA")

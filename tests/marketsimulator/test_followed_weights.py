@@ -135,7 +135,7 @@ class Follower:
     cap=st.sampled_from([0.4, 1.5]),
     gaps=st.sampled_from([0.0, 0.1]),
 )
-def test_weights_are_followed_as_a_second_book_follows_them(
+def test_replayed_weights_match_an_independent_book(
     seed: int,
     capital: float,
     wild: float,
@@ -197,7 +197,7 @@ def rows(count: int) -> pd.DatetimeIndex:
     return pd.DatetimeIndex([f"2024-10-0{1 + k // 3}T{15 + 2 * (k % 3)}:30" for k in range(count)])
 
 
-def test_settings_that_are_not_given_are_those_of_the_docstring() -> None:
+def test_replay_defaults_match_its_docstring() -> None:
     """Twice over the cap, by day and into the night, with costs and interest: each of them
     moves the curve.
     """
@@ -227,7 +227,7 @@ def flat(**prices: float) -> dict[str, pd.DataFrame]:
     return {"open": frame, "close": frame}
 
 
-def test_increments_are_whole_shares_thousandths_of_a_coin_or_as_given() -> None:
+def test_replay_rounds_to_default_or_given_increments() -> None:
     bars = flat(AAA=300.0, BTCUSD=70_000.0)
     own = {"AAA": 2, "BTCUSD": 0.0001}
     for increments, found in ((None, [0.014, 3.0]), (0.5, [3.0]), (own, [0.0142, 2.0])):
@@ -262,7 +262,7 @@ def twice(frame: pd.DataFrame) -> pd.DataFrame:
         ),
     ],
 )
-def test_what_cannot_be_followed_is_refused_in_a_line(change: Any, says: str) -> None:
+def test_invalid_replay_input_is_refused_in_one_line(change: Any, says: str) -> None:
     bars = flat(AAA=100.0)
     weights, given, named = change(bars["close"] * 0 + 0.5, bars)
     with pytest.raises(InputError, match=says):

@@ -88,9 +88,7 @@ def test_honest_forecasts_are_not_suspected(forecaster: str) -> None:
     assert not reads_future(run_backtest(settings(f"forecaster={forecaster}")).main.name)
 
 
-def test_a_file_that_ends_before_the_run_is_said_with_its_first_and_last_decision(
-    path: Path,
-) -> None:
+def test_partial_forecast_coverage_is_reported_with_its_span(path: Path) -> None:
     assert remarks("forecaster=ewma") == [], "it covers everything"
     assert remarks("forecaster=file", f"forecaster.path={path}") == [
         "Forecasts cover 24 of 60 decisions, the first at 2024-02-26T15:30Z and the last at"

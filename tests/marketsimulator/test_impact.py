@@ -52,9 +52,7 @@ def at(bars: Bars, t: int) -> SimulatedBroker:
     symbol=st.sampled_from(["AAA", "BTCUSD"]),
     cuts=st.lists(st.integers(1, 400), min_size=2, max_size=5),
 )
-def test_in_parts_an_order_pays_what_it_pays_whole_and_the_other_side_pays_for_itself(
-    seed: int, symbol: str, cuts: list[int]
-) -> None:
+def test_order_in_parts_pays_the_same_impact(seed: int, symbol: str, cuts: list[int]) -> None:
     rng = np.random.default_rng(seed)
     bars = rough(rng)
     later = range(int(rng.integers(1, 60)), 80)
@@ -86,9 +84,7 @@ def test_tick_is_a_basis_point_at_most(power: float, up: bool) -> None:
 
 
 @given(st.integers(10_001, 2 * 10**9), st.floats(-0.4, 0.4))
-def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
-    ticks: int, part: float
-) -> None:
+def test_tick_size_depends_on_price_below_one_dollar(ticks: int, part: float) -> None:
     size = 1e-9 if ticks < 10**9 else 1e-4
     price = ticks * size
     near = (ticks + part) * size
@@ -105,7 +101,7 @@ def test_a_tick_is_a_hundredth_of_a_cent_and_a_billionth_below_a_dollar(
     )
 
 
-def test_a_missing_bar_fills_nothing_and_a_symbol_without_volume_is_refused() -> None:
+def test_missing_bar_fills_nothing_zero_volume_is_refused() -> None:
     times = stock_ends("2024-10-02", 4)
     silent = (100.0, 101.0, 99.0, 100.0, 0.0)
     some = panel_of({"AAA": (times, [silent] * 4), "BBB": (times[[0, 2, 3]], [silent] * 3)})

@@ -127,7 +127,7 @@ def check(
     equity=st.sampled_from([900.0, 1_990.0, 25_000.0, 1e6]),
     strategy=st.sampled_from(STRATEGY_NAMES),
 )
-def test_no_sequence_of_decisions_leaves_a_breach_but_by_prices_and_the_next_one_cuts_it(
+def test_limit_breaches_come_from_prices_and_are_cut(
     market: Bars, seed: int, equity: float, strategy: str
 ) -> None:
     rng = np.random.default_rng(seed)

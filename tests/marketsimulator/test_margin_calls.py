@@ -53,14 +53,14 @@ def to_the_end(broker: SimulatedBroker) -> list[float]:
     return [float(f.qty) for f in broker.fills if f.client_order_id.startswith("liquidation")]
 
 
-def test_a_coin_beside_a_called_stock_changes_nothing_about_the_call() -> None:
+def test_crypto_beside_a_stock_leaves_its_margin_call() -> None:
     alone = to_the_end(called(coin=False, stock=falling(82.0)))
     beside = to_the_end(called(coin=True, stock=falling(82.0)))
     assert alone == beside
     assert sum(alone) < -1_000
 
 
-def test_a_deposit_that_covers_the_call_ends_it_before_anything_is_sold() -> None:
+def test_sufficient_deposit_ends_a_margin_call_without_sales() -> None:
     broker = called(coin=True, stock=falling(82.0))
     while not broker.margin_events()["margin_calls"]:
         step(broker)
@@ -87,7 +87,7 @@ def test_a_reduction_beside_a_liquidation_opens_nothing() -> None:
     assert sum(f.qty for f in broker.fills if f.symbol == "BBB") == 0
 
 
-def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
+def test_actions_before_the_panel_move_nothing() -> None:
     """A split and a dividend of years ago, and of the first day itself, move nothing."""
     for day in ("2010-01-04T14:30", "2024-10-02T13:30"):
         opens = np.datetime64(day, "ns")
@@ -103,7 +103,7 @@ def test_what_took_hold_before_the_panel_begins_is_in_its_prices() -> None:
         assert broker.account().positions == {"AAA": 100}
 
 
-def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
+def test_equity_equal_to_the_requirement_meets_a_call() -> None:
     """1,000 shares at 100 need 30,000; 70,000 of them are borrowed."""
     broker = called(coin=False, stock=falling(100.0), quantity=1_000)
     book = broker._book
@@ -114,7 +114,7 @@ def test_equity_that_is_exactly_what_is_required_meets_a_call() -> None:
 
 
 @pytest.mark.parametrize("kind", ["limit", "stop"])
-def test_exits_of_a_position_that_the_broker_closed_open_nothing(kind: Any) -> None:
+def test_exits_of_a_liquidated_position_open_nothing(kind: Any) -> None:
     """A call that BBB brings about sells the one AAA whole; two bars later AAA is through its
     profit, then through its loss.
     """

@@ -19,7 +19,7 @@ from tests.marketsimulator.accounts import (
 )
 
 
-def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
+def test_worse_of_two_exits_fills_first_within_bar() -> None:
     """Half leaves with a profit at 105 and half at a stop at 95, in a bar that saw both: the stop.
 
     Short: the same the other way.
@@ -36,14 +36,14 @@ def test_of_two_exits_the_worse_comes_first_in_one_bar() -> None:
         assert walk(b, 1) == [(sign * 10, 100.0), (-sign * 5, loss), (-sign * 5, profit)]
 
 
-def test_what_came_after_a_stop_holds_no_buying_power_of_it() -> None:
+def test_orders_after_a_filled_stop_release_its_power() -> None:
     b = stock(FLAT, (100, 103, 99, 102))
     bid = order("buy", 1, "limit", "bid", limit_price=50.0)
     b.submit([order("buy", 2_000, "stop", stop_price=102.0), bid])
     assert walk(b, 1) == [(2_000, 102.0)]
 
 
-def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
+def test_day_orders_expire_at_session_end_gtc_stay() -> None:
     bars = [FLAT] * 7 + [(90, 91, 89, 90)]
     for tif, fills, state in (("day", [], "expired"), ("gtc", [(10, 90.0)], "filled")):
         b = stock(*bars)
@@ -52,7 +52,7 @@ def test_day_orders_end_with_the_session_and_gtc_orders_do_not() -> None:
         assert b.states(["o"]) == {"o": state}
 
 
-def test_what_a_bars_volume_does_not_fill_is_cancelled_or_carried() -> None:
+def test_unfilled_remainder_is_cancelled_or_carried() -> None:
     bars = [(100, 101, 99, 100, 1000.0), (100, 101, 99, 100, 1000.0), (102, 103, 101, 102, 250.0)]
     cancelled = stock(*bars)
     cancelled.submit([order("buy", 150)])
@@ -76,7 +76,7 @@ def test_a_halted_bar_fills_nothing() -> None:
     assert prices(unbounded.fills) == [(10, 100.0)]
 
 
-def test_a_bar_in_which_nothing_traded_sets_off_no_stop_and_carries_none_along() -> None:
+def test_bar_without_trades_triggers_no_stop() -> None:
     fell = stock(FLAT, (95, 101, 90, 100, 0.0), FLAT)
     fell.submit(
         [order("buy", 10, "stop", stop_price=101.5), order("sell", 5, "stop", "s", stop_price=98.5)]
@@ -89,7 +89,7 @@ def test_a_bar_in_which_nothing_traded_sets_off_no_stop_and_carries_none_along()
     assert walk(rose, 3) == [(10, 100.0)], "the stop stands at 96"
 
 
-def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
+def test_order_never_fills_on_a_bar_begun_earlier() -> None:
     """At 14:30 UTC a stock's bar begins; the coin's bar of 14:00 is half done and must not fill
     what is sent now.
     """
@@ -108,7 +108,7 @@ def test_no_order_fills_on_a_bar_that_began_before_it_was_sent() -> None:
     assert prices(b.fills) == [(1, 90.0)]
 
 
-def test_one_order_does_not_turn_a_position_over() -> None:
+def test_one_order_cannot_reverse_a_position() -> None:
     """10 long: an offer of 15 is refused; one that came before the 10 sells 10 and ends, at
     whatever price.
     """
@@ -128,7 +128,7 @@ def test_one_order_does_not_turn_a_position_over() -> None:
     assert late.submit([order("sell", 4, name="more")]) == []
 
 
-def test_a_trailing_stop_may_be_a_share_of_the_price() -> None:
+def test_trailing_stop_accepts_a_percentage() -> None:
     """Long from 100, 5 % behind: the high of 110 carries the stop to 104.5, above 104."""
     for low, left in ((106.0, []), (104.0, [(-10, 104.5)])):
         b = stock(FLAT, (100, 110, 99, 109), (109, 109.5, low, low))
@@ -137,7 +137,7 @@ def test_a_trailing_stop_may_be_a_share_of_the_price() -> None:
         assert walk(b, 2) == [(10, 100.0), *left]
 
 
-def test_a_trailing_stop_follows_an_open_that_gaps_away() -> None:
+def test_trailing_stop_follows_a_gapping_open() -> None:
     """From 100 to 110, 3 behind: the fall to 106 in the same bar sells at 107."""
     b = stock(FLAT, FLAT, (110, 111, 106, 108))
     b.submit([order("buy", 10)])
@@ -145,7 +145,7 @@ def test_a_trailing_stop_follows_an_open_that_gaps_away() -> None:
     assert walk(b, 2) == [(10, 100.0), (-10, 107.0)]
 
 
-def test_orders_on_the_open_and_on_the_close_know_the_sessions_first_and_last_print() -> None:
+def test_auction_orders_fill_at_first_or_last_print() -> None:
     """Sent at 10:30: on the close at 16:00, on the open at 09:30 the day after; limits only
     where the print is not worse.
     """
@@ -188,7 +188,7 @@ def test_a_cancelled_order_does_not_fill() -> None:
     assert walk(b, 2) == []
 
 
-def test_coins_take_no_day_orders_and_no_stops() -> None:
+def test_crypto_accepts_no_day_or_stop_orders() -> None:
     b = coin(FLAT, FLAT)
     for wrong in (
         order("buy", 1, symbol="BTCUSD", tif="day"),

@@ -16,7 +16,7 @@ def dates(first: str, last: str) -> np.ndarray:
     return sessions_between(np.datetime64(first, "D"), np.datetime64(last, "D"))
 
 
-def test_days_are_sessions_for_stocks_and_calendar_days_with_a_coin() -> None:
+def test_days_are_sessions_or_calendar_days_with_crypto() -> None:
     """The number of periods a year is read from the days, and it is never the number of bars."""
     at = hourly("2024-01-02T10:00", "2024-03-01T22:00")
     stocks, stock_days = daily_equity(at, np.ones(len(at)), capital=1.0, has_crypto=False)
@@ -54,7 +54,7 @@ def test_the_statistics_by_hand() -> None:
     assert p.calmar == pytest.approx(p.annual_return / 0.01)
 
 
-def test_what_is_not_defined_is_none_and_never_zero() -> None:
+def test_undefined_metrics_are_none_and_never_zero() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-04T23:00")
     flat = performance(at, np.full(len(at), 50.0), capital=50.0, has_crypto=False)
     assert (flat.sharpe, flat.sortino, flat.calmar) == (None, None, None)
@@ -66,7 +66,7 @@ def test_what_is_not_defined_is_none_and_never_zero() -> None:
     assert rocket.annual_return is None
 
 
-def test_an_account_that_is_wiped_out_has_a_return_and_no_growth_rate() -> None:
+def test_wiped_out_account_has_return_but_no_cagr() -> None:
     at = hourly("2024-10-01T14:00", "2024-10-08T23:00")
     equity = np.linspace(50.0, -10.0, len(at))
     p = performance(at, equity, capital=50.0, has_crypto=False)

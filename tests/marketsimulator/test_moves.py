@@ -66,12 +66,12 @@ def told(fills: Records) -> list[tuple[int, float]]:
     return [(int(fill["symbol"]), float(fill["quantity"])) for fill in fills]
 
 
-def test_a_change_of_sign_is_a_close_and_an_opening() -> None:
+def test_sign_change_is_a_close_and_an_opening() -> None:
     turned = told(sent(book_of({"AAA": 10.0, "BBB": -10.0}), [-5.0, 5.0]))
     assert turned == [(0, -10.0), (1, 10.0), (0, -5.0), (1, 5.0)]
 
 
-def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
+def test_dust_below_an_increment_stays_until_closing() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0004}), [1.0])) == []
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0])) == [(0, -1.0004)]
     assert told(sent(book_of({"BTCUSD": 1.0004}), [0.0], fillable=[1.0004])) == [(0, -1.0004)]
@@ -80,7 +80,7 @@ def test_dust_below_an_increment_stays_unless_the_position_closes() -> None:
     assert told(sent(book_of({"BTCUSD": 1.0}), [1.0009])) == []
 
 
-def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() -> None:
+def test_only_crypto_orders_are_split_into_parts() -> None:
     book = book_of({"BTCUSD": 0.0, "AAA": 0.0}, capital=100_000.0)
     found = told(sent(book, [10.0, 100.0], max_crypto_order=3_000.0))
     assert found == [(0, 2.5), (0, 2.5), (0, 2.5), (0, 2.5), (1, 100.0)]
@@ -103,7 +103,7 @@ def test_a_large_coin_order_goes_out_in_equal_parts_and_a_stock_order_never() ->
     st.lists(st.integers(0, 200), min_size=4, max_size=4),
     st.floats(1.0, 9.7),
 )
-def test_a_tape_has_room_for_every_fill_of_a_move(
+def test_tape_has_space_for_every_fill_of_move(
     before: list[int], after: list[int], most: float
 ) -> None:
     """Coins in steps worth a dollar, orders of a few steps at most: as many parts as there can
@@ -126,7 +126,7 @@ def test_a_tape_has_room_for_every_fill_of_a_move(
     assert np.all(np.abs(held + bought - targets) < steps)
 
 
-def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() -> None:
+def test_full_tape_grows_and_keeps_its_fills() -> None:
     with_room = unwrap(ensure_tape_space)  # by itself it would be compiled for this test alone
     tape = create_tape(6)
     tape["price"][:4] = [1.0, 2.0, 3.0, 4.0]
@@ -139,7 +139,7 @@ def test_a_tape_that_is_too_short_becomes_a_longer_one_with_what_is_written() ->
 
 @example(16_963_683_867, 16_992_275_244)
 @given(st.integers(0, 10**12), st.integers(0, 10**12))
-def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after: int) -> None:
+def test_billionth_increments_are_sent_exactly(before: int, after: int) -> None:
     """The difference of two floats may fall short of a billionth that the difference of the
     quantities is.
     """
@@ -150,7 +150,7 @@ def test_a_venue_that_counts_in_billionths_is_sent_every_one(before: int, after:
     assert sum(round(float(q) * 1e9) for q in fills["quantity"]) == after - before
 
 
-def test_parts_of_what_is_a_billionth_short_of_a_step_are_those_of_the_decision() -> None:
+def test_parts_of_nearly_whole_steps_match_the_decision() -> None:
     held = 3.0 - 1e-9
     found = [q for _, q in told(sent(book_of({"BTCUSD": held}), [0.0], max_crypto_order=1_500.0))]
     before = exact_decimal(round(held, 9))

@@ -75,7 +75,7 @@ def sharpe(returns: Array) -> float:
     twins=st.booleans(),
     idle=st.booleans(),
 )
-def test_every_figure_is_that_of_the_definition(
+def test_overfitting_figures_match_their_definition(
     seed: int, variants: int, days: int, blocks: int, twins: bool, idle: bool
 ) -> None:
     returns = np.random.default_rng(seed).standard_t(4, (variants, days)) * 0.01
@@ -92,13 +92,13 @@ def test_every_figure_is_that_of_the_definition(
 
 
 @pytest.mark.parametrize("days", [0, 1, 16, 59])
-def test_too_few_days_say_nothing(days: int) -> None:
+def test_overfitting_needs_sixty_days_and_two_variants(days: int) -> None:
     assert estimate_overfitting(NOISE[:, :days]) is None
     assert estimate_overfitting(NOISE[:1]) is None
     assert estimate_overfitting(NOISE[:, :60]) is not None
 
 
-def test_a_run_that_lost_everything_is_a_loss_and_no_hole() -> None:
+def test_ruined_run_counts_as_a_total_loss() -> None:
     daily = np.cumprod(np.concatenate([np.ones((3, 1)), 1 + NOISE[:3]], axis=1), axis=1)
     daily[1, 30:] = -5.0
     returns = returns_until_ruin(daily)
@@ -141,7 +141,7 @@ def test_autocorrelated_noise_is_rarely_called_real() -> None:
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.8])
-def test_on_noise_half_is_said_and_hardly_any_sweep_deceives(shared: float) -> None:
+def test_noise_yields_half_overfitting_and_is_rarely_significant(shared: float) -> None:
     """Sweeps without skill; `shared` of a variant's variance is that of all of them."""
     probabilities, deceived, undeflated = [], [], []
     for k in range(40):
@@ -167,7 +167,7 @@ def comparison_of(folder: Path, returns: Array) -> Any:
     return compare_records([read_run(folder / str(k)) for k in range(len(returns))])
 
 
-def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_path: Path) -> None:
+def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) -> None:
     comparison = comparison_of(tmp_path / "long", NOISE)
     found = estimate_overfitting(NOISE)
     assert found is not None
@@ -185,14 +185,14 @@ def test_a_comparison_says_it_on_the_page_on_the_screen_and_in_its_figures(tmp_p
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_return_that_is_no_number_is_refused_and_not_left_out(value: float) -> None:
+def test_non_finite_return_is_refused(value: float) -> None:
     broken = NOISE.copy()
     broken[3, 7] = value
     with pytest.raises(ValueError, match="those of variant 3 are not"):
         estimate_overfitting(broken)
 
 
-def test_who_is_best_in_one_half_alone_is_overfitted_and_who_is_in_both_is_not() -> None:
+def test_best_in_one_half_alone_is_overfitted() -> None:
     early = np.tile([0.02, 0.0], 15)
     late = np.tile([0.01, -0.01], 15)
     fading = np.array([np.append(early, -early), np.append(-early, early)])

@@ -84,7 +84,7 @@ def runs() -> Runs:
 
 
 @pytest.mark.parametrize("capital", CAPITALS)
-def test_the_sweep_keeps_the_backtests_account_to_the_cent(capital: float, runs: Runs) -> None:
+def test_sweep_matches_the_backtest_to_the_cent(capital: float, runs: Runs) -> None:
     run, outcome, records = runs[capital]
     assert str(audit(records)) == "0 differences"
     np.testing.assert_allclose(outcome.equity, [row.equity for row in run.rows], atol=0.005, rtol=0)
@@ -95,7 +95,7 @@ def test_the_sweep_keeps_the_backtests_account_to_the_cent(capital: float, runs:
         )
 
 
-def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
+def test_parity_runs_contain_margin_calls_and_split_orders(runs: Runs) -> None:
     """Margin calls and, at 2 million, coin orders in parts: else the test above proves nothing
     about them.
     """
@@ -108,7 +108,7 @@ def test_these_runs_hold_what_they_are_about(runs: Runs) -> None:
     assert max(sizes) > 2
 
 
-def test_a_run_of_one_decision_is_walked_and_said() -> None:
+def test_run_of_one_decision_is_simulated() -> None:
     settings, market, trader = believing()
     assert trader.table is not None
     last = trader.table.at[trader.table.adjustable.any(axis=1)][-1]
@@ -128,16 +128,14 @@ beta: {market: SYA, net: [-0.1, 0.5]}
 """
 
 
-def test_the_original_sizing_has_the_same_account_walked_swept_and_asked() -> None:
+def test_legacy_sizing_gives_one_account_in_every_engine() -> None:
     run, outcome = walked_and_swept("sizing.strategy=legacy")
     assert outcome.totals.trades == sum(fill.price > 0 for fill in run.fills) > 20
 
 
 # Without groups kelly_50 is walked above, fixed_fraction on days below.
 @pytest.mark.parametrize("strategy", ["kelly_50", "risk_parity", "vol_target"])
-def test_limits_on_groups_and_positions_hold_walked_swept_and_asked(
-    strategy: str, tmp_path: Path
-) -> None:
+def test_group_and_position_limits_apply_in_every_engine(strategy: str, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     path.write_text(GROUPS)
     words = (f"limits.groups={path}", "limits.max_positions=3", f"sizing.strategy={strategy}")
@@ -168,7 +166,7 @@ def rule(s):
 """
 
 
-def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_says(
+def test_unsolved_custom_rule_fails_alike_in_every_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = own_module(UNSOLVED_FOR_A_DAY, tmp_path, monkeypatch)
@@ -179,7 +177,7 @@ def test_where_a_rule_of_ones_own_has_no_answer_a_walk_says_what_a_trader_asked_
     assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
 
-def test_a_walk_says_why_where_symbols_are_one_and_where_no_program_was_solved() -> None:
+def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
     settings, market, trader = believing(seed=7)
     table = trader.table
     assert table is not None
@@ -232,7 +230,7 @@ def halved(market: Market, symbol: str, date: str) -> Market:
         ("close", "risk_parity", 1_500.0),
     ],
 )
-def test_orders_of_a_daily_decision_wait_for_their_auction_walked_as_stepped(
+def test_daily_orders_await_their_auction_in_every_engine(
     fill: str, strategy: str, capital: float
 ) -> None:
     """A stock splits between a decision and the open that fills it, in prices that show it."""

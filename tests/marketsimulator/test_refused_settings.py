@@ -36,9 +36,7 @@ from trainingdata.stored_correlation import CorrelationSettings
         (["seed=${nosuch}"], "data.seed: Interpolation key 'nosuch' not found"),
     ],
 )
-def test_a_setting_that_cannot_be_is_one_line_that_begins_with_its_key(
-    words: list[str], says: str
-) -> None:
+def test_invalid_setting_is_one_line_starting_with_key(words: list[str], says: str) -> None:
     with pytest.raises(InputError) as refused:
         settings_of(*words).bars()
     assert str(refused.value).startswith(says)
@@ -70,6 +68,6 @@ def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 @pytest.mark.usefixtures("no_bars")
-def test_a_file_is_refused_before_any_bar_is_read(asked: Callable[[], object], key: str) -> None:
+def test_invalid_file_is_refused_before_reading_bars(asked: Callable[[], object], key: str) -> None:
     with pytest.raises(InputError, match=f"^{key}: [^\n]+$"):
         asked()

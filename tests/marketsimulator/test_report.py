@@ -81,7 +81,7 @@ def usd(text: str) -> Decimal:
     return Decimal(text.replace("$", "").replace(",", ""))
 
 
-def test_every_figure_of_the_page_is_that_of_the_summary(both: tuple[str, dict[str, Any]]) -> None:
+def test_page_figures_equal_the_summary(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     rows = rows_of(section(page, "Figures"))
     columns = [summary, *summary["comparisons"].values()]
@@ -109,9 +109,7 @@ def test_title_names_strategy_then_forecaster(both: tuple[str, dict[str, Any]]) 
     assert f">{name}</th>" in page
 
 
-def test_contributions_and_costs_on_the_page_add_up_to_the_cent(
-    both: tuple[str, dict[str, Any]],
-) -> None:
+def test_page_contributions_and_costs_add_up_exactly(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     rows = rows_of(section(page, "By symbol"))
     total = usd(rows.pop("total")[3])
@@ -123,7 +121,7 @@ def test_contributions_and_costs_on_the_page_add_up_to_the_cent(
     assert sum(usd(cells[0]) for cells in costs.values()) == paid == to_cents(summary["costs"])
 
 
-def test_the_curves_of_the_page_are_those_of_the_run(
+def test_page_curves_are_those_of_the_run(
     both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
@@ -148,7 +146,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
         assert highest[name] == pytest.approx(most, rel=1e-6)
 
 
-def test_weights_at_four_are_the_exposure_of_the_account(traded: Results) -> None:
+def test_daily_weights_equal_the_accounts_exposure(traded: Results) -> None:
     at, equity = traded.main.equity_curve()
     rows, _ = daily_rows(at, has_crypto=True)
     weights = daily_weights(traded.market.bars, traded.main, rows)
@@ -177,7 +175,7 @@ def trips_of(*fills: Fill, mark: float = 0.0) -> list[RoundTrip]:
     return round_trips(Run("", [], list(fills), rows, {}), {"SYA": mark})
 
 
-def test_a_round_trip_goes_from_nothing_held_to_nothing_and_a_turn_is_two() -> None:
+def test_round_trip_ends_flat_or_on_reversal() -> None:
     """10 at 100 and 10 at 110, then 30 sold at 120 for a fee of 3: 2,400 - 2 - 2,100 - 1."""
     closed, held = trips_of(
         fill("10", 100.0, 1.0), fill("10", 110.0, hour=1), fill("-30", 120.0, 3.0, hour=2), mark=130
@@ -197,7 +195,7 @@ def test_a_round_trip_goes_from_nothing_held_to_nothing_and_a_turn_is_two() -> N
     ),
     st.floats(1, 500),
 )
-def test_round_trips_earn_what_the_cash_flows_and_the_position_do(
+def test_round_trip_profits_equal_cash_flows_plus_position(
     trades: list[tuple[int, float, float, bool]], mark: float
 ) -> None:
     fills: list[Fill] = []
@@ -215,7 +213,7 @@ def test_round_trips_earn_what_the_cash_flows_and_the_position_do(
     assert sum(trip.held for trip in trips) == held
 
 
-def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(traded: Results) -> None:
+def test_forecasts_are_judged_at_their_intervals_end(traded: Results) -> None:
     outcomes = forecast_outcomes(traded.main, traded.market.bars)
     assert len(outcomes) > 100
     assert (outcomes.until <= traded.market.bars.now).all()
@@ -227,7 +225,7 @@ def test_forecasts_are_judged_by_the_close_at_the_end_of_their_interval(traded: 
     assert len(outcomes) < everything, "the last intervals have not ended"
 
 
-def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is() -> None:
+def test_outperformance_is_the_equity_ratio_with_its_error() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(0, 0.01, 250)
     better = shared + rng.normal(0.001, 0.002, 250)
@@ -249,7 +247,7 @@ def test_a_lead_is_the_ratio_of_final_equities_and_beyond_error_only_where_it_is
     assert measure_outperformance(better, shared[1:], seed=1) is None
 
 
-def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
+def test_outperformance_agrees_with_the_pages_total_returns(
     both: tuple[str, dict[str, Any]], traded: Results
 ) -> None:
     page, summary = both
@@ -275,7 +273,7 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
         ("same", 1, "open", ["Beats buy and hold", "earns the same as its random walk"]),
     ],
 )
-def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
+def test_verdict_states_which_baselines_are_significantly_beaten(
     both: tuple[str, dict[str, Any]], walk: Any, hold: Any, level: str, begins: list[str]
 ) -> None:
     """walk, hold: the sign of a lead beyond error; None: too few days for an interval."""
@@ -319,7 +317,7 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
         (lambda x: luck_remarks(x, 3), 0.0, None),
     ],
 )
-def test_a_warning_stands_exactly_where_it_should(
+def test_warnings_appear_exactly_at_their_threshold(
     remark: Callable[[Any], list[str]], warns: Any, silent: Any
 ) -> None:
     assert len(remark(warns)) == 1
@@ -335,9 +333,7 @@ def test_a_run_shows_the_warnings_it_deserves(both: tuple[str, dict[str, Any]]) 
         assert f"<li>{html.escape(warning)}</li>" in page
 
 
-def test_nothing_of_the_page_is_fetched_and_its_charts_alone_are_run(
-    both: tuple[str, dict[str, Any]],
-) -> None:
+def test_page_fetches_nothing_and_runs_only_its_charts(both: tuple[str, dict[str, Any]]) -> None:
     page, _ = both
     rest = without_scripts(page)
     assert not re.search(r"<(script|link|img|iframe)|\bsrc=|url\(|@import|https?://", rest)

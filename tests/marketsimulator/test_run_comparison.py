@@ -76,7 +76,7 @@ def test_a_live_account_beside_backtests_adds_no_trial(tmp_path: Path) -> None:
     assert pair["deflated_sharpe"].between(0, 1).all()
 
 
-def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path: Path) -> None:
+def test_runs_are_compared_over_their_common_days(tmp_path: Path) -> None:
     early = write_run(tmp_path / "early", start="2024-01-02", returns=NOISE[0])
     late = write_run(tmp_path / "late", start="2024-02-05", returns=NOISE[1])
     found = comparison_of(early, late)
@@ -92,7 +92,7 @@ def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path
         comparison_of(early, later)
 
 
-def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
+def test_differences_by_chance_are_not_significant() -> None:
     level = np.random.default_rng(1).normal(0, 0.01, (2, 120))
     runs = set_of(level - level.mean(axis=1, keepdims=True) + [[0.0002], [0.0001]])
     found = separation(runs)
@@ -103,7 +103,7 @@ def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
 
 
 @pytest.mark.slow
-def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
+def test_best_of_many_random_runs_is_rarely_significant() -> None:
     """Pair by pair, the best of 20 runs without any difference would be in each of these sets."""
     claims = 0
     for seed in range(20):
@@ -113,7 +113,7 @@ def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
     assert claims <= 5, "10 % of them are expected"
 
 
-def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> None:
+def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     found = comparison_of(*(write_run(tmp_path / str(k), returns=NOISE[k][:59]) for k in range(4)))
     page = found.page(tmp_path)
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
@@ -128,7 +128,7 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> N
     assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
 
 
-def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
+def test_short_and_ruined_runs_are_labelled_as_such() -> None:
     returns = NOISE[:3, :12].copy()
     returns[2, 3] = -1.0
     runs = set_of(returns)
@@ -138,7 +138,7 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     assert "Nothing was left of run-2." in comparison_verdict(runs, found).rest
 
 
-def test_the_policy_lets_the_scripts_run_and_names_are_text(tmp_path: Path) -> None:
+def test_content_policy_allows_scripts_and_names_are_escaped(tmp_path: Path) -> None:
     hostile = tmp_path / "<script>alert(1)<"
     folders = [write_run(hostile, returns=NOISE[0]), write_run(tmp_path / "b", returns=NOISE[1])]
     page = comparison_of(*folders).page(tmp_path)
@@ -146,7 +146,7 @@ def test_the_policy_lets_the_scripts_run_and_names_are_text(tmp_path: Path) -> N
     assert "&lt;script&gt;alert(1)" in page
 
 
-def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
+def test_multirun_writes_a_comparison_only_if_comparable(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
@@ -165,7 +165,7 @@ def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
 
 
 @pytest.mark.parametrize("held", ["summary.json", "notes.txt"])
-def test_a_multirun_leaves_the_folder_of_something_else_alone(
+def test_multirun_refuses_a_folder_with_foreign_files(
     held: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / held).write_text("")
@@ -213,7 +213,7 @@ def resummed(run: Path, **changes: Any) -> None:
 
 
 @pytest.mark.parametrize("says", DAMAGE)
-def test_what_cannot_be_compared_is_said_in_a_line(says: str, tmp_path: Path) -> None:
+def test_incomparable_runs_are_refused_in_one_line(says: str, tmp_path: Path) -> None:
     runs = write_run(tmp_path / "a"), write_run(tmp_path / "b")
     DAMAGE[says](runs[1])
     with pytest.raises(InputError, match=f"^[^\n]*{re.escape(says)}[^\n]*$"):
@@ -223,7 +223,7 @@ def test_what_cannot_be_compared_is_said_in_a_line(says: str, tmp_path: Path) ->
 TAILED = np.random.default_rng(7).normal(0.0005, 0.01, (6, 80))
 
 
-def test_what_is_ahead_and_where_curves_end_is_what_the_totals_say(tmp_path: Path) -> None:
+def test_outperformance_and_curve_ends_equal_total_returns(tmp_path: Path) -> None:
     tails = (0.05, -0.04, 0.0)
     found = comparison_of(
         *(write_run(tmp_path / f"r{k}", returns=TAILED[k], tail=tails[k]) for k in range(3))
@@ -247,9 +247,7 @@ def test_what_is_ahead_and_where_curves_end_is_what_the_totals_say(tmp_path: Pat
     ]
 
 
-def test_runs_that_end_at_other_hours_are_compared_to_the_last_close_of_both(
-    tmp_path: Path,
-) -> None:
+def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     one = write_run(tmp_path / "one", returns=TAILED[0], tail=0.2)
     other = write_run(tmp_path / "other", returns=TAILED[1], tail=-0.2, hours=4)
     found = comparison_of(one, other)
@@ -259,7 +257,7 @@ def test_runs_that_end_at_other_hours_are_compared_to_the_last_close_of_both(
     assert any("not over the same hours" in warning for warning in found.warnings)
 
 
-def test_what_differs_after_the_last_close_alone_is_not_the_same() -> None:
+def test_difference_after_the_last_close_is_no_equality() -> None:
     runs = set_of(TAILED[[0, 0]])
     assert separation(runs).relations == ("best", "same")
     end = runs.end + np.timedelta64(3, "h")
@@ -267,13 +265,13 @@ def test_what_differs_after_the_last_close_alone_is_not_the_same() -> None:
     assert separation(runs).relations == ("best", "insufficient_data")
 
 
-def test_a_run_that_is_ruined_after_the_last_close_is_ruined() -> None:
+def test_run_ruined_after_the_last_close_is_ruined() -> None:
     runs = set_of(TAILED[:2])
     runs = replace(runs, final=runs.final * [1.0, 0.0])
     assert separation(runs).relations == ("best", "ruined")
 
 
-def test_where_all_lost_the_best_is_the_one_that_lost_the_least() -> None:
+def test_least_loss_is_best_when_all_lose() -> None:
     """The wilder of two that lose has the higher ratio."""
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))

@@ -19,7 +19,7 @@ def serving_of(*words: str) -> ServerOptions:
 
 
 @given(st.text())
-def test_a_word_for_the_speed_is_wait_or_a_number_within_bounds(word: str) -> None:
+def test_speed_is_wait_or_a_number_within_bounds(word: str) -> None:
     try:
         expected = float(word)
     except ValueError:
@@ -32,7 +32,7 @@ def test_a_word_for_the_speed_is_wait_or_a_number_within_bounds(word: str) -> No
 
 
 @given(st.integers())
-def test_a_port_is_one_of_the_65535_or_0_for_a_free_one(port: int) -> None:
+def test_port_is_0_to_65535(port: int) -> None:
     if 0 <= port < 65_536:
         assert serving_of(f"--port={port}").url == f"http://127.0.0.1:{port}"
     else:
@@ -46,7 +46,7 @@ def test_a_host_that_cannot_be_served_is_refused(host: str) -> None:
         ServerOptions(host, 8000).listener()
 
 
-def test_a_port_that_is_taken_is_refused_before_any_bar_is_read() -> None:
+def test_occupied_port_is_refused_before_reading_bars() -> None:
     taken = ServerOptions("127.0.0.1", 8000)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = replace(taken, port=listening.getsockname()[1])

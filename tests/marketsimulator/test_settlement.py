@@ -96,7 +96,7 @@ def test_a_stock_sale_by_hand() -> None:
     assert b.account["cash"] == pytest.approx(100_000 + 9998 - fill["fee"], abs=1e-9)
 
 
-def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
+def test_crypto_fee_is_charged_in_the_asset_received() -> None:
     """0.5 at 60,018 costs 30,009 and leaves 0.5 less 0.25 %; a sale pays its 0.25 % in USD, up
     to the cent.
     """
@@ -123,9 +123,7 @@ def test_a_coin_fee_is_taken_in_the_coin_received() -> None:
     ("gap", "rates"),
     [(gap, (0.0012, 0.0022) if gap < 31 else (0.0015, 0.0025)) for gap in (1, 3, 30, 31, 90)],
 )
-def test_the_coin_tier_follows_what_was_traded_in_the_thirty_days_before(
-    gap: int, rates: tuple[float, float]
-) -> None:
+def test_crypto_fee_tier_follows_thirty_day_volume(gap: int, rates: tuple[float, float]) -> None:
     """120,000 USD on one day; maker and taker rate after so many days, most without a bar."""
     b = Bench(cash=1e6)
     b.send(2, 2.0)
@@ -136,7 +134,7 @@ def test_the_coin_tier_follows_what_was_traded_in_the_thirty_days_before(
     assert (b.account["maker"], b.account["taker"]) == (0.0015, 0.0025)
 
 
-def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
+def test_crypto_is_never_short_and_needs_settled_cash() -> None:
     assert Bench().send(2, -1.0) == 0
     for cash in (10_000.0, 6_016.805, 0.07):
         b = Bench(cash)
@@ -156,7 +154,7 @@ def test_coins_never_go_short_and_are_bought_with_own_settled_cash() -> None:
     assert b.account["cash"] > 100_000
 
 
-def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
+def test_buying_power_is_four_times_equity_less_crypto() -> None:
     b = Bench(order_price_buffer=1.0)
     assert 3_990 < b.send(0, 10_000) <= 4_000
     assert b.account["refusals"] == 1
@@ -166,7 +164,7 @@ def test_stock_buying_power_is_four_times_equity_less_coins() -> None:
     assert 1_550 < b.send(0, 10_000) <= 1_600
 
 
-def test_a_book_beyond_six_times_equity_only_closes() -> None:
+def test_book_beyond_six_times_equity_can_only_close() -> None:
     b = Bench(-560_000.0, leverage=10.0)
     b.hold(0, 6_600)
     assert b.send(1, 1) == 0
@@ -186,7 +184,7 @@ def test_overnight_interest_by_hand() -> None:
     assert b.account["other"] == 0
 
 
-def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
+def test_short_sale_proceeds_do_not_offset_the_debit() -> None:
     b = Bench(60_000.0)
     b.hold(0, -1000, 100_000.0)
     close_session(b.book, b.tape, 0, b.day, 1)
@@ -197,7 +195,7 @@ def test_a_short_sales_proceeds_do_not_offset_the_debit() -> None:
     assert credited.account["interest"] == 0
 
 
-def test_a_days_fees_are_rounded_up_to_the_cent_at_its_close() -> None:
+def test_days_fees_are_rounded_up_at_the_close() -> None:
     b = Bench(100.0)
     b.account["day_fees"] = 0.121
     close_session(b.book, b.tape, 0, b.day, 1)
@@ -216,7 +214,7 @@ def test_a_fill_is_never_better_than_the_open() -> None:
             assert abs(fill["price"] / price - 1) < 1e-3
 
 
-def test_half_a_cent_goes_to_the_even_one_and_a_multiple_of_a_billionth_is_one() -> None:
+def test_half_cents_round_to_even_exactly() -> None:
     """3 · 0.145 = 0.435 and 3 · 0.035 = 0.105; 0.25 % of 11,044.842 coins is 27.612105."""
     for dividend, cents in ((0.145, 0.44), (0.035, 0.10)):
         assert round_to_cent(3 * dividend) == cents
@@ -236,7 +234,7 @@ def test_a_dividend_is_received_long_and_paid_short() -> None:
     assert b.account["cash"] == pytest.approx(100_000 + 25.1 - 100)
 
 
-def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
+def test_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     """3 for 2 on 101 shares at 100: 151 shares at 66.67, half a share in cash; a fill at price
     0 says so.
     """
@@ -253,7 +251,7 @@ def test_a_split_multiplies_shares_and_pays_fractions_in_cash() -> None:
     assert b.account["short_proceeds"] == 500.0
 
 
-def test_a_short_that_a_reverse_split_dissolves_leaves_no_proceeds_behind() -> None:
+def test_reverse_split_dissolving_a_short_leaves_no_proceeds() -> None:
     """1 for 20: ten shares sold today become none; the other short's 10,000 are all there is."""
     b = Bench(costs=TradingCosts(0, 0, 0, 0, 0, 0))
     b.hold(0, -100, 10_000.0)
@@ -286,7 +284,7 @@ def test_maintenance_follows_price_and_side(
     assert maintenance_requirement(quantity, price, special) == pytest.approx(need)
 
 
-def test_of_pennies_too_an_account_without_equity_keeps_none() -> None:
+def test_account_without_equity_is_liquidated_even_of_pennies() -> None:
     b = Bench(-1_100.0)
     b.book.holding["quantity"][0] = 100_000
     b.at([0.01, 50.0, 60_000.0, 2.0])

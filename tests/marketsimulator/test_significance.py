@@ -47,7 +47,7 @@ def test_the_published_example_of_a_deflated_sharpe_ratio() -> None:
     st.floats(0.2, 1.0),
     st.integers(0, 2**32 - 1),
 )
-def test_days_and_lengths_of_blocks_are_those_of_the_bootstraps_library(
+def test_bootstrap_days_and_block_lengths_match_arch(
     count: int, memory: float, size: float, moving: float, seed: int
 ) -> None:
     from arch.bootstrap import StationaryBootstrap, optimal_block_length
@@ -68,9 +68,7 @@ def test_days_and_lengths_of_blocks_are_those_of_the_bootstraps_library(
 
 
 @given(st.integers(20, 120), st.sampled_from([0.0, 1e-3, 0.01, 0.4]), st.integers(0, 2**32 - 1))
-def test_figures_of_draws_are_those_of_a_run_with_these_days(
-    days: int, size: float, seed: int
-) -> None:
+def test_bootstrap_figures_equal_those_of_their_days(days: int, size: float, seed: int) -> None:
     returns = np.clip(np.random.default_rng(seed).normal(0, size, (5, days)), -1.0, None)
     found = bootstrap_figures(returns, 252)
     for k, drawn in enumerate(returns):
@@ -81,7 +79,7 @@ def test_figures_of_draws_are_those_of_a_run_with_these_days(
             assert values[k] == pytest.approx(expected, rel=1e-9, abs=1e-13, nan_ok=True), name
 
 
-def test_one_trial_is_not_deflated_and_more_trials_deflate_more() -> None:
+def test_deflation_grows_with_the_number_of_trials() -> None:
     plain = probabilistic_sharpe(0.1, 500)
     assert deflated_sharpe(0.1, 500, trials=1, variance=0.0) == plain
     falling = [deflated_sharpe(0.1, 500, trials=n, variance=0.002) for n in (2, 5, 50, 1000)]
@@ -89,7 +87,7 @@ def test_one_trial_is_not_deflated_and_more_trials_deflate_more() -> None:
     assert falling[0] < plain
 
 
-def test_the_best_of_many_coin_flippers_is_what_is_expected_of_it() -> None:
+def test_expected_maximum_sharpe_matches_simulation() -> None:
     """10,000 draws of the largest of 50 normal ratios of variance 0.003."""
     drawn = np.random.default_rng(1).normal(0, np.sqrt(0.003), (10_000, 50)).max(axis=1).mean()
     assert expected_maximum_sharpe(50, 0.003) == pytest.approx(drawn, rel=0.02)
@@ -125,7 +123,7 @@ def test_independent_returns_have_the_earlier_variance() -> None:
     assert sharpe_variance(0.2, -0.5, 7.0, 0.0) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_tail_and_the_days_below_a_peak_by_hand() -> None:
+def test_tail_risk_and_drawdown_days_by_hand() -> None:
     returns = np.array([0.01] * 38 + [-0.02, -0.04])
     p = daily_performance(np.concatenate([[1.0], np.cumprod(1 + returns)]), 252)
     assert p.value_at_risk == pytest.approx(np.quantile(returns, 0.05))
@@ -167,7 +165,7 @@ def test_earlier_rows_from_the_future_are_skipped(tmp_path: Path) -> None:
     assert entered(path, TRIAL) == TrialStatistics(1, 0.0)
 
 
-def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path) -> None:
+def test_each_variant_on_same_data_counts_once(tmp_path: Path) -> None:
     path = tmp_path / "state" / "trials.sqlite"
     assert entered(path, TRIAL).count == 1
     assert entered(path, TRIAL).count == 1
@@ -188,12 +186,12 @@ def test_variants_of_a_run_on_the_same_data_are_counted_once_each(tmp_path: Path
         assert entered(copy, replace(other, **apart)).count == 1
 
 
-def test_a_sharpe_ratio_without_days_or_variance_has_no_probability() -> None:
+def test_sharpe_without_days_or_variance_has_no_probability() -> None:
     assert probabilistic_sharpe(0.1, 1) is None
     assert probabilistic_sharpe(2.0, 100, skewness=5.0) is None
 
 
-def test_intervals_repeat_with_their_seed_and_there_are_none_where_nothing_can_be_drawn() -> None:
+def test_intervals_repeat_with_seed_or_are_empty() -> None:
     returns = np.random.default_rng(3).normal(0.0005, 0.01, 100)
     assert intervals(returns, 252, seed=4) == intervals(returns, 252, seed=4)
     assert intervals(returns, 252, seed=4) != intervals(returns, 252, seed=5)
@@ -201,7 +199,7 @@ def test_intervals_repeat_with_their_seed_and_there_are_none_where_nothing_can_b
 
 
 @pytest.mark.slow
-def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+def test_intervals_cover_the_truth_at_their_level() -> None:
     """60 markets, each a year of independent returns: a 90 % interval of the Sharpe ratio holds
     the truth in 45 at least.
     """

@@ -37,7 +37,7 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 @pytest.mark.parametrize("price", [6e-7, 4.1e-8, 1.23e-9])
-def test_cheap_coin_fills_at_its_price(price: float, usual: Results, tmp_path: Path) -> None:
+def test_cheap_crypto_fills_at_its_price(price: float, usual: Results, tmp_path: Path) -> None:
     results = run_at(price, tmp_path / "bars")
     held, other = results.comparisons[-1], usual.comparisons[-1]
     scaled = other.fills[0].price * price / 1.23e-4

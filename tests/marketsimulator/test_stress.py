@@ -55,7 +55,7 @@ moves = st.just(0.0) | st.floats(-0.95, -0.01) | st.floats(0.01, 2.0)
 
 
 @given(positions, moves, moves, st.floats(0.8, 4.0))
-def test_every_figure_of_equity_is_the_one_before_less_losses_and_costs_to_the_cent(
+def test_stressed_equity_is_consistent_to_the_cent(
     held: dict[str, tuple[float, float]], stocks: float, coins: float, leverage: float
 ) -> None:
     gross = sum(quantity * mark for quantity, mark in held.values())
@@ -89,9 +89,7 @@ def test_every_figure_of_equity_is_the_one_before_less_losses_and_costs_to_the_c
 
 
 @given(st.floats(1.3, 3.2), st.floats(0.0005, 0.02))
-def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
-    leverage: float, beside: float
-) -> None:
+def test_margin_call_starts_at_the_maintenance_threshold(leverage: float, beside: float) -> None:
     """0.3 L (1 - m) = 1 - L m at m = (1 - 0.3 L) / 0.7 L."""
     edge = (1 - 0.3 * leverage) / (0.7 * leverage)
     book = book_of({"AAA": (leverage * 100, 100.0)}, 10_000)
@@ -103,7 +101,7 @@ def test_a_call_comes_at_the_move_that_maintenance_says_and_at_none_below_it(
 
 
 @given(both_sides, st.floats(0.0, 0.6), st.floats(1.2, 6.0))
-def test_a_liquidation_ends_with_margin_met_or_with_nothing_left(
+def test_liquidation_ends_with_margin_met_or_nothing_left(
     held: dict[str, tuple[float, float]], move: float, leverage: float
 ) -> None:
     gross = sum(abs(quantity) * mark for quantity, mark in held.values())
@@ -138,7 +136,7 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     assert verdict_of(found) == (claim, "The broker calls in one.")
 
 
-def test_a_book_that_no_night_allows_is_called_without_any_move() -> None:
+def test_book_above_overnight_limits_is_called_without_move() -> None:
     """Four times equity at 11:30, which a trader cuts at 15:30."""
     noon = np.datetime64("2024-10-04T15:30", "ns")
     still = outcome_of(book_of({"AAA": (400, 100.0)}, 10_000, noon))
@@ -150,7 +148,7 @@ def test_a_book_that_no_night_allows_is_called_without_any_move() -> None:
     assert not outcome_of(book_of({"AAA": (200, 100.0)}, 10_000, noon)).margin.called
 
 
-def test_a_squeeze_loses_a_short_several_times_its_worth_and_the_account_with_it() -> None:
+def test_squeeze_can_lose_multiples_of_a_short() -> None:
     """100 short at 20 rise to 80, which costs 6,000; the long falls by a fifth of 5,000."""
     book = book_of({"AAA": (50, 100.0), "BBB": (-100, 20.0), "BTCUSD": (1, 900.0)}, 5_000)
     found = stress_of(book, stocks=-0.2, shorts=3.0)
@@ -165,7 +163,7 @@ def test_a_squeeze_loses_a_short_several_times_its_worth_and_the_account_with_it
     assert set(single.losses) == {"AAA", "BBB", "BTCUSD"}, "what is not held loses nothing"
 
 
-def test_what_is_halted_keeps_its_price_and_is_not_sold_and_the_rest_is_sold_without_it() -> None:
+def test_halted_symbol_keeps_its_price_and_is_unsold() -> None:
     book = book_of({"AAA": (2_000, 100.0), "BBB": (1_000, 99.0), "BTCUSD": (1, 900.0)}, 95_000)
     outcome = outcome_of(book, stocks=-0.3, coins=-0.3, halted="largest")
     assert outcome.losses == {"AAA": 0, "BBB": 29_700, "BTCUSD": 270}
@@ -189,7 +187,7 @@ def fractions(scenario: Scenario, book: StressedBook) -> np.ndarray:
     return np.array([each.move for each in moves_of(scenario, book).values()])
 
 
-def test_the_bar_of_a_day_is_the_worst_of_what_still_trades(tmp_path: Path) -> None:
+def test_historical_scenario_uses_worst_bar_of_tradable_stocks(tmp_path: Path) -> None:
     """AAA, the largest, is worst at the end of the day and BBB at its beginning; AAA is halted."""
     data = write_bars(tmp_path / "bars", {"AAA": 0.6, "BBB": 1.0})
     for symbol, price in (("AAA", 100.0), ("BBB", 80.0)):
@@ -222,7 +220,7 @@ CRASHES = {
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("crash", CRASHES)
-def test_stress_is_what_a_backtest_through_the_same_crash_does(tmp_path: Path, crash: str) -> None:
+def test_stress_matches_a_backtest_through_the_crash(tmp_path: Path, crash: str) -> None:
     """The same call, the same liquidations at the same prices, the same equity after them."""
     orders, factors, words = CRASHES[crash]
     data = write_bars(tmp_path / "bars", factors, sessions=12, volume=3e6)
@@ -253,7 +251,7 @@ def test_stress_is_what_a_backtest_through_the_same_crash_does(tmp_path: Path, c
         assert found.leverage_end == pytest.approx(gross / end.equity, rel=1e-12)
 
 
-def test_what_open_shorts_were_sold_for_is_what_the_account_has(tmp_path: Path) -> None:
+def test_open_short_proceeds_match_the_account(tmp_path: Path) -> None:
     """One is sold twice and bought back in part, and a call closes a share of both."""
     data = write_bars(tmp_path / "bars", {"AAA": 1.5, "BBB": 1.6}, sessions=12)
     orders = [("AAA", "-1000"), ("AAA", "-700"), ("AAA", "200"), ("BBB", "-100"), ("BBB", "30")]
@@ -272,7 +270,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def test_a_call_that_stands_already_is_answered_at_the_next_opens(run: Path) -> None:
+def test_standing_margin_call_is_met_at_next_opens(run: Path) -> None:
     """The book of the crash's own close, at prices that stand still, as they do in the run."""
     fills = pd.read_parquet(run / "fills.parquet")
     through = fills[fills["client_order_id"].str.startswith("liquidation")]
@@ -294,14 +292,12 @@ def test_a_scenario_that_makes_no_sense_is_refused(fields: dict[str, object]) ->
         Scenario(**{"name": "one", "source": "a test", **fields})  # type: ignore[arg-type]
 
 
-def test_every_shipped_scenario_says_where_it_is_from_or_that_it_is_an_assumption() -> None:
+def test_every_shipped_scenario_names_source_or_assumption() -> None:
     for one in SHIPPED:
         assert "assumption" in one.source or (one.day is not None and one.day in one.source)
 
 
-def test_a_book_is_that_of_the_end_of_an_instant_or_the_one_with_the_most_leverage(
-    run: Path,
-) -> None:
+def test_book_is_read_at_instant_end_or_worst(run: Path) -> None:
     rows = pd.read_parquet(run / "equity.parquet")
     at = rows["at"].dt.tz_localize(None).to_numpy()
     end, _ = book_at(run, "end")
@@ -327,7 +323,7 @@ def test_the_command_leaves_its_figures(run: Path, tmp_path: Path) -> None:
     assert found["scenarios"][1]["moves"]["BBB"] == {"move": -0.5, "basis": "stated of it"}
 
 
-def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
+def test_fractional_shares_close_whole_and_never_beyond() -> None:
     book = book_of({"AAA": (2_999.75, 100.0), "BBB": (0.125, 100.0)}, 100_000)
     closed = sold(outcome_of(book, stocks=-0.25))
     assert closed["BBB"] == -0.125, "less than a share is closed whole"
@@ -335,7 +331,7 @@ def test_fractions_of_shares_are_closed_whole_and_never_beyond() -> None:
     assert sold(outcome_of(book, stocks=-0.9)) == {"AAA": -2_999.75, "BBB": -0.125}
 
 
-def test_a_coin_is_no_collateral_and_calls_nothing_and_is_never_closed() -> None:
+def test_crypto_is_no_collateral_and_is_never_liquidated() -> None:
     """The stock's call is the same with a coin beside it, whatever the coin does."""
     alone = outcome_of(book_of({"AAA": (1_900, 100.0)}, 100_000), stocks=-0.4)
     beside = book_of({"AAA": (1_900, 100.0), "BTCUSD": (2.5, 40_000.0)}, 200_000)

@@ -93,7 +93,7 @@ OTHER: list[tuple[list[str], list[str]]] = [
     ("one", "other", "same"),
     [*((*each, True) for each in SAME), *((*each, False) for each in OTHER)],
 )
-def test_what_may_change_a_figure_is_another_trial_and_what_cannot_is_the_same(
+def test_relevant_settings_change_the_trial_others_do_not(
     market: Bars, folder: Path, one: list[str], other: list[str], same: bool
 ) -> None:
     assert (of(market, *one) == of(market, *other)) is same
@@ -115,14 +115,14 @@ def test_another_file_or_other_code_is_another_trial(market: Bars, folder: Path)
     assert same == [False, False, False, False, True]
 
 
-def test_settings_made_in_python_are_the_trial_that_a_command_makes(market: Bars) -> None:
+def test_python_settings_are_the_same_trial_as_commands(market: Bars) -> None:
     composed = settings_of()
     made = replace(BacktestSettings(capital=100_000), fees=composed.fees)
     hashes = {config_hash(variant_settings(each, market)) for each in (composed, made)}
     assert len(hashes) == 1
 
 
-def test_the_same_bars_are_the_same_data_in_any_order_of_symbols(market: Bars) -> None:
+def test_data_hash_ignores_the_order_of_symbols(market: Bars) -> None:
     numbers = range(len(market.symbols))
     turned = build_panel(
         [(market.instruments[s], *market.real_bars(s)) for s in reversed(numbers)], market.source

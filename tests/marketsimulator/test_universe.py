@@ -71,7 +71,7 @@ def sold_on_leaving(run: Run, trader: Trader) -> int:
 @pytest.mark.parametrize(
     ("strategy", "ranked"), [("kelly_50", MOMENTUM), ("risk_parity", GROWTH), ("legacy", GROWTH)]
 )
-def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
+def test_leaving_symbols_are_sold_alike_in_every_engine(
     strategy: str, ranked: tuple[str, ...]
 ) -> None:
     settings, market, trader = believing(f"sizing.strategy={strategy}", *ranked)
@@ -83,7 +83,7 @@ def test_what_leaves_is_sold_and_a_walk_is_what_is_stepped(
     assert sold_on_leaving(run, trader) > 1
 
 
-def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
+def test_leaving_symbol_without_a_forecast_is_sold() -> None:
     settings, market, trader = believing(*MOMENTUM)
     table = trader.table
     assert table is not None
@@ -97,9 +97,7 @@ def test_a_symbol_without_a_forecast_is_sold_when_it_has_left() -> None:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
-def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
-    ranked: tuple[str, ...],
-) -> None:
+def test_live_beliefs_equal_those_of_whole_history(ranked: tuple[str, ...]) -> None:
     settings = chosen(*ranked)
     market = settings.market()
     trader = trader_of(settings, market)
@@ -117,7 +115,7 @@ def test_a_live_pass_believes_of_its_instant_what_the_whole_history_does(
             np.testing.assert_array_equal(getattr(now, name), getattr(then, name))
 
 
-def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
+def test_results_report_the_universe_rule_and_its_effect(tmp_path: Path) -> None:
     results = run_backtest(chosen(*MOMENTUM, "sizing.strategy=equal_weight"))
     summary = results.summary()
     said = "\n".join(summary["remarks"])
@@ -143,9 +141,7 @@ def test_the_results_say_the_rule_and_what_it_came_to(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
-    words: list[str], says: str
-) -> None:
+def test_universe_needing_more_history_is_refused_live(words: list[str], says: str) -> None:
     """Nothing would be in it, and everything would be sold."""
     with pytest.raises(InputError, match=f"^{says}"):
         LiveSettings.from_config(compose_config("live", ["symbols=[NVDA,BTCUSD]", *words]))
@@ -153,7 +149,7 @@ def test_a_live_job_refuses_a_universe_that_its_history_cannot_fill(
 
 @pytest.mark.first_example
 @pytest.mark.parametrize("ranked", [MOMENTUM, GROWTH], ids=["momentum", "growth"])
-def test_the_future_reaches_no_membership(
+def test_universe_membership_has_no_look_ahead(
     ranked: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marketsimulator.audit, "AUDIT_INSTANTS", 3)

@@ -35,7 +35,7 @@ def settings() -> BacktestSettings:
 
 
 @pytest.mark.parametrize("words", [["fills.remainder=carry"], ["sizing.fallback=legacy"]])
-def test_what_does_not_walk_is_stepped_in_a_sweep_too(words: list[str]) -> None:
+def test_sweep_steps_variants_that_cannot_be_compiled(words: list[str]) -> None:
     settings = settings_of(*WORDS, *words, "start=2024-02-21")
     market = settings.market()
     trader = prepared(settings, market)
@@ -64,7 +64,7 @@ def prepared(settings: BacktestSettings, market: Market) -> Trader:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(("limit", "broker"), [(2_000.0, 3_000.0), (3_000.0, 2_000.0)])
-def test_the_higher_of_two_thresholds_for_margin_holds(
+def test_higher_margin_equity_threshold_applies(
     settings: BacktestSettings, limit: float, broker: float
 ) -> None:
     market = settings.market()
@@ -79,7 +79,7 @@ def test_the_higher_of_two_thresholds_for_margin_holds(
 
 
 @pytest.mark.parametrize("hours", [0, 3], ids=["at the close", "by day"])
-def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
+def test_wiped_out_account_closes_its_positions_in_sweeps(
     settings: BacktestSettings, hours: int
 ) -> None:
     """Two and a half times long as stocks lose more than half: decisions fail from then on, and
@@ -124,7 +124,7 @@ def test_an_account_that_is_wiped_out_closes_what_it_holds_in_a_sweep_too(
     assert outcome.totals.failures == failed > 10
 
 
-def test_splits_and_dividends_reach_the_account_in_a_sweep_too(
+def test_splits_and_dividends_reach_the_account_in_sweeps(
     settings: BacktestSettings, tmp_path: Path
 ) -> None:
     """More of them than one step of so few symbols fills orders."""

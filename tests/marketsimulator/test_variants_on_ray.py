@@ -12,7 +12,7 @@ CHECKS = Path(__file__).with_name("on_ray_checks.py")
 
 
 @pytest.mark.slow
-def test_two_machines_walk_variants_as_one_process_does_and_one_that_dies_loses_nothing() -> None:
+def test_two_machines_reproduce_one_process_despite_a_failure() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(CHECKS)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

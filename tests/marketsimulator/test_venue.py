@@ -88,7 +88,7 @@ steps = st.one_of(
 @pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.lists(steps, min_size=20, max_size=60))
-def test_tickets_agree_with_the_broker_whatever_is_asked(asked: list[Step]) -> None:
+def test_tickets_agree_with_the_broker_after_any_requests(asked: list[Step]) -> None:
     settings_, market = practised()
     venue = Venue(settings_, market)
     venue.advance(int(np.searchsorted(market.bars.times, np.datetime64("2024-02-20T15:30"))))
@@ -133,7 +133,7 @@ SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
         (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is no number"),
     ],
 )
-def test_an_order_that_cannot_be_says_which_of_its_fields_is_wrong(
+def test_invalid_order_names_its_wrong_field(
     usual: dict[str, Any], changed: dict[str, Any], says: str
 ) -> None:
     asked = {"time_in_force": "day", **usual, **changed}
@@ -173,7 +173,7 @@ def test_stock_prices_between_increments_are_refused(
 
 
 @pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])
-def test_a_fault_that_would_meet_no_request_is_refused_by_name(fault: dict[str, str]) -> None:
+def test_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
     ((name, value),) = fault.items()
     with pytest.raises(InputError, match=f"faults.{name}: '{value}'"):
         Fault(kind="status", **fault)

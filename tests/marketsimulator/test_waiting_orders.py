@@ -114,7 +114,9 @@ def whole_bars(draw: Any, count: int) -> list[Bar]:
 
 @settings(max_examples=60)
 @given(st.data(), orders(), st.sampled_from([0.0, 0.01]))
-def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost: float) -> None:
+def test_waiting_order_fills_match_an_independent_reading(
+    data: Any, sent: Order, cost: float
+) -> None:
     bars = [FLAT, *whole_bars(data.draw, 5)]
     broker = stock(*bars, costs=TradingCosts(cost * 1e4, 0, 0, 0, 0, 0))
     waiting = Waiting(sent, cost, 100.0)
@@ -151,7 +153,7 @@ def test_one_waiting_order_fills_where_the_bars_say(data: Any, sent: Order, cost
         ("buy", 10, "limit", 90.0, ("stop", 90.0), False),
     ],
 )
-def test_orders_of_one_submission_do_not_trade_with_each_other(
+def test_orders_of_one_submission_never_cross(
     side: str, qty: int, kind: str, price: float, other: tuple[str, float | None], refused: bool
 ) -> None:
     against, at = other
@@ -164,7 +166,7 @@ def test_orders_of_one_submission_do_not_trade_with_each_other(
         assert (b.margin_events()["refusals"] == 1) is expected
 
 
-def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() -> None:
+def test_waiting_order_needs_buying_power_crypto_never_short() -> None:
     bid = {"type_": "limit", "limit_price": 100.0}
     opens_above = (105.0, 106.0, 104.0, 105.0)
 
@@ -202,7 +204,7 @@ def test_a_waiting_order_needs_buying_power_and_a_coin_is_never_offered_short() 
     assert len(b.account().open_orders) == 3
 
 
-def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() -> None:
+def test_waiting_orders_reserve_buying_power_on_both_sides() -> None:
     """A bid of 200,000 leaves half of 4×; one that closes a position holds none."""
     b = stock(FLAT, FLAT, FLAT)
     b.submit([order("buy", 2_000, "limit", "bid", limit_price=99.0)])
@@ -219,7 +221,7 @@ def test_what_waits_holds_buying_power_for_the_other_side_of_the_market_too() ->
     )
 
 
-def test_of_what_waits_for_the_same_open_the_first_fills_before_the_last_is_short() -> None:
+def test_orders_waiting_for_an_open_fill_in_sequence() -> None:
     """Twice 400 that power covered at 100, and not at 110: the first fills whole, the second as
     far as it goes.
     """
@@ -242,7 +244,7 @@ def test_of_what_waits_for_the_same_open_the_first_fills_before_the_last_is_shor
         assert b.fills[2].symbol == "AAA"
 
 
-def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_position() -> None:
+def test_partial_stop_continues_next_open_ends_with_position() -> None:
     """150 against 100 that may fill: the rest is for the market, wherever that is."""
     bars = [(*FLAT, 1000.0), (100.0, 103.0, 99.0, 102.0, 1000.0), (90.0, 91.0, 89.0, 90.0, 1000.0)]
     b = stock(*bars, fills=FillTerms())
@@ -257,7 +259,7 @@ def test_a_stop_order_in_parts_goes_on_at_the_next_open_and_ends_with_its_positi
     assert early.states(["o"])["o"] == "canceled"
 
 
-def test_what_has_filled_or_closed_its_position_waits_for_no_further_bar() -> None:
+def test_finished_order_or_closed_position_waits_no_longer() -> None:
     """A bid through which three bars trade buys once; 15 to be sold of 10, at an open, sell 10."""
     dips = (100.0, 101.0, 94.0, 100.0)
     b = stock(FLAT, dips, dips, dips)
@@ -272,7 +274,7 @@ def test_what_has_filled_or_closed_its_position_waits_for_no_further_bar() -> No
     assert gap.states(["o"]) == {"o": "canceled"}
 
 
-def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
+def test_waiting_order_prices_follow_dividends_and_splits() -> None:
     """Ex 2 USD, then 4 for 1, at the second session's open.
 
     Bids and sell stops lie below the market, and are lowered by 2.
@@ -318,7 +320,7 @@ def test_every_price_of_a_waiting_order_follows_dividends_and_splits() -> None:
 
 
 @pytest.mark.parametrize("increment", [1.0, 0.5])
-def test_a_reverse_split_leaves_whole_increments_in_a_waiting_order(increment: float) -> None:
+def test_reverse_split_keeps_whole_increments_in_waiting_orders(increment: float) -> None:
     opens = first_open_from(stock_ends(DATE, 8)[7].astype("datetime64[D]"))
     assert opens is not None
     b = stock(*[FLAT] * 9, actions=(CorporateAction("AAA", opens, ratio=0.1),))
@@ -334,7 +336,7 @@ def test_a_reverse_split_leaves_whole_increments_in_a_waiting_order(increment: f
 
 
 @pytest.mark.parametrize("price", [110.0, 90.0], ids=["waiting", "at once"])
-def test_an_order_that_only_reduces_ends_where_nothing_is_left(price: float) -> None:
+def test_reduce_only_order_ends_without_a_position(price: float) -> None:
     b = stock(FLAT, (100, 112, 99, 111), (111, 112, 110, 111))
     b.submit([order("sell", 10, "limit", limit_price=price, reduces=True)])
     assert walk(b, 2) == []
@@ -347,7 +349,7 @@ def test_an_order_that_only_reduces_ends_where_nothing_is_left(price: float) -> 
     [({"ratio": 0.5}, 5, 99_500.0), ({"dividend": 1.0}, 10, 99_510.0)],
     ids=["back", "dividend"],
 )
-def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days(
+def test_actions_on_days_without_bars_apply_in_order(
     second: dict[str, float], shares: int, cash: float
 ) -> None:
     """Two for one, and a day later one for two, or a dollar a share: nobody had a bar on either
@@ -367,7 +369,7 @@ def test_what_happened_while_there_were_no_bars_happens_in_the_order_of_its_days
         assert (float(b.account().positions["AAA"]), b.account().cash) == (shares, cash)
 
 
-def test_a_week_of_splits_finds_room_on_the_tape() -> None:
+def test_week_of_splits_fits_on_the_tape() -> None:
     days = [
         first_open_from(np.datetime64(f"2026-06-{day:02}", "D"))
         for day in (2, 3, 4, 5, 8, 9, 10, 11)
@@ -387,7 +389,7 @@ def test_a_week_of_splits_finds_room_on_the_tape() -> None:
     assert len(b.fills) == 9
 
 
-def test_an_order_on_the_close_meets_no_price_within_a_bar() -> None:
+def test_closing_auction_order_meets_no_intraday_price() -> None:
     b = stock(FLAT, *[(100.0, 101.0, 90.0, 100.0)] * 7)
     b.submit([order("buy", 10, "limit", limit_price=95.0, tif="cls")])
     assert walk(b, 7) == []

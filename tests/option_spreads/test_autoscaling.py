@@ -37,7 +37,7 @@ def number(balance: float, history: list[Fraction], risk: float = 250, **more: o
     ).number
 
 
-def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
+def test_losing_kelly_record_is_sized_one_contract() -> None:
     statistics = TradeStatistics.from_results(results(11, "56.00", 34, "34.62"))
     assert statistics.kelly is not None
     assert f"{statistics.win_rate:.1%}" == "24.4%"
@@ -51,7 +51,7 @@ def test_forty_five_trades_lose_by_kelly_and_are_one_contract() -> None:
     assert number(19_995, results(11, "56.00", 34, "34.62"), NEGATIVE_KELLY_CONTRACTS=0) == 0
 
 
-def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
+def test_prior_sizes_27_contracts_capped_at_3() -> None:
     prior = {"BOOTSTRAP_MODE": "prior"}
     assert number(20_000, [], 150, **prior) == 3
     assert number(20_000, [], 150, MAX_CONTRACTS=100, **prior) == 27
@@ -78,7 +78,7 @@ def test_the_prior_is_27_contracts_and_the_cap_3() -> None:
         (20_000, True, 10, 3),
     ],
 )
-def test_the_halt_comes_first_then_the_switch_then_bootstrap(
+def test_safety_halt_precedes_switch_and_bootstrap(
     balance: float, enabled: bool, trades: int, expected: int
 ) -> None:
     good = results(trades, "100", 0, "1")
@@ -109,13 +109,13 @@ EVEN = results(10, "100", 10, "90")  # Kelly 0.05
         (20_000, results(5, "100", 0, "1"), {"ROLLING_WINDOW": 5}, 1),
     ],
 )
-def test_contracts_are_exact_and_of_the_window(
+def test_contract_count_is_exact_over_its_window(
     balance: float, history: list[Fraction], more: dict[str, Any], expected: int
 ) -> None:
     assert number(balance, history, **more) == expected
 
 
-def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None:
+def test_zero_results_are_losses_and_fees_per_contract() -> None:
     statistics = TradeStatistics.from_results([Fraction(0)] * 5 + [Fraction(10)] * 5)
     assert (statistics.wins, statistics.losses) == (5, 5)
     assert TradeStatistics.from_results(EVEN).kelly == Fraction(1, 20)
@@ -125,7 +125,7 @@ def test_zero_results_are_losses_and_fees_are_taken_off_every_contract() -> None
     )
 
 
-def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
+def test_halt_names_the_threshold_it_compares_with() -> None:
     """A third of 12,344.44 is 4,114.81 and a third of a cent: 4,114.81 is below it."""
     settings = AutoscalingSettings(STARTING_CAPITAL=12_344.44, SAFETY_HALT_PCT=1 / 3)
     nothing = TradeStatistics.from_results([])
@@ -151,7 +151,7 @@ def test_a_halt_names_a_balance_that_is_not_below_it() -> None:
         ("CALL", 2.7, None, "table", 230),
     ],
 )
-def test_the_risk_of_a_contract_is_its_width_less_its_credit(
+def test_contract_risk_is_width_less_credit(
     strategy: str, credit: float, width: float | None, condor: Any, expected: float
 ) -> None:
     assert max_risk(strategy, credit, width, condor=condor) == expected
@@ -165,12 +165,12 @@ def test_the_risk_of_a_contract_is_its_width_less_its_credit(
         *(("width", ("PUT", 2.5, each)) for each in (0, "5", float("inf"))),
     ],
 )
-def test_a_spread_that_cannot_be_is_refused_by_name(name: str, arguments: tuple[Any, ...]) -> None:
+def test_invalid_spread_is_refused_by_argument(name: str, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(InputError, match=f"^{name}: "):
         max_risk(*arguments)
 
 
-def test_caps_are_advice_by_balance() -> None:
+def test_recommended_cap_grows_with_the_balance() -> None:
     assert [
         recommended_cap(b) for b in (5_000, 10_000, 19_999, 20_000, 50_000, 99_999, 100_000)
     ] == [1, 2, 2, 3, 5, 5, 10]

@@ -73,7 +73,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_account_of_the_specification_is_one_contract_and_says_why(
+def test_specification_account_gets_one_contract_with_its_reasons(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [row(f"w{k}", "56.00") for k in range(11)] + [row(f"l{k}", "-34.62") for k in range(33)]
@@ -98,9 +98,7 @@ def test_results_are_per_contract_whatever_the_size(root: Path) -> None:
     assert calculate_position_size(max_risk_per_contract=250) == 2
 
 
-def test_a_balance_given_without_files_has_no_history_and_without_a_balance_nothing_is_known(
-    root: Path,
-) -> None:
+def test_balance_without_files_bootstraps_no_balance_sizes_nothing(root: Path) -> None:
     """Live and paper are two accounts."""
     assert calculate_position_size(20_000, 250) == 1
     assert calculate_position_size(9_000, 250) == 0
@@ -111,7 +109,7 @@ def test_a_balance_given_without_files_has_no_history_and_without_a_balance_noth
     assert calculate_position_size(20_000, 250) == 0, "one file without the other is no account"
 
 
-def test_environment_variables_are_in_force_and_the_earlier_name_of_the_cap(
+def test_environment_variables_apply_including_the_old_cap_name(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BOOTSTRAP_MODE", "prior")
@@ -138,7 +136,7 @@ def test_environment_variables_are_in_force_and_the_earlier_name_of_the_cap(
         ([], "9000", False, "$9,000", "the balance is $9,000.00"),
     ],
 )
-def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
+def test_sizing_uses_the_lower_balance_and_alerts_differences(
     root: Path,
     caplog: pytest.LogCaptureFixture,
     more: list[str],
@@ -176,7 +174,7 @@ def test_the_lower_of_balance_and_trades_is_sized_from_and_a_difference_is_told(
         ([row("a", "10")], None, "[" * 100_000),
     ],
 )
-def test_what_cannot_be_read_stops_trading_and_stays(
+def test_unreadable_account_sizes_zero_and_is_kept(
     root: Path, caplog: pytest.LogCaptureFixture, rows: list[str], total: int | None, update: str
 ) -> None:
     folder = folder_of(root, rows, total=total)
@@ -198,9 +196,7 @@ def test_what_cannot_be_read_stops_trading_and_stays(
         *(f'{{"balance": {word}, "total_trades": 2}}' for word in ("NaN", '"20000"', *UNBOUNDED)),
     ],
 )
-def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_orders_nothing(
-    root: Path, content: str
-) -> None:
+def test_corrupt_balance_is_rebuilt_and_orders_nothing_first(root: Path, content: str) -> None:
     deposit = "2024-10-02,d,DEPOSIT,,,,10:00,5000,"
     folder = folder_of(root, [row("a", "100"), row("b", "-30", "3"), deposit], total=2)
     path = folder / "account_balance.json"
@@ -213,9 +209,7 @@ def test_a_corrupt_balance_is_set_aside_and_rebuilt_and_the_call_that_finds_it_o
     assert calculate_position_size(max_risk_per_contract=250) == 1
 
 
-def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_its_balance(
-    root: Path,
-) -> None:
+def test_unconfirmed_live_balance_without_trades_sizes_nothing(root: Path) -> None:
     folder_of(root, []).rename(root / "live")
     damaged = '{"balance": NaN, "total_trades": 0}'
     path = root / "live" / "account_balance.json"
@@ -236,7 +230,7 @@ def test_real_money_without_a_trade_is_sized_only_once_a_person_has_confirmed_it
     assert calculate_position_size(mode="LIVE", max_risk_per_contract=250) == 1
 
 
-def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
+def test_update_is_booked_once_and_keeps_extra_columns(root: Path) -> None:
     """An id is the same with blanks around it."""
     folder = folder_of(
         root,
@@ -258,7 +252,7 @@ def test_an_update_is_booked_once_and_keeps_further_columns(root: Path) -> None:
 
 
 @given(st.data())
-def test_files_that_were_tampered_with_crash_nothing_and_size_nothing_unknown(
+def test_tampered_account_files_never_crash_or_size_unknowns(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Bytes of either file changed, cut or added: 0 contracts, or an account that reads whole."""
@@ -326,7 +320,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("step", range(8))
-def test_an_update_killed_at_any_step_loses_and_doubles_no_trade(
+def test_killed_update_neither_loses_nor_doubles_a_trade(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """While journal and files are written and put in place, and as the journal ends."""
@@ -368,9 +362,7 @@ def test_an_update_killed_at_any_step_loses_and_doubles_no_trade(
         *(("trade_id", wrong) for wrong in (7, "a\rb", "a\nb")),
     ],
 )
-def test_an_argument_of_another_type_or_size_is_refused_in_a_line(
-    root: Path, name: str, wrong: Any
-) -> None:
+def test_invalid_argument_is_refused_in_one_line(root: Path, name: str, wrong: Any) -> None:
     sizing: dict[str, Any] = {"account_balance": 20_000, "max_risk_per_contract": 250}
     makes: Callable[..., object] = partial(calculate_position_size, **sizing)
     said: str | None = f"^{name}: "
@@ -386,7 +378,7 @@ def test_an_argument_of_another_type_or_size_is_refused_in_a_line(
     ("level", "propagate", "logged"),
     [(logging.WARNING, True, False), (logging.INFO, True, True), (logging.INFO, False, False)],
 )
-def test_verbose_lines_are_seen_once_whatever_logging_was_set_up(
+def test_verbose_lines_appear_once_with_any_logging_setup(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,

@@ -70,9 +70,7 @@ def gains(premium: float, *, call: bool) -> tuple[Array, Array]:
 
 
 @pytest.mark.parametrize("call", [False, True])
-def test_a_spread_earns_its_premium_and_without_one_what_it_costs_wherever_and_whenever_it_is_sold(
-    call: bool,
-) -> None:
+def test_spread_earns_only_its_volatility_premium(call: bool) -> None:
     mean, error = gains(0.0, call=call)
     assert np.abs(mean / error).max() < 4
     assert np.abs(mean).max() < 0.02, "of five points"
@@ -103,7 +101,7 @@ def free_results(rules: SpreadRules, days: IndexDays) -> tuple[float, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"])
-def test_without_a_premium_stops_targets_and_trails_earn_and_lose_nothing(
+def test_exit_rules_earn_nothing_without_a_premium(
     strategy: Literal["CALL", "PUT", "IRON_CONDOR", "OTM_SINGLE_SIDED"],
 ) -> None:
     """The rules as configured, without costs."""
@@ -114,7 +112,7 @@ def test_without_a_premium_stops_targets_and_trails_earn_and_lose_nothing(
 
 
 @pytest.mark.parametrize("level", [SMILE.level, 1.2])
-def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been(level: float) -> None:
+def test_future_index_law_matches_option_prices(level: float) -> None:
     """A fair market stays one whatever its options cost."""
     smile = replace(SMILE, level=level)
     days = simulated(replace(CALM, premium=0.0, step=30), 6_000, 9, smile)
@@ -131,7 +129,7 @@ def test_what_lies_ahead_has_the_law_that_prices_imply_whatever_has_been(level: 
                 assert abs((ahead[some] < x).mean() - chance) < 4 * error
 
 
-def test_the_mean_of_the_index_is_where_it_stands_however_volatile_it_is() -> None:
+def test_index_is_a_martingale_at_any_volatility() -> None:
     left = np.array([1.0, 0.6, 0.3, 0.0])
     for size in (0.01, 0.1, 0.3):
         over = np.exp(np.diff(normal_paths(left, size, 100_000, np.random.default_rng(4)), axis=1))
@@ -160,7 +158,7 @@ def test_the_premium_is_implied_over_realised() -> None:
     assert float(np.median(sizes[0] / sizes[1])) == pytest.approx(1.25, rel=0.005)
 
 
-def test_a_day_that_becomes_wild_is_not_known_from_its_volatility_index() -> None:
+def test_volatility_index_does_not_reveal_the_coming_day() -> None:
     days = simulated(IndexModel(), 2_000, 6)
     assert (days.vix == days.vix[:, :1]).all()
     moves = np.log(days.spot[:, -1] / days.spot[:, 0])

@@ -114,7 +114,7 @@ RULES = st.builds(
     st.sampled_from([1, 1.5, 3, 5]),
     st.sampled_from([0, 1, 9]),
 )
-def test_every_run_is_the_one_that_real_orders_would_have_made(
+def test_every_run_matches_sequential_real_orders(
     rules: AutoscalingSettings, dollars: list[int], seed: int, a_day: float, most_open: int
 ) -> None:
     """Also where some days have one trade less."""
@@ -130,7 +130,7 @@ def test_every_run_is_the_one_that_real_orders_would_have_made(
         assert (bool(found.halted[r]), int(found.contracts[r])) == (halted, total)
 
 
-def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> None:
+def test_stress_includes_full_losses_absent_from_sample() -> None:
     """The chance of a maximum loss is not 0."""
     told = MonteCarloSettings(runs=2_000, days=100, STARTING_CAPITAL=5_000)
     assert stress_chance(FIFTY, told) == pytest.approx(1 - 0.05 ** (1 / 50))
@@ -147,7 +147,7 @@ def test_what_can_lose_loses_and_a_stress_shows_losses_the_sample_has_not() -> N
     assert stress_chance(seen, told) == pytest.approx(1 / 51)
 
 
-def test_figures_are_those_of_the_runs() -> None:
+def test_summary_figures_match_the_runs() -> None:
     pair = np.array([400, 400]) * UNITS_PER_DOLLAR
     sample = alone(np.array([100, -50]) * UNITS_PER_DOLLAR, pair, pair, 1.0)
     runs = simulate_accounts(sample, MonteCarloSettings(runs=500, days=30))["iid"]
@@ -170,7 +170,7 @@ def test_figures_are_those_of_the_runs() -> None:
     assert runs.days_under_water[r] == longest
 
 
-def test_results_are_read_per_contract_each_with_its_own_risk(tmp_path: Path) -> None:
+def test_results_are_read_per_contract_with_their_risk(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         "2024-10-01 10:00,a,PUT,5700/5695,2.50,3,15:00,300,TP",
@@ -231,22 +231,20 @@ LATER = "in the future, now is 2024-12-02T15"
         ),
     ],
 )
-def test_a_row_that_cannot_be_is_named_with_its_file(tmp_path: Path, row: str, says: str) -> None:
+def test_invalid_trade_row_is_named_with_its_file(tmp_path: Path, row: str, says: str) -> None:
     path = file_of(tmp_path, f"2024-10-01 10:00,b,{PUT},10:00,30,TP", row)
     with pytest.raises(DataError, match=f"^trades: {path}: .*{says}"):
         read_sample(path, NOW)
 
 
-def test_dates_and_times_of_new_york_and_instants_are_days_of_trades(tmp_path: Path) -> None:
+def test_trade_days_are_new_yorks_from_any_timestamp(tmp_path: Path) -> None:
     """Four trades on two days of New York: 02:00 in UTC is the evening before there."""
     entered = ("2024-11-26", "2024-11-26 10:00", "2024-11-26T09:59:59", "2024-11-26T02:00Z")
     rows = [f"{at},{k},PUT,5700/5695,2.5,1,15:00,30,TP" for k, at in enumerate(entered)]
     assert read_sample(file_of(tmp_path, *rows), NOW).trades_per_day == 2.0
 
 
-def test_trades_a_day_are_counted_by_sessions_from_the_first_trade_to_the_last(
-    tmp_path: Path,
-) -> None:
+def test_trades_per_day_count_sessions_between_extremes(tmp_path: Path) -> None:
     """A trade on each Wednesday of ten weeks: 10 in 46 sessions, and none of them a day."""
     wednesdays = np.arange(10) * 7 + np.datetime64("2024-07-10")
     rows = [f"{day} 10:00,t{k},PUT,,2.5,1,15:00,30,TP" for k, day in enumerate(wednesdays)]
@@ -260,7 +258,7 @@ def test_trades_a_day_are_counted_by_sessions_from_the_first_trade_to_the_last(
 
 
 @pytest.mark.parametrize("rate", [2.4, 0.2, 3.0])
-def test_a_fraction_of_a_trade_is_a_chance_of_one_more_by_seed(rate: float) -> None:
+def test_fractional_trade_rate_is_drawn_by_seed(rate: float) -> None:
     """Blocks keep their order, also over days that have one less."""
     draws = draw_trades(7, 1_200, 50, rate, seed=4, block=5)
     assert draws.shape == (1_200, 50, int(np.ceil(rate)))
@@ -278,7 +276,7 @@ def test_a_fraction_of_a_trade_is_a_chance_of_one_more_by_seed(rate: float) -> N
     assert set(np.delete(steps, np.arange(4, len(steps), 5))) == {1}
 
 
-def test_a_day_without_a_trade_is_none_in_the_stress_either() -> None:
+def test_day_without_trades_stays_empty_under_stress() -> None:
     draws = draw_trades(7, 600, 50, 0.3, seed=1)
     worse = with_full_losses(draws, 7, 0.25, seed=1)
     np.testing.assert_array_equal(worse < 0, draws < 0)
@@ -297,7 +295,7 @@ def one_run(dollars: list[int], rules: AutoscalingSettings) -> AccountPaths:
     return account_paths(results, risks, draws, ResamplingRules.from_settings(rules))
 
 
-def test_the_halt_line_of_a_run_is_exact_and_a_halt_on_the_very_last_trade_counts() -> None:
+def test_halt_threshold_is_exact_to_the_last_trade() -> None:
     """In floats 1,000 x 0.56 is 560.0000000000001; a balance of 560 would halt."""
     rules = AutoscalingSettings(STARTING_CAPITAL=1_000.0, SAFETY_HALT_PCT=0.56)
     assert one_run([-440, 10], rules).balances[0].tolist() == [560, 570]
@@ -306,7 +304,7 @@ def test_the_halt_line_of_a_run_is_exact_and_a_halt_on_the_very_last_trade_count
     assert one_run([100, -540], rules).halted.tolist() == [False]
 
 
-def test_more_runs_than_memory_are_refused_before_they_are_drawn() -> None:
+def test_runs_beyond_memory_are_refused_before_drawing() -> None:
     with pytest.raises(InputError, match=r"runs: 1,000,000 of 100,000 days .* GB"):
         simulate_accounts(FIFTY, MonteCarloSettings(runs=1_000_000, days=100_000))
 
@@ -323,14 +321,14 @@ USUAL = [30] * 40 + [-67] * 10
         ([30] * 40 + [-251] * 10, ["10 of 50 trades won more than the credit or lost"]),
     ],
 )
-def test_what_is_doubtful_is_said(results: list[int], says: list[str]) -> None:
+def test_doubtful_samples_are_reported(results: list[int], says: list[str]) -> None:
     credits = np.full(len(results), 250 * UNITS_PER_DOLLAR)
     found = list(sample_doubts(alone(np.array(results) * UNITS_PER_DOLLAR, credits, credits, 2.0)))
     assert [text[: len(each)] for text, each in zip(found, says, strict=True)] == says
 
 
 @pytest.mark.slow
-def test_the_command_runs_and_refuses_in_a_line(tmp_path: Path) -> None:
+def test_monte_carlo_command_is_reproducible_and_refuses_clearly(tmp_path: Path) -> None:
     path = file_of(
         tmp_path,
         *(f"2024-10-{1 + k // 3:02d},t{k},PUT,,2.50,1,x,{90 - 50 * (k % 4)},TP" for k in range(30)),

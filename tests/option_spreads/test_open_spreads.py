@@ -45,9 +45,7 @@ CLOSE = "2024-04-02 16:00"
 CHARACTERS = st.sampled_from([*printable, "\0", "１", "é", "€"])
 
 
-def test_an_open_spread_keeps_the_balance_it_was_sized_from_and_may_be_without_one(
-    tmp_path: Path,
-) -> None:
+def test_open_spread_keeps_its_sizing_balance_if_known(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     assert read_state(tmp_path).spreads == (ONE,)
     columns = ONE.closed_trade(SpreadCosts(), CLOSE, Decimal(0)).row()
@@ -73,9 +71,7 @@ def test_stored_open_spreads_stay_open() -> None:
         *(("options", ["SPXW240402Q04980000", "SPXW240402P04975000"]), ("bset", "1")),
     ],
 )
-def test_an_open_spread_is_read_by_its_fields_and_numbers_are_in_plain_digits(
-    tmp_path: Path, field: str, value: object
-) -> None:
+def test_malformed_open_spread_field_is_refused(tmp_path: Path, field: str, value: object) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     content = json.loads((tmp_path / STATE_FILE).read_text())
     content["spreads"][0][field] = value
@@ -85,7 +81,7 @@ def test_an_open_spread_is_read_by_its_fields_and_numbers_are_in_plain_digits(
 
 
 @given(st.data())
-def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
+def test_tampered_open_spreads_are_refused_or_readable(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -101,7 +97,7 @@ def test_a_file_of_open_spreads_that_is_tampered_with_is_refused_or_read(
     assert all(spread.contracts >= 1 and spread.spread.width > 0 for spread in read.spreads)
 
 
-def test_a_file_of_open_spreads_that_is_cut_or_another_one_is_refused(tmp_path: Path) -> None:
+def test_truncated_or_foreign_open_spreads_file_is_refused(tmp_path: Path) -> None:
     write_state(tmp_path, SellerState((ONE,)))
     for text in ((tmp_path / STATE_FILE).read_text()[:-20], "[]", "{}x"):
         (tmp_path / STATE_FILE).write_text(text)
@@ -117,18 +113,14 @@ def test_costs_are_booked_per_leg_contract_and_order() -> None:
 
 
 @pytest.mark.parametrize(("settled_at", "reason"), [("2.00", "settled"), ("0", "expired")])
-def test_what_could_not_be_bought_back_is_booked_as_what_ended_it(
-    settled_at: str, reason: str
-) -> None:
+def test_failed_buyback_is_booked_by_its_actual_end(settled_at: str, reason: str) -> None:
     meant = replace(ONE, exit_reason="time", attempts=1)
     assert meant.closed_trade(SpreadCosts(), CLOSE, Decimal(settled_at)).exit_reason == reason
     bought = meant.after(SpreadFill(3, Decimal(0)))
     assert bought.closed_trade(SpreadCosts(), "2024-04-02 15:50").exit_reason == "time"
 
 
-def test_files_that_know_nothing_of_an_open_spread_are_refused_by_the_name_of_those_that_do(
-    tmp_path: Path,
-) -> None:
+def test_folder_without_the_open_spread_is_refused(tmp_path: Path) -> None:
     """A file without it was changed by a person; none at all says nothing."""
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()

@@ -69,7 +69,9 @@ def spread(
     st.booleans(),
     st.integers(1, 99_999_999),
 )
-def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandths: int) -> None:
+def test_option_contract_round_trips_through_its_symbol(
+    root: str, expiry: date, call: bool, thousandths: int
+) -> None:
     one = OptionContract(root, expiry, call, Decimal(thousandths) / 1000)
     assert parse_occ_symbol(one.symbol) == one
 
@@ -79,9 +81,7 @@ def test_a_contract_is_its_symbol(root: str, expiry: date, call: bool, thousandt
         st.tuples(st.integers(1, 20), st.booleans(), st.booleans(), st.integers(-5, 5)), max_size=8
     )
 )
-def test_what_is_set_aside_is_the_worst_of_all_ends(
-    positions: list[tuple[int, bool, bool, int]],
-) -> None:
+def test_reserve_is_the_worst_loss_at_expiry(positions: list[tuple[int, bool, bool, int]]) -> None:
     held: dict[OptionContract, int] = {}
     for strike, call, late, count in positions:
         held[option(strike * 5, call=call, expiry=NEXT if late else DAY)] = count
@@ -99,9 +99,7 @@ def test_what_is_set_aside_is_the_worst_of_all_ends(
     assert max_expiry_loss(held) == worst
 
 
-def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_the_rest_back() -> (
-    None
-):
+def test_settlement_releases_the_reserve_held_against_credit() -> None:
     market = Market()
     flows = list[Decimal]()
     desk = OptionDesk("SPXW", market, QuotedTerms(), cash_flow=flows.append)
@@ -119,7 +117,7 @@ def test_cash_that_comes_is_credit_less_what_is_set_aside_and_settlement_gives_t
     assert desk.reserved == 0
 
 
-def test_what_nobody_could_cover_or_pay_is_refused() -> None:
+def test_uncovered_or_unaffordable_spreads_are_refused() -> None:
     desk = OptionDesk("SPXW", Market(), QuotedTerms(), free_cash=lambda: 600.0)
     naked = OptionLeg(option(5050, call=True), "sell"), OptionLeg(option(4975), "buy")
     with pytest.raises(OrderRejected, match="nothing covers"):
@@ -152,7 +150,7 @@ def test_what_nobody_could_cover_or_pay_is_refused() -> None:
         ),
     ],
 )
-def test_orders_and_contracts_that_cannot_be_are_refused(wrong: dict[str, Any]) -> None:
+def test_invalid_spread_orders_and_symbols_are_refused(wrong: dict[str, Any]) -> None:
     whole = {"client_order_id": "a", "legs": spread("a").legs, "contracts": 1}
     made: Callable[[], object] = lambda: (  # noqa: E731
         parse_occ_symbol(wrong["text"]) if "text" in wrong else SpreadOrder(**{**whole, **wrong})
@@ -161,7 +159,7 @@ def test_orders_and_contracts_that_cannot_be_are_refused(wrong: dict[str, Any]) 
         made()
 
 
-def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
+def test_order_waits_for_its_price_until_session_end() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedTerms())
     desk.send(spread("a", least="3.00"))
@@ -177,7 +175,7 @@ def test_an_order_waits_for_its_price_and_no_longer_than_the_day() -> None:
     assert desk.tickets["b"].status == "expired"
 
 
-def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> None:
+def test_quotes_exist_while_the_underlying_trades() -> None:
     market = Market()
     desk = OptionDesk("SPXW", market, QuotedTerms())
     today, later, saturday, next_year = (
@@ -205,7 +203,7 @@ def test_there_are_quotes_while_the_underlying_trades_for_the_days_ahead() -> No
         ("SPXW", date(2024, 4, 2), "15:59:59", None),
     ],
 )
-def test_no_order_is_taken_for_what_expires_after_the_cutoff_of_its_underlying(
+def test_expiring_options_take_no_orders_after_cutoff(
     root: str, day: date, last: str, first_refused: str | None
 ) -> None:
     market = Market()

@@ -21,7 +21,7 @@ volatilities = st.floats(0.01, 2.0)
 
 
 @given(spots, strikes, years, volatilities, st.booleans())
-def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the_difference(
+def test_option_values_match_quantlib_and_put_call_parity(
     s: float, k: float, t: float, v: float, call: bool
 ) -> None:
     side = QuantLib.Option.Call if call else QuantLib.Option.Put
@@ -32,7 +32,7 @@ def test_values_are_those_of_an_independent_library_and_a_call_less_a_put_is_the
     assert mine - other == pytest.approx((s - k) * (1 if call else -1), abs=1e-9 * max(s, k))
 
 
-def test_without_time_or_volatility_an_option_is_its_intrinsic_value() -> None:
+def test_option_without_time_or_volatility_is_intrinsic() -> None:
     spots = np.array([90.0, 100, 110])
     for t, v in ((0.0, 0.2), (0.5, 0.0), (0.0, 0.0)):
         for call, worth in ((True, [0, 0, 10]), (False, [10, 0, 0])):
@@ -66,7 +66,7 @@ def test_a_spread_costs_between_nothing_and_its_width(
 
 
 @given(st.floats(4000, 6000), st.sampled_from(["CALL", "PUT", "IRON_CONDOR"]))
-def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
+def test_spread_settles_at_its_intrinsic_value(settled: float, strategy: str) -> None:
     spread = spread_of(strategy, 5000.0, distance=20, width=5)
     above = min(max(settled - 5020, 0), 5)
     below = min(max(4980 - settled, 0), 5)
@@ -77,7 +77,7 @@ def test_it_settles_at_what_it_owes(settled: float, strategy: str) -> None:
     )
 
 
-def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
+def test_smile_rises_on_both_sides_more_below() -> None:
     smile = Smile()
     day = 1 / 252
     low, middle, high = smile.volatility(20.0, 5000.0, np.array([4900.0, 5000.0, 5100.0]), day)
@@ -98,7 +98,7 @@ def test_the_smile_is_dearer_on_both_sides_and_more_so_below() -> None:
         (StrikeLeg(5000, True, "buy"), StrikeLeg(5010, True, "sell")),
     ],
 )
-def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> None:
+def test_unprotected_short_legs_are_refused(legs: tuple[StrikeLeg, ...]) -> None:
     with pytest.raises(InputError):
         Spread("CALL", legs)
 
@@ -107,6 +107,6 @@ def test_legs_that_do_not_protect_are_refused(legs: tuple[StrikeLeg, ...]) -> No
     ("strategy", "distance", "width"),
     [("PUT", -1, 5), ("PUT", 0, 0), ("PUT", 4999, 5), ("STRADDLE", 5, 5)],
 )
-def test_strikes_that_cannot_be_are_refused(strategy: str, distance: float, width: float) -> None:
+def test_invalid_strikes_are_refused(strategy: str, distance: float, width: float) -> None:
     with pytest.raises(InputError):
         spread_of(strategy, 5000.0, distance=distance, width=width)

@@ -53,7 +53,7 @@ def sessions(count: int) -> Any:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_without_movement_and_costs_the_result_is_the_credit(strategy: str) -> None:
+def test_still_market_without_costs_pays_the_credit(strategy: str) -> None:
     """Realised volatility 0, implied above 0, short strikes out of the money, held to the close."""
     days = IndexModel().days(sessions(40), 1)
     days = replace(days, spot=np.full_like(days.spot, 5000.0))
@@ -71,7 +71,7 @@ def once(days: IndexDays, rules: SpreadRules, costs: SpreadCosts = FREE) -> Spre
     return trade
 
 
-def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None:
+def test_crash_loses_width_less_credit_plus_costs() -> None:
     """A simulation must be able to lose what the contract can lose."""
     days = path(5000, 5000, 4990, 4700)
     put = SpreadRules(strategy="PUT", entries=(0,), **HELD)
@@ -82,7 +82,7 @@ def test_a_crash_loses_the_width_less_the_credit_and_costs_come_on_top() -> None
     assert float(dear.result) == pytest.approx(-dear.max_loss - 2 * 1.30, abs=0.01)
 
 
-def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -> None:
+def test_stop_pays_the_ask_and_gaps_exceed_it() -> None:
     rules = SpreadRules(strategy="PUT", entries=(0,), **{**HELD, "stop_usd": 100.0})
     slow = once(path(*np.linspace(5000, 4940, 40)), rules)
     fast = once(path(5000, 5000, 4900, 4900, 5000), rules)
@@ -91,7 +91,7 @@ def test_a_stop_pays_what_is_asked_when_it_is_seen_and_a_gap_goes_through_it() -
     assert float(fast.result) < -250
 
 
-def test_profits_are_taken_trailed_and_near_the_close_held() -> None:
+def test_profits_are_taken_trailed_or_held_by_rule() -> None:
     calm = [5000 + 3 * k for k in range(40)]
     base = SpreadRules(strategy="PUT", entries=(0,), target=0.5, trail_start=None, holds=())
     taken, held = once(path(*calm), base), once(path(*calm), replace(base, holds=((0, 0.2),)))
@@ -113,9 +113,7 @@ def test_entries_keep_to_their_time_and_volatility() -> None:
 
 @settings(max_examples=12)
 @given(st.integers(0, 10_000), st.sampled_from(STRATEGIES))
-def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
-    seed: int, strategy: str
-) -> None:
+def test_no_trade_exceeds_its_maximum_loss(seed: int, strategy: str) -> None:
     days = IndexModel(vix=35.0, jumps=60.0, jump=0.04).days(sessions(15), seed)
     costs = SpreadCosts()
     trades = sold(days, [SpreadRules(strategy=strategy, max_vix=200.0)], costs, Smile(), SIZING)
@@ -131,7 +129,7 @@ def test_no_trade_loses_more_than_it_can_and_the_account_is_the_sum(
     assert told["final_balance"] == pytest.approx(20_000 + earned)
 
 
-def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
+def test_mean_error_clusters_trades_by_day() -> None:
     days = IndexModel().days(sessions(2), 0)
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
     trades = [
@@ -144,7 +142,7 @@ def test_the_error_of_a_mean_takes_trades_of_a_day_together() -> None:
     assert figures(trades[:2], days, 20_000.0)["mean_error"] is None
 
 
-def test_a_path_is_its_seed_and_more_days_leave_the_first_as_they_are() -> None:
+def test_path_depends_on_seed_not_on_length() -> None:
     """The same seed, the same run."""
     short, long = (IndexModel().days(sessions(n), 3) for n in (50, 120))
     np.testing.assert_array_equal(short.spot, long.spot[:50])
@@ -168,7 +166,7 @@ VIX = pd.Series(
 )
 
 
-def test_real_bars_make_full_sessions_with_the_volatility_index_of_the_day_before() -> None:
+def test_full_sessions_use_the_previous_days_vix() -> None:
     bars = spy(*[[FLAT_HOUR] * 7] * 3, [FLAT_HOUR] * 4)  # the last is the half-day of 3 July
     days = index_days(bars, "SPY", VIX, 10.0)
     assert days.dates.astype(str).tolist() == [
@@ -180,9 +178,7 @@ def test_real_bars_make_full_sessions_with_the_volatility_index_of_the_day_befor
     np.testing.assert_array_equal(days.spot[0, ::12], 5000.0)
 
 
-def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no_later_hour() -> (
-    None
-):
+def test_intraday_vix_follows_falls_without_look_ahead() -> None:
     falls = [[500.0 - k, 500.0 - k, 499.0 - k, 499.0 - k, 1e6] for k in range(7)]
     days = index_days(spy([FLAT_HOUR] * 7, falls), "SPY", VIX, response=5.0)
     np.testing.assert_allclose(days.vix[0], 12.0 * (days.spot[0] / 500.0) ** -5)
@@ -193,7 +189,7 @@ def test_the_volatility_index_rises_within_a_day_as_the_index_falls_and_knows_no
     assert (other.spot[0, 37:] != days.spot[0, 37:]).all()
 
 
-def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
+def test_stop_inside_an_hourly_bar_is_triggered() -> None:
     """An hour that comes back to where it began has been at its low in between."""
     dip = [500.0, 500.5, 492.0, 500.0, 1e6]
     days = index_days(spy([FLAT_HOUR] * 7, [FLAT_HOUR, dip, *[FLAT_HOUR] * 5]), "SPY", VIX, 10.0)
@@ -204,7 +200,7 @@ def test_a_stop_within_an_hour_of_bars_is_seen() -> None:
     assert 60 < days.minutes[lost.exit_row] < 120
 
 
-def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one(tmp_path: Path) -> None:
+def test_trade_ids_are_unique_with_day_and_minute(tmp_path: Path) -> None:
     """Entries at 61 and 62 minutes are both at the next point of the path, 65. The file is one that
     the Monte Carlo reads.
     """
@@ -236,7 +232,7 @@ def test_an_id_has_the_day_and_the_minute_and_no_two_trades_have_one(tmp_path: P
         {"holds": ((240, 2.0),)},
     ],
 )
-def test_rules_check_themselves(wrong: dict[str, Any]) -> None:
+def test_invalid_spread_rules_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         SpreadRules(**wrong)
 
@@ -261,9 +257,7 @@ def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:
         ("vix.parquet", pd.DataFrame({"timestamp": ["2/10/2024"], "close": [13.0]}), "2/10/2024"),
     ],
 )
-def test_a_file_that_is_no_volatility_index_says_so_in_words(
-    tmp_path: Path, name: str, content: Any, says: str
-) -> None:
+def test_invalid_vix_file_is_explained(tmp_path: Path, name: str, content: Any, says: str) -> None:
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     elif content is not None:
@@ -290,7 +284,7 @@ def days_of(folder: Path, bars: pd.DataFrame, vix: pd.DataFrame) -> IndexDays:
         *(("index", factor, [20], "bars.vix: 1 close left out") for factor in (10.0, 0.1)),
     ],
 )
-def test_a_spoilt_hour_or_close_trades_no_session_and_moves_no_other(
+def test_bad_hour_or_vix_close_drops_its_sessions(
     tmp_path: Path,
     spoilt: str,
     factor: float,
@@ -323,7 +317,7 @@ def test_a_spoilt_hour_or_close_trades_no_session_and_moves_no_other(
 
 
 @pytest.mark.slow
-def test_the_command_runs_every_strategy_and_refuses_in_a_line(tmp_path: Path) -> None:
+def test_backtest_command_runs_every_strategy_and_refuses_clearly(tmp_path: Path) -> None:
     words = ("output=out", "seed=5", "rules.entries=[60]")
     code, printed, said = answer_of("option_spreads.backtest", *words, cwd=tmp_path)
     assert code == 0, said

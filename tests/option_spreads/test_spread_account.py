@@ -59,7 +59,7 @@ def rules_of(*names: str) -> list[SpreadRules]:
     return [SpreadRules(strategy=name) for name in names]
 
 
-def test_a_size_rests_on_what_has_closed_in_the_order_in_which_it_closed() -> None:
+def test_size_rests_on_trades_in_closing_order() -> None:
     """With a window of one trade, the last to close decides, not the last to be entered."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=2, ROLLING_WINDOW=1)
     won_first = [offer(0, 1, 5, "-50"), offer(0, 2, 4, "60"), offer(0, 6, 7, "1")]
@@ -70,7 +70,7 @@ def test_a_size_rests_on_what_has_closed_in_the_order_in_which_it_closed() -> No
     assert spread_account(won_last, sizing).trades[2].contracts == 3
 
 
-def test_what_is_open_counts_for_no_size_and_no_balance() -> None:
+def test_open_spreads_affect_neither_size_nor_balance() -> None:
     """Three entries at once: the second knows nothing of how the first will end."""
     sizing = replace(SIZING, BOOTSTRAP_TRADES=1)
     at_once = [offer(0, 1, 9, "80"), offer(0, 1, 9, "80"), offer(0, 8, 9, "80")]
@@ -88,7 +88,7 @@ def test_what_is_open_counts_for_no_size_and_no_balance() -> None:
         (20_000, 0.75, [1, 1, 1, 1], None),
     ],
 )
-def test_collateral_of_all_open_spreads_is_held_against_the_balance(
+def test_open_collateral_is_held_against_the_balance(
     capital: float, max_position: float, sold: list[int], reason: str | None
 ) -> None:
     sizing = replace(SIZING, STARTING_CAPITAL=float(capital))
@@ -102,7 +102,7 @@ def test_collateral_of_all_open_spreads_is_held_against_the_balance(
     assert len(again.trades) == len(sold) + 1
 
 
-def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
+def test_contracts_are_cut_to_the_covered_balance() -> None:
     sizing = replace(SIZING, BOOTSTRAP_MODE="prior", STARTING_CAPITAL=6_200.0, MAX_CONTRACTS=10)
     at_once = [offer(0, 1, 9, "10") for _ in range(5)]
     account = spread_account(at_once, sizing, 10.0)
@@ -115,7 +115,7 @@ def test_a_spread_is_sold_in_as_many_contracts_as_the_balance_covers() -> None:
 
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from((0.3, 0.75, 10.0)), st.integers(2_000, 30_000))
-def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
+def test_account_respects_its_bound_and_adds_up(
     seed: int, max_position: float, capital: int
 ) -> None:
     days = path(8, seed, vix=30.0, jumps=60.0, jump=0.03)
@@ -138,7 +138,7 @@ def test_an_account_never_holds_more_than_it_may_and_ends_with_what_it_booked(
         assert collateral <= bound * (capital + closed)
 
 
-def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid() -> None:
+def test_costs_by_kind_explain_the_free_market_difference() -> None:
     days = path(40, 2)
     sizing = replace(SIZING, AUTOSCALING_ENABLED=False, STARTING_CAPITAL=1e6)
     held: Any = {"stop_usd": None, "stop_multiple": None, "target": None, "trail_start": None}
@@ -159,7 +159,7 @@ def test_costs_are_told_by_kind_and_add_up_to_what_a_free_market_would_have_paid
     assert told["total"] - rest["total"] == pytest.approx(difference)
 
 
-def test_what_is_held_to_the_close_pays_for_one_order() -> None:
+def test_spread_held_to_close_pays_one_order() -> None:
     days = path(3, 1, premium=10.0, jumps=0.0)
     costs = SpreadCosts(0.05, 0.65, 0.65)
     trades = sold(days, rules_of("PUT"), costs, Smile(), SIZING)
@@ -191,7 +191,7 @@ def test_the_profit_factor_and_losing_days_by_hand() -> None:
     assert figures([trade], days, 20_000.0)["final_balance"] == 20_010.12
 
 
-def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says_why() -> None:
+def test_missing_profit_factor_is_explained_in_the_report() -> None:
     run = SpreadSettings(strategies=("PUT",), rules=SpreadRules(min_credit=100.0))
     days = path(20)
     summary = run_summary(run, days, run_account(run, days))
@@ -213,18 +213,18 @@ def test_without_a_loss_or_a_trade_there_is_no_profit_factor_and_the_report_says
 
 
 @given(st.integers(1, 499), st.integers(1, 100))
-def test_a_credit_of_the_least_cent_is_sold_for_and_none_below_it(cents: int, least: int) -> None:
+def test_credit_equal_to_the_minimum_is_sold(cents: int, least: int) -> None:
     spread = spread_of("PUT", 5000.0, distance=20, width=5)
     rules = SpreadRules(strategy="PUT", min_credit=least / 100)
     assert rules.sells_for(float(Decimal(cents) / 100), spread) == (cents >= least)
 
 
-def test_a_time_of_sale_after_everything_is_bought_back_is_refused() -> None:
+def test_entry_after_the_exit_time_is_refused() -> None:
     with pytest.raises(InputError, match=r"nothing would be sold at \[210\].*minute 210 \(rules"):
         SpreadSettings(rules=SpreadRules(exit_minute=210.0))
 
 
-def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> None:
+def test_model_options_are_flat_bars_use_smile() -> None:
     """The model moves as flat prices say: wings would pay the seller for falls that never come."""
     steep = Smile(slope=0.1, wing=0.5, level=0.7)
     run = SpreadSettings(strategies=BOTH, smile=steep)
@@ -240,7 +240,7 @@ def test_on_the_model_options_are_quoted_flat_and_on_bars_with_the_smile() -> No
 @pytest.mark.parametrize(
     ("costs", "halted"), [(SpreadCosts(), True), (SpreadCosts(0.025, 0.6543, 0.0321), False)]
 )
-def test_by_strategy_the_account_adds_up_to_the_cent(costs: SpreadCosts, halted: bool) -> None:
+def test_strategies_add_up_to_the_account_exactly(costs: SpreadCosts, halted: bool) -> None:
     index = IndexModel(step=30, premium=0.0 if halted else 0.3)
     run = SpreadSettings(strategies=("PUT", "CALL"), index=index, costs=costs)
     days = run.days()

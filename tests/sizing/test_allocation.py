@@ -46,7 +46,7 @@ def book(seed: int) -> SizingInputs:
 
 
 @given(st.integers(0, 100_000), st.floats(0.1, 1.0), st.floats(-3, 3))
-def test_one_symbol_beside_a_fixed_book_has_what_is_wished_cut_to_its_room(
+def test_single_symbol_gets_its_wish_within_headroom(
     seed: int, fraction: float, asked: float
 ) -> None:
     """The wish of Kelly is (mu - Σ of the others' weights ∓ cost) · fraction / σ² beyond what is
@@ -88,7 +88,7 @@ def test_no_other_weights_under_the_limits_are_closer(seed: int, other: int) -> 
     assert (here[~s.adjustable] == s.held[~s.adjustable]).all()
 
 
-def test_a_wish_that_the_limits_allow_is_the_target_to_the_last_bit() -> None:
+def test_wish_within_limits_is_the_exact_target() -> None:
     s = rich_book(5)
     wanted = np.array([0.1, -0.2, 1 / 3, 0.0, 0.6])
     allocation = project_onto_limits(s, wanted)
@@ -133,7 +133,7 @@ CANNOT = {"long_only": True}  # be short
         ({"adjustable": False, "held": 0.9}, 0.9, {}),
     ],
 )
-def test_what_holds_a_target_where_it_is_by_hand(
+def test_binding_limits_of_a_target_by_hand(
     fields: dict[str, Any], target: float, binding: dict[str, float | None]
 ) -> None:
     allocation = allocate(stock(**fields), 0.5)
@@ -147,13 +147,13 @@ def test_what_holds_a_target_where_it_is_by_hand(
         assert np.isnan(bound["cost"]), "it has no price"
 
 
-def test_the_ceilings_of_the_half_account_add_up_to_the_gradient() -> None:
+def test_shared_ceiling_prices_add_up_to_the_gradient() -> None:
     """1e-3 - 1e-4 · 0.5 / 0.5 - 2e-4 is 7e-4, whichever of the two ceilings carries it."""
     bound = allocate(stock(stock_ceiling=0.5), 0.5).binding[0]
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)
 
 
-def test_a_pattern_has_limits_without_prices() -> None:
+def test_weight_patterns_bind_limits_without_shadow_prices() -> None:
     """Targets are not chosen by return: names stand, prices do not."""
     bound = project_onto_limits(stock(**CANNOT), np.array([-0.3])).binding[0]
     assert set(bound) == {"long_only"}
@@ -162,7 +162,7 @@ def test_a_pattern_has_limits_without_prices() -> None:
     assert np.isnan(bound["symbol_cap"])
 
 
-def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
+def test_full_ceiling_binds_only_weights_that_want_more() -> None:
     """Two stocks fill the account; the third has what it wants, nothing. So have all three where
     the two want just what there is.
     """
@@ -174,9 +174,7 @@ def test_a_full_ceiling_holds_nobody_who_wants_no_more() -> None:
     assert not any(project_onto_limits(s, np.array([0.6, 0.4, 0.0])).binding)
 
 
-def test_a_failure_of_the_program_keeps_the_problem_that_failed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
     s = stock(-10.0, -0.5, **CANNOT, stock_ceiling=0.2)
     assert allocate(s, 0.25).target[0] == pytest.approx(-0.2, abs=1e-7), "it is cut to the ceiling"
     monkeypatch.setattr(
@@ -199,7 +197,7 @@ def test_a_failure_of_the_program_keeps_the_problem_that_failed(
     assert (status, weights[0].tolist()) == (SOLVED, allocate(s, 0.25).target.tolist())
 
 
-def test_an_accounts_weights_are_its_signed_values_over_its_equity() -> None:
+def test_weights_are_signed_values_over_equity() -> None:
     """What has no price is not held."""
     row = AccountArrays(
         quantity=np.array([-40.0, 0.0, 0.5]),

@@ -56,7 +56,7 @@ def best_of_all(p: SizingProblem, places: int) -> float:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_the_worth_of_a_plan_is_its_objective(seed: int, periods: int) -> None:
+def test_compiled_objective_matches_the_plain_one(seed: int, periods: int) -> None:
     p = any_plan(seed, periods)
     held = np.where(p.upper == p.lower, p.held, 0.0)
     for weights in (p.solve()[1], np.tile(held, (periods, 1))):
@@ -81,7 +81,7 @@ def wide(seed: int, periods: int) -> SizingProblem:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3))
-def test_a_part_is_what_is_lost_without_a_weight(seed: int, periods: int) -> None:
+def test_contribution_is_the_loss_without_that_weight(seed: int, periods: int) -> None:
     """Of one that stays as it is held more or less may be lost, by what leaving it costs."""
     p = wide(seed, periods)
     weights = p.solve()[1]
@@ -95,9 +95,7 @@ def test_a_part_is_what_is_lost_without_a_weight(seed: int, periods: int) -> Non
 
 
 @given(st.integers(0, 100_000), st.integers(1, 3), st.sampled_from([-0.7, 0.0, 0.7]))
-def test_what_a_weight_adds_alone_is_what_the_objective_gains(
-    seed: int, periods: int, held: float
-) -> None:
+def test_best_added_weight_is_the_objectives_gain(seed: int, periods: int, held: float) -> None:
     """Less what it takes of limits, at their prices."""
     p = book(seed, 5, periods, rows=True)
     rng = np.random.default_rng(seed)
@@ -129,7 +127,7 @@ def test_what_a_weight_adds_alone_is_what_the_objective_gains(
     assert _best_outside(p, weights, prices, tried) == (4 if added > 0 else -1)
 
 
-def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
+def test_positions_within_the_count_limit_are_unchanged() -> None:
     p = book(3, 8, 3, rows=True)
     _, plan, prices = optimal_weights(p)
     found = sparse_weights(p, 8.0)
@@ -139,7 +137,7 @@ def test_positions_that_fit_are_what_they_are_without_a_limit() -> None:
 
 
 @pytest.mark.parametrize(("n", "most"), [(6, 2), (40, 39)])
-def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> None:
+def test_equal_symbols_fill_the_position_limit_in_order(n: int, most: int) -> None:
     p = plan_for(np.full((1, n), 1e-3), np.eye(n)[None] * 1e-3, lower=0.0, upper=0.6)
     _, plan, _, gap = sparse_weights(p, float(most))
     assert plan[0] == pytest.approx(np.where(np.arange(n) < most, 0.5, 0.0))
@@ -148,7 +146,7 @@ def test_of_equal_symbols_the_first_stand_as_many_as_may(n: int, most: int) -> N
 
 
 @pytest.mark.parametrize("floor", [0.2, 0.55])
-def test_a_floor_that_can_be_kept_to_is_kept_to_whatever_is_worth_more(floor: float) -> None:
+def test_feasible_floor_is_kept_over_better_choices(floor: float) -> None:
     """Whether what it needs stands at first, or is exchanged for what does."""
     net = {"net": [[-1.0, 0.0]], "net_limits": [-floor]}
     p = plan_for(np.array([[1e-4, 1e-3]]), np.eye(2)[None] * 1e-3, lower=-0.6, upper=0.6, **net)
@@ -175,7 +173,7 @@ def check(seed: int, n: int, most: int) -> float:
     return better
 
 
-def test_the_gap_is_never_below_how_much_better_the_best_choice_is() -> None:
+def test_optimality_gap_bounds_the_best_alternative() -> None:
     rng = np.random.default_rng(1)
     better = np.array(
         [check(seed, int(rng.integers(3, 10)), int(rng.integers(1, 6))) for seed in range(60)]

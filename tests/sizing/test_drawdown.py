@@ -27,7 +27,7 @@ def test_the_fraction_is_the_inverse_of_thorps_probability(depth: float, chance:
     assert falls == pytest.approx(chance) or fraction == 1.0
 
 
-def test_the_settings_size_by_it_and_say_so() -> None:
+def test_drawdown_limit_sets_fraction_label_and_remark() -> None:
     bound = {"depth": 0.2, "probability": 0.1}
     words = ["sizing.drawdown={depth: 0.2, probability: 0.1}"]
     sizing = BacktestSettings.from_config(compose_config("backtest", words)).sizing
@@ -51,7 +51,7 @@ def test_the_settings_size_by_it_and_say_so() -> None:
         ("0", [], "sizing.drawdown.depth: 0 is not above 0"),
     ],
 )
-def test_a_bound_that_cannot_be_kept_is_one_line(depth: str, words: list[str], line: str) -> None:
+def test_impossible_drawdown_bound_is_one_line(depth: str, words: list[str], line: str) -> None:
     bound = f"sizing.drawdown={{depth: {depth}, probability: 0.1}}"
     with pytest.raises(InputError, match=line):
         BacktestSettings.from_config(compose_config("backtest", [bound, *words]))

@@ -36,7 +36,7 @@ def lower(factor: Array) -> Array:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 9))
-def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, n: int) -> None:
+def test_updated_factor_is_that_of_remaining_rows(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
     factor = np.full((n, n), np.nan)
@@ -63,7 +63,7 @@ def test_a_factor_that_gained_and_lost_rows_is_that_of_the_rows_left(seed: int, 
         np.testing.assert_allclose(matrix[np.ix_(rows, rows)] @ answer, x, rtol=1e-6, atol=1e-7)
 
 
-def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
+def test_linearly_dependent_row_keeps_half_a_ridge() -> None:
     """Its square root is above zero, so that a step through it is finite."""
     matrix = np.array([[4.0, 4.0], [4.0, 4.0]])
     factor = matrix.copy()
@@ -74,9 +74,7 @@ def test_a_row_that_the_others_explain_keeps_half_a_ridge() -> None:
 
 
 @given(st.integers(0, 100_000), st.integers(1, 6), st.sampled_from([1e-8, 1.0, 1e8]))
-def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(
-    seed: int, n: int, scale: float
-) -> None:
+def test_elimination_is_exact_and_counts_the_rank(seed: int, n: int, scale: float) -> None:
     """What is no pivot is measured by the largest of its own diagonal, whatever its unit."""
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(1, n + 1))
@@ -88,7 +86,7 @@ def test_a_small_system_is_eliminated_exactly_and_its_rank_counted(
     np.testing.assert_allclose(system @ answer, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
 
-def test_rows_are_exchanged_where_a_pivot_is_nothing_and_rows_of_nothing_have_no_rank() -> None:
+def test_elimination_pivots_and_ignores_zero_rows() -> None:
     answer = np.array([3.0, 5.0])
     assert eliminate(np.array([[1e-20, 1.0], [1.0, 1.0]]), answer, 1e-15) == 2
     assert answer == pytest.approx([2.0, 3.0])
@@ -99,9 +97,7 @@ def test_rows_are_exchanged_where_a_pivot_is_nothing_and_rows_of_nothing_have_no
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30))
-def test_a_definite_matrix_is_solved_and_its_factor_is_that_of_one_column_after_the_other(
-    seed: int, n: int
-) -> None:
+def test_factored_solve_matches_a_column_by_column_factor(seed: int, n: int) -> None:
     """To the last bit: the columns of a panel are taken in their order."""
     rng = np.random.default_rng(seed)
     matrix = definite(rng, n)
@@ -120,9 +116,7 @@ def test_a_definite_matrix_is_solved_and_its_factor_is_that_of_one_column_after_
 
 
 @pytest.mark.parametrize("left", [1e-6, 1e-9, 0.9e-10, 0.0, -1e-6])
-def test_a_symbol_that_the_others_explain_to_ten_digits_has_no_solution_of_its_own(
-    left: float,
-) -> None:
+def test_nearly_dependent_symbol_has_no_own_solution(left: float) -> None:
     matrix = np.array([[1.0, 2.0], [2.0, 4.0 + 4 * left]])
     assert factored_solve(matrix, np.ones(2)) == (left > 1e-10)
     assert not factored_solve(np.array([[0.0]]), np.ones(1))
@@ -143,7 +137,7 @@ BOUNDS = {"lower": [-1.0, -1.0], "upper": [1.0, 1.0]}
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
-def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: float) -> None:
+def test_covariance_rounding_is_tolerated_and_no_more(scale: float) -> None:
     """An asymmetry of 1e-8 of an element, an eigenvalue 1e-9 of the largest variance below
     zero, in any unit.
     """
@@ -159,7 +153,7 @@ def test_what_rounding_does_to_a_covariance_is_let_through_and_no_more(scale: fl
     assert kelly_weights([0.1, -0.1], np.zeros((2, 2)), **BOUNDS).tolist() == [1.0, -1.0]
 
 
-def test_a_covariance_is_checked_once_and_answers_as_its_matrix() -> None:
+def test_checked_covariance_answers_like_its_matrix() -> None:
     matrix = definite(np.random.default_rng(0), 5) * 1e-4
     bounds = {"lower": np.full(5, -0.6), "upper": np.full(5, 0.6)}
     mu = np.random.default_rng(1).normal(0, 1e-3, 5)

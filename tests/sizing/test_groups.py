@@ -71,7 +71,7 @@ def check(seed: int, n: int) -> bool:
     return fits
 
 
-def test_no_weight_gains_under_net_rows() -> None:
+def test_weights_are_optimal_under_net_limits() -> None:
     sizes = [*(1 + k % 12 for k in range(120)), *[40] * 6, *[115] * 2]
     fitting = sum(check(seed, n) for seed, n in enumerate(sizes))
     assert 60 < fitting < 120
@@ -108,7 +108,7 @@ def passes(s: SizingInputs, w: Array, reached: Array) -> bool:
 
 
 @given(st.integers(0, 100_000))
-def test_every_strategy_keeps_to_the_rows_that_can_be_kept_to(seed: int) -> None:
+def test_every_strategy_meets_the_feasible_group_limits(seed: int) -> None:
     s = grouped(seed)
     _, plan, _, _ = solve_plan(s.problem, 0.5)
     reached = plan[0]
@@ -156,7 +156,7 @@ def in_whole_shares(
 
 
 @given(st.integers(0, 100_000))
-def test_whole_increments_pass_no_cap(seed: int) -> None:
+def test_rounding_to_lots_exceeds_no_cap(seed: int) -> None:
     s = grouped(seed)
     price = np.random.default_rng(seed).uniform(5.0, 500.0, len(s.mu))
     rows, solved, rounded = in_whole_shares(s, price)
@@ -164,7 +164,7 @@ def test_whole_increments_pass_no_cap(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [306, 855, 1211])
-def test_what_is_taken_off_for_one_cap_is_taken_off_for_another_that_it_passes(seed: int) -> None:
+def test_rounding_down_respects_every_cap_together(seed: int) -> None:
     """Each of these needs three rounds."""
     s = grouped(seed)
     rng = np.random.default_rng(seed)
@@ -174,7 +174,7 @@ def test_what_is_taken_off_for_one_cap_is_taken_off_for_another_that_it_passes(s
     in_whole_shares(s, price, weights)
 
 
-def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
+def test_binding_group_limit_is_named_with_its_price() -> None:
     found = 0
     for seed in range(60):
         s = grouped(seed)
@@ -187,7 +187,7 @@ def test_a_row_that_holds_a_weight_is_named_with_its_price() -> None:
     assert found > 20
 
 
-def test_a_beta_is_the_beliefs_own_covariance_over_the_markets_variance() -> None:
+def test_beta_is_covariance_over_market_variance() -> None:
     covariance = np.array([[[4.0, 2.0, 0.0], [2.0, 9.0, 0.0], [0.0, 0.0, 0.0]]]).repeat(2, axis=0)
     rows = GroupConstraints(
         np.zeros((0, 3)), np.zeros(0), np.zeros((2, 3)), np.array([0.6, 0.2]), 0
@@ -239,7 +239,7 @@ GROUP_A = "a: {symbols: [A, B], net: [0.5, 1]}"
         ([GROUP_A, "c: {symbols: all, net: [1.5, 2]}"], 0.25, 1.4, "c_least"),
     ],
 )
-def test_a_row_that_no_book_keeps_to_is_the_one_that_is_missed_the_most(
+def test_infeasible_limit_names_the_most_violated_row(
     lines: list[str], cap: float, leverage: float, says: str | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "groups.yaml"
@@ -266,7 +266,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "says"), BAD)
-def test_a_file_that_cannot_be_is_one_line(content: str | None, says: str, tmp_path: Path) -> None:
+def test_invalid_group_file_is_one_line(content: str | None, says: str, tmp_path: Path) -> None:
     path = tmp_path / "groups.yaml"
     if content is not None:
         path.write_text(content)

@@ -25,9 +25,7 @@ from tests.sizing.test_plan import interior, plan, worth
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))
-def test_no_other_weights_within_bounds_and_ceilings_are_worth_more(
-    seed: int, fraction: float
-) -> None:
+def test_kelly_weights_are_optimal_within_limits(seed: int, fraction: float) -> None:
     """No interior-point answer is worth more than the weights, which keep to every limit."""
     p = plan(seed, 1)._replace(fraction=fraction, financing=np.zeros(1))
     w = kelly_weights(
@@ -51,9 +49,7 @@ def test_no_other_weights_within_bounds_and_ceilings_are_worth_more(
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5]))
-def test_without_limits_and_costs_weights_scale_with_the_fraction(
-    seed: int, fraction: float
-) -> None:
+def test_unconstrained_weights_scale_with_the_fraction(seed: int, fraction: float) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 8))
     factors = rng.normal(size=(n, n + 4))
@@ -144,13 +140,13 @@ GOOD: dict[str, Any] = {
         ({"mu": [[0, 0]] * 3, "groups": [([1, 1], [1.0, 2.0])]}, "groups: 2 rows, and mu has 3"),
     ],
 )
-def test_an_argument_that_cannot_be_is_named(wrong: dict[str, Any], says: str) -> None:
+def test_invalid_kelly_argument_is_named(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         kelly_weights(**{**GOOD, **wrong})
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(0, 9))
-def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(
+def test_singular_covariances_pass_and_indefinite_ones_are_refused(
     seed: int, n: int, scale: int
 ) -> None:
     """Few returns of many symbols, copies of a symbol, a symbol that does not move: singular,
@@ -173,7 +169,7 @@ def test_any_covariance_of_returns_is_one_and_what_is_none_is_refused(
 
 
 @given(st.integers(0, 100_000), st.integers(1, 30), st.integers(1, 9))
-def test_a_history_is_its_instants_one_by_one(seed: int, count: int, n: int) -> None:
+def test_history_weights_equal_single_instants(seed: int, count: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 0.01, (count, n, n + 2))
     covariance = factors @ factors.transpose(0, 2, 1) / n
@@ -228,7 +224,7 @@ def growth(share: float, chance: float, price: float) -> float:
 
 
 @given(chances, prices, st.floats(0.0, 0.999))
-def test_no_other_share_grows_faster(chance: float, price: float, other: float) -> None:
+def test_binary_kelly_share_maximises_growth(chance: float, price: float, other: float) -> None:
     share = float(binary_kelly(chance, price, 1.0))
     assert 0 <= share <= 1
     if share < 1:
@@ -252,7 +248,7 @@ def test_figures_to_check_by_hand() -> None:
         (0.5, 0.5, float("inf"), "fraction must be"),
     ],
 )
-def test_what_is_no_bet_is_refused(chance: float, price: float, fraction: float, says: str) -> None:
+def test_invalid_bet_is_refused(chance: float, price: float, fraction: float, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         binary_kelly(chance, price, fraction)
 

@@ -21,7 +21,7 @@ CHANGES = st.lists(
 
 
 @given(COINS, st.floats(0.5, 4), st.floats(0, 1), st.floats(-1, 2), st.integers(0, 1000))
-def test_a_ceiling_is_what_its_name_says(
+def test_each_ceiling_measures_what_it_is_named(
     crypto: list[bool], stocks: float, leverage: float, unborrowed: float, seed: int
 ) -> None:
     """Of any weights: stock gross, coins, coins beyond what is held against cash, and both
@@ -53,7 +53,7 @@ def test_a_ceiling_is_what_its_name_says(
     st.floats(0, 5_000),
     st.floats(1, 10_000),
 )
-def test_the_stock_ceiling_is_the_days_or_the_nights_and_one_without_margin(
+def test_stock_ceiling_depends_on_night_and_margin_minimum(
     day: float, night: float, buffer: float, margin: float, equity: float
 ) -> None:
     limits = Limits(
@@ -70,7 +70,7 @@ def test_the_stock_ceiling_is_the_days_or_the_nights_and_one_without_margin(
     )
 
 
-def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
+def test_lower_account_leverage_changes_only_the_ceilings() -> None:
     limits = Limits(symbol_cap=0.3, overnight_buffer=0.0)
     assert limits.with_account_leverage(4.0) is limits
     assert limits.with_account_leverage(5.0) is limits
@@ -91,7 +91,7 @@ def test_an_account_that_is_lent_less_keeps_everything_else() -> None:
     st.sampled_from([0.0, 0.001, 0.07, 0.3]),
     st.sampled_from([0.0, 1e-4, 0.01]),
 )
-def test_coins_are_bought_with_cash_and_what_sold_coins_bring_at_the_venues_check(
+def test_crypto_purchases_fit_cash_and_sale_proceeds(
     changes: list[tuple[bool, float, float, float]],
     cash: float,
     margin: float,

@@ -68,7 +68,7 @@ def random_limits(rng: np.random.Generator) -> Limits:
 
 
 @given(seeds, st.lists(sizes, min_size=8, max_size=8))
-def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float]) -> None:
+def test_no_finite_plugin_answer_exceeds_a_limit(seed: int, answer: list[float]) -> None:
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
@@ -77,16 +77,14 @@ def test_no_finite_answer_of_a_rule_passes_a_limit(seed: int, answer: list[float
     assert broken_limits(under(s, limits), found.target) == []
 
 
-def test_a_rule_that_asks_for_more_than_a_million_times_its_equity_asks_for_a_million() -> None:
+def test_plugin_weights_are_clipped_to_a_million() -> None:
     rule = plugin_rule("own.any", lambda book: [1e300, -2e6])
     assert rule(book()).tolist() == [1e6, -1e6]
 
 
 @pytest.mark.parametrize("name", STRATEGY_NAMES)
 @given(seed=seeds)
-def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
-    name: str, seed: int
-) -> None:
+def test_every_strategy_obeys_limits_and_is_deterministic(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     s = random_inputs(rng)
     limits = random_limits(rng)
@@ -98,7 +96,7 @@ def test_every_strategy_stays_within_every_limit_and_sizes_a_book_alike_twice(
     np.testing.assert_array_equal(s.held, held)
 
 
-def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
+def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
     s = book(long_only=np.array([True, True]), adjustable=np.array([True, False]))
     before = {name: np.copy(getattr(s, name)) for name in ("held", "long_only", "adjustable")}
     returns = s.problem.returns.mu.copy()
@@ -122,7 +120,7 @@ def test_a_rule_that_writes_into_its_inputs_moves_no_limit(own: str) -> None:
         ("absent", r"has no attribute 'absent'"),
     ],
 )
-def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: str) -> None:
+def test_plugin_without_valid_weights_is_one_line(own: str, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
         strategy_from_name(f"{own}.{name}").allocate(book())
     said = str(caught.value)
@@ -132,13 +130,13 @@ def test_a_rule_that_answers_no_weights_is_one_line(own: str, name: str, line: s
     assert "\n" not in said
 
 
-def test_a_program_without_an_answer_stays_the_traders_affair(own: str) -> None:
+def test_plugin_solver_failure_is_left_to_the_trader(own: str) -> None:
     """The trader takes no new risk then, or asks its fallback; the run does not end."""
     with pytest.raises(SolverFailed):
         strategy_from_name(f"{own}.unsolved").allocate(book())
 
 
-def test_a_rule_is_named_in_logs_and_has_no_fraction(own: str) -> None:
+def test_plugin_rule_is_logged_and_has_no_fraction(own: str) -> None:
     assert strategy_from_name(f"{own}.up").log_phrase(AssetClass.STOCK, 4.0) == f"{own}.up sizing"
     assert strategy_from_name(f"{own}.up").uses_forecast
     found = strategy_from_name(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))

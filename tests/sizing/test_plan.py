@@ -102,7 +102,7 @@ def test_no_other_plan_is_worth_more(seed: int, periods: int) -> None:
 
 
 @given(st.integers(0, 1_000_000))
-def test_into_how_many_periods_time_is_cut_changes_nothing(seed: int) -> None:
+def test_number_of_periods_does_not_change_the_plan(seed: int) -> None:
     """Of one return and risk a day, what a position earns and risks until the horizon counts;
     limits hold the first period.
     """
@@ -136,7 +136,7 @@ def one(
     return plan_for(mu[:, None], variance[:, None, None], cost=cost, financing=financing)
 
 
-def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
+def test_small_premium_is_bought_over_a_month() -> None:
     """By hand: 0.1 bp an hour does not pay for 2 bp; 140 times it does, at f·(140·0.1 -
     2)/(140·v).
     """
@@ -146,7 +146,7 @@ def test_a_premium_too_small_for_an_hour_is_bought_for_a_month() -> None:
     assert weights[:, 0] == pytest.approx([0.5 * (140e-5 - 2e-4) / 140e-5] * 2, rel=1e-6)
 
 
-def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
+def test_borrowing_stops_where_it_costs_more_than_earns() -> None:
     """By hand: f·mu/v is 2.5, of which the part beyond 1 costs the toll: nothing is borrowed,
     half of it, or all.
     """
@@ -156,16 +156,14 @@ def test_borrowing_stops_where_it_costs_more_than_it_earns() -> None:
         assert prices[0] == pytest.approx(price, abs=1e-8)
 
 
-def test_leaving_costs_a_plan_all_of_it_where_nothing_is_known_of_what_forecasts_are_worth() -> (
-    None
-):
+def test_exit_cost_is_full_without_known_skill() -> None:
     """And the share of what a forecast of one cost's deviation keeps within that cost."""
     paid, first, last = change_costs(np.full(3, 2e-4), np.array([0.0, np.nan, 2e-4]), 3)
     assert paid.tolist() == first.tolist() == [2e-4] * 3
     assert last == pytest.approx([2e-4, 2e-4, 0.6826895 * 2e-4], rel=1e-6)
 
 
-def test_what_can_be_sold_short_beyond_one_can_borrow() -> None:
+def test_shorting_beyond_equity_makes_later_periods_pay() -> None:
     """Bounds of -2 and 0.5: sizes pass 1, so the second period, wherever it wants, pays for what
     it borrows.
     """

@@ -41,9 +41,7 @@ def equicorrelated(n: int, rho: float) -> np.ndarray:
 
 
 @given(st.integers(1, 40), st.sampled_from([0.0, 0.125, 0.5, 0.75]), st.integers(0, 1000))
-def test_half_kelly_at_a_sharpe_ratio_of_0_3_is_a_book_of_15_per_cent_volatility(
-    n: int, rho: float, seed: int
-) -> None:
+def test_half_kelly_at_a_sharpe_sets_book_volatility(n: int, rho: float, seed: int) -> None:
     """fraction x ratio, of the class as far as these symbols are it: w = 1/n has it, whatever
     their volatilities; also where the estimate of a few says nothing.
     """
@@ -67,7 +65,7 @@ def leaned(n: int, rho: float, prior: float = 0.4) -> float:
     return (3 * prior + pairs * rho) / (3 + pairs)
 
 
-def test_many_symbols_are_the_class_and_one_is_less() -> None:
+def test_premium_depends_on_how_diversified_symbols_are() -> None:
     many = premiums(np.full(2000, 0.04), equicorrelated(2000, 0.5))
     assert many[0] / 0.2 == pytest.approx(np.sqrt(0.5), rel=1e-3), (
         "of one symbol, its correlation with the class"
@@ -77,7 +75,7 @@ def test_many_symbols_are_the_class_and_one_is_less() -> None:
     )
 
 
-def test_a_class_is_on_its_own_and_what_is_not_known_has_none() -> None:
+def test_premiums_are_per_class_and_zero_when_unknown() -> None:
     """Two stocks, two coins, a stock without a forecast and one that does not move: the coins
     change nothing about the stocks.
     """
@@ -92,7 +90,7 @@ def test_a_class_is_on_its_own_and_what_is_not_known_has_none() -> None:
     assert found[2:4].tolist() == [0.0, 0.0]
 
 
-def test_a_class_whose_symbols_have_nothing_in_common_has_no_premium() -> None:
+def test_uncorrelated_class_has_no_premium() -> None:
     assert premiums(np.full(4, 0.04), equicorrelated(4, -0.3)).tolist() == [0.0] * 4
     many = 200
     assert premiums(np.full(many, 0.04), np.eye(many)).sum() / 0.2 < 0.02 * many

@@ -182,7 +182,7 @@ def test_no_weight_gains_by_moving_either_way(
         assert_optimal(p)
 
 
-def test_no_weight_gains_in_a_wide_program_and_its_start_is_near() -> None:
+def test_wide_program_is_optimal_and_starts_near() -> None:
     """Most weights are where they belong before the first step, within bounds and rooms."""
     count = right = 0
     for seed in range(120):
@@ -221,14 +221,14 @@ def at_limits(seed: int) -> QuadraticProgram:
         pytest.param(at_limits, range(20_000, 26_000), marks=pytest.mark.slow),
     ],
 )
-def test_no_weight_gains_in_a_book_at_its_limits(
+def test_book_at_its_limits_is_optimal(
     drawn: Callable[[int], QuadraticProgram], seeds: range
 ) -> None:
     for seed in seeds:
         assert_optimal(drawn(seed))
 
 
-def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
+def test_swapped_position_may_cross_zero() -> None:
     """By hand: 8 - 5v - 2w - 0.25 = 6 - 2v - 6w - 0.5 on v + w = 1, so v = 25/28 and w = 3/28.
 
     On the way, at (1, 0), v meets its bound and w, which is held short, meets zero, both in one
@@ -243,7 +243,7 @@ def test_a_position_that_is_swapped_for_another_may_pass_zero() -> None:
     assert prices == pytest.approx([7.75 - 131 / 28], abs=1e-8)
 
 
-def test_a_ceiling_that_must_be_passed_leaves_no_answer_and_one_that_is_just_met_does() -> None:
+def test_exactly_feasible_ceiling_solves_infeasible_one_does_not() -> None:
     one = np.ones(1)
     p = program(0 * one, np.eye(1), 0.5, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=0.5)
     assert solved(p)[1].tolist() == [0.5]
@@ -267,7 +267,7 @@ def test_a_long_walk_keeps_its_factor_exact(n: int, seed: int) -> None:
     assert ((np.abs(w) < 0.1) & (w != 0) & (w != held)).sum() > 5
 
 
-def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
+def test_tiny_ceiling_still_binds() -> None:
     """Five times as much would be held without it."""
     linear_term = np.array([5e-11])
     p = program(linear_term, np.eye(1), -1.0, 1.0, 0.0, 0.0, groups=np.ones((1, 1)), headroom=1e-11)
@@ -276,7 +276,7 @@ def test_a_ceiling_of_next_to_nothing_is_a_ceiling() -> None:
     assert w == pytest.approx([1e-11], rel=1e-6)
 
 
-def test_what_must_be_held_may_take_most_of_the_room_there_is() -> None:
+def test_lower_bounds_may_use_most_headroom() -> None:
     """At least 0.6 and 0.3 of a room of 1, held nothing: by hand the first stays, the second
     rises until the room is full.
     """

@@ -178,9 +178,7 @@ def test_phrases_operators_grep_for(caplog: pytest.LogCaptureFixture) -> None:
         {"moments": beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01)), "correlation": None},
     ],
 )
-def test_what_cannot_be_sized_takes_no_new_risk_unless_a_fallback_is_named(
-    gap: dict[str, Any],
-) -> None:
+def test_unsizable_symbol_takes_no_risk_without_a_fallback(gap: dict[str, Any]) -> None:
     """Without a forecast there is no plausible default; legacy answers only where it was asked
     to.
     """
@@ -216,7 +214,7 @@ class Unpriced(Held):
         *(({"price": price}, "price") for price in (0.0, np.nan, np.inf)),
     ],
 )
-def test_beliefs_that_do_not_belong_together_are_named(wrong: dict[str, Any], says: str) -> None:
+def test_inconsistent_sizing_inputs_are_named(wrong: dict[str, Any], says: str) -> None:
     moments = beliefs(NVDA=(1e-4, 0.01), AAPL=(1e-4, 0.01))
     good = {"price": 150.0, "account": RICH, "moments": moments, "correlation": np.eye(2)}
     with pytest.raises(InputError, match=says):
@@ -229,9 +227,7 @@ STEPS = st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.0001"), Decimal(
 @pytest.mark.parametrize(
     ("symbol", "hours", "least"), [("NVDA", 7.0, 6.99), ("BTCUSD", 24.0, 23.9)]
 )
-def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
-    symbol: str, hours: float, least: float
-) -> None:
+def test_target_volatility_uses_a_year_of_own_bars(symbol: str, hours: float, least: float) -> None:
     """σ 2 % a day is σ · √252 or √365.25 a year; over less than a day nothing moves."""
     ask: dict[str, Any] = {
         "account": RICH,
@@ -249,7 +245,7 @@ def test_the_deviation_of_a_target_is_that_of_a_year_of_the_symbols_own_bars(
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))
-def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
+def test_lots_truncate_towards_zero_within_a_millionth(
     count: int, step: Decimal, beyond: float
 ) -> None:
     """A float a millionth of a step short of a whole one is that one; any other part is cut off."""
@@ -263,7 +259,7 @@ def test_steps_are_whole_and_towards_zero_but_for_a_millionth(
     assert truncate_to_increment(quantity, step) == count * step
 
 
-def test_a_weight_is_a_quantity_at_a_price_and_an_unmoved_one_what_is_held() -> None:
+def test_unchanged_weight_keeps_the_held_quantity() -> None:
     """The weight of 7 shares need not round back to 7."""
     for equity in np.linspace(9_000, 11_000, 50):
         weight = 7 * 33.33 / equity

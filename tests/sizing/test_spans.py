@@ -50,7 +50,7 @@ def answer(inputs: SizingInputs, fraction: float = 0.1) -> Allocation:
         (plan(0.1, 10.0, held=0.03, cost=3e-3), 0.03, 2, 0.1 * 10.1e-4 / 3.02e-3, "cost"),
     ],
 )
-def test_what_puts_a_target_there_is_shown_with_the_kelly_weight_of_its_span(
+def test_target_shows_the_kelly_weight_of_its_horizon(
     inputs: SizingInputs, target: float, periods: int, unconstrained: float, binding: str | None
 ) -> None:
     found = answer(inputs)
@@ -60,7 +60,7 @@ def test_what_puts_a_target_there_is_shown_with_the_kelly_weight_of_its_span(
     assert set(found.binding[0]) >= ({binding} if binding else set())
 
 
-def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
+def test_weight_rules_rest_on_the_next_decision_alone() -> None:
     inputs = plan(20.0, -60.0)
     for name in ("fixed_fraction", "legacy"):
         allocation = strategy_from_name(name).allocate(inputs)
@@ -75,7 +75,7 @@ def test_a_rule_of_weights_rests_on_the_next_decision_alone() -> None:
     fraction=st.sampled_from([0.1, 0.5, 1.0]),
     multiplier=st.sampled_from([1.0, 4.0]),
 )
-def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
+def test_kelly_weight_splits_into_premium_forecast_and_hedge(
     seed: int, fraction: float, multiplier: float
 ) -> None:
     """Together they are the weight; beside others at their targets the hedge of those is left."""
@@ -111,16 +111,14 @@ def test_a_kelly_weight_is_what_premium_and_forecast_want_alone_and_a_hedge(
         assert np.isnan(shown[~inputs.adjustable]).all()
 
 
-def test_what_nobody_says_of_the_premium_is_not_known() -> None:
+def test_unstated_premium_is_reported_as_unknown() -> None:
     found = answer(plan(20.0, 10.0))
     assert np.isnan(found.premium).all()
     assert np.isnan(found.forecast).all()
 
 
 @given(seed=st.integers(0, 10_000), fraction=st.sampled_from([0.1, 0.5, 1.0]))
-def test_what_a_limit_of_its_own_holds_is_shown_a_weight_beyond_it(
-    seed: int, fraction: float
-) -> None:
+def test_weight_held_by_own_limit_shows_larger_wish(seed: int, fraction: float) -> None:
     inputs = random_inputs(np.random.default_rng(seed))
     found = answer(inputs, fraction)
     for k, names in enumerate(found.binding):
@@ -131,7 +129,7 @@ def test_what_a_limit_of_its_own_holds_is_shown_a_weight_beyond_it(
             assert abs(found.unconstrained[k]) >= abs(found.target[k]) - 1e-6
 
 
-def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> None:
+def test_identical_symbols_share_one_weight_over_every_horizon() -> None:
     """Two stocks of one risk: the covariance of no span has a factor, and the weight is halved."""
     one = plan(-8.0, 28.0)
     _, _, covariance, _, _ = one.problem.returns
@@ -158,7 +156,7 @@ def test_symbols_that_are_one_share_what_either_would_hold_over_every_span() -> 
     np.testing.assert_allclose(filled.premium, 0.1 * 6e-4 / 3.02e-3 / 2, rtol=1e-9)
 
 
-def test_a_hedge_of_what_others_may_not_hold_is_shown_the_weight_beside_their_targets() -> None:
+def test_hedging_weight_is_shown_beside_actual_targets() -> None:
     seen = 0
     for seed in range(60):
         inputs = random_inputs(np.random.default_rng(seed))

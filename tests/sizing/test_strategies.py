@@ -57,7 +57,7 @@ def test_four_times_half_kelly_has_no_expected_growth() -> None:
     assert s.mu[0] * w - s.covariance[0, 0] * w * w / 2 == pytest.approx(0, abs=1e-12)
 
 
-def test_prices_of_a_stretched_program_are_not_shown() -> None:
+def test_shadow_prices_of_multiplied_kelly_are_hidden() -> None:
     s = rich_book(1, mu=np.array([1e-2]))
     (bound,) = strategy_from_name("kelly_50_x4").allocate(s).binding
     assert set(bound) == {"symbol_cap"}
@@ -67,7 +67,7 @@ def test_prices_of_a_stretched_program_are_not_shown() -> None:
     assert unstretched.target.tolist() == allocate(s, 0.5).target.tolist()
 
 
-def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
+def test_band_keeps_weights_exactly_at_its_edge() -> None:
     """A quarter of a quarter is 0.0625, of a tenth 0.025; on the short side it is as wide."""
     held = np.array([0.3125, 0.313, 0.1875, 0.187])
     assert targets("equal_weight", rich_book(4, held=held)) == [0.3125, 0.25, 0.1875, 0.25]
@@ -77,7 +77,7 @@ def test_a_pattern_leaves_what_is_exactly_at_the_edge_of_its_band() -> None:
     assert targets("fixed_fraction", falling, size=0.2, band=0.5) == [-0.12, -0.13, -0.2]
 
 
-def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
+def test_equal_weight_counts_only_symbols_with_forecasts() -> None:
     universe = np.array([True, False, True, False])
     held = np.array([0.0, 0.2, 0.0, 0.0])
     for name in ("equal_weight", "buy_and_hold"):
@@ -87,7 +87,7 @@ def test_equal_weight_counts_what_has_a_forecast_and_leaves_the_rest() -> None:
     assert targets("buy_and_hold", rich_book(2, held=np.array([-0.1, 0.0]))) == [-0.1, 0.5]
 
 
-def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
+def test_fixed_fraction_needs_more_than_round_trip_cost() -> None:
     """Twice 2 basis points is not enough; what is held stays until its forecast turns, and
     without one it stays.
     """
@@ -98,9 +98,7 @@ def test_fixed_fraction_asks_for_more_than_coming_and_going_costs() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 0.5))
-def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
-    seed: int, deviation: float
-) -> None:
+def test_vol_target_meets_its_annual_volatility(seed: int, deviation: float) -> None:
     """Correlation included, weights in inverse proportion to σ, and nothing in what has no
     forecast.
     """
@@ -121,14 +119,14 @@ def test_vol_target_has_its_deviation_over_a_year_of_what_it_knows(
 
 
 @pytest.mark.parametrize("name", ["risk_parity", "inverse_volatility"])
-def test_risks_that_nothing_joins_are_held_alike_and_nothing_without_a_forecast(name: str) -> None:
+def test_uncorrelated_risk_parity_weights_by_inverse_volatility(name: str) -> None:
     s = rich_book(3, universe=np.array([True, True, False]), held=np.array([0.0, 0.0, 0.4]))
     s = changed(s, covariance=np.diag([1e-4, 4e-4, 0.0])[None])
     assert targets(name, s) == pytest.approx([2 / 3, 1 / 3, 0.0], rel=1e-9)
 
 
 @pytest.mark.parametrize("coin", [False, True])
-def test_risks_compare_from_a_whole_day_of_each_symbols_own_on(coin: bool) -> None:
+def test_risks_compare_only_over_whole_trading_days(coin: bool) -> None:
     crypto = np.array([coin, False])
     day = np.array([DAY[coin], DAY[False]])
     for years, known in (
@@ -154,7 +152,7 @@ def test_a_symbol_without_variance_has_no_equal_part() -> None:
     assert equal_risk(np.array([[4.0]])).tolist() == [1.0]
 
 
-def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
+def test_legacy_sizes_within_what_fixed_positions_leave() -> None:
     """Ceiling 1, 0.8 fixed: half of 0.2, then half of 0.1; a coin wants half and gets what both
     together leave.
     """
@@ -169,7 +167,7 @@ def test_legacy_takes_its_turn_beside_what_is_fixed() -> None:
     assert allocation.unconstrained[1:] == pytest.approx([0.1, -0.05, 0.5], abs=1e-9)
 
 
-def test_every_name_has_its_own_look_ahead_and_settings() -> None:
+def test_each_strategy_has_its_holding_and_settings() -> None:
     sessions = {
         *("equal_weight", "vol_target", "inverse_volatility", "risk_parity"),
         "buy_and_hold",
@@ -183,9 +181,7 @@ def test_every_name_has_its_own_look_ahead_and_settings() -> None:
 
 
 @given(st.permutations(range(4)), st.floats(0.01, 0.6))
-def test_a_position_gives_its_place_up_to_one_that_is_larger_by_more_than_the_band(
-    order: list[int], more: float
-) -> None:
+def test_position_is_replaced_only_beyond_the_band(order: list[int], more: float) -> None:
     """Three of four may stand; what is held drifted within the band, and is left alone."""
     places = np.array(order)
     held = np.array([0.24, 0.22, 0.21, 0.0])[places]
@@ -229,7 +225,7 @@ def test_each_setting_reaches_its_strategy() -> None:
 
 @given(st.integers(0, 10_000), st.integers(1, 12))
 @example(5248, 7)  # nearly singular
-def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int) -> None:
+def test_risk_contributions_are_equal_to_nine_digits(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     factors = rng.normal(size=(n, n + 1))
     scale = 10.0 ** rng.uniform(-3, 0, n)
@@ -241,9 +237,7 @@ def test_equal_parts_of_the_variance_are_equal_to_nine_digits(seed: int, n: int)
     np.testing.assert_allclose(parts, parts.mean(), rtol=1e-9)
 
 
-def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_nothing_moves() -> (
-    None
-):
+def test_partly_closed_markets_leave_risk_weights_unchanged() -> None:
     held = np.array([0.1, 0.2, 0.3, 0.1])
     shut = rich_book(
         4,
@@ -257,7 +251,7 @@ def test_where_a_market_is_shut_for_part_of_the_day_risks_do_not_compare_and_not
         assert strategy_from_name(name).allocate(partly).target.tolist() == held.tolist()
 
 
-def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
+def test_legacy_takes_half_the_remaining_power_in_turn() -> None:
     """4x: half of 4 is 2, cut to the cap; the second gets half of 4 - 0.6 and so on; the sign
     is the forecast's. The multiplier is for stocks; a coin and what is held itself count nothing.
     """
@@ -289,13 +283,13 @@ def test_legacy_takes_half_of_what_power_is_left_in_turn() -> None:
         ("equal_weight", 0.5, "sizing.fraction: equal_weight has none"),
     ],
 )
-def test_a_name_that_is_none_is_refused(name: str, fraction: float | None, says: str) -> None:
+def test_unknown_strategy_name_is_refused(name: str, fraction: float | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
         strategy_from_name(name, fraction=fraction)
 
 
 @given(st.integers(0, 10_000))
-def test_what_leaves_is_sold_whole_and_takes_no_stocks_room(seed: int) -> None:
+def test_exiting_symbols_are_closed_and_use_no_headroom(seed: int) -> None:
     """The others are sized as if it were not there; it is left out of what is explained."""
     s = random_inputs(np.random.default_rng(seed))
     exiting = ~s.crypto & ~s.adjustable

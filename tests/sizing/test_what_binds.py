@@ -46,7 +46,7 @@ def plainly(s: SizingInputs, limits: Limits, found: Allocation, k: int) -> set[s
 
 
 @given(st.integers(0, 10_000))
-def test_what_binds_is_what_the_rules_say(seed: int) -> None:
+def test_binding_limits_match_a_plain_reading(seed: int) -> None:
     s = random_inputs(np.random.default_rng(seed), 8, planned=False)
     limits = Limits()
     found = allocate(under(s, limits), 0.5)
@@ -55,7 +55,7 @@ def test_what_binds_is_what_the_rules_say(seed: int) -> None:
         assert set(found.binding[k]) == expected, (k, found.binding[k])
 
 
-def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_costs() -> None:
+def test_borrowing_cost_is_named_as_the_binding_limit() -> None:
     """By hand: at a weight of 1, one more earns 3e-3 - 1e-4 / 0.5 - 2e-4, and 4e-3 is asked."""
     s = rich_book(1, mu=np.array([3e-3]), financing=4e-3)
     found = allocate(under(s, Limits(symbol_cap=2.0)), 0.5)
@@ -73,7 +73,7 @@ def test_a_weight_that_is_not_worth_borrowing_for_is_held_by_what_borrowing_cost
         ([], [[1.0]], [0.3], 4e-4, 0.3, 1.4e-4),
     ],
 )
-def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
+def test_group_limit_binds_weights_in_both_directions(
     gross: list[list[float]],
     net: list[list[float]],
     most: list[float],
@@ -95,7 +95,7 @@ def test_a_limit_on_a_group_holds_its_weight_whichever_way_it_would_go(
     assert dict(found.binding[0]) == pytest.approx({"group": price})
 
 
-def test_what_has_no_place_is_held_by_the_number_of_positions() -> None:
+def test_symbol_without_a_place_names_max_positions() -> None:
     s = rich_book(3, mu=np.array([3e-4, 2e-4, 2.2e-4]), cost=np.zeros(3))
     found = allocate(under(s, Limits(max_positions=2)), 0.5)
     assert [set(bound) for bound in found.binding] == [

@@ -42,7 +42,7 @@ def file(folder: Path, *rows: str) -> Path:
     return path
 
 
-def test_an_action_takes_hold_when_its_session_opens(tmp_path: Path) -> None:
+def test_corporate_action_applies_at_its_session_open(tmp_path: Path) -> None:
     """A Saturday's takes hold on Monday; what comes first is first."""
     actions = read_actions(
         file(tmp_path, "AAPL,2024-10-10,dividend,0.25", "nvda,2024-06-08,split,10")
@@ -71,7 +71,9 @@ def test_columns_and_kinds_are_read_in_any_case(tmp_path: Path, head: str, kind:
         ),
     ],
 )
-def test_other_heads_are_refused_by_cause(tmp_path: Path, content: str, says: str) -> None:
+def test_unknown_action_headers_are_refused_by_cause(
+    tmp_path: Path, content: str, says: str
+) -> None:
     path = tmp_path / "actions.csv"
     path.write_text(content)
     with pytest.raises(DataError, match=says):
@@ -104,13 +106,13 @@ def test_other_heads_are_refused_by_cause(tmp_path: Path, content: str, says: st
         ),
     ],
 )
-def test_a_row_that_cannot_be_is_named(row: str, says: str, tmp_path: Path) -> None:
+def test_invalid_action_row_is_named(row: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=says):
         read_actions(file(tmp_path, row))
 
 
 @given(rows=sound_rows(), data=st.data())
-def test_a_row_that_is_there_twice_is_refused_with_both_and_any_order_is_the_same(
+def test_duplicate_action_row_is_refused_order_is_irrelevant(
     rows: list[Row], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("actions")
@@ -125,7 +127,7 @@ def test_a_row_that_is_there_twice_is_refused_with_both_and_any_order_is_the_sam
         read_actions(file(folder, *map(",".join, twice)))
 
 
-def test_a_regular_and_a_special_dividend_come_before_their_sessions_split(tmp_path: Path) -> None:
+def test_dividends_apply_before_their_sessions_split(tmp_path: Path) -> None:
     """A dividend is USD an old share."""
     actions = read_actions(
         file(
@@ -146,7 +148,7 @@ def test_days_of_a_parquet_file_are_read(tmp_path: Path) -> None:
         assert read_actions(path)[0].opens == np.datetime64("2024-06-10T13:30", "ns")
 
 
-def test_what_a_price_holds_already_is_not_applied_again(tmp_path: Path) -> None:
+def test_action_already_in_prices_is_not_applied_again(tmp_path: Path) -> None:
     path = str(file(tmp_path, "NVDA,2024-06-10,split,10", "NVDA,2024-06-11,dividend,0.01"))
     assert len(DataSettings(actions=path, adjustment="raw").corporate_actions()) == 2
     assert [
@@ -155,7 +157,7 @@ def test_what_a_price_holds_already_is_not_applied_again(tmp_path: Path) -> None
     assert DataSettings().corporate_actions() == ()
 
 
-def test_prices_before_a_split_are_put_into_units_after_it(market: Bars, tmp_path: Path) -> None:
+def test_prices_before_a_split_are_in_units_after(market: Bars, tmp_path: Path) -> None:
     actions = read_actions(file(tmp_path, "SYA,2024-02-01,split,4", "SYB,2027-01-04,split,2"))
     s = market.symbols.index("SYA")
     before = market.times <= actions[0].opens

@@ -19,7 +19,7 @@ def frame() -> pd.DataFrame:
     return table("AAA", "2024-10-01", days=2)
 
 
-def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) -> None:
+def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None:
     write(tmp_path / "AAA.csv", frame())
     write(tmp_path / "XYZUSD.csv", table("XYZUSD", "2024-10-01")[:14])
     bars = read_bars([tmp_path], ["AAA", "XYZ/USD"])
@@ -29,7 +29,7 @@ def test_stocks_and_coins_share_a_panel_and_nothing_is_filled(tmp_path: Path) ->
     assert bars.real_bars(0)[1][:, CLOSE].tolist() == frame()["close"].tolist()
 
 
-def test_a_file_in_a_folder_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
+def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
     with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
         read_bars([tmp_path], None)
@@ -47,7 +47,7 @@ def test_a_file_in_a_folder_whose_name_is_no_symbol_is_named(tmp_path: Path) -> 
         ("2024-10-01T20:30", "2024-10-02T14:00", None),
     ],
 )
-def test_a_bar_counts_at_its_end_and_a_history_before_the_start_stays(
+def test_bar_counts_at_its_end_keeping_earlier_history(
     tmp_path: Path, start: str | None, end: str | None, bars: int | None
 ) -> None:
     write(tmp_path / "AAA.csv", frame())
@@ -59,7 +59,7 @@ def test_a_bar_counts_at_its_end_and_a_history_before_the_start_stays(
         read_bars([tmp_path], ["AAA"], start=first, end=last)
 
 
-def test_a_panel_with_other_instruments_knows_what_they_allow(market: Bars) -> None:
+def test_panel_follows_the_permissions_of_its_instruments(market: Bars) -> None:
     shut = replace(
         market,
         instruments=tuple(replace(i, tradable=False, borrowable=False) for i in market.instruments),

@@ -54,7 +54,7 @@ def coherent(seed: int) -> np.ndarray:
 
 
 @given(st.integers(0, 10_000))
-def test_bars_that_hold_together_are_let_through(seed: int) -> None:
+def test_consistent_bars_are_accepted(seed: int) -> None:
     check_bars(starts_of_a_day(), coherent(seed), "AAA.csv")
 
 
@@ -64,7 +64,7 @@ def test_bars_that_hold_together_are_let_through(seed: int) -> None:
     st.sampled_from([(OPEN, HIGH), (CLOSE, HIGH), (OPEN, LOW), (CLOSE, LOW)]),
     st.floats(1e-8, 0.5),
 )
-def test_an_open_or_close_outside_its_range_is_refused_with_row_and_value(
+def test_open_or_close_outside_its_range_is_refused(
     seed: int, row: int, pair: tuple[int, int], beyond: float
 ) -> None:
     """A limit order fills inside low … high: an open outside would fill it at a price that no
@@ -84,7 +84,7 @@ def test_an_open_or_close_outside_its_range_is_refused_with_row_and_value(
 
 
 @given(st.integers(0, 10_000), st.sampled_from([OPEN, CLOSE]), st.sampled_from([-1, 1]))
-def test_what_the_adjustment_of_prices_rounds_is_no_fault(seed: int, field: int, side: int) -> None:
+def test_rounding_from_price_adjustment_is_accepted(seed: int, field: int, side: int) -> None:
     """A vendor's split and dividend factors move a price by its last bits, past a high that it
     equals.
     """
@@ -100,7 +100,7 @@ def test_what_the_adjustment_of_prices_rounds_is_no_fault(seed: int, field: int,
     st.integers(0, len(FIELDS) - 1),
     st.sampled_from([np.nan, np.inf, -np.inf, -1e-9, -3.0, 0.0]),
 )
-def test_no_number_below_its_least_or_without_an_end_passes(
+def test_missing_infinite_and_negative_numbers_are_refused(
     seed: int, row: int, field: int, value: float
 ) -> None:
     """Volume may be zero, a price may not; neither may be negative, missing or infinite."""
@@ -114,7 +114,7 @@ def test_no_number_below_its_least_or_without_an_end_passes(
 
 
 @given(st.integers(1, ROWS - 1), st.integers(0, 5))
-def test_starts_that_do_not_increase_or_are_missing_are_refused(row: int, hours_back: int) -> None:
+def test_unordered_or_missing_bar_starts_are_refused(row: int, hours_back: int) -> None:
     """Comparisons with NaT are false: an order test alone lets it through, and the bar vanishes."""
     for place in (0, row):
         starts = starts_of_a_day()
@@ -142,7 +142,7 @@ def test_real_bars_pass(real_data: list[Path]) -> None:
 
 
 @given(st.lists(st.integers(0, 700), min_size=1, max_size=3), st.integers(701, 1_500))
-def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows: int) -> None:
+def test_last_close_is_found_however_old(lasts: list[int], rows: int) -> None:
     """A delisted symbol's last bar is hundreds of rows before the panel's end, and one that
     never traded has none.
     """
@@ -161,9 +161,7 @@ def test_the_last_close_is_found_however_far_back_it_lies(lasts: list[int], rows
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-30, 30))
-def test_a_part_of_a_panel_is_what_was_known_by_its_end(
-    first: int, last: int, minutes: int
-) -> None:
+def test_panel_slice_is_what_was_known_by_then(first: int, last: int, minutes: int) -> None:
     bars = coins(list(range(1, 41)), [np.nan, *range(2, 41)])
     part = bars.slice_rows(first, last)
     assert part.times.tolist() == bars.times[first:last].tolist()
@@ -176,7 +174,7 @@ def test_a_part_of_a_panel_is_what_was_known_by_its_end(
     assert known.real_bars(1)[0].tolist() == known.times[1:].tolist()
 
 
-def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() -> None:
+def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
     says = r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
     with pytest.raises(DataError, match=says):
@@ -189,7 +187,7 @@ def test_a_file_without_a_regular_hour_is_refused_and_a_coin_keeps_every_hour() 
         keep_regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
 
 
-def test_a_panel_says_what_is_wrong_with_its_parts() -> None:
+def test_invalid_panel_parts_are_explained() -> None:
     good = coins([1.0, 2.0])
     with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
         replace(good, values=good.values[:, :1])

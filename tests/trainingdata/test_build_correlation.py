@@ -43,7 +43,7 @@ def folder(market: Bars, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return where
 
 
-def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
+def test_built_matrix_equals_the_estimate_and_is_readable(
     folder: Path, market: Bars, tmp_path: Path
 ) -> None:
     words = ["--input", str(folder), "--output", "made/matrix", "--lookback", "24"]
@@ -62,7 +62,7 @@ def test_the_command_writes_what_a_run_would_estimate_and_a_run_can_read_it(
     )
 
 
-def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> None:
+def test_later_or_incomplete_matrix_is_refused(market: Bars) -> None:
     """A backtest cannot decide by what was not known."""
     stored = StoredCorrelation(ESTIMATOR.matrix_at_end(market))
     with pytest.raises(InputError, match="could not have known it"):
@@ -74,9 +74,7 @@ def test_a_matrix_from_later_or_without_a_symbol_is_refused(market: Bars) -> Non
         without.matrix_at_end(market)
 
 
-def test_files_that_are_no_matrix_are_written_over_only_when_told(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_other_files_are_overwritten_only_when_told(folder: Path, tmp_path: Path) -> None:
     """Nor is one of another kind, beside which the matrix would lie where nobody looks for it."""
     notes = tmp_path / "matrix.json"
     (tmp_path / "README.md").write_text("mine")
@@ -94,7 +92,7 @@ def test_files_that_are_no_matrix_are_written_over_only_when_told(
     assert answer_of(MODULE, *words, cwd=tmp_path)[0] == 0
 
 
-def test_a_pickle_is_no_matrix_and_is_not_read(tmp_path: Path) -> None:
+def test_pickle_is_refused_and_never_read(tmp_path: Path) -> None:
     (tmp_path / "matrix.pkl").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
     with chdir(tmp_path), pytest.raises(InputError, match=r"there is no matrix\.pkl\.parquet with"):
         CorrelationSettings(file="matrix.pkl").source()
@@ -136,7 +134,7 @@ def test_files_that_hold_no_matrix_are_named(
         (["--input", "nowhere"], "nowhere is no folder"),
     ],
 )
-def test_wrong_words_are_one_line_and_exit_code_2(
+def test_invalid_arguments_exit_in_one_line(
     words: list[str], says: str, folder: Path, tmp_path: Path
 ) -> None:
     given = ("--input", str(folder), "--output", "m", *words)

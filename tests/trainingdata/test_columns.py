@@ -310,7 +310,7 @@ def test_unreadable_cells_are_refused_by_their_cause(
     assert says in refusal(put(tmp_path, content))
 
 
-def test_coin_bars_of_two_days_are_refused(tmp_path: Path) -> None:
+def test_two_day_crypto_bars_are_refused(tmp_path: Path) -> None:
     dates = pd.date_range("2024-03-01", periods=len(DATES), freq="2D").strftime("%Y-%m-%d")
     path = put(tmp_path, DAYS.assign(date=dates), "BTCUSD.csv")
     assert "its rows are bars 2 days apart (median distance 2 days)" in refusal(path)

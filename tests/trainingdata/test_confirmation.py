@@ -42,7 +42,7 @@ def left_out(closes: list[float]) -> list[int]:
 
 
 @given(seed=st.integers(0, 99), row=st.integers(2, 57), factor=st.sampled_from(FACTORS))
-def test_a_move_that_stays_costs_one_bar(seed: int, row: int, factor: float) -> None:
+def test_persistent_move_rejects_one_bar_only(seed: int, row: int, factor: float) -> None:
     closes = walk(seed)
     closes[row:] = [close * factor for close in closes[row:]]
     assert left_out(closes) == [row]
@@ -52,7 +52,7 @@ def test_a_move_that_stays_costs_one_bar(seed: int, row: int, factor: float) -> 
     steps=st.lists(st.sampled_from((1.0, 1.0, 1.02, 0.5, 2.0, 100.0, 0.01)), min_size=4),
     data=st.data(),
 )
-def test_a_bar_is_judged_by_those_before_it_alone(steps: list[float], data: st.DataObject) -> None:
+def test_bar_is_judged_by_earlier_bars_alone(steps: list[float], data: st.DataObject) -> None:
     closes = [50.0, 50.5, 50.2, *(50.0 * step for step in steps)]
     end = data.draw(st.integers(3, len(closes)))
     assert left_out(closes[:end]) == [row for row in left_out(closes) if row < end]
@@ -64,7 +64,7 @@ def test_a_bar_is_judged_by_those_before_it_alone(steps: list[float], data: st.D
     field=st.sampled_from((OPEN, HIGH, LOW, CLOSE, ALL)),
     factor=st.one_of(st.floats(0.05, 20.0), st.sampled_from(FACTORS)),
 )
-def test_one_wrong_price_or_all_take_a_bar_out_beyond_the_largest_move_and_no_other_bar(
+def test_single_bad_price_removes_only_its_own_bar(
     seed: int, row: int, field: int | slice, factor: float
 ) -> None:
     bars = coins(walk(seed))
@@ -88,7 +88,7 @@ def test_one_wrong_price_or_all_take_a_bar_out_beyond_the_largest_move_and_no_ot
     gaps=st.booleans(),
     steady=st.booleans(),
 )
-def test_a_squeeze_costs_one_bar(
+def test_squeeze_rejects_one_bar_only(
     seed: int, factors: list[float], down: bool, gaps: bool, steady: bool
 ) -> None:
     """Days of moves beyond the limit, up and down or one way, through the session or overnight."""
@@ -126,7 +126,7 @@ def test_next_open_confirms_a_waiting_close() -> None:
     assert np.flatnonzero(find_unconfirmed(bars)[0]).tolist() == [10]
 
 
-def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
+def test_rejected_bar_is_missing_and_others_are_untouched() -> None:
     plain, spoilt = walk(1), walk(2)
     spoilt[40] *= 100
     panel = coins(plain, spoilt)
@@ -147,7 +147,7 @@ def test_what_is_left_out_is_missing_and_others_keep_every_bar() -> None:
     bad=st.integers(1, RECENT_BARS - 1),
     factor=st.sampled_from((*FACTORS, 0.7, 1.5)),
 )
-def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
+def test_price_contradicts_bars_since_the_last_agreement(
     seed: int, bad: int, factor: float
 ) -> None:
     closes = [50.0 + 0.1 * close for close in walk(seed)]
@@ -157,7 +157,7 @@ def test_a_price_contradicts_the_bars_since_the_last_that_agreed_with_it(
     assert np.flatnonzero(mask[0]).tolist() == list(range(60 - bad, 60))
 
 
-def test_where_no_bar_agrees_with_the_price_the_last_alone_is_contradicted() -> None:
+def test_without_agreement_only_the_last_bar_is_contradicted() -> None:
     bars = coins(walk(3))
     assert np.flatnonzero(find_contradicted(bars, {"AAAUSD": 1.0}, 0.2)[0]).tolist() == [59]
     assert not find_contradicted(bars, {"AAAUSD": bars.values[0, -1, CLOSE]}, 0.2).any()

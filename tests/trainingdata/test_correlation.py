@@ -33,7 +33,7 @@ def last_four_pm(now: np.datetime64) -> np.datetime64:
     return last_four_pms(np.array([now]))[0]
 
 
-def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> None:
+def test_full_window_matches_ledoit_wolf_on_standardised_returns(market: Bars) -> None:
     stocks = np.flatnonzero(~market.crypto)
     only = Bars(
         tuple(market.instruments[s] for s in stocks),
@@ -51,7 +51,7 @@ def test_a_full_window_is_ledoit_wolf_on_standardised_returns(market: Bars) -> N
     )
 
 
-def test_without_data_the_prior_answers(market: Bars) -> None:
+def test_correlation_without_data_is_the_prior(market: Bars) -> None:
     values = CorrelationEstimator().matrix_at_end(market.slice_rows(0, 1)).values
     crypto = market.crypto
     assert np.allclose(values[~crypto][:, ~crypto][np.triu_indices(3, 1)], 0.4)
@@ -59,7 +59,7 @@ def test_without_data_the_prior_answers(market: Bars) -> None:
     assert np.allclose(values[~crypto][:, crypto], 0.2)
 
 
-def test_half_a_window_trusts_the_data_half(market: Bars) -> None:
+def test_half_filled_window_weighs_data_by_half(market: Bars) -> None:
     """Weight n / window: a window twice as long as the data leaves every pair half way to the
     prior.
     """
@@ -88,7 +88,7 @@ def test_bars_after_the_last_four_pm_change_nothing(
     )
 
 
-def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
+def test_correlation_table_equals_the_estimator(market: Bars) -> None:
     estimator = CorrelationEstimator()
     instants = market.times[900::7]
     numbers, matrices = correlations_in_force(estimator, market, instants)
@@ -100,7 +100,7 @@ def test_the_table_answers_what_the_estimator_would(market: Bars) -> None:
 
 
 @pytest.mark.parametrize("fill", ["open", "close"])
-def test_of_daily_bars_an_estimate_is_made_once_a_month_and_its_window_is_whole(fill: Fill) -> None:
+def test_daily_bars_are_estimated_monthly_on_whole_windows(fill: Fill) -> None:
     market = SyntheticMarket(
         start="2019-01-02", symbols=("SYA", "SYB", "SYC"), timeframe=Timeframe("1d", fill)
     ).bars()
@@ -137,9 +137,7 @@ class Counting(CorrelationEstimator):
         return super().matrices_at(bars, instants)
 
 
-def test_a_kept_history_is_estimated_once_and_anew_for_other_days_and_another_end(
-    market: Bars,
-) -> None:
+def test_cached_correlations_are_recomputed_only_for_changed_input(market: Bars) -> None:
     source = Counting()
     kept = CachedCorrelations(source)
     times = market.times
@@ -188,7 +186,7 @@ def test_the_repair_gives_a_correlation_matrix(seed: int, n: int) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(3, 60), st.floats(0, 0.95))
-def test_no_eigenvalue_is_below_what_is_said_of_them(
+def test_stated_minimum_eigenvalue_is_a_lower_bound(
     seed: int, symbols: int, rows: int, prior: float
 ) -> None:
     """Whole windows need no factor of the matrix to know it; where a bar lacks nothing is said."""
@@ -201,7 +199,7 @@ def test_no_eigenvalue_is_below_what_is_said_of_them(
     assert _mixed_with_prior(_Returns.from_logs(logs), prior, window=60)[1] == -np.inf
 
 
-def test_stocks_and_coins_are_joined_by_afternoon_returns() -> None:
+def test_cross_class_correlation_uses_afternoon_returns() -> None:
     """Coins move with stocks overnight too: 16:00 to 16:00 sees it, the hourly grids share no
     bar.
     """
@@ -227,9 +225,7 @@ class FarSighted(CorrelationEstimator):
 
 
 @pytest.mark.parametrize(("hourly", "session"), [(500, 120), (2_000, 20), (50, 250)])
-def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
-    hourly: int, session: int
-) -> None:
+def test_history_needed_covers_both_correlation_windows(hourly: int, session: int) -> None:
     """Weekends and holidays included; what lies further back changes nothing."""
     symbols = ("SYA", "SYB", "SYXUSD")  # stocks among each other by the hour
     bars = SyntheticMarket(start="2022-01-03", end="2024-03-08", symbols=symbols).bars()
@@ -240,7 +236,7 @@ def test_what_is_looked_at_reaches_back_far_enough_for_both_windows(
     np.testing.assert_array_equal(found, of_all)
 
 
-def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
+def test_afternoon_return_needs_a_bar_on_both_days() -> None:
     """By hand: closes at 16:00 of three sessions; a symbol without a bar for a day has no
     return into it or out of it.
     """
@@ -275,12 +271,12 @@ def test_a_return_from_afternoon_to_afternoon_needs_a_bar_of_each_day() -> None:
         (np.array([[1.0, -1.5], [-1.5, 1.0]]), "positive definite"),
     ],
 )
-def test_a_matrix_that_is_no_correlation_is_refused(values: np.ndarray, says: str) -> None:
+def test_invalid_correlation_matrix_is_refused(values: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         CorrelationMatrix(("AAA", "BBB"), values, np.datetime64("2024-01-02"))
 
 
-def test_the_repair_leaves_what_needs_none_and_raises_the_rest_to_its_floor() -> None:
+def test_repair_raises_small_eigenvalues_and_changes_nothing_else() -> None:
     good = np.array([[1.0, 0.9], [0.9, 1.0]])
     np.testing.assert_array_equal(raise_eigenvalues(good), good)
     fixed = raise_eigenvalues(np.array([[1.0, 1.0], [1.0, 1.0]]))

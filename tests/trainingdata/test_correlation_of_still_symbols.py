@@ -91,9 +91,7 @@ def unchanged(found: np.ndarray, expected: np.ndarray) -> None:
     st.integers(2, 6),
     st.sampled_from(["tick", "rounded", "accrued", "few ticks", "young"]),
 )
-def test_a_symbol_that_says_nothing_changes_no_other_pair_and_leans_on_the_prior(
-    seed: int, n: int, kind: str
-) -> None:
+def test_constant_symbol_gets_prior_and_changes_no_pair(seed: int, n: int, kind: str) -> None:
     rng = np.random.default_rng(seed)
     others = walks(seed, n)
     quiet = silent(kind, rng)
@@ -107,7 +105,7 @@ def test_a_symbol_that_says_nothing_changes_no_other_pair_and_leans_on_the_prior
 
 
 @pytest.mark.parametrize("shared", [0, 1, 2, 3, 20])
-def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int) -> None:
+def test_barely_overlapping_symbol_changes_no_other_pair(shared: int) -> None:
     """Half the window each, and next to no common returns: the rows that all share say nothing
     about the rest.
     """
@@ -123,7 +121,7 @@ def test_a_symbol_that_hardly_meets_the_others_changes_no_other_pair(shared: int
     assert (joined[0, 3] == ESTIMATOR.within_stocks) == (shared < 3), "two returns say nothing"
 
 
-def test_a_pair_without_a_move_in_the_rows_it_shares_has_the_prior() -> None:
+def test_pair_without_common_moves_gets_the_prior() -> None:
     """The first symbol moves, then stands still; the last one is born when it has stopped."""
     closes = walks(5, 3)
     stop = 120
@@ -136,7 +134,7 @@ def test_a_pair_without_a_move_in_the_rows_it_shares_has_the_prior() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 5))
-def test_where_all_stand_still_the_prior_answers(seed: int, n: int) -> None:
+def test_constant_symbols_get_the_prior_correlation(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     kinds = rng.choice(["tick", "rounded", "accrued"], n)
     values = estimate(np.column_stack([still(kind, rng) for kind in kinds]))
@@ -146,7 +144,7 @@ def test_where_all_stand_still_the_prior_answers(seed: int, n: int) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(2, 7))
-def test_whatever_is_missing_or_still_the_matrix_is_a_correlation_matrix(seed: int, n: int) -> None:
+def test_incomplete_data_still_give_a_valid_correlation_matrix(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     closes = walks(seed, n, common=float(rng.uniform(0, 0.99)))
     for k in range(n):
@@ -166,9 +164,7 @@ def test_whatever_is_missing_or_still_the_matrix_is_a_correlation_matrix(seed: i
     assert np.abs(raw).max() <= 1
 
 
-def test_a_coin_that_stands_still_leaves_the_others_and_what_joins_them_to_stocks(
-    market: Bars,
-) -> None:
+def test_constant_crypto_leaves_other_correlations_unchanged(market: Bars) -> None:
     """Both blocks and the one between them, in one panel of both classes."""
     estimator = CorrelationEstimator(hourly_window=500, session_window=30)
     coins = np.flatnonzero(market.crypto)

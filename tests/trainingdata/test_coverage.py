@@ -11,7 +11,7 @@ from trainingdata import load_bars
 from trainingdata.coverage import JUMP_SHARE, coverage_rows, missing_range_texts
 
 
-def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
+def test_coverage_row_shows_bars_and_gaps_of_stock(tmp_path: Path) -> None:
     """Friday has seven bars, Monday too; weekend and night are no gap."""
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", DAYS[0]).drop(index=[2, 6, 7])))
     (row,) = coverage_rows(bars)
@@ -19,7 +19,7 @@ def test_a_row_says_what_a_stocks_file_holds_and_lacks(tmp_path: Path) -> None:
     assert row == ("AAA", *span, "UTC, begin", "11", "3", "2", "0")
 
 
-def test_a_change_of_more_than_a_fifth_from_close_to_close_is_a_jump() -> None:
+def test_close_to_close_move_above_fifth_is_jump() -> None:
     (row,) = coverage_rows(coins([100, 119, 96, 48, 50]))
     assert JUMP_SHARE == 0.2
     assert row[-1] == "1"
@@ -34,7 +34,7 @@ def test_left_out_bar_is_not_missing() -> None:
     assert row[4:7] == ("3", "1", "1")
 
 
-def test_a_stocks_range_from_a_holiday_to_a_weekend_is_whole(tmp_path: Path) -> None:
+def test_range_from_holiday_to_weekend_is_complete(tmp_path: Path) -> None:
     bars = load_bars(write(tmp_path / "AAA.csv", table("AAA", "2024-01-02")))
     assert missing_range_texts(bars, "2023-12-30", "2024-01-07") == ()
     assert missing_range_texts(bars, "2023-12-29", "2024-01-08") == (

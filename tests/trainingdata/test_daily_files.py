@@ -45,9 +45,7 @@ def read(folder: Path, **words: Any) -> Bars:
 
 @settings(max_examples=12)
 @given(st.lists(st.floats(0.9, 1.0), min_size=6, max_size=6), st.integers(0, 99))
-def test_a_file_with_adjusted_closes_is_the_file_whose_prices_are_adjusted(
-    falls: list[float], seed: int
-) -> None:
+def test_adjusted_closes_equal_a_file_of_adjusted_prices(falls: list[float], seed: int) -> None:
     ratio = np.minimum.accumulate(falls)[::-1]
     given_file = days(seed)
     given_file["Adj Close"] = (given_file["Close"] * ratio).round(6)
@@ -87,9 +85,7 @@ def stamped(stamps: Callable[[pd.DatetimeIndex], Any], name: str = "timestamp") 
         stamped(lambda local: local + pd.Timedelta(hours=16), "end"),
     ],
 )
-def test_a_day_is_its_session_whichever_of_its_instants_stamps_it(
-    tmp_path: Path, frame: pd.DataFrame
-) -> None:
+def test_daily_stamp_at_any_instant_is_its_session(tmp_path: Path, frame: pd.DataFrame) -> None:
     write(tmp_path, frame)
     bars = load_bars(tmp_path)
     assert bars.timeframe == DAILY
@@ -129,7 +125,7 @@ def beside_hours(folder: Path) -> None:
         (beside_hours, {}, "AAA.csv holds daily bars, and "),
     ],
 )
-def test_days_that_cannot_be_trusted_are_refused_in_a_line(
+def test_untrustworthy_daily_files_are_refused_in_one_line(
     tmp_path: Path, spoil: Callable[[Path], object], words: Any, says: str
 ) -> None:
     spoil(tmp_path)
@@ -139,9 +135,7 @@ def test_days_that_cannot_be_trusted_are_refused_in_a_line(
     assert "\n" not in str(refused.value)
 
 
-def test_days_make_no_hours_and_hours_beside_days_make_days_once_that_is_said(
-    tmp_path: Path,
-) -> None:
+def test_hours_join_into_days_only_when_requested(tmp_path: Path) -> None:
     beside_hours(tmp_path)
     with pytest.raises(InputError, match=r"timeframe=1d puts these together to days, or name"):
         load_bars(tmp_path)
@@ -173,7 +167,7 @@ def minutes_of(kind: AssetClass) -> pd.DataFrame:
     ("symbol", "name", "count"),
     [("AAA", "15m", 3 * 26 + 14), ("AAA", "1d", 4), ("BTCUSD", "1h", 6 * 24), ("BTCUSD", "1d", 6)],
 )
-def test_minutes_are_the_longer_bars_that_a_file_of_those_holds(
+def test_minutes_aggregate_to_the_same_longer_bars(
     tmp_path: Path, symbol: str, name: TimeframeName, count: int
 ) -> None:
     """By pandas, on steps counted from the open or from midnight."""

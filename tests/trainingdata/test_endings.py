@@ -71,9 +71,7 @@ def by_hand(bars: Bars, after: int) -> set[tuple[str, str]]:
 
 
 @given(bars=panels(), after=st.integers(1, 5), cut=st.integers(1, 83))
-def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it(
-    bars: Bars, after: int, cut: int
-) -> None:
+def test_symbol_ends_after_enough_sessions_without_bars(bars: Bars, after: int, cut: int) -> None:
     """No end uses what comes later, and the end of a panel is none."""
     endings = Delistings(after=after)
     found = endings.booked_until_end(bars)
@@ -90,7 +88,7 @@ def test_a_symbol_ends_as_the_session_opens_after_enough_that_went_on_without_it
     assert Delistings().booked_until_end(bars) == ()
 
 
-def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
+def test_unspecified_delisting_uses_the_default_terms() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     end = Delisting("AAA", times[-1], times[-1], price=np.nan)
@@ -100,7 +98,7 @@ def test_who_says_nothing_of_an_end_has_the_usual_one() -> None:
 
 
 @pytest.mark.parametrize(("more", "gone", "missing"), [(0, True, 4), (1, False, 0), (7, False, 0)])
-def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: int) -> None:
+def test_delisted_symbol_has_no_bar_since_its_end(more: int, gone: bool, missing: int) -> None:
     times = stock_ends("2026-05-04", 56)
     here = np.r_[times[:28], times[56 - more :]]
     bars = panel_of(
@@ -112,7 +110,7 @@ def test_what_is_gone_has_no_bar_since_its_end(more: int, gone: bool, missing: i
 
 
 @pytest.mark.parametrize("hour", range(7))
-def test_a_first_trade_at_any_hour_keeps_a_symbol(hour: int) -> None:
+def test_trade_at_any_hour_keeps_the_symbol_listed(hour: int) -> None:
     """It trades in the session after two without a bar, whose open paid it out before."""
     times = stock_ends("2026-05-04", 56)
     here = np.r_[times[:14], times[28 + hour :]]
@@ -148,7 +146,7 @@ def rows(folder: Path, *lines: str) -> Path:
         ("BTCUSD,2024-06-09,ended,0,,,", "2024-06-10T13:30", (0.0, 0.0, "")),
     ],
 )
-def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
+def test_listed_ending_is_booked_once_known(
     row: str, booked: str, worth: tuple[float, float, str], tmp_path: Path
 ) -> None:
     (end,) = read_actions(rows(tmp_path, row))
@@ -178,7 +176,7 @@ def test_a_row_ends_a_symbol_at_the_open_after_its_day_and_after_it_was_known(
         ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", "rows 1 and 2: AAA ends twice"),
     ],
 )
-def test_a_row_of_an_end_that_cannot_be_is_named(row: str, says: str, tmp_path: Path) -> None:
+def test_invalid_ending_row_is_named(row: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=re.escape(says)):
         read_actions(rows(tmp_path, row))
 
@@ -212,7 +210,7 @@ RENAME = "OLD,2024-06-10,rename,1,NEW,,"
 
 
 @pytest.mark.parametrize("symbols", [[], ["NEW", "KEPT"], ["OLD", "NEW", "KEPT"]])
-def test_a_renamed_symbol_is_one_by_its_last_name(symbols: list[str], folder: Path) -> None:
+def test_renamed_symbol_is_one_under_its_last_name(symbols: list[str], folder: Path) -> None:
     data = settings(folder, RENAME, "OLD,2024-06-05,dividend,0.1,,,", "OLD,2024-06-11,split,2,,,")
     bars = data.bars(symbols, None, None)
     assert bars.symbols == ("KEPT", "NEW")
@@ -222,7 +220,7 @@ def test_a_renamed_symbol_is_one_by_its_last_name(symbols: list[str], folder: Pa
     assert data.market(bars).ended == ()
 
 
-def test_a_name_is_followed_through_several(folder: Path) -> None:
+def test_symbol_is_followed_through_several_renames(folder: Path) -> None:
     starts = HOURLY.stock_clock.starts
     first = int(np.searchsorted(starts, np.datetime64("2024-05-06", "ns")))
     write(folder, "FIRST", starts[first : first + 70])
@@ -233,7 +231,7 @@ def test_a_name_is_followed_through_several(folder: Path) -> None:
     assert data.corporate_actions()[0].symbol == "NEW"
 
 
-def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
+def test_old_name_applies_through_the_rename_day() -> None:
     open_, later = calendar().opens[-9:-7]
     renames = [Rename("OLD", open_, "MID"), Rename("MID", later, "NEW")]
     assert latest_symbol("OLD", open_, renames) == "NEW"
@@ -241,7 +239,7 @@ def test_a_name_is_the_old_one_until_the_day_of_its_rename_and_on_it() -> None:
     assert earlier_symbols(["NEW", "MID", "AAA"], renames) == ["OLD"]
 
 
-def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
+def test_rename_after_the_run_is_ignored(folder: Path) -> None:
     bars = settings(folder, RENAME).bars(["OLD", "KEPT"], None, "2024-06-07")
     assert bars.symbols == ("KEPT", "OLD")
 
@@ -258,14 +256,14 @@ def test_a_rename_after_the_end_of_a_run_is_none_of_it(folder: Path) -> None:
         ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", "becomes GONE on"),
     ],
 )
-def test_an_end_that_the_bars_contradict_is_refused(
+def test_ending_contradicted_by_bars_is_refused(
     symbols: list[str], line: str, says: str, folder: Path
 ) -> None:
     with pytest.raises(DataError, match=rf"^data\.actions: .*{re.escape(says)}"):
         settings(folder, line).bars(symbols, None, None)
 
 
-def test_one_bar_after_an_end_and_an_end_at_the_last_instant_are_looked_at() -> None:
+def test_bars_after_an_ending_are_checked() -> None:
     times = stock_ends("2026-05-04", 7)
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     last = HOURLY.stock_clock.started_at(times[-1:])[0]
@@ -286,7 +284,7 @@ def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
         data.bars([], None, None)
 
 
-def test_prices_that_hold_dividends_may_end_and_be_renamed(folder: Path) -> None:
+def test_endings_and_renames_work_with_dividend_adjusted_prices(folder: Path) -> None:
     data = settings(folder, RENAME, "KEPT,2024-06-17,ended,1,,,")
     whole = DataSettings(dir=data.dir, actions=data.actions, adjustment="all")
     assert [end.symbol for end in whole.market(whole.bars([], None, None)).endings.listed] == [

@@ -64,9 +64,7 @@ def no_number(client: Any) -> object:
     ],
     ids=["status", "refusal", "text", "list", "field", "another error"],
 )
-def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
-    status: int, body: str, ask: Ask, secret: str
-) -> None:
+def test_no_part_of_a_key_appears_in_errors(status: int, body: str, ask: Ask, secret: str) -> None:
     pieces = [secret[k : k + 6] for k in range(len(secret) - 5)]
     for before in itertools.chain(range(20, 105, 5), range(225, 305, 5)):
         line = failure(status, body.format("x" * before + secret + "y" * 400).encode(), ask)
@@ -76,7 +74,7 @@ def test_no_part_of_a_key_is_shown_wherever_the_venue_echoes_it(
 
 
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
-def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[str, Any]) -> None:
+def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
     with pytest.raises(InvalidResponse, match=r"cash is .*not a number") as caught:
         RequiredField("cash", parse_decimal).read(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
@@ -87,7 +85,7 @@ def test_what_is_not_understood_is_one_bounded_line_that_says_why(answer: dict[s
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"cash": '], ids=["lists", "objects"])
-def test_an_answer_that_is_nested_without_end_makes_no_sense(opening: bytes) -> None:
+def test_endlessly_nested_answer_is_refused(opening: bytes) -> None:
     line = failure(200, opening * 100_000, cash)
     assert line.endswith("the account: the answer makes no sense: it is nested too deep")
 
@@ -98,9 +96,7 @@ def test_reasons_of_many_lines_are_shown_in_one() -> None:
 
 @pytest.mark.parametrize("name", [KEY_VARIABLE, SECRET_VARIABLE])
 @given(control=st.characters(max_codepoint=0x9F, categories=["Cc", "Zs"]), at=st.integers(1, 15))
-def test_a_key_with_a_character_that_none_has_is_refused_by_its_name_and_not_shown(
-    name: str, control: str, at: int
-) -> None:
+def test_key_with_an_invalid_character_is_refused_unshown(name: str, control: str, at: int) -> None:
     letters = "q1w2e3r4t5y6u7i8"
     keys = {
         KEY_VARIABLE: "K" * 16,

@@ -12,9 +12,7 @@ from trainingdata.stored_correlation import CorrelationSettings, keep_factors
 
 
 @given(st.integers(2, 12), st.integers(1, 11), st.integers(0, 2**32 - 1))
-def test_few_factors_leave_a_correlation_and_their_own_part(
-    size: int, factors: int, seed: int
-) -> None:
+def test_few_factors_keep_a_valid_correlation_matrix(size: int, factors: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     returns = random.normal(size=(3 * size, size)) + random.normal(size=(3 * size, 1))
     correlation = np.corrcoef(returns.T)
@@ -40,7 +38,7 @@ def test_equal_correlations_are_one_factor_and_nothing_else() -> None:
     np.testing.assert_allclose(off, rho + (1 - rho) / size, rtol=1e-12)
 
 
-def test_a_decision_has_the_matrix_that_a_history_has_then(market: Bars) -> None:
+def test_factor_matrix_is_equal_live_and_in_history(market: Bars) -> None:
     source = CorrelationSettings(factors=2).source()
     instants = market.times[[400, 700]]
     history = source.matrices_at(market, instants)

@@ -79,7 +79,7 @@ def same_bars(one: Bars, other: Bars) -> None:
     st.sampled_from(["another clock", "the other side", "early", "late"]),
 )
 @settings(max_examples=25)
-def test_stamps_that_mean_something_else_are_refused_under_every_head(
+def test_stamps_with_another_meaning_are_refused_everywhere(
     head: FileFormat, minutes: int, fault: str
 ) -> None:
     """UTC as New York's clock, ends as begins, an hour off: each would let a decision look ahead,
@@ -136,7 +136,7 @@ VENDORS = {
 
 
 @pytest.mark.parametrize("content", VENDORS.values(), ids=VENDORS.keys())
-def test_a_file_as_a_vendor_writes_it_is_read(tmp_path: Path, content: str) -> None:
+def test_vendor_file_is_read_as_written(tmp_path: Path, content: str) -> None:
     bars = load_bars(put(tmp_path, content))
     assert bars.times.tolist() == np.array(["2024-03-04T15:30"], "datetime64[ns]").tolist()
     assert bars.values.tolist() == [[[100, 101.5, 99, 100.25, 1014]]]
@@ -191,7 +191,7 @@ def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
         (text(headings="Price,Close,High,Low,Open,Volume"), "has to be followed by one of tickers"),
     ],
 )
-def test_a_damaged_row_or_head_is_named_with_what_is_wrong(
+def test_damaged_row_or_header_is_explained(
     tmp_path: Path, content: str | bytes, says: str
 ) -> None:
     said = refusal(put(tmp_path, content))
@@ -201,7 +201,7 @@ def test_a_damaged_row_or_head_is_named_with_what_is_wrong(
 
 @given(st.integers(0, len(text()) - 1), st.sampled_from('",;|#\0\n 7x-.'), st.booleans())
 @settings(max_examples=60)
-def test_a_wrong_character_never_loses_a_row_in_silence(
+def test_wrong_character_never_silently_loses_a_row(
     place: int, character: str, instead: bool
 ) -> None:
     changed = text()[:place] + character + text()[place + instead :]
@@ -215,9 +215,7 @@ def test_a_wrong_character_never_loses_a_row_in_silence(
 
 
 @pytest.mark.parametrize("count", ["1709562600", "1709562600000000", "1709562600000.5", "x"])
-def test_a_count_in_another_unit_than_the_vendors_is_refused_and_none_is_guessed(
-    tmp_path: Path, count: str
-) -> None:
+def test_timestamp_in_an_unexpected_unit_is_refused(tmp_path: Path, count: str) -> None:
     later = put(tmp_path, "1735689600000000,5,5,5,5,9,1735693199999999,1,9,1,1,0\n", "BBBUSD.csv")
     assert load_bars(later).now == np.datetime64("2025-01-01T01:00")
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
@@ -232,9 +230,7 @@ NAMING = [head for head in READ if head.symbol]
 
 
 @pytest.mark.parametrize("head", [*NAMING, None], ids=[*(head.vendor for head in NAMING), "table"])
-def test_symbols_in_a_column_or_in_yfinances_table_make_one_file_a_panel(
-    tmp_path: Path, head: FileFormat | None
-) -> None:
+def test_multi_symbol_file_becomes_one_panel(tmp_path: Path, head: FileFormat | None) -> None:
     bars, path = table("AAA"), tmp_path / "all.csv"
     if head is None:
         write_download(path, bars, "BBB", "AAA")
@@ -262,9 +258,7 @@ def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
 
 @given(st.integers(1, 60), st.sampled_from(["AAA", "AAAUSD"]), st.sampled_from([10, 15, 30]))
 @settings(max_examples=12)
-def test_what_is_known_at_an_instant_is_made_of_nothing_later(
-    parts: int, symbol: str, minutes: int
-) -> None:
+def test_known_bars_contain_nothing_later(parts: int, symbol: str, minutes: int) -> None:
     """A file that ends earlier has the same hours, without those it does not hold to their end."""
     bars = table(symbol, DAYS[0], minutes)
     with tempfile.TemporaryDirectory() as folder:
@@ -276,7 +270,7 @@ def test_what_is_known_at_an_instant_is_made_of_nothing_later(
     same_bars(part, whole.until(now))
 
 
-def test_ends_of_an_hour_with_holes_are_never_known_before_they_are(tmp_path: Path) -> None:
+def test_hourly_bars_with_holes_keep_their_ends(tmp_path: Path) -> None:
     """Rows mostly two hours apart are still hours: taken for two, each would be known too early."""
     bars = table("AAAUSD").iloc[[0, 2, 4, 6, 7, 9]]
     read = load_bars(write(tmp_path / "AAAUSD.csv", bars, FILE_FORMATS[1]))
@@ -291,9 +285,7 @@ def naive(path: Path, bars: pd.DataFrame) -> Path:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_stamps_without_a_zone_are_read_on_the_clock_that_is_set(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> None:
     bars = table("AAAUSD", DAYS[1])
     path = naive(tmp_path / f"AAAUSD{suffix}", bars)
     read = load_bars(path, zone=NEW_YORK)
@@ -302,9 +294,7 @@ def test_stamps_without_a_zone_are_read_on_the_clock_that_is_set(
     assert refusal(path).endswith(f"or name its zone: data.zone={NEW_YORK}")
 
 
-def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_closes(
-    tmp_path: Path,
-) -> None:
+def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
     """Too few of its sessions have a first and a last bar to say which clock it was."""
     bars = table("AAA", DAYS[1], 15, days=14)
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
@@ -313,7 +303,7 @@ def test_a_thin_file_read_on_another_clock_is_refused_where_no_session_of_it_clo
 
 
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
-def test_a_zone_that_is_none_or_has_no_summer_is_refused_by_name(zone: str) -> None:
+def test_invalid_or_fixed_offset_zone_is_refused(zone: str) -> None:
     with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
         DataSettings(zone=zone)
 
@@ -376,7 +366,7 @@ def test_a_proposed_place_is_on_the_typed_clock(zone: str) -> None:
             assert meant.utcoffset(at) == place.utcoffset(at)
 
 
-def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_path: Path) -> None:
+def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> None:
     write(tmp_path / "stocks" / "AAA.csv", table("AAA"))
     coin = write(tmp_path / "bbb-usdt_1h.csv", table("BBBUSD"))
     bars = load_bars(tmp_path / "stocks", coin, coin)
@@ -400,7 +390,7 @@ def test_folders_and_files_stand_side_by_side_and_one_named_twice_is_one(tmp_pat
         (["EURUSD.csv"], "EURUSD is an exchange rate; only stocks and coins against the dollar"),
     ],
 )
-def test_a_file_whose_name_says_no_symbol_for_certain_is_refused(
+def test_file_with_an_uncertain_symbol_is_refused(
     tmp_path: Path, names: list[str], says: str
 ) -> None:
     for name in names:
@@ -410,7 +400,7 @@ def test_a_file_whose_name_says_no_symbol_for_certain_is_refused(
         load_bars(*(tmp_path / name for name in names))
 
 
-def test_pairs_are_one_symbol_however_they_are_written_and_a_venues_names_stay_its_own() -> None:
+def test_pair_spellings_are_one_symbol_except_at_venues() -> None:
     spelled = ("BTCUSD", "BTC/USD", "btc-usd", "btc_usd", "BTCUSDT", "BTC-USDT", "BTC/USDT")
     assert parse_symbols(spelled) == ["BTCUSD"]
     assert normalize_data_symbol("OPUSDT") == "OPUSD"
@@ -422,7 +412,7 @@ def test_pairs_are_one_symbol_however_they_are_written_and_a_venues_names_stay_i
     assert not is_symbol("BTC/USDT")
 
 
-def test_a_price_in_tethers_is_said_to_be_taken_for_one_in_dollars(tmp_path: Path) -> None:
+def test_usdt_price_is_noted_as_taken_for_usd(tmp_path: Path) -> None:
     bars = table("AAAUSD")
     said = ("quoted in USDT, which is taken for USD",)
     assert load_bars(write(tmp_path / "AAAUSDT.csv", bars)).origins[0].notes == said
@@ -431,7 +421,7 @@ def test_a_price_in_tethers_is_said_to_be_taken_for_one_in_dollars(tmp_path: Pat
     assert load_bars(write(tmp_path / "p" / "AAAUSD.csv", bars)).origins[0].notes == ()
 
 
-def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
+def test_omitted_rows_are_counted_and_reported(tmp_path: Path) -> None:
     early = [ROWS[0].replace("T14", "T13"), *ROWS]
     (origin,) = load_bars(put(tmp_path, text(early))).origins
     assert origin.notes == ("left out: 1 row outside regular New York hours",)
@@ -453,14 +443,14 @@ def test_what_is_left_out_is_counted_and_said(tmp_path: Path) -> None:
         ("AAA", ["2034-12-04T14:30:00Z"], "which lies outside the exchange calendar"),
     ],
 )
-def test_bars_of_another_length_or_beyond_the_calendar_are_refused(
+def test_bars_of_unsupported_length_or_date_are_refused(
     tmp_path: Path, name: str, stamps: list[str], says: str
 ) -> None:
     rows = text([f"{stamp},5,5,5,5,1" for stamp in stamps])
     assert says in refusal(put(tmp_path, rows, f"{name}.csv"))
 
 
-def test_a_head_is_written_once() -> None:
+def test_each_vendor_header_fits_one_format() -> None:
     """Two rows that fit the same file would leave to their order which one reads it."""
     for head in FILE_FORMATS:
         needed = (*head.stamp, *head.fields)

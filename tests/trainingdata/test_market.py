@@ -37,7 +37,7 @@ def test_history_ends_where_the_period_begins(market: Bars) -> None:
             Market(market, first)
 
 
-def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market: Bars) -> None:
+def test_instant_sees_only_splits_known_by_then(market: Bars) -> None:
     bars, split = raw(market, 4.0)
     run = Market(bars, 40, (split, CorporateAction("ZZZ", split.opens, ratio=2.0)))
     (begin, middle, early), (end, last, late) = run.views()
@@ -49,14 +49,14 @@ def test_an_instant_sees_the_splits_that_are_known_then_and_no_later_one(market:
     np.testing.assert_array_equal(run.view().values, late.values)
 
 
-def test_without_splits_a_run_is_one_span_and_prices_stay_as_they_are(market: Bars) -> None:
+def test_run_without_splits_is_one_unchanged_span(market: Bars) -> None:
     dividend = CorporateAction("SYA", np.datetime64("2024-02-21T14:30", "ns"), dividend=1.0)
     ((begin, end, view),) = Market(market, 40, (dividend,)).views()
     assert (begin, end) == (40, len(market.times))
     assert np.shares_memory(view.values, market.values)
 
 
-def test_a_split_that_the_prices_contradict_is_refused_or_accepted(market: Bars) -> None:
+def test_split_contradicted_by_prices_is_refused_unless_accepted(market: Bars) -> None:
     _, split = raw(market, 4.0)
     run = Market(market, 40, (split,))
     with pytest.raises(DataError, match="do not show the split of 4:1 of "):

@@ -46,7 +46,7 @@ def near_ends() -> st.SearchStrategy[datetime]:
     return st.one_of(moments(), st.builds(lambda a, b: a + b, st.sampled_from(within), shifts))
 
 
-def test_a_day_has_23_hours_in_spring_and_25_in_autumn() -> None:
+def test_new_york_day_has_23_to_25_hours() -> None:
     lengths = {
         str(end.astimezone(NEW_YORK).date()): (end - begin) / HOUR
         for begin, end in zip(ends(), ends()[1:], strict=False)
@@ -59,7 +59,7 @@ def test_a_day_has_23_hours_in_spring_and_25_in_autumn() -> None:
 
 
 @given(near_ends(), st.integers(1, 20))
-def test_every_question_is_answered_by_the_days_one_by_one(at: datetime, ahead: int) -> None:
+def test_new_york_day_clock_matches_a_plain_walk(at: datetime, ahead: int) -> None:
     here = all64(at)
     k = bisect_right(ends(), at)
     is_end = at in ends()
@@ -77,7 +77,7 @@ def test_every_question_is_answered_by_the_days_one_by_one(at: datetime, ahead: 
 
 
 @given(st.lists(st.integers(10, 400), max_size=5), st.integers(0, 9))
-def test_a_days_place_is_whether_it_ends_on_a_weekend(numbers: list[int], ahead: int) -> None:
+def test_slot_of_a_day_tells_weekend_ends(numbers: list[int], ahead: int) -> None:
     expected = [
         [int(ends()[k + j].astimezone(NEW_YORK).isoweekday() > 5) for j in range(ahead + 1)]
         for k in numbers
@@ -130,9 +130,7 @@ def settings_of(folder: Path, *words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize("minutes", [5, 60])
-def test_a_mixed_book_of_days_has_one_instant_put_together_of_any_shorter_bars(
-    tmp_path: Path, minutes: int
-) -> None:
+def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: int) -> None:
     write(tmp_path, minutes)
     bars = settings_of(tmp_path, "timeframe=1d").bars()
     assert bars.timeframe == DAYS
@@ -160,7 +158,7 @@ def test_a_mixed_book_of_days_has_one_instant_put_together_of_any_shorter_bars(
         (["timeframe=1d", "symbols=ETHUSD"], "ETHUSD.csv: its days end at midnight UTC"),
     ],
 )
-def test_what_has_no_new_york_days_is_refused_in_a_line(
+def test_data_without_new_york_days_is_refused_clearly(
     tmp_path: Path, words: list[str], says: str
 ) -> None:
     write(tmp_path, 60)

@@ -34,7 +34,7 @@ def row(age: np.timedelta64) -> dict[str, Any]:
     [row(MAX_QUOTE_AGE + SECOND)["t"], None, "", "removed"],
     ids=["old", "null", "", "none"],
 )
-def test_a_quote_of_more_than_twenty_minutes_ago_or_of_no_known_time_is_none_and_is_named(
+def test_stale_or_undated_quote_is_logged_and_dropped(
     stamp: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert np.timedelta64(20, "m") == MAX_QUOTE_AGE
@@ -49,7 +49,7 @@ def test_a_quote_of_more_than_twenty_minutes_ago_or_of_no_known_time_is_none_and
 
 
 @pytest.mark.parametrize("stamp", ["much", 7.5, True, [], "2024-03-05T17:30:20", "1024-03-05Z"])
-def test_a_time_that_is_none_is_a_refusal(stamp: Any) -> None:
+def test_invalid_quote_time_is_refused(stamp: Any) -> None:
     with (
         quoting({FRESH: {**row(SECOND), "t": stamp}}) as data,
         pytest.raises(BrokerError, match=f"quotes of {FRESH}: the answer makes no sense: t is "),
@@ -57,9 +57,7 @@ def test_a_time_that_is_none_is_a_refusal(stamp: Any) -> None:
         data.quotes([FRESH], NOW)
 
 
-def test_an_option_that_nobody_offers_has_no_quote_and_no_line(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_option_without_an_offer_has_no_quote_silently(caplog: pytest.LogCaptureFixture) -> None:
     rows = {FRESH: {**row(SECOND), "ap": 0}, OTHER: {**row(2 * MAX_QUOTE_AGE), "ap": None}}
     with quoting(rows) as data, caplog.at_level(logging.WARNING):
         assert data.quotes([FRESH, OTHER], NOW) == {}
@@ -69,7 +67,7 @@ def test_an_option_that_nobody_offers_has_no_quote_and_no_line(
 
 @pytest.mark.parametrize("name", ["t", "bp", "ap"])
 @pytest.mark.parametrize("way", ["absent", "null"])
-def test_a_quote_without_a_field_leaves_the_others(name: str, way: str) -> None:
+def test_incomplete_quote_is_skipped_alone(name: str, way: str) -> None:
     whole = row(SECOND)
     short = {**whole, name: None}
     if way == "absent":
@@ -93,9 +91,7 @@ def halves(until: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("count", "close"), [(13, 5120.0), (12, None), (0, None)])
-def test_the_close_of_a_session_is_that_of_its_last_half_hour_or_none(
-    count: int, close: float | None
-) -> None:
+def test_session_close_comes_from_its_last_half_hour(count: int, close: float | None) -> None:
     """A feed may lack the end of a session: an earlier close is not the session's."""
     asked = []
 
@@ -112,7 +108,7 @@ def test_the_close_of_a_session_is_that_of_its_last_half_hour_or_none(
         assert data.close_of(date(2024, 3, 3), CLOSED) is None, "a Sunday"
 
 
-def test_the_index_is_the_stocks_last_trade_of_the_last_minutes() -> None:
+def test_index_is_the_last_trade_of_recent_minutes() -> None:
     def answer(path: str, query: dict[str, str]) -> dict[str, Any]:
         return {"trades": {"SPY": {"t": "2024-03-05T17:30:00Z", "p": 512.5}}}
 

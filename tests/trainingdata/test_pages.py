@@ -66,7 +66,7 @@ def data_of(venue: Venue) -> Iterator[MarketData]:
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_empty_or_absent_token_is_the_end_of_a_history(end: Any) -> None:
+def test_empty_or_absent_token_ends_a_history(end: Any) -> None:
     venue = Venue("second", end)
     with data_of(venue) as data:
         [(_, times, values)] = data.tables(["SPY"], SINCE, NOW)
@@ -77,7 +77,7 @@ def test_an_empty_or_absent_token_is_the_end_of_a_history(end: Any) -> None:
 
 @pytest.mark.parametrize("token", NONSENSE)
 @pytest.mark.parametrize("symbol", ["SPY", "BTCUSD"])
-def test_a_token_that_is_no_text_or_comes_again_is_one_refusal(symbol: str, token: Any) -> None:
+def test_invalid_or_repeated_token_is_refused(symbol: str, token: Any) -> None:
     venue = Venue(token)
     with (
         data_of(venue) as data,
@@ -87,7 +87,7 @@ def test_a_token_that_is_no_text_or_comes_again_is_one_refusal(symbol: str, toke
     assert len(venue.requested) == (2 if token == "same" else 1)
 
 
-def test_the_close_of_a_session_and_quotes_of_options_end_as_well() -> None:
+def test_invalid_tokens_end_every_paged_request() -> None:
     for token in (0, "same"):
         with (
             options_of(Venue(token).answer) as data,
@@ -103,7 +103,7 @@ def test_the_close_of_a_session_and_quotes_of_options_end_as_well() -> None:
         assert list(data.quotes([OPTION], NOW)) == [OPTION]
 
 
-def test_the_token_of_one_history_may_be_that_of_the_next() -> None:
+def test_tokens_may_repeat_across_histories_only() -> None:
     venue = Venue("1", None)
     with data_of(venue) as data:
         for _ in range(3):
@@ -117,7 +117,7 @@ def test_the_token_of_one_history_may_be_that_of_the_next() -> None:
 
 @pytest.mark.parametrize("page", [[], None, "page", 7, [{"bars": {}}]])
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_page_that_has_no_fields_is_a_refusal(page: Any, before: int) -> None:
+def test_page_without_fields_is_refused(page: Any, before: int) -> None:
     venue = Venue("second")
     first = {"bars": {}, "next_page_token": "second"}
     venue.bodies = [first] * before + [page]
@@ -130,7 +130,7 @@ def test_a_page_that_has_no_fields_is_a_refusal(page: Any, before: int) -> None:
 
 
 @pytest.mark.parametrize(("count", "whole"), [(10_000, True), (20_000, False)])
-def test_pages_without_end_are_a_refusal_in_the_end(count: int, whole: bool) -> None:
+def test_endless_pages_are_refused_after_a_limit(count: int, whole: bool) -> None:
     """Each with a token that is new; hundreds are read to their end."""
     read = 0
 

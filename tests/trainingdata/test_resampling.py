@@ -57,7 +57,7 @@ def by_hand(
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )
-def test_whole_hours_are_made_and_the_rest_is_counted(
+def test_whole_hours_are_built_and_remainders_counted(
     minutes: int, starts: str, ends: str, outside: int, cut: int, lacking: int
 ) -> None:
     at = starts_at(*starts.split())
@@ -68,9 +68,7 @@ def test_whole_hours_are_made_and_the_rest_is_counted(
 
 @pytest.mark.parametrize("kind", AssetClass)
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
-def test_what_the_feed_asks_for_makes_the_bars_of_a_timeframe(
-    kind: AssetClass, timeframe: Timeframe
-) -> None:
+def test_requested_feed_bars_build_every_timeframe(kind: AssetClass, timeframe: Timeframe) -> None:
     assert timeframe.requested_timeframe(kind).minutes in (
         *part_lengths(timeframe),
         timeframe.minutes,
@@ -85,7 +83,7 @@ def test_what_the_feed_asks_for_makes_the_bars_of_a_timeframe(
     st.integers(0, 1000),
     st.floats(0.3, 1.0),
 )
-def test_bars_are_those_of_a_slow_loop_whatever_parts_are_missing(
+def test_joined_bars_match_a_slow_loop_despite_gaps(
     kind: AssetClass, lengths: tuple[Timeframe, int], seed: int, share: float
 ) -> None:
     """Two days around the night of a stock; a part that is missing had no trade."""
@@ -139,7 +137,7 @@ def test_the_usual_distance_is_the_most_common_one() -> None:
     assert usual_minutes(days[::-1]) == 0
 
 
-def test_parts_of_two_lengths_in_one_file_are_refused_by_row() -> None:
+def test_parts_of_two_lengths_are_refused_by_row() -> None:
     """A longer bar among shorter ones would reach beyond the hour that it is put into."""
     starts = starts_at("13:30", "14:00", "14:30", "15:15")
     with pytest.raises(DataError, match=r"AAA: row 4: .*15:15Z is no start of a 30-minute bar"):
@@ -150,7 +148,7 @@ CLOSING = Timeframe("1d", fill="close")
 
 
 @given(st.sampled_from(part_lengths(CLOSING)), st.integers(0, 1000), st.floats(0.5, 1.0))
-def test_a_day_that_a_closing_auction_fills_opens_with_the_close_before_and_ends_before_its_own(
+def test_closing_auction_day_runs_from_close_to_close(
     minutes: int, seed: int, share: float
 ) -> None:
     """Over a half-day; by a slow loop. What comes after a decision changes no bar but the next."""

@@ -69,7 +69,7 @@ def expected(schedule: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 )
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 3, tzinfo=UTC))
 @example("weekly", DAILY, AssetClass.CRYPTO, datetime(2024, 3, 4, tzinfo=UTC))
-def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_a_time(
+def test_schedule_selects_first_fill_of_period_or_times(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     decides = Schedule.parse(text).decides(timeframe.clock(kind), all64(at))
@@ -77,7 +77,7 @@ def test_a_schedule_makes_the_first_decision_that_fills_in_a_period_or_those_at_
 
 
 @given(periods, frames, kinds, moments())
-def test_each_period_has_one_decision_at_its_first_fill(
+def test_each_period_decides_once_at_its_first_fill(
     name: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     """Of daily bars Friday's close, which fills at Monday's open."""
@@ -90,7 +90,7 @@ def test_each_period_has_one_decision_at_its_first_fill(
 
 
 @given(moments())
-def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: datetime) -> None:
+def test_closing_auction_decision_belongs_to_its_closing_day(at: datetime) -> None:
     clock = Timeframe("1d", "close").clock(AssetClass.STOCK)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=30)))
     assert clock.fill_dates(made).tolist() == made.astype("datetime64[D]").tolist()
@@ -99,9 +99,7 @@ def test_a_decision_on_a_closing_auction_belongs_to_the_day_that_closes(at: date
 
 
 @given(periods, moments())
-def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
-    name: str, at: datetime
-) -> None:
+def test_new_york_crypto_days_decide_once_a_period(name: str, at: datetime) -> None:
     clock = Timeframe("1d", crypto_day="new_york").clock(AssetClass.CRYPTO)
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=100)))
     chosen = made[Schedule.parse(name).decides(clock, made)]
@@ -117,7 +115,7 @@ def test_a_coins_days_of_new_york_have_one_decision_on_the_first_of_a_period(
 @given(
     st.sampled_from(["bars", "weekly", "monthly", "10:30", "10:00,15:30"]), frames, kinds, moments()
 )
-def test_what_is_held_is_held_until_the_next_decision_that_is_made(
+def test_holding_ends_at_the_next_scheduled_decision(
     text: str, timeframe: Timeframe, kind: AssetClass, at: datetime
 ) -> None:
     schedule, clock = Schedule.parse(text), timeframe.clock(kind)
@@ -137,7 +135,7 @@ def test_what_is_held_is_held_until_the_next_decision_that_is_made(
 
 
 @given(st.sampled_from(["bars", "weekly", "10:30,15:30"]), frames, moments())
-def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
+def test_last_scheduled_decision_applies_the_overnight_ceiling(
     text: str, timeframe: Timeframe, at: datetime
 ) -> None:
     day = day_of(at, timeframe)
@@ -170,14 +168,14 @@ def test_a_session_whose_decisions_are_over_leaves_its_stocks_for_the_night(
         ("10:30,10:30", "1h", ["A"], "different New York times"),
     ],
 )
-def test_a_time_at_which_nothing_decides_is_refused_with_those_that_there_are(
+def test_schedule_time_without_decisions_is_refused_with_alternatives(
     text: str, name: TimeframeName, symbols: list[str], says: str
 ) -> None:
     with pytest.raises(InputError, match=f"^schedule: .*{says}|^schedule: {says}"):
         TradingSettings(schedule=(text,)).check_schedule(Timeframe(name), symbols)
 
 
-def test_times_of_either_class_are_taken_where_each_has_one() -> None:
+def test_times_of_either_class_are_accepted() -> None:
     settings = TradingSettings(schedule=("15:30", "10:30", "16:00"))
     settings.check_schedule(Timeframe("1h"), ["A", "BTCUSD"])
     assert settings.decisions == Schedule("times", (630, 930, 960))

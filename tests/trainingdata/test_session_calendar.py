@@ -150,9 +150,7 @@ def day_of(at: datetime, timeframe: Timeframe = HOURLY) -> Day | None:
 
 
 @given(frames, moments())
-def test_a_bar_is_known_when_it_ends_and_the_market_is_open_and_decides_where_the_calendar_says(
-    timeframe: Timeframe, at: datetime
-) -> None:
+def test_stock_and_crypto_clocks_follow_the_calendar(timeframe: Timeframe, at: datetime) -> None:
     """Open from its first instant to the last before the close."""
     here, every = all64(at), bars(timeframe)
     k = bisect_right([end for _, end in every], at)
@@ -178,9 +176,7 @@ def test_a_bar_is_known_when_it_ends_and_the_market_is_open_and_decides_where_th
 @example(HOURLY, datetime(2024, 10, 4, 19, 30, tzinfo=UTC))  # a Friday's last decision
 @example(HOURLY, datetime(2024, 11, 27, 20, 30, tzinfo=UTC))  # before a half-day
 @example(HOURLY, datetime(2024, 11, 29, 17, 30, tzinfo=UTC))  # its last
-def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_session(
-    timeframe: Timeframe, at: datetime
-) -> None:
+def test_holding_ends_at_next_decision_or_next_session(timeframe: Timeframe, at: datetime) -> None:
     """Late in the day, and at night, the decision held from is the last that was made."""
     made = decisions(timeframe)
     k = bisect_right(made, at)
@@ -203,7 +199,7 @@ def test_holding_ends_at_the_next_decision_or_at_the_same_one_of_the_next_sessio
 @example(HOURLY, datetime(2024, 10, 1, 19, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 15, 30, tzinfo=UTC))
 @example(HOURLY, datetime(2024, 11, 29, 16, 30, tzinfo=UTC))
-def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_a_half_day(
+def test_intraday_ceiling_applies_until_last_chance_to_cut(
     timeframe: Timeframe, at: datetime
 ) -> None:
     day = day_of(at, timeframe)
@@ -216,7 +212,7 @@ def test_the_book_may_be_cut_later_until_the_last_decision_or_the_one_before_on_
 
 
 @given(frames, moments(), moments())
-def test_the_bars_between_two_instants_are_counted_with_their_parts(
+def test_bars_between_instants_are_counted_with_fractions(
     timeframe: Timeframe, one: datetime, other: datetime
 ) -> None:
     begin = min(one, other)
@@ -232,7 +228,7 @@ def test_the_bars_between_two_instants_are_counted_with_their_parts(
 
 
 @given(frames, st.lists(st.sampled_from(range(40, 250)), min_size=1, max_size=5), st.integers(0, 9))
-def test_the_places_of_the_bars_after_one_are_those_of_the_calendar(
+def test_slots_of_following_bars_match_the_calendar(
     timeframe: Timeframe, numbers: list[int], ahead: int
 ) -> None:
     """0 for the bar that holds the night."""
@@ -245,7 +241,7 @@ def test_the_places_of_the_bars_after_one_are_those_of_the_calendar(
 
 
 @given(frames, moments(), st.integers(1, 20))
-def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
+def test_nth_bar_end_matches_counting_one_by_one(
     timeframe: Timeframe, at: datetime, ahead: int
 ) -> None:
     stocks, coins = timeframe.clock(AssetClass.STOCK), timeframe.clock(AssetClass.CRYPTO)
@@ -263,9 +259,7 @@ def test_the_bars_that_end_after_any_instant_are_counted_one_by_one(
 
 
 @given(st.lists(st.integers(0, 9_000), min_size=1, max_size=5), st.integers(0, 30))
-def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_starts(
-    hours: list[int], ahead: int
-) -> None:
+def test_crypto_slot_is_new_york_hour_and_daytype(hours: list[int], ahead: int) -> None:
     ends = [FIRST + k * HOUR for k in hours]
     starts = [
         [(end + (j - 1) * HOUR).astimezone(NEW_YORK) for j in range(ahead + 1)] for end in ends
@@ -279,7 +273,7 @@ def test_a_coins_place_is_the_new_york_hour_and_kind_of_day_in_which_its_bar_sta
 
 
 @given(moments())
-def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: datetime) -> None:
+def test_afternoons_and_fridays_follow_new_york_time(at: datetime) -> None:
     local = at.astimezone(NEW_YORK)
     mark = local.replace(hour=16, minute=0)
     if mark > local:
@@ -295,9 +289,7 @@ def test_afternoons_and_fridays_are_new_yorks_in_winter_and_in_summer(at: dateti
 @given(moments(), moments())
 @example(datetime(2024, 10, 4, 19, 30, tzinfo=UTC), datetime(2024, 10, 4, 20, tzinfo=UTC))
 @example(datetime(2024, 8, 30, 19, 30, tzinfo=UTC), datetime(2024, 8, 30, 20, tzinfo=UTC))
-def test_a_debit_is_carried_from_each_close_to_the_next_session(
-    one: datetime, other: datetime
-) -> None:
+def test_debit_is_carried_from_close_to_next_session(one: datetime, other: datetime) -> None:
     begin = min(one, other)
     end = max(one, other)
     nights = 0
@@ -313,7 +305,7 @@ def test_a_debit_is_carried_from_each_close_to_the_next_session(
 
 
 @given(st.integers(0, 420))
-def test_a_date_has_its_session_or_the_first_after_it(number: int) -> None:
+def test_date_maps_to_its_or_the_next_session(number: int) -> None:
     date = (FIRST + timedelta(days=number)).date()
     dates = [day.date for day in days()]
     k = bisect_left(dates, str(date))
@@ -344,9 +336,7 @@ def test_a_date_has_its_session_or_the_first_after_it(number: int) -> None:
 @example(datetime(2024, 3, 5, 20, tzinfo=UTC), 60)  # up to the close
 @example(datetime(2024, 3, 5, 21, tzinfo=UTC), 60)  # from the close on
 @example(datetime(2024, 3, 8, 19, tzinfo=UTC), 24 * 60)  # Friday afternoon and a day
-def test_what_stocks_and_coins_share_is_symmetric_in_scale_and_never_above_one(
-    at: datetime, minutes: int
-) -> None:
+def test_news_overlap_is_bounded_and_needs_a_session(at: datetime, minutes: int) -> None:
     end = at + timedelta(minutes=minutes)
     share = float(news_overlap(all64(at), all64(end))[0])
     assert 0 <= share <= 1 + 1e-12
@@ -418,7 +408,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
     ("name", "stock", "coin"),
     [("1d", 1, 1), ("1h", 7, 24), ("30m", 13, 48), ("15m", 26, 96), ("5m", 78, 288)],
 )
-def test_days_and_years_have_the_bars_they_are_said_to_have(
+def test_days_and_years_have_their_stated_bar_counts(
     name: TimeframeName, stock: int, coin: int
 ) -> None:
     """A full session of 390 minutes, 252 of them a year; a coin's day and its 365.25 days."""
@@ -435,9 +425,7 @@ def test_days_and_years_have_the_bars_they_are_said_to_have(
 
 
 @pytest.mark.parametrize("timeframe", LENGTHS, ids=lambda each: each.name)
-def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
-    timeframe: Timeframe,
-) -> None:
+def test_slot_text_tells_new_york_time_and_weekend(timeframe: Timeframe) -> None:
     stocks, coins = timeframe.stock_clock, timeframe.clock(AssetClass.CRYPTO)
     whole = max(days(timeframe), key=lambda day: len(day.bars))
     told = [f"{end.astimezone(NEW_YORK):%H:%M}" for _, end in whole.bars]
@@ -452,7 +440,7 @@ def test_a_place_is_told_by_new_yorks_time_and_by_whether_a_weekend_has_it(
         assert coins.slot_text(place) == ("a day" if timeframe.daily else ended)
 
 
-def test_instants_are_written_and_read_in_utc_and_dates_are_new_yorks_and_inclusive() -> None:
+def test_instants_are_utc_and_dates_new_york_inclusive() -> None:
     at = np.datetime64("2024-03-05T17:30:15.5", "ns")
     assert compact_text(at) == "20240305T173015Z"
     assert utc_text(at) == "2024-03-05T17:30Z"
@@ -467,7 +455,7 @@ def test_instants_are_written_and_read_in_utc_and_dates_are_new_yorks_and_inclus
     assert end == np.datetime64("2024-07-02T03:59:59.999999999")
 
 
-def test_a_date_that_is_none_or_that_no_clock_reaches_is_refused_by_name() -> None:
+def test_invalid_or_out_of_range_date_is_refused() -> None:
     for text in (
         *("yesterday-ish", "2024-13-01", "2024-10-01T15:30", "", "NaT", "2/10/2024", "10.02.2024"),
         *("20241001", "2024-10", "2024", "2024-1-5", "1 Oct 2024", "today", "15:30Z"),
@@ -479,7 +467,7 @@ def test_a_date_that_is_none_or_that_no_clock_reaches_is_refused_by_name() -> No
 
 
 @given(st.integers(0, 24 * 3600 - 1), st.integers(0, 400))
-def test_a_history_of_so_many_days_begins_at_one_midnight_all_day(second: int, days: int) -> None:
+def test_history_start_is_one_midnight_all_day(second: int, days: int) -> None:
     now = np.datetime64("2024-03-05") + np.timedelta64(second, "s")
     assert history_start(now, days) == np.datetime64("2024-03-05") - np.timedelta64(days, "D")
     assert history_start(now, days).dtype == np.dtype("datetime64[ns]")

@@ -42,16 +42,14 @@ def plainly(bars: Bars, s: int, now: np.datetime64) -> float:
 
 @settings(max_examples=12)
 @given(share=st.floats(0.002, 1))
-def test_it_is_the_average_of_the_squared_returns_from_four_to_four(
-    long: Bars, share: float
-) -> None:
+def test_long_run_variance_averages_daily_squared_returns(long: Bars, share: float) -> None:
     now = long.times[int(share * (len(long.times) - 1))]
     _, rows = long_run_variances(long, np.array([now]))
     for s in range(2):
         assert rows[0, s] == pytest.approx(plainly(long, s, now), rel=1e-12)
 
 
-def test_without_history_the_prior_speaks(long: Bars) -> None:
+def test_variance_without_history_is_the_prior(long: Bars) -> None:
     _, rows = long_run_variances(long, long.times[:1])
     assert [PRIOR_VARIANCE[AssetClass.STOCK], PRIOR_VARIANCE[AssetClass.CRYPTO]] == [
         0.25**2,
@@ -60,14 +58,14 @@ def test_without_history_the_prior_speaks(long: Bars) -> None:
     assert rows[0] == pytest.approx([0.25**2, 0.75**2])
 
 
-def test_of_no_instant_there_is_no_row(long: Bars) -> None:
+def test_variances_of_no_instants_are_empty(long: Bars) -> None:
     number, rows = long_run_variances(long, long.times[:0])
     assert (number.shape, rows.shape) == ((0,), (0, 2))
 
 
 @settings(max_examples=25)
 @given(share=st.floats(0, 1))
-def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, share: float) -> None:
+def test_long_run_variance_ignores_panel_start_and_future(long: Bars, share: float) -> None:
     """From 251 sessions before on, any history says the same, asked for alone or with others."""
     year = np.timedelta64(380, "D")
     later = long.times[long.times >= long.times[0] + year]
@@ -82,7 +80,7 @@ def test_neither_where_a_panel_begins_nor_what_follows_changes_it(long: Bars, sh
     )
 
 
-def test_a_row_holds_from_one_four_oclock_to_the_next(long: Bars) -> None:
+def test_variance_row_applies_until_the_next_four_pm(long: Bars) -> None:
     instants = long.times[5000:5100]
     number, rows = long_run_variances(long, instants)
     marks = np.concatenate([last_four_pms(now[None]) for now in instants])

@@ -54,7 +54,7 @@ def ratio_of(doubt: Doubt) -> Fraction:
 
 
 @given(ratio=st.sampled_from(SPLIT_RATIOS), drift=st.floats(-0.04, 0.04))
-def test_every_usual_ratio_is_recognised_beside_a_days_move(ratio: Fraction, drift: float) -> None:
+def test_every_common_split_ratio_is_recognised(ratio: Fraction, drift: float) -> None:
     after = 100 / float(ratio) * np.exp(drift)
     (found,) = find_unexplained_jumps(stock([100, 100, after], [100, 100, after]))
     assert abs(np.log(float(ratio_of(found) / ratio))) < 0.1
@@ -62,7 +62,7 @@ def test_every_usual_ratio_is_recognised_beside_a_days_move(ratio: Fraction, dri
 
 
 @given(change=st.floats(0.61, 1.39))
-def test_what_moves_less_or_is_traded_through_is_no_split(change: float) -> None:
+def test_smaller_or_traded_through_move_is_no_split(change: float) -> None:
     assert find_unexplained_jumps(stock([100, 100 * change], [100, 100 * change])) == ()
     assert find_unexplained_jumps(stock([100, 50 * change], [100, 99])) == ()
 
@@ -72,9 +72,7 @@ NEWS = st.floats(-0.04, 0.04)
 
 
 @given(ratio=SPLITS, news=NEWS)
-def test_a_listed_split_is_believed_where_raw_prices_show_it_and_nowhere_else(
-    ratio: Fraction, news: float
-) -> None:
+def test_listed_split_is_accepted_only_if_prices_agree(ratio: Fraction, news: float) -> None:
     """No jump, a jump the other way and one of another ratio deny it."""
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
@@ -91,9 +89,7 @@ def test_a_listed_split_is_believed_where_raw_prices_show_it_and_nowhere_else(
 
 
 @given(ratio=SPLITS, news=NEWS)
-def test_a_listed_split_that_adjusted_prices_still_show_is_one_they_are_not_adjusted_for(
-    ratio: Fraction, news: float
-) -> None:
+def test_listed_split_visible_in_adjusted_prices_is_reported(ratio: Fraction, news: float) -> None:
     moved = 100 * np.exp(news)
     fell = float(moved / ratio)
     bars = stock([100, 100, moved], [100, 100, moved])
@@ -105,9 +101,7 @@ def test_a_listed_split_that_adjusted_prices_still_show_is_one_they_are_not_adju
 
 
 @given(share=st.floats(0.0, 5.0), news=NEWS, raw=st.booleans())
-def test_a_large_dividend_is_believed_where_the_price_falls_by_it(
-    share: float, news: float, raw: bool
-) -> None:
+def test_large_dividend_is_accepted_if_prices_fall(share: float, news: float, raw: bool) -> None:
     bars = stock([100, 100, 100 * np.exp(news)], [100, 100, 100])
     listed = CorporateAction("ACME", bars.times[1], dividend=100 * share)
     found = find_unexplained_jumps(bars, [listed], raw=raw)
@@ -119,7 +113,7 @@ def test_a_large_dividend_is_believed_where_the_price_falls_by_it(
         assert find_unexplained_jumps(shown, [listed], raw=raw) == ()
 
 
-def test_the_dividends_and_the_split_of_one_session_are_looked_at_together() -> None:
+def test_dividends_and_split_of_a_session_combine() -> None:
     bars = stock([100, 35], [100, 35])
     opens = bars.times[0]
     special, split = (
@@ -137,7 +131,7 @@ def test_the_dividends_and_the_split_of_one_session_are_looked_at_together() -> 
     open_is_right=st.booleans(),
     drift=st.floats(-0.04, 0.04),
 )
-def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
+def test_jump_that_reverts_is_bad_data_not_split(
     ratio: Fraction, rows: int, open_is_right: bool, drift: float
 ) -> None:
     wrong = 100 / float(ratio)
@@ -155,7 +149,7 @@ def test_a_jump_and_its_way_back_are_wrong_rows_and_no_splits(
     assert np.flatnonzero(mask).tolist() == ([2, 2 + rows] if far and rows > 1 else [2])
 
 
-def test_a_wrong_row_beside_a_split_hides_it_not() -> None:
+def test_bad_row_does_not_hide_a_split() -> None:
     closes = [100.0, 100, 50, 100, 50, 50, 50, 50]
     (split,) = find_unexplained_jumps(stock(closes, closes))
     assert ratio_of(split) == 2
@@ -167,7 +161,7 @@ def test_prices_that_stay_away_longer_are_two_splits() -> None:
 
 
 @pytest.mark.parametrize("ratio", [10.0, 2.0])
-def test_a_jump_like_a_split_is_refused_or_by_setting_a_doubt(tmp_path: Path, ratio: float) -> None:
+def test_split_like_jump_is_refused_or_a_doubt(tmp_path: Path, ratio: float) -> None:
     frame = split_at(table("AAA", DAYS[0]), 7, ratio)
     path = str(write(tmp_path / "AAA.csv", frame))
     settings = DataSettings(dir=(path,))

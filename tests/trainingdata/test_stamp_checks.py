@@ -69,7 +69,7 @@ def on_clock(instants: Instants, shown: str, read: str) -> Instants:
 
 @given(FILES, st.data())
 @settings(max_examples=50)
-def test_stamps_that_mean_what_they_say_are_never_doubted(file: File, data: st.DataObject) -> None:
+def test_correct_stamps_are_never_doubted(file: File, data: st.DataObject) -> None:
     """A file may begin and end anywhere, and lack any rows: all opens or all closes, too."""
     starts = file.starts()
     first = data.draw(st.integers(0, len(starts) - 1), "first")
@@ -83,7 +83,7 @@ def test_stamps_that_mean_what_they_say_are_never_doubted(file: File, data: st.D
 
 @given(FILES, CLOCKS, CLOCKS, st.booleans(), st.booleans())
 @settings(max_examples=40)
-def test_another_clock_and_the_other_side_of_bars_are_refused_and_what_is_right_is_not(
+def test_wrong_clock_or_bar_side_is_refused(
     file: File, shown: str, read: str, ends: bool, said: bool
 ) -> None:
     # One session on each side of a change of clocks shows nothing for certain.
@@ -97,13 +97,13 @@ def test_another_clock_and_the_other_side_of_bars_are_refused_and_what_is_right_
 
 
 @given(FILES)
-def test_bars_begin_where_they_are_said_to_end(file: File) -> None:
+def test_bar_starts_follow_from_their_ends(file: File) -> None:
     file = replace(file, extended=False)
     begins = bar_starts(AssetClass.STOCK, file.ends(), file.minutes)
     np.testing.assert_array_equal(begins, file.starts())
 
 
-def test_what_few_sessions_or_odd_bars_show_is_no_other_reading() -> None:
+def test_few_sessions_or_odd_bars_raise_no_doubt() -> None:
     """The closing auction is a bar that begins at the close; one day shows nothing for certain.
 
     Bars on the hour are no ends of others that would be refused.
@@ -119,7 +119,7 @@ def test_what_few_sessions_or_odd_bars_show_is_no_other_reading() -> None:
     refuse_misread(on_the_hour, 60, "UTC", "a.csv", ends=False)
 
 
-def test_a_winter_clock_kept_all_year_is_refused_for_its_summer() -> None:
+def test_winter_clock_kept_in_summer_is_refused() -> None:
     # Of the 40 sessions 23 lie before the clocks change; the others fit, and a half-day in them.
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     read = on_clock(starts - np.timedelta64(5, "h"), "UTC", NEW_YORK)
@@ -155,7 +155,7 @@ UTC = ["2024-03-08T14:30", "2024-03-11T13:30"]
         (UTC, NEW_YORK, "datetime64[s, UTC]"),
     ],
 )
-def test_a_column_says_the_instants_of_its_zone_and_without_one_those_of_the_clock_that_is_set(
+def test_column_zone_applies_or_else_the_configured_clock(
     cells: list[str], zone: str | None, dtype: str | None
 ) -> None:
     assert read(cells, zone, dtype) == UTC
@@ -182,7 +182,7 @@ def test_a_column_says_the_instants_of_its_zone_and_without_one_those_of_the_clo
         ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, "row 4: .* is there twice or never"),
     ],
 )
-def test_a_cell_that_says_no_instant_for_certain_is_refused_by_its_row(
+def test_ambiguous_timestamp_is_refused_by_row(
     cells: list[str], zone: str | None, dtype: str | None, says: str
 ) -> None:
     with pytest.raises(DataError, match=f"^a.csv: {says}"):

@@ -25,7 +25,7 @@ def information_coefficient(bars: Bars) -> float:
     return float(np.corrcoef(np.concatenate(signals), np.concatenate(outcomes))[0, 1])
 
 
-def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
+def test_synthetic_bars_depend_on_the_seed_alone() -> None:
     a, b, c = (
         SyntheticMarket(seed=s, start="2024-01-02", end="2024-02-01").bars() for s in (1, 1, 2)
     )
@@ -33,7 +33,7 @@ def test_the_same_seed_gives_the_same_bars_and_another_seed_others() -> None:
     assert not np.array_equal(a.values, c.values, equal_nan=True)
 
 
-def test_the_market_carries_the_edge_it_states_and_none_without() -> None:
+def test_synthetic_market_has_exactly_its_stated_edge() -> None:
     with_edge = information_coefficient(SyntheticMarket(edge=0.08, **LONG).bars())
     without = information_coefficient(SyntheticMarket(edge=0.0, **LONG).bars())
     assert 0.05 < with_edge < 0.1

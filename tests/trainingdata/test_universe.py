@@ -108,7 +108,7 @@ def by_hand(bars: Bars, now: np.datetime64, u: UniverseSettings) -> list[str]:
 @pytest.mark.first_example
 @pytest.mark.parametrize("timeframe", [DAILY, HOURLY], ids=lambda each: each.name)
 @pytest.mark.parametrize("renewed", ["daily", "weekly", "monthly"])
-def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: Any) -> None:
+def test_universe_matches_its_rules_by_hand(timeframe: Timeframe, renewed: Any) -> None:
     bars = drawn(3, timeframe)
     universe = rule_of(**EVERY, rebalance=renewed)
     at = bars.times[bars.times > bars.times[0] + np.timedelta64(45, "D")]
@@ -121,7 +121,7 @@ def test_a_universe_is_what_its_definitions_say(timeframe: Timeframe, renewed: A
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10_000), RENEWED, st.floats(0.3, 0.95), st.booleans())
-def test_neither_what_comes_after_an_instant_nor_what_precedes_its_window_changes_a_membership(
+def test_membership_depends_only_on_its_window(
     seed: int, renewed: Any, share: float, hourly: bool
 ) -> None:
     """Whether the panel ends there, or goes on with other prices, or lacks symbols' bars; an
@@ -144,7 +144,7 @@ def test_neither_what_comes_after_an_instant_nor_what_precedes_its_window_change
     np.testing.assert_array_equal(universe.exclusion_rules(part, part.times[-1:])[0], whole[-1])
 
 
-def test_everything_is_in_by_default_and_a_class_is_all_there_is() -> None:
+def test_default_universe_holds_everything_and_class_filters() -> None:
     bars = drawn(0)
     found = Universe().exclusion_rules(bars.slice_rows(0, 1), bars.times)
     assert found.shape == (len(bars.times), 8)
@@ -159,7 +159,7 @@ def members_file(folder: Path, *rows: str) -> str:
     return str(path)
 
 
-def test_a_list_of_members_counts_from_each_of_its_dates_on(tmp_path: Path) -> None:
+def test_member_list_applies_from_each_date(tmp_path: Path) -> None:
     """And the whole rule is renewed then: no member waits for the first of a month."""
     rows = ("S0,2023-01-10,2023-02-15", "S0,2023-03-07,", "S1,2023-01-10,", "C0USD,2022-01-01,")
     file = members_file(tmp_path, *rows, "GONE,2023-04-18,")
@@ -181,9 +181,7 @@ def test_a_list_of_members_counts_from_each_of_its_dates_on(tmp_path: Path) -> N
 
 
 @given(st.integers(0, 99), st.integers(1, 6))
-def test_the_best_are_as_many_as_there_are_scores_and_no_other_is_better(
-    seed: int, most: int
-) -> None:
+def test_keep_best_keeps_the_highest_scores(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)
     rule: Rule = np.where(rng.random((9, 8)) < 0.3, 2, 0).astype(np.int8)
     score = rng.integers(0, 5, (9, 8)).astype(float)
@@ -218,7 +216,7 @@ class Kind:
 """
 
 
-def test_a_function_of_ones_own_ranks_by_what_was_known(
+def test_custom_ranking_function_sees_only_known_bars(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = own_module(OWN, tmp_path, monkeypatch)
@@ -251,7 +249,7 @@ def test_a_function_of_ones_own_ranks_by_what_was_known(
         ),
     ],
 )
-def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> None:
+def test_invalid_universe_setting_is_one_line(words: list[str], says: str) -> None:
     named = [f"universe.{word}" for word in words]
     with pytest.raises(InputError) as refused:
         BacktestSettings.from_config(compose_config("backtest", named)).bars()
@@ -275,7 +273,7 @@ def test_a_universe_that_cannot_be_is_one_line(words: list[str], says: str) -> N
         ),
     ],
 )
-def test_a_list_of_members_that_cannot_be_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_member_list_is_one_line(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "members.csv"
     path.write_text(text)
     with pytest.raises(DataError) as refused:
@@ -284,7 +282,7 @@ def test_a_list_of_members_that_cannot_be_is_one_line(text: str, says: str, tmp_
     assert "\n" not in str(refused.value)
 
 
-def test_a_list_that_names_none_of_the_symbols_is_refused(tmp_path: Path) -> None:
+def test_member_list_without_our_symbols_is_refused(tmp_path: Path) -> None:
     bars = drawn(0)
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
     with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):

@@ -171,7 +171,7 @@ def expected(bars: Bars, rows: pd.DataFrame, volume: bool = True) -> None:
 
 
 @pytest.mark.parametrize("vendor", HOURLY)
-def test_hours_of_a_coin_are_read(tmp_path: Path, vendor: str) -> None:
+def test_hours_of_crypto_are_read(tmp_path: Path, vendor: str) -> None:
     name, write, words = HOURLY[vendor]
     (tmp_path / name).write_text(write(HOURS))
     bars = load_bars(tmp_path, **words)  # type: ignore[arg-type]
@@ -331,7 +331,7 @@ def test_a_row_without_one_number_is_refused(tmp_path: Path) -> None:
         load_bars(tmp_path)
 
 
-def test_months_with_and_without_a_head_are_one_series(tmp_path: Path) -> None:
+def test_months_with_and_without_headers_form_one_series(tmp_path: Path) -> None:
     """Binance counts milliseconds until 2024 and microseconds from 2025 on."""
     year_end = table("BTCUSD", "2024-12-30", days=5)
     late = year_end["start"] >= "2025-01-01"
@@ -525,7 +525,7 @@ def coin_market_cap(separator: str) -> str:
 
 
 @pytest.mark.parametrize("separator", [",", ";"])
-def test_days_of_coin_market_cap_are_read(tmp_path: Path, separator: str) -> None:
+def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> None:
     (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(separator))
     bars = load_bars(tmp_path)
     first, last = bars.times[[0, -1]]
@@ -584,7 +584,7 @@ def test_binances_close_times_are_ends(tmp_path: Path) -> None:
     expected(load_bars(tmp_path, epoch="ms"), HOURS)
 
 
-def test_a_coins_name_proposes_its_pair(tmp_path: Path) -> None:
+def test_crypto_name_proposes_its_pair(tmp_path: Path) -> None:
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(HOURS))
     with pytest.raises(InputError, match=r"BTC: no BTC.parquet .* did you mean BTCUSD\?"):
         load_bars(tmp_path, symbols=["BTC"])

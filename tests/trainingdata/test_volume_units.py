@@ -109,7 +109,9 @@ BINANCE = next(head for head in FILE_FORMATS if head.vendor == "Binance")
 
 
 @given(st.sampled_from([10.0, 100.0]), st.floats(0.001, 90_000), st.integers(0, 2**32 - 1))
-def test_quote_volume_tells_contracts_from_coins(size: float, price: float, seed: int) -> None:
+def test_quote_volume_tells_contracts_from_crypto_units(
+    size: float, price: float, seed: int
+) -> None:
     draw = np.random.default_rng(seed)
     close = price * np.exp(draw.normal(0, 0.01, 50).cumsum())
     low, high = close * 0.99, close * 1.01
