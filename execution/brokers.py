@@ -78,7 +78,7 @@ class AccountReading:
     rejected: str = ""
 
 
-class FirstReadingRejected(BrokerError):
+class RereadRequired(BrokerError):
     """A first reading of an account was rejected; a second one decides."""
 
 

@@ -57,7 +57,7 @@ from marketsimulator.results.run_record import (
 )
 from marketsimulator.results.trial_identity import data_hash, make_trial
 from marketsimulator.results.trials import NO_LEDGER, TrialStatistics, check_ledger, record_trials
-from marketsimulator.runs.outcome import AccountOutcome, simulate_variants, simulate_variants_on_ray
+from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings, ComparisonOptions, CounterfactualKind
 from trainingdata.correlation import CachedCorrelations
 from trainingdata.market import Market
@@ -190,7 +190,7 @@ def _records(
     progress: Progress,
 ) -> list[RunRecord]:
     """Every variant in every case, run; all of a case, then those of the next."""
-    found: dict[tuple[str, int], AccountOutcome] = {}
+    found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
     for beliefs, members, forecaster in _by_beliefs(variants, market, progress):

@@ -60,7 +60,7 @@ from marketsimulator.results.drift.orders import (
 )
 from marketsimulator.results.drift.report import Drift, drift_json, drift_parts
 from marketsimulator.results.drift.terms import (
-    ComparedAccount,
+    DriftSide,
     compared_account,
     exact_account_of,
     profit_terms,
@@ -178,7 +178,7 @@ class LiveSimulation:
     market: Market
     trader: Trader
     run: Run
-    simulated: ComparedAccount
+    simulated: DriftSide
     decided_at: Mapping[str, np.datetime64]
     live: Run
 
@@ -298,7 +298,7 @@ def _simulated(
     record: JournalRecord,
     end: ExactAccount,
     progress: Progress,
-) -> tuple[Run, ComparedAccount, dict[str, np.datetime64]]:
+) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
     """The simulation of an account that begins as the live one was read first.
 
     All of it; the account as the live one was read last, with what it was charged as the last

@@ -24,7 +24,7 @@ from execution.alpaca.fields import AssetEntry, OrderEntry
 from execution.alpaca.holdings import read_positions
 from execution.alpaca.order_venue import MAX_ORDERS_LISTED, OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
-from execution.brokers import REREAD_SECONDS, AccountReading, FirstReadingRejected
+from execution.brokers import REREAD_SECONDS, AccountReading, RereadRequired
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.account_snapshot import AccountSnapshot
@@ -96,7 +96,7 @@ class AlpacaBroker:
         """
         try:
             reading = self.read_account()
-        except FirstReadingRejected as error:
+        except RereadRequired as error:
             log.warning("asked again: %s", error)
             self._time.wait(REREAD_SECONDS)
             reading = self.read_account(reread=True)
@@ -132,7 +132,7 @@ class AlpacaBroker:
                 if reread:
                     raise
                 rejected = str(error)
-        raise FirstReadingRejected(rejected)
+        raise RereadRequired(rejected)
 
     def _read(self, *, reread: bool) -> AccountReading:
         client = self._venue.client

@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
-class AccountMismatch(InputError):
+class IdentityMismatch(InputError):
     """The venue's account is not the one that the process began with."""
 
 
@@ -82,7 +82,7 @@ class LiveAccount:
     def check_account_id(self) -> None:
         found = self.connection.account_id()
         if found != self.account.name:
-            raise AccountMismatch(
+            raise IdentityMismatch(
                 f"the venue's account is {found} now, and this process trades {self.account.name}:"
                 " the practice server was begun again, and knows none of its orders. Its journal"
                 " stays as it is; start this again to trade the new account"

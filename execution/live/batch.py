@@ -11,7 +11,7 @@ from decimal import Decimal
 import numpy as np
 
 from execution.journal.decisions import DecisionJournal
-from execution.live.cycle import REDUCTION_UNFILLED, Cycle, ReconciledAccount
+from execution.live.cycle import REDUCTION_UNFILLED, AccountProtocol, Cycle
 from execution.orders.auctions import accepted_from, order_send_deadline
 from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
@@ -52,7 +52,7 @@ class OrderBatch:
 def record_batch(
     cycle: Cycle,
     journal: DecisionJournal,
-    live: ReconciledAccount,
+    live: AccountProtocol,
     seconds: float,
     *,
     is_last: bool = True,

@@ -42,7 +42,7 @@ REDUCTION_UNFILLED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
-class ReconciledAccount(Protocol):
+class AccountProtocol(Protocol):
     """An account whose holdings are compared with its journal, and whose orders pass gates."""
 
     def reconcile(self) -> None:
@@ -90,7 +90,7 @@ def decide_cycle(
     time: TimeSource = SYSTEM_TIME,
     validator: BarValidator | None = None,
     journal: DecisionJournal | None = None,
-    live: ReconciledAccount | None = None,
+    live: AccountProtocol | None = None,
 ) -> Cycle:
     """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import numpy as np
 
-from execution.brokers import REREAD_SECONDS, FirstReadingRejected, Gateway, ReadingRejected
+from execution.brokers import REREAD_SECONDS, Gateway, ReadingRejected, RereadRequired
 from execution.live.account import LiveAccount
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -48,7 +48,7 @@ class GuardedBroker:
         """
         try:
             account = self._read(reread=False)
-        except FirstReadingRejected as error:
+        except RereadRequired as error:
             log.warning("asked again: %s", error)
             self._live.connection.time.wait(REREAD_SECONDS)
             account = self._read(reread=True)

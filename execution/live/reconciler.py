@@ -18,9 +18,9 @@ import numpy as np
 from execution.brokers import (
     NO_POSITION,
     AccountReading,
-    FirstReadingRejected,
     MarksRejected,
     ReadingRejected,
+    RereadRequired,
     UnmodelledOrder,
     VenuePosition,
 )
@@ -94,7 +94,7 @@ class Reconciler:
         why = self.unexplained_cash(reading)
         now = self.holdings.cash_difference(reading.cash)
         if not reading.reread and (reason := why or marks):
-            raise FirstReadingRejected(reason)
+            raise RereadRequired(reason)
         account = self._quarantine(reading.account, reading.unmodelled_orders)
         if why and not self._is_cleared(now, equity):
             late = self.holdings.unlisted_fills(self._listed_at)

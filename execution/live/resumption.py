@@ -14,7 +14,7 @@ from execution.journal.decisions import EXPIRED_REASON, DecisionJournal, Decisio
 from execution.journal.expected import NO_QUANTITY, ExpectedPosition
 from execution.journal.order_store import OUTCOME_UNKNOWN, OrderIntent, OrderStore
 from execution.live.batch import OrderBatch
-from execution.live.cycle import REDUCTION_UNFILLED, ReconciledAccount
+from execution.live.cycle import REDUCTION_UNFILLED, AccountProtocol
 from execution.live.expected_positions import Tolerance, max_crypto_fee, position_changes_of
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.auctions import accepted_from
@@ -31,7 +31,7 @@ def resume_batches(
     journal: DecisionJournal,
     book: OrderStore,
     tradable: Collection[str],
-    live: ReconciledAccount,
+    live: AccountProtocol,
 ) -> Iterator[OrderBatch]:
     """Yield what is left of decisions that are still in time, each to be sent, and end the others.
 

@@ -9,12 +9,12 @@ import numpy as np
 from foundation.arrays import Instants
 from marketsimulator.results.metrics import annual_turnover, largest_drawdown, performance
 from marketsimulator.run_result import Run
-from marketsimulator.runs.outcome import AccountOutcome
+from marketsimulator.runs.outcome import VariantOutcome
 from trainingdata.bars import Bars
 
 
 def account_figures(
-    at: Instants, outcome: AccountOutcome, *, capital: float, has_crypto: bool
+    at: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
     """Returns, risk, exposure and costs of an account; fractions and USD.
 
@@ -43,7 +43,7 @@ def account_figures(
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
     """What of an account depends on what its orders met; USD, a fraction, and how many."""
-    outcome = AccountOutcome.from_run(run)
+    outcome = VariantOutcome.from_run(run)
     return {
         "equity": float(outcome.equity[-1]),
         "total_return": float(outcome.equity[-1] / capital - 1),

@@ -66,7 +66,7 @@ from marketsimulator.results.verdict import BUY_AND_HOLD as BUY_AND_HOLD
 from marketsimulator.results.verdict import RANDOM_WALK as RANDOM_WALK
 from marketsimulator.results.verdict import no_evidence_reason
 from marketsimulator.run_result import Run, premium_share
-from marketsimulator.runs.outcome import AccountOutcome
+from marketsimulator.runs.outcome import VariantOutcome
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from sizing.quantity import truncate_to_increment
@@ -267,7 +267,7 @@ class Results:
     def figures(self, run: Run) -> dict[str, Any]:
         """Returns, risk, exposure and costs of one run; fractions and USD."""
         at, _ = run.equity_curve()
-        outcome = AccountOutcome.from_run(run)
+        outcome = VariantOutcome.from_run(run)
         return {
             **account_figures(
                 at, outcome, capital=self.settings.capital, has_crypto=self.has_crypto

@@ -101,7 +101,7 @@ _FLOWS = (
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class AccountOutcome:
+class VariantOutcome:
     """What became of an account over T instants.
 
     equity: [T] USD after the fills of each.
@@ -114,7 +114,7 @@ class AccountOutcome:
     totals: Totals
 
     @classmethod
-    def from_compiled(cls, account: Records) -> AccountOutcome:
+    def from_compiled(cls, account: Records) -> VariantOutcome:
         """Of the rows [T] of a walk, as of `EQUITY_ROW`."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
@@ -122,7 +122,7 @@ class AccountOutcome:
         return cls(account["equity"].copy(), gross, Totals(**sums, **counts))
 
     @classmethod
-    def from_run(cls, run: Run) -> AccountOutcome:
+    def from_run(cls, run: Run) -> VariantOutcome:
         """Build the outcome of a run's rows and fills."""
         flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
@@ -143,7 +143,7 @@ def simulate_variants(
     *,
     workers: int | None = None,
     progress: Progress = no_progress,
-) -> list[AccountOutcome]:
+) -> list[VariantOutcome]:
     """What becomes of an account under each variant, over the same market and beliefs.
 
     variants: whole settings; those that beliefs come from are the same in all.
@@ -151,10 +151,10 @@ def simulate_variants(
     """
     base = variants[0].timeline(market, impact=True)
 
-    def simulate(variant: BacktestSettings) -> AccountOutcome:
+    def simulate(variant: BacktestSettings) -> VariantOutcome:
         if not can_run_compiled(variant, market):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
-            return AccountOutcome.from_run(simulate_trading(variant, market, "variant", trader))
+            return VariantOutcome.from_run(simulate_trading(variant, market, "variant", trader))
         # Laying out the panel takes longer than many a run, and depends on one setting alone.
         if variant.fills.coverage == variants[0].fills.coverage:
             dates = base.days["date"].astype("datetime64[D]")
@@ -163,12 +163,12 @@ def simulate_variants(
         else:
             line = variant.timeline(market, impact=True)
         walk = run_compiled(variant, market, beliefs, line, keep_decisions=False)
-        return AccountOutcome.from_compiled(walk.account)
+        return VariantOutcome.from_compiled(walk.account)
 
     # Threads do, because compiled loops hold no lock; the market and the beliefs are shared. A rule
     # of one's own is asked by one variant after the other: nobody knows what it holds.
     own = any(is_plugin(variant.sizing.strategy) for variant in variants)
-    done: list[AccountOutcome] = []
+    done: list[VariantOutcome] = []
     with ThreadPoolExecutor(1 if own else workers or os.cpu_count()) as pool:
         for outcome in pool.map(simulate, variants):
             done.append(outcome)
@@ -183,7 +183,7 @@ def simulate_variants_on_ray(
     settings: RaySettings | None = None,
     *,
     progress: Progress = no_progress,
-) -> list[AccountOutcome]:
+) -> list[VariantOutcome]:
     """`simulate_variants` of these variants, computed by a Ray cluster.
 
     settings: which cluster; its `cores` are what a task reserves.
@@ -198,7 +198,7 @@ def simulate_variants_on_ray(
         walk.remote(shared, list(variants[start : start + VARIANTS_PER_TASK]), VERSION): start
         for start in starts
     }
-    found: dict[int, list[AccountOutcome]] = {}
+    found: dict[int, list[VariantOutcome]] = {}
     done = 0
     try:
         while waiting:
@@ -224,7 +224,7 @@ def simulate_variants_on_ray(
 
 def _walk(
     shared: list[Any], variants: list[BacktestSettings], version: str
-) -> list[AccountOutcome]:
+) -> list[VariantOutcome]:
     """A task: the outcomes of some variants."""
     if version != VERSION:
         raise InputError(

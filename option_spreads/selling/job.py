@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from execution.alpaca.options import AlpacaSpreads
 from execution.journal.events import HELD, EventLog
-from execution.live.account import AccountMismatch, LiveAccount
+from execution.live.account import IdentityMismatch, LiveAccount
 from execution.live.accounts import SPREADS_JOB, TRADE_JOB
 from execution.live.guarded_broker import GuardedBroker
 from execution.live.loop import print_line
@@ -211,7 +211,7 @@ class SpreadJob:
                 if self._settings.broker.is_loopback:
                     self._live.check_account_id()
             self._seller.step()
-        except (AccountMismatch, DatabaseFailed):
+        except (IdentityMismatch, DatabaseFailed):
             raise
         except STEP_ERRORS as error:
             log.exception("a look was not finished")

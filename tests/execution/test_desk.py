@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from execution.brokers import AccountReading, FirstReadingRejected, ReadingRejected
+from execution.brokers import AccountReading, ReadingRejected, RereadRequired
 from execution.live.guarded_broker import GuardedBroker
 from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
@@ -74,7 +74,7 @@ class Checked:
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
         if not reading.reread and self.rejected > 0:
-            raise FirstReadingRejected("cash")
+            raise RereadRequired("cash")
         if self.rejected > 1:
             raise ReadingRejected("cash", reading.account)
         return reading.account

@@ -17,7 +17,7 @@ from forecasting.chronos2.ray_predictor import RaySettings
 from foundation.errors import InputError
 from foundation.settings import with_changes
 from marketsimulator.runs import outcome
-from marketsimulator.runs.outcome import AccountOutcome, simulate_variants, simulate_variants_on_ray
+from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
 from tests.ray_nodes import ray_head
@@ -44,7 +44,7 @@ def sweep_of(count: int) -> Sweep:
     return variants, market, beliefs
 
 
-def content(found: Sequence[AccountOutcome]) -> list[tuple[bytes, object]]:
+def content(found: Sequence[VariantOutcome]) -> list[tuple[bytes, object]]:
     """Every byte of the equity, and the totals of every variant."""
     return [(each.equity.tobytes(), each.totals) for each in found]
 

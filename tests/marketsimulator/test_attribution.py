@@ -31,7 +31,7 @@ from marketsimulator.results.report_tables import attribution_tables, profit_cen
 from marketsimulator.results.round_trips import round_trips
 from marketsimulator.results.summary import Results
 from marketsimulator.run_result import DecisionLog, Run, file_writers
-from marketsimulator.runs.outcome import AccountOutcome
+from marketsimulator.runs.outcome import VariantOutcome
 from sizing.binding import PRICED_LIMITS
 from tests.marketsimulator.accounts import FREE, account_on, market, panel_of, stock_ends
 from tests.marketsimulator.wild import ACTIONS, decision_at, wild_run
@@ -71,7 +71,7 @@ def test_profit_parts_add_up_by_symbol_and_account(
     for table in tables:
         for part, usd in found.parts().items():
             assert sum(row[part] for row in table.values()) == pytest.approx(usd, abs=near)
-    costs = AccountOutcome.from_run(run).totals.costs_by_kind
+    costs = VariantOutcome.from_run(run).totals.costs_by_kind
     paid = sum(costs[kind] for kind in ("spread", "slippage", "fees", "crypto_fees"))
     assert found.parts()["costs"] == pytest.approx(-paid, abs=near)
     got = sum(row.other + row.rounding - row.interest for row in run.rows)

@@ -43,7 +43,7 @@ from marketsimulator.results.drift.orders import (
     slippage,
 )
 from marketsimulator.results.drift.terms import (
-    ComparedAccount,
+    DriftSide,
     Flow,
     ProfitTerm,
     Trade,
@@ -79,7 +79,7 @@ def ledger(
     *,
     cash: Fraction = Fraction(100_000),
     transfers: Fraction = Fraction(0),
-) -> ComparedAccount:
+) -> DriftSide:
     """An account whose worth is added up from its cash and what it holds, entry by entry."""
     held = dict(start)
     began = cash + sum(held[s] * start_marks[s] for s in held)
@@ -92,7 +92,7 @@ def ledger(
         if flow.symbol:
             held[flow.symbol] = held.get(flow.symbol, Fraction(0)) + flow.quantity
     ended = cash + sum(held[s] * end_marks[s] for s in held)
-    return ComparedAccount(
+    return DriftSide(
         start=start,
         start_marks=start_marks,
         end_marks=end_marks,
@@ -105,7 +105,7 @@ def ledger(
 
 
 @st.composite
-def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> ComparedAccount:
+def sides(draw: st.DrawFn, symbols: tuple[str, ...]) -> DriftSide:
     marks = st.fixed_dictionaries(dict.fromkeys(symbols, prices))
     symbol = st.sampled_from(symbols)
     trade = st.builds(Trade, symbol=symbol, quantity=quantities, value=usd)
@@ -127,7 +127,7 @@ causes = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(CAUSES))
 
 @given(sides((*SYMBOLS, ELSEWHERE)), sides(SYMBOLS), causes, usd)
 def test_profit_terms_add_up_and_remainder_is_unexplained(
-    live: ComparedAccount, simulated: ComparedAccount, causes: dict[str, ProfitTerm], more: Fraction
+    live: DriftSide, simulated: DriftSide, causes: dict[str, ProfitTerm], more: Fraction
 ) -> None:
     """Exactly; and a deposit is no profit."""
     terms = profit_terms(live, simulated, causes)
@@ -149,7 +149,7 @@ FIRST = {"AAA": Fraction(100), "BBB": Fraction(20)}
 
 def bought(
     quantity: int, price: int | str, *flows: Flow, name: str = "a", **more: Fraction
-) -> ComparedAccount:
+) -> DriftSide:
     """Ten AAA held from the beginning, and one trade of it."""
     value = quantity * to_fraction(Decimal(price))
     trades = {name: Trade("AAA", Fraction(quantity), value)} if quantity else {}
@@ -207,7 +207,7 @@ def bought(
     ],
 )
 def test_a_difference_counts_under_its_own_name(
-    live: ComparedAccount, simulated: ComparedAccount, cause: ProfitTerm, expected: dict[str, str]
+    live: DriftSide, simulated: DriftSide, cause: ProfitTerm, expected: dict[str, str]
 ) -> None:
     found = to_whole_cents(profit_terms(live, simulated, {"a": cause}))
     assert {name: str(value) for name, value in found.items() if value} == expected

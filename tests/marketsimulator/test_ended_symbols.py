@@ -19,7 +19,7 @@ from marketsimulator.results.remarks import delisting_remarks
 from marketsimulator.results.report import result_files
 from marketsimulator.results.verdict import verdict
 from marketsimulator.run_result import DELISTED
-from marketsimulator.runs.outcome import AccountOutcome, simulate_variants
+from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue.stocks import Venue
@@ -140,8 +140,8 @@ def test_every_engine_keeps_the_same_account_through_delistings() -> None:
     assert sum(booking.kind == DELISTED for booking in run.bookings) >= 2
     (outcome,) = simulate_variants([settings], market, table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals.trades == AccountOutcome.from_run(run).totals.trades
-    assert outcome.totals.notional == pytest.approx(AccountOutcome.from_run(run).totals.notional)
+    assert outcome.totals.trades == VariantOutcome.from_run(run).totals.trades
+    assert outcome.totals.notional == pytest.approx(VariantOutcome.from_run(run).totals.notional)
 
 
 def test_report_adds_up_when_a_share_becomes_worthless(

@@ -14,7 +14,7 @@ from execution.decision.trader import Trader
 from marketsimulator.run_result import Run
 from marketsimulator.runs.compiled_run import run_compiled
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.outcome import AccountOutcome, simulate_variants
+from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
@@ -25,7 +25,7 @@ from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, session_opens_on
 
-Runs = dict[float, tuple[Run, AccountOutcome, Records]]
+Runs = dict[float, tuple[Run, VariantOutcome, Records]]
 CAPITALS = (1_500.0, 2_000_000.0)
 WORDS = (
     *("start=2024-02-16", "data.start=2024-01-02", "data.end=2024-02-24", "trials=null"),
@@ -41,7 +41,7 @@ def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Tra
     return settings, *eager_trader(settings, seed=seed)
 
 
-def walked_and_swept(*words: str) -> tuple[Run, AccountOutcome]:
+def walked_and_swept(*words: str) -> tuple[Run, VariantOutcome]:
     """A run of these settings, walked, stepped, swept and reckoned to one account."""
     settings, market, trader = believing(*words)
     run = walked_as_stepped(settings, market, trader)

@@ -9,7 +9,7 @@ import pytest
 from execution.decision.trader import Trader
 from marketsimulator.run_result import Run
 from marketsimulator.runs.decisions import CompiledDecisions
-from marketsimulator.runs.outcome import AccountOutcome, simulate_variants
+from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.runs.simulate import simulate_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import CRASH, settings_of, trader_of, walked_as_stepped
@@ -43,10 +43,10 @@ def test_sweep_steps_variants_that_cannot_be_compiled(words: list[str]) -> None:
     assert not isinstance(run.decisions, CompiledDecisions)
     (outcome,) = simulate_variants([settings], market, trader.table)
     assert outcome.equity.tolist() == [row.equity for row in run.rows]
-    assert outcome.totals == AccountOutcome.from_run(run).totals
+    assert outcome.totals == VariantOutcome.from_run(run).totals
 
 
-def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, AccountOutcome]:
+def agreed(variant: BacktestSettings, market: Market, trader: Trader) -> tuple[Run, VariantOutcome]:
     """The backtest and the sweep of one variant on the trader's table, whose accounts are the
     same to the cent.
     """

@@ -17,7 +17,7 @@ from marketsimulator.results.drift.decisions import CAUSES, DecisionComparison
 from marketsimulator.results.drift.orders import NotCompared, OrderComparison
 from marketsimulator.results.drift.terms import (
     TERM_MEANINGS,
-    ComparedAccount,
+    DriftSide,
     ProfitTerm,
     Trade,
     to_whole_cents,
@@ -44,8 +44,8 @@ class Drift:
     source: str
     start: np.datetime64
     end: np.datetime64
-    live: ComparedAccount
-    simulated: ComparedAccount
+    live: DriftSide
+    simulated: DriftSide
     terms: dict[ProfitTerm, Fraction]
     decisions: DecisionComparison
     orders: tuple[OrderComparison, ...]

@@ -126,7 +126,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class ComparedAccount:
+class DriftSide:
     """One of the two accounts; USD.
 
     start: signed quantities at the beginning, by symbol.
@@ -188,7 +188,7 @@ def compared_account(
     orders: Iterable[Order],
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,
-) -> ComparedAccount:
+) -> DriftSide:
     """Return one side of the comparison: a run between two readings of its account.
 
     orders: that were meant then.
@@ -213,7 +213,7 @@ def compared_account(
         for booking in run.bookings
         if booking.kind in _BOOKED
     ]
-    return ComparedAccount(
+    return DriftSide(
         start=start.positions,
         start_marks=start.prices,
         end_marks={**(marks or {}), **end.prices},
@@ -236,7 +236,7 @@ def _trade_name(fill: Fill) -> str:
 
 
 def profit_terms(
-    live: ComparedAccount, simulated: ComparedAccount, causes: Mapping[str, ProfitTerm]
+    live: DriftSide, simulated: DriftSide, causes: Mapping[str, ProfitTerm]
 ) -> dict[ProfitTerm, Fraction]:
     """What the live account earned more than the simulated one, by cause, USD.
 
