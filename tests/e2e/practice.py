@@ -28,7 +28,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from execution.live.accounts import TRADE_JOB
 from execution.live.batch import finish_cycle, record_batch, record_sending
-from execution.live.cycle import Cycle, ReconciledAccount, decide_cycle
+from execution.live.cycle import AccountProtocol, Cycle, decide_cycle
 from execution.live.resumption import resume_batches
 from execution.live.settings import LiveSettings
 from execution.orders.account_snapshot import AccountSnapshot
@@ -274,7 +274,7 @@ class Live:
         self,
         mine: AlpacaBroker,
         journal: DecisionJournal | None = None,
-        live: ReconciledAccount = UNGATED,
+        live: AccountProtocol = UNGATED,
         **more: Any,
     ) -> Cycle:
         """One cycle that sends its orders; journal: none forgets what it decided."""
