@@ -1,4 +1,4 @@
-"""Settings that every job with decisions shares: names are the keys of the YAML under `configs/`."""
+"""Settings that all jobs with decisions share; names are the keys of the YAML under `configs/`."""
 
 from __future__ import annotations
 
@@ -79,8 +79,9 @@ class TradingSettings(PanelSettings):
         return Schedule.parse(",".join(self.schedule))
 
     def bars(self) -> Bars:
-        """Return the panel: files up to `end` with all history before `start`, or the synthetic
-        market.
+        """Return the panel of files or of the synthetic market.
+
+        Files are read up to `end`, with all history before `start`.
 
         Raises
         ------
@@ -124,7 +125,7 @@ class TradingSettings(PanelSettings):
     def unused_rows(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
-        """Return a sentence for each file or table with rows of symbols that a run does not have."""
+        """Return a sentence for each file or table that names symbols outside a run."""
         tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,

@@ -102,7 +102,7 @@ class SizingSettings:
         return (self.chosen_strategy(),)
 
     def holding_interval(self) -> Holding:
-        """Return the holding interval of beliefs: the strategy's own, else the one of the settings."""
+        """Return the holding interval of the strategy, else the one of the settings."""
         return self.chosen_strategy().holding or self.holding
 
     def legacy(self) -> Legacy:

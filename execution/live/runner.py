@@ -48,17 +48,15 @@ log = logging.getLogger("live")
 
 Answer = TypeVar("Answer")
 
-STARTUP_EXTENSION_USEC = (
-    60_000_000  # microseconds by which a supervisor extends its wait for the start
-)
+# Microseconds by which a supervisor extends its wait for the start.
+STARTUP_EXTENSION_USEC = 60_000_000
 KILL_FILE_REASON = "the kill file is there"
 DECISION_EVENTS = "kind IN ('planned', 'denied', 'submitting')"  # events that begin an order
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
 FILL_EVENTS = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
-MAX_UNREADABLE_CLOCKS = (
-    3  # unreadable clock readings in a row before the next step runs and fails on them
-)
+# Unreadable clock readings in a row before the next step runs and fails on them.
+MAX_UNREADABLE_CLOCKS = 3
 
 
 class ProductJob(Job, Protocol):

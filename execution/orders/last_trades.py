@@ -1,4 +1,4 @@
-"""Last trades of a feed, and what to do when it does not answer."""
+"""Last trades of a feed, and fallbacks while it does not answer."""
 
 from __future__ import annotations
 
