@@ -27,8 +27,9 @@ class OrderGate(Protocol):
         ...
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent at an instant of the venue's clock, or an empty
-        string.
+        """Return why an order may not be sent, or an empty string.
+
+        now: instant of the venue's clock.
         """
         ...
 

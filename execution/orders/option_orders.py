@@ -110,7 +110,10 @@ def min_expiry_values(options: Mapping[OptionContract, Decimal | int]) -> list[D
 
 
 def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """Return the largest loss of options at expiry, USD, each expiry by itself; None if unbounded."""
+    """Return the largest loss of options at expiry, USD; None if it is unbounded.
+
+    Losses of several expiries add up, and no expiry's gain offsets another's loss.
+    """
     total = Decimal(0)
     for worth in min_expiry_values(options):
         if worth is None:
