@@ -429,7 +429,7 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
 
 
 def run(settings: LiveSettings) -> Result:
-    """Print the finding of each check as soon as it is known; exit code 1 if a check failed."""
+    """Print the finding of each check as soon as it is available; exit code 1 if a check failed."""
     require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())

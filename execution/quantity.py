@@ -1,4 +1,4 @@
-"""The quantity of one symbol to trade now, with reasons, for the account at the configured venue."""
+"""The quantity of one symbol to trade now and its reason, for the account at the venue."""
 
 from __future__ import annotations
 

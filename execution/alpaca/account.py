@@ -115,7 +115,7 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
 
 
 def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
-    """Return the symbols of positions without a price in the venue's answer."""
+    """Return the symbols of positions without a price in the venue's response."""
     return {
         parse_venue_symbol(PositionEntry.symbol.read(each))
         for each in positions

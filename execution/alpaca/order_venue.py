@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
-ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose answer is rejected
+ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose response is rejected
 # Attempts for an order while the venue returns 429, which means that it did not process it.
 MAX_POSTS = 5
 MAX_SUCCESSORS = 10  # longest chain of replaced orders
@@ -149,7 +149,7 @@ class OrderVenue(VenueConnection):
             return self._read(order)
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
-        """Return the order, queried twice if the first answer contradicts itself."""
+        """Return the order, queried twice if the first response contradicts itself."""
         return self.time.retry(ORDER_READ_DELAYS, lambda: self._read_once(order), InvalidResponse)
 
     def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:

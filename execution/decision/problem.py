@@ -194,7 +194,7 @@ def problem_of(
         granted_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
-        # An account to which the venue lends no shares holds stocks long only, like coins.
+        # An account to which the venue lends no shares holds stocks long only, like crypto.
         terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
         with_betas(terms.rows, returns.covariance),
     )

@@ -101,7 +101,7 @@ class OrderProgress:
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
-    """An order as it is meant to be sent.
+    """An order and its state on the way to the venue.
 
     order: the order; no other order of the account ever has its id.
     sent_at: instant by the venue's clock at which it was planned, and later at which it was sent.

@@ -267,7 +267,7 @@ def scope_of(order: AnyOrder) -> OrderScope:
 
 
 def generalise_reason(answer: str, symbol: str) -> str:
-    """Return the reason in a venue's answer without the numbers and ids of a single order.
+    """Return the reason in a venue's response without the numbers and ids of a single order.
 
     The HTTP status stays, as does the symbol if the reason names it.
     """

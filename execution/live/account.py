@@ -193,7 +193,7 @@ class LiveAccount:
         self.notices.set_alert("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert of a multiplier above `MAX_MULTIPLIER`."""
+        """Alert about a multiplier above `MAX_MULTIPLIER`."""
         text = f"the venue states a multiplier of {multiplier}: it counts as {MAX_MULTIPLIER}"
         self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 

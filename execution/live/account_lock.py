@@ -247,7 +247,7 @@ def recorded_journal(account_id: str) -> Path | None:
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal in another place than the recorded one, or if the recorded one is missing."""
+    """Refuse a journal in another place than the recorded one, or if that one is missing."""
     known = recorded_journal(account_id)
     if known is None:
         return

@@ -1,8 +1,8 @@
 """Expected positions and cash of an account, kept in its journal, and their discrepancies.
 
-Expected positions are the opening balance, fills of our orders as the venue reports them, and
-bookings other than trades (splits, expiries of options, shares from an exercise) that positions
-show. A manual trade is a discrepancy, even if the venue lists it.
+Expected positions are the opening balance, plus fills of our orders as the venue reports them, plus
+bookings that positions show. Such bookings are splits, expiries of options, and shares from an
+exercise. A manual trade is a discrepancy, even if the venue lists it.
 
 Three differences are tolerated. An order that may still fill explains its remainder. The venue
 keeps the fee of a crypto purchase in crypto and lists it hours later (Alpaca, "Crypto Fees"). An

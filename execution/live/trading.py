@@ -307,7 +307,7 @@ class TradingJob:
             events.append(UNDECIDED, TRADE_JOB, dict(reasons))
 
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
-        """Alert of symbols whose last bars are rejected."""
+        """Alert about symbols whose last bars are rejected."""
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
         self._live.notices.set_alert(
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""

@@ -35,7 +35,7 @@ _UNPRICED = (None,) * len(PRICE_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as it is sent, which validates itself.
+    """An order to a venue, which validates itself.
 
     client_order_id: client order id, derived from strategy, instant, symbol, leg and attempt, so
         that one intention has one id.
