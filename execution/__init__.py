@@ -47,7 +47,7 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the live command line; refuse a word that is not a setting."""
+    """Return Hydra overrides for the live command line; refuse words that are not settings."""
 
     from foundation.compose import is_override
 

@@ -93,7 +93,7 @@ class ReadingRejected(BrokerError):
 
 
 class MarksRejected(ReadingRejected):
-    """A reading whose marks the feed contradicts: `account` is at the feed's prices."""
+    """A reading with marks that the feed contradicts; its account is at the feed's prices."""
 
 
 def parse_venue_symbol(name: str) -> str:
@@ -107,7 +107,7 @@ def parse_venue_symbol(name: str) -> str:
 
 
 class Gateway(Broker, Protocol):
-    """A broker whose orders outlive the process: it reads an account, and sends orders of a job."""
+    """A broker that reads an account and sends orders of a job, which outlive the process."""
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.

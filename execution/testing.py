@@ -55,7 +55,7 @@ class BrokerBench:
 
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
-    """Return an order as a decision makes it."""
+    """Return an order like those of a decision."""
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 

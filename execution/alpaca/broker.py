@@ -252,7 +252,7 @@ class AlpacaBroker:
         return fills, done
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
-        """Return why the venue would refuse an order of an account, or an empty string."""
+        """Return why the venue would refuse an order, given the account, or an empty string."""
         others = account.without(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
         return refusal(order, asset, others, self._terms, self._venue.estimated_now())

@@ -157,7 +157,7 @@ class OrderVenue(VenueConnection):
         return AlpacaOrder.parse(order.name, answer, self.prices, order.replaced)
 
     def _get(self, venue_id: str) -> Response:
-        """Return the venue's entry of the order with an id of the venue."""
+        """Return the venue's entry of the order with this venue id."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("it is about another order")

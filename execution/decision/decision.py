@@ -82,7 +82,7 @@ class DecisionColumns(NamedTuple):
     def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
-        """Return the columns of rows; prices of limits that do not bind are 0."""
+        """Return the columns of choices; prices of limits that do not bind are 0."""
         names = names_by_bit(REASONS, group_limit_names)
         priced = (*PRICED_LIMITS, *group_limit_names)
 
@@ -150,7 +150,7 @@ class DecisionColumns(NamedTuple):
         )
 
     def binding_prices(self) -> dict[str, Array]:
-        """Return the shadow price [N] of each limit that has one, 0 where it does not bind."""
+        """Return the shadow price [N] of each limit that has one, by name; 0 if not binding."""
         prices: dict[str, Array] = {}
         for k, name in enumerate((*PRICED_LIMITS, *self.group_limit_names)):
             bit = k if k < len(PRICED_LIMITS) else FIRST_GROUP_BIT + k - len(PRICED_LIMITS)
@@ -171,7 +171,7 @@ class DecisionColumns(NamedTuple):
 
 
 def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
-    """Return the bits of names that bind a target."""
+    """Return the bits of binding names."""
     bits = 0
     last = 0
     for name in binding:
@@ -295,7 +295,7 @@ def decision_of_choices(
     optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
-    """Return the decision of rows, as a journal keeps them; the fields are those of `Decision`."""
+    """Return the decision of recorded choices; the fields are those of `Decision`."""
     return Decision(
         at=at,
         until=until,

@@ -96,7 +96,7 @@ class LabelledRow(NamedTuple):
 
 
 def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
-    """Return the row of an account: the panel's symbols, then positions outside the panel."""
+    """Return an account's arrays and names: the panel's symbols, then other positions."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # Exposure counts an open reduction as filled. Until it has filled, the position and its margin

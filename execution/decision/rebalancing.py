@@ -136,7 +136,10 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 def reductions_to_redecide(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
+    """Return the strategy's own open orders that reduce positions in deciding symbols.
+
+    adjustable: symbols that decide.
+    """
     # The reduction is decided again from the position. Left open, it would keep its part of every
     # ceiling in addition to the new decision.
     reductions = []

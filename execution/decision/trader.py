@@ -382,6 +382,6 @@ class Trader:
         return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
-        """Return the Sharpe ratios of stocks and crypto that a strategy uses, or zeros; [T, 2]."""
+        """Return the Sharpe ratios [T, 2] of stocks and crypto that a strategy uses, or zeros."""
         ratios = self.prior.class_sharpe(belief.crypto_correlation)
         return ratios if strategy.uses_premium else np.zeros_like(ratios)

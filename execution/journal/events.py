@@ -137,7 +137,7 @@ class NoticeBook:
         _NOTICES.create(database)
 
     def record(self, kind: str, text: str) -> None:
-        """Record an alert; one that cannot be recorded is sent and logged anyway."""
+        """Record an alert; a failure is logged, because the alert is sent in any case."""
         try:
             notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)

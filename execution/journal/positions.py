@@ -210,7 +210,10 @@ def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
 
 
 def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
-    """Return the profit of a position by its ledger; without an entry if quantities differ."""
+    """Return the profit of a position from its ledger.
+
+    The entry is unknown if the quantities of position and ledger differ.
+    """
     quantity = Decimal(0) if held is None else held.quantity
     difference = to_fraction(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):

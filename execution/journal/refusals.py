@@ -7,8 +7,8 @@ its symbol ends only by orders in that symbol. An accepted reduction is no evide
 nor an accepted opening about reductions. Causes are rows of the account's journal: a restart
 repeats no alert.
 
-A blocked account and a pause of the venue have rows of their own: no order was refused. A pause
-ends once the venue carries out a request again, or refuses an order for another reason.
+A blocked account and a pause of the venue have rows of their own, because no order was refused. A
+pause ends once the venue processes a request again, or refuses an order for another reason.
 """
 
 from __future__ import annotations
@@ -174,7 +174,10 @@ class RefusalBook:
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
-        """Record that the venue accepts no order of the account; an empty `why` ends that."""
+        """Record that the venue accepts no orders of the account.
+
+        why: reason of the block; an empty string ends it.
+        """
         if why:
             self._record(_ACCOUNT, why, why, at)
         else:
@@ -189,7 +192,7 @@ class RefusalBook:
         self._accepted.add(_VENUE)
 
     def end_step(self) -> None:
-        """End causes that the step's accepted orders disprove, and report each that has ended."""
+        """End the causes that the step's accepted orders disprove, and announce their end."""
         accepted = self._accepted - self._refused
         refused, causes = self._refused, self._causes
         self._refused, self._causes, self._accepted = set(), set(), set()

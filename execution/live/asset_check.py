@@ -68,7 +68,7 @@ def _refusal(gateway: Gateway, symbol: str) -> InputError:
 
 
 def _decided(journal: Path) -> frozenset[str]:
-    """Return the symbols of the journal's last decisions; none without a readable journal."""
+    """Return the symbols of the journal's last decisions, or none if it cannot be read."""
     if not journal.is_file():
         return frozenset()
     try:

@@ -236,7 +236,7 @@ class ExpectedPositions:
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Return orders that are not ours, replace none of ours, and are not acknowledged."""
+        """Return orders that are neither ours, nor replacements of ours, nor acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -409,7 +409,7 @@ def explaining_bookings(
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """Return the signed change of each position by a filled quantity of an order."""
+    """Return the signed change of each position if this quantity of an order fills."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:

@@ -270,8 +270,10 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """An `OrderGate`: the guards of an account, and the snapshot that they check orders against.
+    """The guards of an account with the snapshot that they check orders against; an `OrderGate`.
 
+    guards: guards of the account.
+    snapshot: account that was read just before; None allows no openings.
     passed: orders that the guards allowed since the snapshot, by id: two orders of one snapshot
         must not use the same headroom.
     """

@@ -230,7 +230,7 @@ def supervised_loop(
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
-    """Print one line on a loop's cycles, orders and fills once it ends, from its journal."""
+    """Print a line with the loop's cycles, orders and fills when it ends, from its journal."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
     try:

@@ -471,7 +471,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the cells of a position, one for each of `PROFIT_HEADS`."""
+    """Return the cells of a position's profit, one for each of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"

@@ -301,7 +301,7 @@ class TradingJob:
         )
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
-        """Record why symbols are not decided, if it differs from the last record."""
+        """Record the reasons of undecided symbols if they differ from the last record."""
         events = self._live.account.events
         if reasons != events.last_undecided(TRADE_JOB):
             events.append(UNDECIDED, TRADE_JOB, dict(reasons))

@@ -36,7 +36,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 
 
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Return why a symbol is no choice of a cycle."""
+    """Return why a cycle did not decide a symbol."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.rejected_bars:
         return cycle.rejected_bars[symbol]

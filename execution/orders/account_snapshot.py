@@ -125,7 +125,7 @@ class AccountSnapshot:
         return reductions
 
     def without(self, orders: Collection[Order]) -> AccountSnapshot:
-        """Return the snapshot once these of its open orders have been cancelled."""
+        """Return the snapshot without these open orders, as after their cancellation."""
         if not orders:
             return self
         cancelled = {order.client_order_id for order in orders}
@@ -133,7 +133,7 @@ class AccountSnapshot:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> AccountSnapshot:
-        """Return the snapshot with prices, USD, of symbols that have none."""
+        """Return the snapshot with prices, USD, for symbols that have none."""
         return replace(self, prices={**prices, **self.prices})
 
     def last_trade(self, symbol: str) -> LastTrade | None:

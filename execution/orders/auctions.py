@@ -89,7 +89,8 @@ def next_send_time(
 ) -> np.datetime64 | None:
     """Return when planned orders are sent next or expire; None if none is planned for later.
 
-    Orders for the next auction are sent a minute after it opens, so that clocks agree.
+    Orders for the next auction are sent a minute after the venue accepts them, so that clocks
+    agree.
 
     retry: time after which an order that could not be sent is tried again.
     """

@@ -35,7 +35,8 @@ class EventContractOrder:
         None without such an instant.
     reduces: true if the order can only reduce a position.
     reason: reason of the order.
-    time_in_force: rests in the book, or trades at once and cancels the remainder.
+    time_in_force: rule for the remainder that does not trade on arrival: it rests, or is cancelled;
+        `fill_or_kill` trades completely or not at all.
     """
 
     client_order_id: str

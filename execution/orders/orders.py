@@ -173,11 +173,11 @@ class OrderSizeLimits:
         return self.crypto_dust if closes else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the least value of an order when it is sized, unless it closes, USD; [S]."""
+        """Return the least values [S] of an order when it is sized, unless it closes, USD."""
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """Return the least value of a position that can be closed, USD; [S]."""
+        """Return the least values [S] of a position that can be closed, USD."""
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
@@ -264,7 +264,7 @@ def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForc
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
 def exact_decimal(quantity: float) -> Decimal:
-    """Return the decimal that a float was rounded to: 3, not 3.0; 0.123 as written."""
+    """Return the shortest decimal of a float: 3, not 3.0; 0.123 as written."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
