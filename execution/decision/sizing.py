@@ -54,7 +54,7 @@ class SizingSettings:
     def __post_init__(self) -> None:
         if self.drawdown is not None:
             self._check_drawdown()
-        if not is_plugin(self.strategy):  # that is loaded when a run asks for it
+        if not is_plugin(self.strategy):  # plugins are loaded when a run needs them
             self.chosen_strategy()
 
     def _check_drawdown(self) -> None:

@@ -27,7 +27,7 @@ from foundation.database import Database
 from trainingdata.instants import compact_text
 
 if TYPE_CHECKING:
-    from execution.decision.decision import Decision  # its machine code is none of a reader's
+    from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
 EXPIRED_REASON = "expired: its decision was not sent in time"
 DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days

@@ -55,7 +55,6 @@ MAX_CRYPTO_FEE = Decimal("0.01")  # share of a purchase; above any fee of the ve
 EXPLAINED_RATIO = 10  # least ratio of a difference to its part that bookings leave unexplained
 MAX_PRICE_RATIO = 2  # largest ratio of a trade's price to its order's mean price, up or down
 # Activities are queried from this long before the last trade: a booking that has only a date is
-# Activities are queried from this long before the last trade: a booking that has only a date is
 # listed after a night, a weekend, or with the statement of a month's last days.
 ACTIVITY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # Filled quantities of orders and quantities of bookings, by name.

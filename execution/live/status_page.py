@@ -53,7 +53,7 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 OWNER_ALONE = 0o600
-WRITE_REST_RATIO = 20.0  # times as long as a page took to write, before the next one is
+WRITE_REST_RATIO = 20.0  # pause before the next page, a multiple of the time to write the last
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no further cycle is due"  # reason of an end that no stop caused
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)

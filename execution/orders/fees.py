@@ -20,7 +20,7 @@ class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
     since: Annotated[str, required_setting("the date, YYYY-MM-DD")]
-    # The SEC publishes USD a million, and brokers interest in percent; a rate here is a fraction.
+    # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
     rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
     source: str = setting("", "where the rate was published")
