@@ -336,7 +336,7 @@ def nearest_writable(folder: Path) -> Path:
     Raises
     ------
     InputError
-        if there is none, or it is not writable.
+        if that path is no folder, or this user may not write there.
     """
     absolute = folder.expanduser().absolute()
     try:

@@ -153,7 +153,7 @@ def reason_text(choice: Choice, hours: float) -> str:
 
 
 def _change_text(choice: Choice) -> str:
-    """Return the change of weight; without equity there is none, and positions are closed."""
+    """Return the change of weight as text; without equity, positions are closed."""
     if math.isnan(choice.held):
         return "no equity is left, the position is closed"
     return _CHANGE % (choice.held, choice.target)

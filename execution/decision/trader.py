@@ -76,7 +76,7 @@ class Decider(Protocol):
 
 
 class SizingResult(NamedTuple):
-    """Result of a strategy at an instant, or the reason why there is none.
+    """Result of a strategy at an instant, or the reason of its absence.
 
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if nothing could be sized.
