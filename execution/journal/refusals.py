@@ -255,7 +255,7 @@ class RefusalBook:
 
 
 def active_refusals(database: Database) -> list[Refusal]:
-    """Return the causes for which the venue refuses orders by an account's journal, oldest first."""
+    """Return the causes of refused orders in an account's journal, oldest first."""
     return RefusalBook(database, EventLog(database)).active()
 
 
