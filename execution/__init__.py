@@ -1,4 +1,4 @@
-"""Orders: the decision that makes them, the journal, the broker, and the live loop."""
+"""Orders: the decision that creates them, the journal, the broker, and the live loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from execution.orders.orders import Order as Order
     from execution.quantity import get_qty as get_qty
 
-# Words of the live command line that are not settings.
+# Words of the live command line other than settings.
 PREVIEW = "preview"
 QUANTITY = "quantity"
 
@@ -47,7 +47,7 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the live command line; refuse a word that is not a setting."""
+    """Return Hydra overrides for the live command line; refuse words that are not settings."""
 
     from foundation.compose import is_override
 
@@ -59,7 +59,7 @@ def live_overrides(arguments: Sequence[str]) -> list[str]:
             also = "a setting as key=value (status, clear, kill: `python -m execution.live`)"
             raise invalid_choice("word", word, (PREVIEW, QUANTITY), also=also)
         words.append(word)
-    # A later word wins: beside whatever else a preview is asked for, nothing is sent.
+    # A later word wins: with `preview`, nothing is sent, whatever other words follow.
     return [*words, f"mode={PREVIEW}"] if PREVIEW in arguments else words
 
 

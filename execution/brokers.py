@@ -1,4 +1,4 @@
-"""Protocols of a broker for the live loop, and the registered ones."""
+"""Protocols of a broker for the live loop, and the registered brokers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,10 @@ from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
-REREAD_SECONDS = 2.0  # before the second reading of an account
-ACCOUNT_READ_DELAYS = (
-    0.0,
-    REREAD_SECONDS,
-)  # seconds before each reading of what contradicts another
-CLOCK_TOLERANCE = np.timedelta64(60, "s")  # by which a clock may be put right
-MAX_MULTIPLIER = Decimal(4)  # times equity that a broker lends by day on any stock, by Regulation T
+REREAD_SECONDS = 2.0  # seconds before the second reading of an account
+ACCOUNT_READ_DELAYS = (0.0, REREAD_SECONDS)  # seconds before each reading
+CLOCK_TOLERANCE = np.timedelta64(60, "s")  # largest correction of a clock
+MAX_MULTIPLIER = Decimal(4)  # largest intraday multiple of equity on any stock, by Regulation T
 
 
 class VenuePosition(NamedTuple):
@@ -40,11 +37,12 @@ NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledOrder:
-    """An open order that is not among an account's: of options, by value, or of no sense.
+    """An open order that is not among an account's: of options, by value, or unreadable.
 
-    place: the symbol that it is in, or what options are on.
-    at_risk: USD that what is left of it could lose; infinite where nothing bounds that.
-    why: what of it is not understood; empty for one that is.
+    client_order_id: id of the order.
+    place: symbol of the order, or the underlying of options.
+    at_risk: USD that its remainder could lose; infinite if unbounded.
+    why: reason why it cannot be read; empty if it can.
     """
 
     client_order_id: str
@@ -55,17 +53,18 @@ class UnmodelledOrder:
 
 @dataclass(frozen=True, slots=True)
 class AccountReading:
-    """An account as it was read, with the venue's own figures.
+    """A reading of an account, with the venue's own figures.
 
     account: the snapshot; once it is valued, at decision prices: rejected marks at the feed's
         price, unpriced positions at their last mark.
-    cash: USD, in the venue's own sum; what is owed for options is not taken off.
-    multiplier: of equity, that the venue says it lends; more than `MAX_MULTIPLIER` is not accepted.
-    is_open: whether the venue says that the exchange is open; none where it does not.
-    reread: whether it was read once more, as the reading before was rejected.
+    cash: USD, as the venue sums it; the cost of short options is not deducted.
+    multiplier: multiple of equity that the venue says it lends; more than `MAX_MULTIPLIER` is not
+        accepted.
+    is_open: true if the venue says that the exchange is open; None if it does not say.
+    reread: true if this is a second reading, after the first was rejected.
     unmodelled_orders: open orders that are not among the account's.
     unpriced: signed quantities of positions without a price at the venue.
-    rejected: why marks are rejected, once it is valued; an empty string if none is.
+    rejected: reasons why marks are rejected, once it is valued; an empty string if none is.
     """
 
     account: AccountSnapshot
@@ -79,13 +78,13 @@ class AccountReading:
 
 
 class RereadRequired(BrokerError):
-    """A first reading of an account was rejected; a second one decides."""
+    """A first reading of an account that was rejected; a second one decides."""
 
 
 class ReadingRejected(BrokerError):
     """A second reading of an account that the journal does not explain; no decision uses it.
 
-    account: as it was read.
+    account: the account that was read.
     """
 
     def __init__(self, why: str, account: AccountSnapshot) -> None:
@@ -94,13 +93,13 @@ class ReadingRejected(BrokerError):
 
 
 class MarksRejected(ReadingRejected):
-    """A reading whose marks the feed contradicts: `account` is at the feed's prices."""
+    """A reading with marks that the feed contradicts; its account is at the feed's prices."""
 
 
 def parse_venue_symbol(name: str) -> str:
     """Return our name of a venue's symbol: `BTC/USD` is BTCUSD; an option keeps its name.
 
-    A name that is neither of a stock nor of a coin nor of an option is a foreign symbol.
+    A name that is not of a stock, crypto or an option is a foreign symbol.
     """
     if is_option(name):
         return name
@@ -108,17 +107,17 @@ def parse_venue_symbol(name: str) -> str:
 
 
 class Gateway(Broker, Protocol):
-    """A broker whose orders outlive the process: it reads an account, and sends orders of a job."""
+    """A broker that reads an account and sends orders of a job, which outlive the process."""
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.
 
-        reread: whether the reading before this one was rejected.
+        reread: true if the reading before this one was rejected.
 
         Raises
         ------
-        ReadAgain
-            for answers that contradict each other, if this is a first reading.
+        RereadRequired
+            for responses that contradict each other, if this is a first reading.
         """
 
     @property
@@ -128,23 +127,23 @@ class Gateway(Broker, Protocol):
     def listed_symbols(self) -> Sequence[str]:
         """Return the symbols of all active assets; a class that the venue does not list has none.
 
-        They are proposed for a symbol that the venue does not have.
+        They are suggested for a symbol that the venue does not have.
         """
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Apply the venue's rules to this account until an unknown event."""
+        """Use this account for the venue's rules until an unknown event."""
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last answer, and record the answers."""
+        """Query orders that rested at their last report, and record the new reports."""
 
 
 class BrokerConnection(Protocol):
     """A connection to one account at a broker.
 
-    Every method raises `BrokerError` for a missing answer and for an invalid one.
+    Every method raises `BrokerError` if a response is missing or invalid.
 
-    time: by which whatever is asked of it waits.
-    unreadable_activities: activities of the last list that could not be read, each in words.
+    time: clock that times every wait.
+    unreadable_activities: activities of the last list that could not be read, as text.
     """
 
     time: TimeSource
@@ -154,29 +153,29 @@ class BrokerConnection(Protocol):
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's time, estimated from its last reading; read now if there is none."""
+        """Return the venue's time, estimated from its last reading; it is read if it never was."""
 
     def now_or_estimate(self) -> np.datetime64:
-        """Return the time of the venue's clock, estimated if it does not answer."""
+        """Return the venue's clock, or its estimate if the venue does not answer."""
 
     def next_close(self) -> np.datetime64 | None:
-        """When the venue next closes for stocks; none where it does not say."""
+        """Return the next close for stocks by the venue's clock; None if it does not state one."""
 
     def cash(self) -> Decimal:
-        """USD; below 0 it is borrowed."""
+        """Return USD in the account; below 0 it is borrowed."""
 
     def held(self) -> dict[str, VenuePosition]:
         """Return every position by symbol."""
 
     def activities_since(self, after: np.datetime64) -> list[Activity]:
-        """Everything that happened to the account after an instant, oldest first."""
+        """Return all activities of the account after an instant, oldest first."""
 
     def broker(self, **words: Any) -> Gateway:
-        """Return a gateway for one job's orders; its words are those of `AlpacaBroker`."""
+        """Return a gateway for one job's orders; its arguments are those of `AlpacaBroker`."""
 
 
 class EstimatedClock:
-    """The venue's clock, carried on since it was last read."""
+    """The venue's clock, carried forward since its last reading."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection

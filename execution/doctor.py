@@ -1,10 +1,10 @@
-"""Whether an account can be traded from here: a line for everything that it takes.
+"""Check whether an account can be traded from this machine, a line for each requirement.
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
 
-It takes the settings of the loop. A line begins with `ok`, `warning` or `failure`, and says what to
-do where it is not ok. It sends no order, and writes nothing but a probe that it removes. Exit code
-0: nothing failed; 1: something did; 2: the settings cannot be used.
+It takes the settings of the loop. A line begins with `ok`, `warning` or `failure`, and names the
+remedy if it is not ok. It sends no order, and writes nothing but a probe that it removes. Exit code
+0: nothing failed; 1: a check failed; 2: the settings cannot be used.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ from trainingdata.instruments import instrument, is_crypto
 Level = Literal["ok", "warning", "failure"]
 CheckResult = tuple[Level, str]
 
-BAR_LOOKBACK = np.timedelta64(10, "D")  # in which a symbol that is traded has a bar
+BAR_LOOKBACK = np.timedelta64(10, "D")  # time in which a traded symbol has a bar
 NOTABLE_OFFSET = 5.0  # seconds
 LARGEST_OFFSET = 60.0
-SIMULATED_OFFSET = 86_400.0  # seconds from which on a clock is a practice server's own
+SIMULATED_OFFSET = 86_400.0  # seconds from which a clock is a practice server's own
 GIGABYTE = 2**30
-MIN_FREE_BYTES = 100_000_000  # bytes below which nothing may be started
+MIN_FREE_BYTES = 100_000_000  # bytes that must be free before a start
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check has found.
+    """Result of a check.
 
-    level: `ok`, `warning` for what the loop can do without, `failure` for what it cannot.
-    name: of the check.
-    found: what, and what to do where it is not ok.
+    level: `ok`, `warning` if the loop can run without it, `failure` if it cannot.
+    name: name of the check.
+    found: result, with the remedy if it is not ok.
     """
 
     level: Level
@@ -90,11 +90,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """What a start of the loop would meet; looked at once, when a check first needs it.
+    """Facts that a start of the loop would meet, read once when a check first needs them.
 
-    settings: of the loop.
-    keys: of the account, or why there are none.
-    clock: this machine's.
+    settings: settings of the loop.
+    keys: API keys of the account, or the error why there are none.
+    clock: this machine's clock.
     """
 
     settings: LiveSettings
@@ -103,7 +103,7 @@ class DoctorContext:
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """To be traded, as they are written here."""
+        """Symbols to be traded, in the project's spelling."""
         return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
 
     @property
@@ -128,7 +128,7 @@ class DoctorContext:
 
     @cached_property
     def journal(self) -> Path:
-        """Of the account, whether it is there or not."""
+        """Path of the account's journal, which may be absent."""
         return (self.root / AccountEntry.id.read(self.facts) / JOURNAL_FILE).absolute()
 
     @cached_property
@@ -137,8 +137,11 @@ class DoctorContext:
 
 
 def run_checks(start: DoctorContext) -> Iterator[Finding]:
-    """What every check finds, one after the other."""
-    missing: dict[str, str] = {}  # of each check that found nothing, the one to mend first
+    """Run all checks in sequence, and yield their findings.
+
+    A check is skipped, with a warning, if the check that it needs has failed.
+    """
+    missing: dict[str, str] = {}  # by failed check: the check to fix first
     for name, (check, needed) in CHECKS.items():
         if needed in missing:
             missing[name] = missing[needed]
@@ -167,7 +170,7 @@ def _keys(start: DoctorContext) -> CheckResult:
 
 
 def _venue(start: DoctorContext) -> CheckResult:
-    """Whether orders are real, and whether an address in the environment leads elsewhere."""
+    """Check whether orders are real, and whether another address replaces the venue's."""
     broker = start.settings.broker
     if broker.address is None and broker.paper:
         return "ok", "Alpaca's paper account; no order is real"
@@ -180,7 +183,7 @@ def _venue(start: DoctorContext) -> CheckResult:
 
 
 def _account(start: DoctorContext) -> CheckResult:
-    """Check whether the venue takes orders of the account."""
+    """Check whether the venue accepts orders of the account."""
     account = AccountEntry.id.read(start.facts)
     said = account_blocks(start.facts, paper=start.settings.broker.paper)
     if not said:
@@ -190,7 +193,7 @@ def _account(start: DoctorContext) -> CheckResult:
 
 
 def _margin(start: DoctorContext) -> CheckResult:
-    """Whether the venue lends as much as the limits would use."""
+    """Check whether the venue lends as much as the limits would use."""
     multiplier = AccountEntry.multiplier.read(start.facts)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
@@ -226,16 +229,21 @@ def _clock(start: DoctorContext) -> CheckResult:
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
-    """Seconds by which a clock, shown between two instants of ours, is ahead at least; signed."""
+    """Return the seconds by which a clock is ahead of ours at least; negative if it is behind.
+
+    shown: instant that the clock showed between `asked` and `heard`.
+    asked, heard: instants by our clock.
+    """
     none = np.timedelta64(0, "ns")
     ahead = max(shown - heard, none) + min(shown - asked, none)
     return float(ahead / np.timedelta64(1, "s"))
 
 
 def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
-    """What is said of a clock that is so many seconds ahead of ours.
+    """Return the result for a clock that is a number of seconds ahead of ours.
 
-    is_loopback: whether the venue is, and may be a practice server with a time of its own.
+    is_loopback: true if the venue is on this machine, and may be a practice server with its own
+        time.
     """
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
@@ -256,11 +264,11 @@ def _symbols(start: DoctorContext) -> CheckResult:
 
 
 def _feed(start: DoctorContext) -> CheckResult:
-    """Whether bars can be read, and whether they are the latest there can be."""
+    """Check whether bars can be read, and whether they are the latest possible."""
     settings = start.settings
     if not start.symbols:
         return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
-    # Whether a bar is the latest is a question of the venue's time.
+    # The venue's clock decides whether a bar is the latest.
     now = start.connection.now_or_estimate()
     late = np.timedelta64(round(settings.bar_wait_seconds * 1e9), "ns")
     feed, adjustment = settings.data.feed, settings.data.adjustment
@@ -281,7 +289,7 @@ def _feed(start: DoctorContext) -> CheckResult:
 
 
 def _checkpoint(start: DoctorContext) -> CheckResult:
-    """Which forecaster the settings make, once its weights have been found whole."""
+    """Check that the forecaster's weights can be read and are finite, and return its name."""
     settings = start.settings.forecaster
     forecaster = settings.build(start.symbols)
     if settings.kind == "chronos2":
@@ -305,7 +313,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
 
 
 def _disk(start: DoctorContext) -> CheckResult:
-    """Whether there is room, and a journal can be written: a probe is, and removed."""
+    """Check that there is free space, and that a journal can be written, by a probe."""
     places = {"journal": nearest_writable(start.root), "logs": nearest_writable(LOGS)}
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
@@ -323,7 +331,13 @@ def _disk(start: DoctorContext) -> CheckResult:
 
 
 def nearest_writable(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there, in which this user may write."""
+    """Return the folder or its nearest existing parent, in which this user may write.
+
+    Raises
+    ------
+    InputError
+        if that path is no folder, or this user may not write there.
+    """
     absolute = folder.expanduser().absolute()
     try:
         place = next(path for path in (absolute, *absolute.parents) if path.exists())
@@ -342,20 +356,20 @@ def nearest_writable(folder: Path) -> Path:
 
 
 def _process(start: DoctorContext) -> CheckResult:
-    """Whether another process trades the account, which it could not then be traded beside."""
+    """Check whether another process trades the account, which would exclude this one."""
     account = start.journal.parent.name
     if start.traded:
         text = f"account {account}: another process sends orders to it; end that one first"
         return "failure", text
-    nearest_writable(state_folder(account))  # in which its lock would lie
+    nearest_writable(state_folder(account))  # folder of its lock
     return "ok", "no other process sends orders to the account"
 
 
 def check_journal(path: Path, *, traded: bool) -> CheckResult:
-    """Whether what was written down is whole, and whether the outcome of every order is known.
+    """Check whether the journal is whole, and whether the outcome of every order is known.
 
-    traded: whether another process may be writing it. It is not read through then: a long reading
-        would hold up its commits.
+    traded: true if another process may be writing it. It is not read completely then, because a
+        long read would hold up its commits.
     """
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable(path.parent) != path.parent or not path.exists():
@@ -367,7 +381,7 @@ def check_journal(path: Path, *, traded: bool) -> CheckResult:
         else:
             if recorded_journal(path.parent.name) == path:
                 refuse_empty_journal(path)
-            # What a killed process has not committed is taken back in a copy alone.
+            # The uncommitted changes of a killed process are rolled back in a copy alone.
             with TemporaryDirectory() as scratch:
                 unfinished = rollback_journal(path).exists()
                 refuse_unusable(copy_database(path, Path(scratch)) if unfinished else path)
@@ -383,7 +397,7 @@ def check_journal(path: Path, *, traded: bool) -> CheckResult:
 
 
 def check_halts(journal: Path) -> CheckResult:
-    """Whether something stops orders until a person says otherwise."""
+    """Check whether a halt or the kill file stops orders."""
     kill_file = journal.with_name(KILL_FILE)
     stopped = may_exist(kill_file)
     said = [f"{kill_file} stops everything: remove it."] if stopped else []
@@ -395,7 +409,7 @@ def check_halts(journal: Path) -> CheckResult:
     return "failure" if stopped else "warning", one_line(" ".join(said))
 
 
-# What is to be checked: how, and which check has to have found something before.
+# Checks by name, each with the check that has to succeed before it.
 CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "keys": (_keys, ""),
     "venue": (_venue, ""),
@@ -415,9 +429,9 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
 
 
 def run(settings: LiveSettings) -> Result:
-    """A line for everything, as soon as it is known; exit code 1 where something failed."""
+    """Print the finding of each check as soon as it is available; exit code 1 if a check failed."""
     require_alpaca(settings.broker)
-    # What libraries would log is no finding, and a log file would be left behind.
+    # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())
     failed = False
     try:

@@ -1,4 +1,4 @@
-"""The quantity of one symbol to trade now, and why, for the account of the configured venue."""
+"""The quantity of one symbol to trade now and its reason, for the account at the venue."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ log = logging.getLogger(__name__)
 
 BarFetcher = Callable[
     [Sequence[str], np.datetime64], Bars
-]  # bars of symbols, as known at an instant
+]  # bars of symbols as known at an instant
 
 
 @dataclass(frozen=True, slots=True)
 class SizedQuantity:
-    """What to trade of one symbol now.
+    """The quantity of one symbol to trade now.
 
-    symbol: of the instrument.
+    symbol: name of the symbol.
     qty: signed quantity.
-    why: in words.
+    why: reason in words.
     """
 
     symbol: str
@@ -55,21 +55,22 @@ class SizedQuantity:
 
 
 def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
-    """The signed quantity to trade now, for the account and bars of the configured venue.
+    """Return the signed quantity to trade now, for the account and bars of the configured venue.
 
+    price: USD at which the symbol is valued.
     overrides: `key=value` words, as on the command line.
 
     Raises
     ------
     InputError
-        for a symbol, price, configuration or environment that cannot be used, and a venue that does
-        not answer: an account is never invented.
+        for a symbol, price, configuration or environment that cannot be used, and for a venue that
+        does not answer: an account is never invented.
     """
     return size_quantity(symbol, price, *overrides).qty
 
 
 def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
-    """`get_qty` with its reason."""
+    """Return the quantity of `get_qty` with its reason."""
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
@@ -79,7 +80,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
-    # Neither can trade whatever is forecast: bars and model are not asked for.
+    # Neither can trade, whatever the forecast, so bars and model are not loaded.
     if account.block_reason:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
@@ -95,14 +96,14 @@ def decide(
     fetch: BarFetcher,
     asset: Asset | None = None,
 ) -> SizedQuantity:
-    """The quantity for an account at its own instant.
+    """Return the quantity for an account at its own instant.
 
-    symbol: to trade, as the bars have it.
+    symbol: symbol to trade, in the spelling of the bars.
     price: USD at which it is valued.
-    settings: of the trader.
-    account: what is held and open.
-    fetch: brings the bars.
-    asset: what the venue allows with the symbol, where it says so.
+    settings: settings of the trader.
+    account: positions and open orders.
+    fetch: source of the bars.
+    asset: the venue's properties of the symbol; None if unknown.
     """
     now = account.as_of
     item = instrument(symbol)
@@ -110,7 +111,7 @@ def decide(
         why = f"its market is shut at {utc_text(now)}; nothing can be traded now"
         return SizedQuantity(symbol, Decimal(0), why)
     # The caller's price values the symbol and the account's prices the rest. The limit of an open
-    # order stands in only for what is not held and has no other price.
+    # order is used only for symbols that are not held and have no other price.
     prices = {**open_order_prices(account, NoTrades()), **account.prices, symbol: price}
     account = replace(account, prices=prices)
     try:
@@ -172,7 +173,7 @@ def _without_forecast(
 
 
 def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
-    """Bars from the files of `data.dir`, or the venue's own."""
+    """Return the source of bars: the files of `data.dir`, or the venue."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
     def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
@@ -203,7 +204,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
-    """The account, once everything in it has a price."""
+    """Return the account if everything in it has a price; raises BrokerError otherwise."""
     for symbol, quantity in account.exposure.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(

@@ -2,8 +2,8 @@
 
     class TestMine(BrokerContract):
         @pytest.fixture
-        def stand(self):
-            yield Stand(my_broker, bars, move)
+        def bench(self):
+            yield BrokerBench(my_broker, bars, move_to)
 
 pytest runs every scenario on the fixture `bench`: an account of 100,000 USD without positions at a
 venue where the bars' symbols SYA and SYB (stocks) and SYXUSD (crypto) trade, at 10:30 New York.
@@ -35,8 +35,9 @@ CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
 class BrokerBench:
     """A broker at 10:30 New York, 2024-02-20, and the clock of its venue.
 
-    bars: of the venue's symbols, those of later hours among them.
-    move_to: brings the venue to the instant of a number in `bars.times`.
+    broker: broker under test.
+    bars: bars of the venue's symbols, including later hours.
+    move_to: function that moves the venue to the instant of an index in `bars.times`.
     """
 
     broker: Broker
@@ -44,7 +45,7 @@ class BrokerBench:
     move_to: Callable[[int], object]
 
     def advance(self, to: np.datetime64) -> None:
-        """Bring the venue to an instant."""
+        """Move the venue to an instant."""
         self.move_to(int(np.searchsorted(self.bars.times, to)))
 
     def open_price(self, symbol: str, at: np.datetime64) -> float:
@@ -54,7 +55,7 @@ class BrokerBench:
 
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
-    """Return an order as a decision makes it."""
+    """Return an order like those of a decision."""
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 

@@ -1,1 +1,1 @@
-"""Alpaca: accounts, orders, order news and options."""
+"""Alpaca as a venue: accounts, activities, orders and options."""

@@ -1,6 +1,7 @@
-"""Alpaca's words about an account, its positions and its open orders, as an `AccountSnapshot`.
+"""Alpaca's responses about an account, its positions and its open orders, as an `AccountSnapshot`.
 
-Whatever it holds counts: a position that is neither stock nor coin here, at its last mark.
+Every position counts: one that is neither a stock nor crypto of this project counts at its last
+mark.
 """
 
 from __future__ import annotations
@@ -55,16 +56,17 @@ INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 
 @dataclass(frozen=True, slots=True)
 class AccountResponses:
-    """What the venue answers about an account.
+    """Responses of the venue about an account.
 
-    facts, positions, orders, clock: to /account, /positions, /orders (open ones) and /clock.
+    facts, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
+        /clock.
     in_flight: orders of unknown outcome.
-    reread: whether the answers before these did not go together: prices that have moved between
-        these are no reason to refuse them as well.
-    last_prices: USD of last trades, of the symbols that these answers price nowhere.
-    sent: our orders among the open ones, by id. They give terms that an answer lacks; an order of
-        others that makes no sense is an `UnmodelledOrder`.
-    paper: whether the account trades without real money.
+    reread: true if the responses before were inconsistent. Prices that have moved between these are
+        then no reason to reject them.
+    last_prices: USD of last trades, of symbols that these responses do not price.
+    sent: our orders among the open ones, by id. They complete terms that a response lacks. An
+        unreadable order that is not ours is an `UnmodelledOrder`.
+    paper: true if the account trades without real money.
     """
 
     facts: Entry
@@ -79,10 +81,15 @@ class AccountResponses:
 
 
 def parse_reading(answers: AccountResponses) -> AccountReading:
-    """What the venue's answers say.
+    """Parse the venue's responses about an account.
 
-    An order of somebody else's that makes no sense is not among the account's, nor is a position of
-    which nothing says a price.
+    An unreadable order that is not ours is not among the account's orders, nor is a position
+    without a price among its positions.
+
+    Raises
+    ------
+    BrokerError
+        for responses that cannot be read or contradict each other.
     """
     understood, others = [], []
     for entry in (_complete_terms(each, answers.sent) for each in answers.orders):
@@ -108,7 +115,7 @@ def parse_reading(answers: AccountResponses) -> AccountReading:
 
 
 def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
-    """Return the symbols of positions without a price in the venue's answer."""
+    """Return the symbols of positions without a price in the venue's response."""
     return {
         parse_venue_symbol(PositionEntry.symbol.read(each))
         for each in positions
@@ -117,7 +124,7 @@ def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
 
 
 def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
-    """Complete an open order by the terms it was sent with, if the answer lacks them.
+    """Complete an open order with the terms it was sent with, if the response lacks them.
 
     Alpaca's document requires none of them.
     """
@@ -135,7 +142,10 @@ def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
 
 
 def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
-    """An open order where it is none of the account's; errors are those of `parse_reading`."""
+    """Return an open order that an account does not model, in a list; else an empty list.
+
+    Errors are those of `parse_reading`.
+    """
     if _is_of_options(entry):
         return [_option_order(entry)]
     if _is_by_value(entry):
@@ -152,19 +162,18 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
 def _account_of(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
-    """The account that the venue's answers describe; orders are those that are understood.
+    """Return the account that the venue's responses describe; their orders are readable ones.
 
     others: orders that are not among the account's.
     """
     facts, orders, reread = answers.facts, answers.orders, answers.reread
     AccountEntry.currency.read(facts)
     check_position_sums(facts, holdings, reread=reread)
-    # An option that was bought is no cash, but what it is worth is there against those that are
-    # owed.
+    # A long option is not cash, but its value covers the cost of short ones.
     covered = min(holdings.short_option_value, holdings.options)
     cash = float(stated_cash(facts)) - holdings.short_option_value + covered
     listed = {entry_order_id(entry) for entry in orders}
-    # One that has landed since it was asked for is among the open ones, or has filled.
+    # An order that has arrived since it was queried is among the open ones, or has filled.
     waiting = [
         intent.order
         for intent in answers.in_flight
@@ -172,16 +181,16 @@ def _account_of(
     ]
     listed_orders = [order for entry in orders for order in parse_open_order(entry)]
     working = (*listed_orders, *waiting)
-    # What others' orders have taken off cash already is not known of all of them.
+    # The cash that orders of others reserve is not known for all of them.
     reserved_cash = INFINITY if others else _reserved_cash(working, holdings.prices)
     check_equity_sum(facts, holdings, reserved_cash, reread=reread)
-    # Coins are bought with settled cash alone, which the venue gives as what is not marginable. It
-    # has taken open bids for coins off its figure, and the account takes them off as well: counted
-    # as unsettled cash they would be taken off twice.
+    # Crypto is bought with settled cash alone, the venue's non-marginable buying power. The venue
+    # has deducted open bids for crypto from that figure, and the account deducts them as well:
+    # counted as unsettled cash they would be deducted twice.
     settled = AccountEntry.settled.read(facts)
     bids = open_crypto_bid_cost(working, holdings.prices)
     free = cash - holdings.short_proceeds - bids
-    # Options that were bought are no debt either: they take no more than the cash there is.
+    # Long options are no debt: they reduce free cash to 0 at most.
     unsettled = min(covered, max(free, 0.0))
     if settled is not None:
         unsettled = max(free - float(settled), unsettled)
@@ -223,14 +232,14 @@ def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapsh
 def is_trading_status(status: str, *, paper: bool) -> bool:
     """Return whether an account with this status may place orders.
 
-    Of Alpaca's `AccountStatus`, ACTIVE trades anywhere and PAPER_ONLY on paper. Each other word is
+    ACTIVE of Alpaca's `AccountStatus` trades anywhere, and PAPER_ONLY on paper. Any other status is
     an account that is not open yet, is being changed, is restricted or is closed.
     """
     return status == ACTIVE or (paper and status == PAPER_ONLY)
 
 
 def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
-    """Return what in an answer to /account keeps the account from trading."""
+    """Return the reasons in a response to /account for which the account may not trade."""
     status = AccountEntry.status.read(facts)
     blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(facts)]
     return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
@@ -242,7 +251,7 @@ def _block_reason(facts: Entry, *, paper: bool) -> str:
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
-    """Return the account; symbols with a part that is not available become unknown."""
+    """Return the account; symbols with a part that is not available become uncertain."""
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():
@@ -256,12 +265,12 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
 
 
 def _is_by_value(entry: Entry) -> bool:
-    """Whether an order is for so many dollars: how many shares that is, nobody says."""
+    """Return whether an order is for an amount of dollars, so that its quantity is unknown."""
     return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
 
 def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
-    """USD that open purchases may have taken off cash; infinite where one has no price."""
+    """Return USD that open purchases may reserve; infinite if one has no price."""
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_or_stop_price or prices.get(order.symbol)
@@ -271,9 +280,9 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
 
 
 def parse_open_order(entry: Entry) -> list[Order]:
-    """What remains of an open order: one order, or none for orders of options and by value.
+    """Return the remainder of an open order; none for orders of options and by value.
 
-    Its legs are not among them: they wait for the order, and take back what it opens.
+    Legs of the order are excluded: they wait for it, and close what it opens.
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []
@@ -303,24 +312,27 @@ def parse_open_order(entry: Entry) -> list[Order]:
     try:
         return [replace(at_market, type=kind, **own)] if own else [at_market]  # type: ignore[arg-type]
     except ValueError:
-        # Nothing says where it trades, so it counts as one that may trade at once.
+        # Without a readable price it counts as an order that may trade at once.
         return [at_market]
 
 
 def entry_order_id(entry: Entry) -> str:
-    """Its id, ours or the venue's; those that others have given may hold anything."""
+    """Return the order's client order id, or the venue's id.
+
+    Characters that an id may not have are replaced, as others' ids may contain anything.
+    """
     name = entry.get("client_order_id") or entry.get("id") or "without an id"
     return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
 
 
 def _is_of_options(entry: Entry) -> bool:
-    """Whether an order is of options: one of several legs has no symbol of its own."""
+    """Return whether an order is for options; an order of several legs has no symbol."""
     name = OrderEntry.symbol.read(entry)
     return name is None or is_option(name)
 
 
 def _option_order(entry: Entry) -> UnmodelledOrder:
-    """An open order of options, by what is left of each of its legs."""
+    """Return an open order of options, by the remainders of its legs."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
@@ -333,11 +345,11 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
         left = max(quantity - OrderEntry.filled_qty.read(leg), Decimal(0))
         options[parse_occ_symbol(symbol)] += left if side == "buy" else -left
     roots = sorted({contract.root for contract in options})
-    # What is on one root protects nothing on another.
+    # Options on one root cover none on another.
     risk = _loss_of(options) if known and len(roots) == 1 else INFINITY
     limit = OrderEntry.net_limit.read(entry)
     if limit is None:
-        # Nobody knows what it pays at the market: no more than what it buys can be worth.
+        # A market order can pay at most the largest value of the options that it buys.
         risk += _loss_of({contract: -count for contract, count in options.items()})
     elif OrderEntry.traded_side.read(entry) != "sell":
         ordered = OrderEntry.qty.read(entry) or Decimal(0)
@@ -347,7 +359,7 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
 
 
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
-    """USD that options can lose at expiry at most; infinite where nothing bounds that."""
+    """Return the largest loss of options at expiry, USD; infinite if it is unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 

@@ -1,4 +1,4 @@
-"""What happened to an account: trades, fees, dividends, splits, transfers."""
+"""Activities of an account at Alpaca: trades, fees, dividends, splits, transfers."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ _KINDS: Mapping[str, ActivityKind] = {
 
 
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
-    """Everything that happened to the account after an instant, oldest first.
+    """Return all activities of the account after an instant, oldest first.
 
-    An activity with a date only is listed if its date is after the instant, and often late. A row
+    An activity with only a date is listed if its date is after the instant, and often late. A row
     that cannot be read is left out and named in `unreadable_activities` of the connection.
     Positions and cash show its effect on the account.
     """
@@ -80,12 +80,12 @@ def activity_of(entry: Response) -> Activity:
         raise InvalidResponse(f"activity {name}: {error.why}") from None
     except ValueError as error:
         raise InvalidResponse(str(error)) from None
-    # What the venue has taken back stays listed, and changes nothing.
+    # An activity that the venue has cancelled stays listed, without effect.
     return replace(activity, quantity=Decimal(0), amount=Decimal(0)) if canceled else activity
 
 
 def kind_of(word: str) -> ActivityKind:
-    """What is called here what the venue calls so."""
+    """Return the kind of an activity by the venue's name for it."""
     if word.startswith("DIV"):
         return "dividend"
     return "option" if word.startswith("OP") else _KINDS.get(word, "other")
@@ -125,17 +125,18 @@ def _booking_of(entry: Response, name: str, kind: ActivityKind) -> Activity:
 
 
 def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
-    """By how much an entry that is no trade changes a position."""
+    """Return the signed change of a position by a booking."""
     quantity = ActivityEntry.qty.read(entry)
-    # A dividend's quantity says for how many shares it was paid, unless it was paid in shares.
+    # A dividend's quantity is the number of shares that it was paid for, unless it was paid in
+    # shares.
     if kind == "dividend" and ActivityEntry.sub_kind.read(entry) != "SDIV":
         return Decimal(0)
-    # A fee only takes. Alpaca writes it below 0, the practice server without a sign.
+    # A fee always reduces. Alpaca writes it below 0, the practice server without a sign.
     return EXACT_CONTEXT.minus(EXACT_CONTEXT.abs(quantity)) if kind == "coin fee" else quantity
 
 
 def _symbol_of(entry: Response) -> str:
-    """What an entry is about; a security that trades under no symbol has a CUSIP."""
+    """Return the symbol of an entry; a security without a symbol has a CUSIP."""
     name = ActivityEntry.symbol.read(entry) or ActivityEntry.cusip.read(entry)
     return parse_venue_symbol(name) if name else ""
 
@@ -164,12 +165,12 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
 
 
 def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Activity]) -> None:
-    """Refuse a trade of tomorrow or later: from the last trade on is asked for the next ones."""
+    """Refuse a trade of tomorrow or later: the next query would start from it."""
     trades = [activity for activity in activities if activity.is_trade]
     last = max(trades, key=lambda activity: activity.at, default=None)
     if last is None or last.at <= connection.estimated_now() + DAY:
         return
-    # The venue's clock may have moved since it was read.
+    # The venue's clock may have been set forward since it was read.
     now = connection.now()
     if last.at > now + DAY:
         raise InvalidResponse(f"activity {last.id}: a trade at {last.at}, and now it is {now}")

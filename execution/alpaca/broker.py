@@ -1,4 +1,4 @@
-"""Alpaca, or a server that speaks as it does, behind the `Broker` protocol."""
+"""Alpaca, or a server with the same interface, behind the `Broker` protocol."""
 
 from __future__ import annotations
 
@@ -41,28 +41,26 @@ from trainingdata.instruments import BILLIONTH, AssetClass, instrument, is_symbo
 
 log = logging.getLogger(__name__)
 
-MAX_SINGLE_ASSET_QUERIES = (
-    50  # assets; a minute has 200 requests, and of more the whole list is read
-)
-ACCOUNT_MAX_AGE_SECONDS = (
-    60.0  # seconds for which an account that was read still counts as the account
-)
+# Assets; for more, the whole list is read, as 200 requests a minute are allowed.
+MAX_SINGLE_ASSET_QUERIES = 50
+ACCOUNT_MAX_AGE_SECONDS = 60.0  # seconds for which a reading of the account may be used
 
 
 class AlpacaBroker:
     """Gateway of one account at the venue: reads it, and sends orders through the outbox.
 
-    terms: what an order may be worth; an order that the venue would refuse is not sent to it.
-    patience: seconds that orders may take; a market order that still works then is cancelled.
-    book: where orders are written down before they are sent; none keeps them in memory.
-    time: as for `VenueConnection`.
-    job: whose orders these are, for the book.
-    feed: last trades, for positions without a price in the venue's answers.
+    terms: smallest and largest values of an order; an order that the venue would refuse is not
+        sent.
+    patience: seconds that orders may take; a market order that rests longer is cancelled.
+    book: store of orders before they are sent; None keeps them in memory.
+    time: as in `VenueConnection`.
+    job: name of the job that sends the orders, for the book.
+    feed: source of last trades, for positions that the venue does not price.
 
     Raises
     ------
     BrokerError
-        here and in every method, for a venue that does not answer, refuses, or answers nonsense.
+        in every method, if the venue does not answer, refuses, or sends an unreadable response.
     """
 
     def __init__(
@@ -92,7 +90,7 @@ class AlpacaBroker:
     def account(self) -> AccountSnapshot:
         """Return the account as the venue states it, unreconciled.
 
-        Answers that contradict each other are read once more after a pause.
+        Responses that contradict each other are read once more after a pause.
         """
         try:
             reading = self.read_account()
@@ -106,22 +104,20 @@ class AlpacaBroker:
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it now, with open orders and the venue's prices.
 
-        An order that may be on its way counts as an open one, and makes its symbol unknown.
+        An order that may be on its way counts as open, and makes its symbol uncertain. Cash for
+        crypto never exceeds the venue's non-marginable buying power. Positions that are neither
+        stocks nor crypto count at their last mark. The cost of buying back short options is
+        deducted from cash.
 
-        Cash that may buy crypto is never more than what the venue says is not marginable. Positions
-        that are neither stocks nor crypto count at their last mark; what sold options would cost to
-        buy back is taken off cash.
-
-        reread: whether the reading before this one was rejected.
+        reread: true if the reading before this one was rejected.
 
         Raises
         ------
-        ReadAgain
-            for answers that contradict each other, if this is a first reading.
+        FirstReadingRejected
+            for responses that contradict each other, if this is a first reading.
         """
         if not reread:
-            # Their outcomes are queried before anything is read: what has become of them is then
-            # part of the reading.
+            # Their outcomes are queried first, so that the reading includes their fills.
             intents = self._outbox.book.unknown_outcomes()
             self._unknown = self._outbox.refresh(filter(_is_of_one_symbol, intents))
         self._last = None
@@ -137,8 +133,8 @@ class AlpacaBroker:
     def _read(self, *, reread: bool) -> AccountReading:
         client = self._venue.client
         # Orders are read before positions. An order that fills in between is counted twice, which
-        # is too careful; the other way round it would not be counted at all.
-        # Nothing contradicts an empty list of orders but the same question again.
+        # is conservative; in the other order it would not be counted at all. An empty list of
+        # orders is read twice, as no other response can contradict it.
         orders = self._venue.open_entries() or self._venue.open_entries()
         if len(orders) >= MAX_ORDERS_LISTED:
             raise BrokerError(
@@ -169,19 +165,19 @@ class AlpacaBroker:
 
     @property
     def has_recent_account(self) -> bool:
-        """Whether the account was read within a minute, and nothing unknown has happened since."""
+        """Return whether the account was read within a minute, without an unknown event since."""
         return (
             self._last is not None
             and self._time.elapsed() - self._read_at <= ACCOUNT_MAX_AGE_SECONDS
         )
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Apply the venue's rules to this account for a minute, with fills added."""
+        """Use this account for the venue's rules for a minute, with fills added."""
         self._last = account
         self._read_at = self._time.elapsed()
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last answer, and record the answers."""
+        """Query orders that rested at their last report, and record the new reports."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
@@ -189,13 +185,13 @@ class AlpacaBroker:
         return self._venue.now()
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders, in their order, and return what has filled once they are done.
+        """Send orders in sequence, wait until they are done, and return their fills.
 
-        It waits no longer than its patience. An order that the venue rejects is logged and fills
-        nothing. So is one that it would not take beside the account as it was last read and what
-        has filled since.
+        The wait ends after `patience`. An order that the venue rejects is logged and fills nothing.
+        So is one that the venue would refuse, given the account as last read and the fills since.
 
-        gate: asked right before each order is sent; fills are checked against its prices.
+        gate: gate that is asked right before each order is sent; fills are checked against its
+            prices.
 
         Raises
         ------
@@ -204,7 +200,7 @@ class AlpacaBroker:
         """
         if not orders:
             return []
-        # Whether an order has expired is asked of the venue's clock, not of one that slept.
+        # The venue's clock decides whether an order has expired, not an estimate from before.
         if any(order.expires_at is not None for order in orders):
             self._venue.now()
         if gate.prices:
@@ -212,7 +208,7 @@ class AlpacaBroker:
         before = (
             self._last if self._last is not None and self.has_recent_account else self.account()
         )
-        # Whatever ends this early leaves an account behind that has to be read anew.
+        # After an early end the account has to be read again.
         self._last = None
         account = before
         sent = []
@@ -226,18 +222,18 @@ class AlpacaBroker:
             except OrderRejected as error:
                 log.warning("%s", error)
                 continue
-            # What rests at the venue counts against the orders after it. What trades at once will
-            # be a position.
+            # A resting order counts against the orders after it. An immediate one becomes a
+            # position.
             if not order.is_immediate:
                 account = replace(account, open_orders=(*account.open_orders, order))
         fills, done = self._awaited(sent)
-        # An order that still works may fill at any time.
+        # An order that still rests may fill at any time.
         if done:
             self._last = with_fills(before, fills)
         return fills
 
     def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
-        """What orders that were taken have filled, and whether nothing more can happen to them."""
+        """Return fills of accepted orders, and whether all orders are final."""
         awaited = self._venue.await_done([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
         done = True
@@ -256,31 +252,31 @@ class AlpacaBroker:
         return fills, done
 
     def _refusal(self, order: Order, account: AccountSnapshot) -> str:
-        """Return why the venue would refuse an order of an account, or an empty string."""
+        """Return why the venue would refuse an order, given the account, or an empty string."""
         others = account.without(self._not_against(order, account))
         asset = self._assets.get(order.symbol)
         return refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
-        """Open orders that are no reason to keep an order back."""
-        # One that may be on its way already counts as open, but not against itself. Nor does a
-        # reduction wait for an opening of unknown outcome: a venue that has that refuses this
-        # itself.
+        """Return open orders that are no reason to hold an order back."""
+        # An order that may be on its way counts as open, but not against itself. A reduction does
+        # not wait for an opening of unknown outcome: if the venue has the opening, it refuses the
+        # reduction.
         against = [o for o in account.open_orders if o.signed_qty * order.signed_qty < 0]
         unknown = [o for o in against if self._outbox.is_unknown_outcome(o.client_order_id)]
         return [order, *unknown] if order.reduces else [order]
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
-        """Cancel what is open under these ids, and return what of each has not filled.
+        """Cancel open orders by id, and return the unfilled quantity of each.
 
-        Others are left alone, and an order that the venue does not know is not in the answer.
+        Other orders are not touched. An order that the venue does not know is not in the result.
 
         Raises
         ------
         OutcomeUnknown
-            for one that still works after it was cancelled.
+            for an order that still rests after its cancellation.
         BrokerError
-            for a venue that does not answer.
+            if the venue does not answer.
         """
         self._last = None
         left = {}
@@ -320,7 +316,7 @@ class AlpacaBroker:
         return sorted(instrument(name).symbol for name in names if is_symbol(name))
 
     def _listed(self, kind: AssetClass) -> dict[str, Response]:
-        """What the venue says of every asset of a class that is active, by its name there."""
+        """Return the venue's entries of all active assets of a class, by the venue's symbol."""
         name = "crypto" if kind is AssetClass.CRYPTO else "us_equity"
         with self._venue.translate_errors(f"assets of {name}"):
             query = {"status": "active", "asset_class": name}
@@ -332,7 +328,7 @@ class AlpacaBroker:
 
 
 class AlpacaConnection(VenueConnection):
-    """A `BrokerConnection` to the account that keys open at Alpaca."""
+    """A `BrokerConnection` to the account at Alpaca that API keys belong to."""
 
     held = read_positions
     activities_since = activities_since
@@ -342,7 +338,7 @@ class AlpacaConnection(VenueConnection):
 
 
 def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
-    """What an order has filled, a fill at its mean price for each order in its place."""
+    """Return the fills of an order, one at its mean price for each order of its chain."""
     fills = []
     for each in reversed(placed.chain):
         if quantity := each.filled:
@@ -354,13 +350,13 @@ def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
 
 
 def _is_of_one_symbol(intent: OrderIntent) -> bool:
-    """Whether an intent is for a stock or coin: orders of several legs are another job's."""
+    """Return whether an intent is for a stock or crypto; other jobs own orders of several legs."""
     return isinstance(intent.order, Order)
 
 
 def _asset(symbol: str, answer: Response) -> Asset:
     fractions = AssetEntry.fractionable.read(answer)
-    # Where the venue names no increment, quantities have nine decimals if fractions trade, and are
+    # Without an increment of the venue, quantities have nine decimals if fractions trade, and are
     # whole otherwise.
     increment = AssetEntry.increment.read(answer) or (BILLIONTH if fractions else Decimal(1))
     easy = AssetEntry.easy_to_borrow.read(answer)

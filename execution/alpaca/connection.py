@@ -1,4 +1,4 @@
-"""One venue: the SDK's client, what its failures are called, and what its clock says."""
+"""Connection to one venue: the SDK's client, errors of requests, and the venue's clock."""
 
 from __future__ import annotations
 
@@ -22,18 +22,24 @@ log = logging.getLogger(__name__)
 Response = Mapping[str, Any]
 Fact = TypeVar("Fact")
 
-ALPACA = "alpaca"  # as it is registered
+ALPACA = "alpaca"  # registered name of the broker
 NOT_FOUND_STATUS = 404
 NO_TIME = np.timedelta64(0, "ns")
 MAX_ON_TIME_LAG = np.timedelta64(1, "s")
-KEPT_PACE_SECONDS = (
-    60.0  # seconds after which a clock that has kept pace with ours is believed again
-)
-MAX_CLOCK_LAG = np.timedelta64(300, "s")  # by which a clock may fall behind what has passed here
+KEPT_PACE_SECONDS = 60.0  # seconds of equal pace after which a slow clock is accepted again
+MAX_CLOCK_LAG = np.timedelta64(
+    300, "s"
+)  # largest lag of a clock behind the time that has passed here
 
 
 def require_alpaca(settings: BrokerSettings) -> None:
-    """Refuse a broker that is another one, for what knows Alpaca alone."""
+    """Check that the settings name Alpaca, for code that supports no other broker.
+
+    Raises
+    ------
+    InputError
+        for another broker.
+    """
     if settings.name != ALPACA:
         raise invalid_choice("broker.name", settings.name, (ALPACA,))
 
@@ -41,9 +47,9 @@ def require_alpaca(settings: BrokerSettings) -> None:
 class VenueConnection:
     """Requests to one venue.
 
-    client: the SDK's client, on a transport that repeats reads alone.
-    unread: activities of the last list that could not be read, each in words.
-    time: by which its clock is carried on, and whatever is asked of it waits.
+    client: the SDK's client, on a transport that repeats only reads.
+    unreadable_activities: activities of the last list that could not be read, as text.
+    time: clock that carries the venue's time forward and times every wait.
     """
 
     def __init__(
@@ -69,7 +75,7 @@ class VenueConnection:
         self.client = settings.secure_client(raw)
 
     def translate_errors(self, what: str) -> AbstractContextManager[None]:
-        """The context in which the failure of a request becomes one line that names it."""
+        """Return a context that turns the failure of a request into one line that names it."""
         return translate_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
@@ -77,15 +83,20 @@ class VenueConnection:
             return self.record_clock(self.client.get_clock())
 
     def record_clock(self, clock: Response) -> np.datetime64:
-        """The instant of an answer to /clock, from which the time goes on here.
+        """Return the instant of a response to /clock, and carry the venue's time forward from it.
 
-        An answer beyond what has passed here, or before what the clock has shown, counts only where
-        a second one agrees; otherwise the second one counts.
+        An instant ahead of the time that has passed here, or before an earlier one, counts only if
+        a second response agrees; otherwise the second one counts.
+
+        Raises
+        ------
+        InvalidResponse
+            if the two do not agree and the second is implausible too, or if the clock is too slow.
         """
         at = ClockEntry.timestamp.read(as_mapping(clock))
         if self._is_surprising(at):
             first, at = at, ClockEntry.timestamp.read(as_mapping(self.client.get_clock()))
-            # The clock of a practice server may run on as fast as it likes.
+            # The clock of a practice server may run faster.
             agree = at >= first - CLOCK_TOLERANCE and (
                 at <= first + CLOCK_TOLERANCE or at > self.estimated_now()
             )
@@ -99,12 +110,12 @@ class VenueConnection:
         return at
 
     def _refuse_slow(self, at: np.datetime64) -> None:
-        """Refuse what falls behind what has passed here since the clock was last on time."""
+        """Refuse a clock that lags behind the time passed here since it was last on time."""
         seconds = self.time.elapsed()
         if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
             self._on_time, self._slow = (at, seconds), None
         elif behind > MAX_CLOCK_LAG and not self._settings.is_loopback:
-            # Where our own clock has jumped, the venue's keeps pace with it from then on.
+            # If our own clock has jumped, the venue's keeps pace with it from then on.
             if self._has_kept_pace(at, seconds):
                 self._on_time, self._slow = (at, seconds), None
                 return
@@ -114,7 +125,7 @@ class VenueConnection:
             )
 
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
-        """Whether a clock that was slow has kept pace with ours for a minute since."""
+        """Return whether a clock that was slow has kept pace with ours for a minute since."""
         since = self._slow
         if since is not None and seconds - since[1] < KEPT_PACE_SECONDS:
             return False
@@ -122,7 +133,7 @@ class VenueConnection:
         return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
 
     def _is_surprising(self, at: np.datetime64) -> bool:
-        """Whether more or less has passed at the venue than here."""
+        """Return whether more or less time has passed at the venue than here."""
         if self._read_clock is None:
             return False
         return bool(
@@ -131,13 +142,13 @@ class VenueConnection:
         )
 
     def estimated_now(self) -> np.datetime64:
-        """The venue's time, from when it was last read; read now, where it never was."""
+        """Return the venue's time, estimated from its last reading; it is read if it never was."""
         if self._read_clock is None:
             return self.now()
         return _carried(self._read_clock, self.time.elapsed())
 
     def now_or_estimate(self) -> np.datetime64:
-        """What the venue's clock shows, or must show by now where it does not answer."""
+        """Return the venue's clock, or its estimate if the venue does not answer."""
         try:
             return self.now()
         except BrokerError as error:
@@ -145,7 +156,7 @@ class VenueConnection:
         return self.estimated_now()
 
     def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
-        """What the venue answers at a path; None where it knows no such thing."""
+        """Return the venue's response at a path; None for a status of 404."""
         from alpaca.common.exceptions import APIError
 
         with self.translate_errors(what):
@@ -165,12 +176,12 @@ class VenueConnection:
         return self.read_account_field(AccountEntry.id)
 
     def cash(self) -> Decimal:
-        """USD in the account; below 0 it is borrowed."""
+        """Return USD in the account; below 0 it is borrowed."""
         with self.translate_errors("the account"):
             return stated_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
-        """When the venue next closes for stocks; none where it does not say."""
+        """Return the next close for stocks by the venue's clock; None if it does not state one."""
         with self.translate_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
@@ -178,6 +189,6 @@ class VenueConnection:
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
-    """The venue's time by a reading of it and of our own seconds, at later seconds of ours."""
+    """Return a reading of the venue's clock, carried forward to later seconds of ours."""
     at, read = reading
     return at + np.timedelta64(round((seconds - read) * 1e9), "ns")

@@ -1,4 +1,4 @@
-"""Every field of accounts and orders that is read here, and what it means where it is missing."""
+"""Fields of Alpaca's accounts and orders that this project reads, and defaults for missing ones."""
 
 from __future__ import annotations
 
@@ -77,10 +77,15 @@ class AccountEntry:
 
 
 def stated_cash(facts: Mapping[str, Any]) -> Decimal:
-    """Return the cash that an answer to /account states, or that its equity implies, USD.
+    """Return the cash that a response to /account states, or that its equity implies, USD.
 
     Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
-    `long_market_value` and `short_market_value`. Raises SenselessAnswer without either.
+    `long_market_value` and `short_market_value`.
+
+    Raises
+    ------
+    InvalidResponse
+        if cash is missing and does not follow from equity.
     """
     cash = AccountEntry.cash.read(facts)
     if cash is not None:
@@ -100,7 +105,7 @@ class PositionEntry:
     qty = RequiredField("qty", parse_decimal)
     side = optional_field(
         "side", parse_choice("long", "short")
-    )  # where it is missing, the sign of qty says it
+    )  # without it, the sign of qty decides
     asset_class = optional_field("asset_class", parse_text)
     price = optional_field("current_price", parse_non_negative)
     last_price = optional_field("lastday_price", parse_non_negative)
@@ -114,14 +119,14 @@ class PositionEntry:
 
 
 def parse_side(value: Any) -> str:
-    """Buy or sell, short sales and orders by tick among them (Alpaca, "Orders": `side`)."""
+    """Return buy or sell, also for short sales and orders by tick (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
     return said
 
 
 class OrderEntry:
-    """An order, wherever it is named."""
+    """An order in any response or message."""
 
     id = RequiredField("id", parse_text)
     client_order_id = RequiredField("client_order_id", parse_text)
@@ -142,7 +147,7 @@ class OrderEntry:
     filled_price = RequiredField("filled_avg_price", parse_truncated(parse_positive))
     leg_price = RequiredField("filled_avg_price", parse_truncated(parse_non_negative))
     filled_at = optional_field("filled_at", parse_timestamp)
-    # Instants of the last change, best first; Alpaca's document makes each of them optional.
+    # Instants of the last change, the most precise first; Alpaca's document makes each optional.
     changed_at = tuple(
         optional_field(name, parse_timestamp)
         for name in (
@@ -151,7 +156,7 @@ class OrderEntry:
         )
     )
     side = RequiredField("side", parse_side)
-    # An order of several legs has none of its own.
+    # An order of several legs has no side.
     traded_side = optional_field("side", parse_side)
     type = optional_field("type", parse_text)
     time_in_force = optional_field("time_in_force", parse_text)
@@ -188,14 +193,14 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_capitals(value: Any) -> str:
-    """A word of the venue's for a kind of thing, as CFEE."""
+    """Return the venue's name for a kind of activity, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
 def parse_new_york_midnight(value: Any) -> np.datetime64:
-    """The instant at which a day begins in New York."""
+    """Return the instant at which a day begins in New York."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")
@@ -221,6 +226,6 @@ class ActivityEntry:
     price = optional_field("price", parse_non_negative)
     transfer = RequiredField(
         "net_amount", parse_decimal
-    )  # of a deposit or withdrawal it is all there is
+    )  # the only amount of a deposit or withdrawal
     amount = OptionalField("net_amount", parse_decimal, ZERO)
     order_id = OptionalField("order_id", parse_text, "")

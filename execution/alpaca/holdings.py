@@ -1,4 +1,4 @@
-"""Alpaca's words about positions, and whether they go together with what it says of the account."""
+"""Alpaca's positions, and checks of their sums against the account."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 Entry = Mapping[str, Any]
 
 ROUNDING = Decimal(1)  # USD
-# Fractions of a sum by which prices may move it between two answers: at the first reading, and at a
-# second one, which nothing but prices should have moved.
+# Fractions of a sum by which prices may move it between two responses: at the first reading, and at
+# a second one, which only prices should have changed.
 FIRST_REL_TOL = Decimal("0.001")
 REREAD_REL_TOL = Decimal("0.01")
 STOCKS = "us_equity"
 OPTIONS = "us_option"
 CRYPTO = "crypto"
-OTHERS = "other"  # of another class, or without any price of today
+OTHERS = "other"  # other asset classes, and positions without a price of today
 
 
 def read_positions(
@@ -39,7 +39,7 @@ def read_positions(
 ) -> dict[str, VenuePosition]:
     """Return every position by symbol, foreign symbols and options included.
 
-    is_needed: whether a symbol, by the venue's name, is needed; faults in others are ignored.
+    is_needed: predicate on the venue's symbols; faults in other positions are ignored.
     """
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
@@ -58,16 +58,17 @@ def read_positions(
 
 @dataclass(slots=True)
 class ParsedPositions:
-    """The entries of /positions: stocks, crypto and what is neither, by symbol.
+    """Entries of /positions, by symbol: stocks, crypto and foreign positions.
 
-    quantities: signed. prices: USD. available: that nothing holds back, where the venue says it.
+    quantities: signed quantities.
+    prices: USD.
+    available: quantities that no order holds back, if the venue states them.
     short_proceeds: USD that shorts were sold for.
-    short_option_value: USD that buying back options would cost. options: USD that bought ones are
-        worth.
-    longs, shorts: USD by asset class as the venue values them, options among them, none below 0.
-    unpriced: signed quantities, not among the others, of what nothing gives a price above 0 of.
-    unvalued_sides: sides, `long` and `short`, of which what one position is worth is not said at
-        all.
+    short_option_value: USD that buying back short options would cost.
+    options: USD that long options are worth.
+    longs, shorts: USD by asset class as the venue values them, with options, none below 0.
+    unpriced: signed quantities, not among the others, of positions without a price above 0.
+    unvalued_sides: sides, `long` and `short`, with a position that has no value at all.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
@@ -82,22 +83,22 @@ class ParsedPositions:
     unvalued_sides: set[str] = field(default_factory=set)
 
     def add(self, kind: str, worth: Decimal) -> None:
-        """Have something of a class be worth so many USD, signed."""
+        """Add a signed value, USD, to an asset class."""
         side = self.longs if worth > 0 else self.shorts
         side[kind] = side.get(kind, Decimal(0)) + abs(worth)
 
 
 def has_price(position: Entry) -> bool:
-    """Whether a position says what one of it is worth today."""
+    """Return whether a position states its price or its value of today."""
     return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 
 def parse_positions(
     positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
 ) -> ParsedPositions:
-    """Parse the entries of /positions, and add up what they are worth.
+    """Parse the entries of /positions, and sum their values.
 
-    trades: USD that symbols traded at last, of positions that say no price.
+    trades: USD of last trades, for positions without a price.
     """
     found = ParsedPositions()
     for position in positions:
@@ -137,15 +138,20 @@ def parse_positions(
 
 
 def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool) -> None:
-    """Refuse positions that are not worth what the account says of them, long or short.
+    """Refuse positions whose values do not sum to those of the account, long or short.
 
-    An empty list is what an account without positions answers; what was sold short would count as
-    cash then, and everything be bought and sold a second time.
+    An account without positions answers an empty list. If that list is wrong, the proceeds of
+    shorts would count as cash, and every position would be bought and sold a second time.
 
-    facts: the answer to /account.
-    holdings: the answer to /positions.
-    reread: whether the answers before these did not go together: what moving prices explain is
-        accepted then, with a line in the log.
+    facts: response to /account.
+    holdings: response to /positions.
+    reread: true if the responses before were inconsistent: a difference that moving prices explain
+        is then accepted and logged.
+
+    Raises
+    ------
+    InvalidResponse
+        for such positions.
     """
     short = AccountEntry.short_value.read(facts)
     long = AccountEntry.long_value.read(facts)
@@ -170,13 +176,18 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
 def check_equity_sum(
     facts: Entry, holdings: ParsedPositions, reserved_cash: Decimal, *, reread: bool
 ) -> None:
-    """Refuse an account whose equity is not its cash and the worth of its positions.
+    """Refuse an account whose equity is not the sum of its cash and the values of its positions.
 
-    facts: the answer to /account; one without equity or one of the sums is not checked.
-    holdings: the answer to /positions; where what one is worth is not said, nothing is checked.
-    reserved_cash: USD, infinite where unknown, that open purchases may have taken off cash already.
-    reread: whether the answers before these did not go together: less cash than equity implies is
-        accepted then, with a line in the log.
+    facts: response to /account; without equity or one of the sums it is not checked.
+    holdings: response to /positions; if one position has no value, nothing is checked.
+    reserved_cash: USD that open purchases may have reserved; infinite if unknown.
+    reread: true if the responses before were inconsistent: less cash than equity implies is then
+        accepted and logged.
+
+    Raises
+    ------
+    InvalidResponse
+        for such an account.
     """
     equity = AccountEntry.equity.read(facts)
     long = AccountEntry.long_value.read(facts)
@@ -184,10 +195,10 @@ def check_equity_sum(
     if equity is None or long is None or short is None or holdings.unvalued_sides:
         return
     cash = stated_cash(facts)
-    # By Alpaca's reference equity is cash + long_market_value + short_market_value, of which
-    # `check_position_sums` says that they are those of positions. What is not in the two may be in
-    # equity all the same. Seen live in 2026, cash lacks besides what open bids for coins will cost,
-    # and equity does not.
+    # By Alpaca's reference equity is cash + long_market_value + short_market_value;
+    # `check_position_sums` compares the two sums with the positions. Equity may include values that
+    # neither sum has. As observed live in 2026, cash excludes the cost of open bids for crypto, and
+    # equity does not.
     worths = [
         longs - shorts
         for longs in _possible_sums(holdings.longs)
@@ -202,17 +213,18 @@ def check_equity_sum(
         f"equity is ${equity:,.2f}, cash ${cash:,.2f}, long_market_value ${long:,.2f} and"
         f" short_market_value ${short:,.2f}"
     )
-    # A withdrawal on its way may have left cash and not equity: to count less cash is careful.
+    # A withdrawal on its way may have left cash but not equity; less cash is conservative.
     if not reread or max(missing) < 0:
         raise InvalidResponse(difference)
     log.warning("it is taken for cash that is on its way out: %s", difference)
 
 
 def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """What the venue may have added up: all of it, or all but some kinds that are no stocks.
+    """Return sums that the venue may state: all positions, or all but some classes.
 
-    Its reference says all positions. That options are among them, and what has no price today,
-    could not be verified: a sound account is not refused over that.
+    Stocks are in every sum. The venue's reference says all positions. It could not be verified that
+    these include options and positions without a price of today, and a sound account is not refused
+    over that.
     """
     stocks = worth.get(STOCKS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCKS]
@@ -222,7 +234,7 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
 
 
 def _refuse_contradicting_signs(position: Entry) -> None:
-    """Refuse a position that is long by one of its fields and short, or nothing, by another."""
+    """Refuse a position that is long by one of its fields, and short or flat by another."""
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
     side = PositionEntry.side.read(position)
@@ -247,7 +259,7 @@ def _asset_class(position: Entry) -> str:
 
 
 def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
-    """Add what a position is worth in the venue's words, USD; at its last mark without any."""
+    """Add the value of a position as the venue states it, USD; at its last mark without one."""
     value = PositionEntry.market_value.read(position)
     price = PositionEntry.price.read(position)
     if not value and not price:
@@ -257,9 +269,9 @@ def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark:
 
 
 def _worth_of_option(option: Entry) -> Decimal:
-    """USD that an option is worth, below 0 for one that is owed; 0 where nothing says it.
+    """Return the value of an option, USD, below 0 for a short one; 0 if unknown.
 
-    One that is owed is worth what its price says, or the last day's, where nothing gives a value.
+    A short option without a value counts at its price, or at the last day's.
     """
     value = PositionEntry.market_value.read(option)
     quantity = PositionEntry.qty.read(option)
@@ -270,7 +282,7 @@ def _worth_of_option(option: Entry) -> Decimal:
 
 
 def _position_symbol(position: Entry) -> str:
-    """What a position is called here; one of no stock or coin against the dollar is foreign."""
+    """Return the symbol of a position; it is foreign unless it is a stock or crypto in dollars."""
     name = PositionEntry.symbol.read(position)
     kind = PositionEntry.asset_class.read(position)
     ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_crypto(name))
@@ -278,16 +290,16 @@ def _position_symbol(position: Entry) -> str:
 
 
 def _mark(position: Entry, symbol: str, traded: float | None) -> float:
-    """What one of a position is worth, USD; 0 where nothing says a price above 0.
+    """Return the price of one unit of a position, USD; 0 without a price above 0.
 
-    traded: USD, of its last trade. Where the venue says nothing of today that counts, else the
-        price of the day before.
+    traded: USD of its last trade, which counts if the venue states no price of today; without it
+        the price of the day before counts.
     """
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
     price = PositionEntry.price.read(position)
     if price:
-        # Bonds are priced for a hundred of what they are counted in.
+        # Bonds are priced for a hundred of their units.
         for unit in (1, 100) if _asset_class(position) == OTHERS else (1,):
             if value is None or _are_near(abs(value), abs(quantity) * price / unit):
                 return float(price / unit)
@@ -301,6 +313,6 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
 
 
 def _are_near(value: Decimal, worth: Decimal) -> bool:
-    """Whether one may be the other in USD, but for rounding and a price that moves."""
+    """Return whether two values in USD agree, up to rounding and a moving price."""
     nearly = 1 - REREAD_REL_TOL
     return worth * nearly - ROUNDING <= value <= worth / nearly + ROUNDING

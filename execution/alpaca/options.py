@@ -1,4 +1,4 @@
-"""Alpaca, or a server that speaks as it does, as a venue for spreads: orders of several legs."""
+"""Alpaca, or a server with the same interface, as a venue for spreads: orders of several legs."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from trainingdata.source import Feed
 class AlpacaSpreads:
     """An account at the venue that trades options on one stock, or on the index that it follows.
 
-    underlying: the stock.
-    scale: of the stock's prices, for options on the index.
-    feed: of the stock's prices, `iex` or `sip`.
-    patience: seconds that an order may take; an order that still works then is cancelled.
-    book: where orders are written down before they are sent; none keeps them in memory.
-    time: as for `VenueConnection`.
-    job: whose orders these are, for the book.
+    underlying: symbol of the stock.
+    scale: factor from the stock's prices to the index, for options on the index.
+    feed: feed of the stock's prices, `iex` or `sip`.
+    patience: seconds that an order may take; an order that rests longer is cancelled.
+    book: store of orders before they are sent; None keeps them in memory.
+    time: as in `VenueConnection`.
+    job: name of the job that sends the orders, for the book.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class AlpacaSpreads:
         return self._venue.now()
 
     def index(self) -> float:
-        """The last trade of the underlying, in the index's points."""
+        """Return the last trade of the underlying, in index points."""
         return self._data.index(self._venue.estimated_now())
 
     def close_of(self, day: date) -> float | None:
-        """The index at the close of a session, points; None where it is not known yet."""
+        """Return the index at the close of a session, points; None if it is not known yet."""
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Quotes of options; an option without one of the last 20 minutes is left out."""
+        """Return quotes of options; an option without one of the last 20 minutes is left out."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         now = self._venue.estimated_now()
@@ -86,12 +86,12 @@ class AlpacaSpreads:
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
         """Send an order once, and wait until it is filled, or cancelled after `patience`.
 
-        gate: asked right before it is sent.
+        gate: gate that is asked right before the order is sent.
 
         Raises
         ------
         OrderRejected
-            for an order that the venue does not take.
+            for an order that the venue does not accept.
         OutcomeUnknown
             for an order of unknown outcome.
         """
@@ -101,9 +101,9 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
-        """Return what an earlier order has traded; one that still rests is cancelled.
+        """Return the fill of an earlier order; if it still rests, it is cancelled.
 
-        retry_gate: as for `Outbox.resolve`.
+        retry_gate: as in `Outbox.resolve`.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class AlpacaSpreads:
         return self._traded(client_order_id, placed)
 
     def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
-        """What an order of ours has traded, by its legs."""
+        """Return the fill of an order of ours, from its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
@@ -133,12 +133,12 @@ class AlpacaSpreads:
         return fill
 
     def held(self) -> dict[OptionContract, int]:
-        """Options in the account, contracts, below 0 where they are owed."""
+        """Return the options in the account, contracts, below 0 for short ones."""
         return {
             parse_occ_symbol(symbol): int(holding.quantity)
             for symbol, holding in read_positions(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:
-        """USD that options may be bought with or held against; None where nobody says it."""
+        """Return USD with which options may be bought or secured; None if it is not stated."""
         return self._venue.read_account_field(AccountEntry.options_buying_power)

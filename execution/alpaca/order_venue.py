@@ -1,6 +1,6 @@
-"""Orders at Alpaca: posted, looked up by our id, and ended.
+"""Orders at Alpaca: posted, queried by our id, and cancelled.
 
-Of an id it takes one order and no second, so that one whose outcome is open may be asked for again.
+Alpaca accepts one order of an id and no second, so an order of unknown outcome may be sent again.
 """
 
 from __future__ import annotations
@@ -31,26 +31,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
-ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose answer is rejected
-MAX_POSTS = 5  # tries of an order that the venue answers with 429, which means that it did nothing
-MAX_SUCCESSORS = 10  # of an order that was replaced, each by the next
+ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose response is rejected
+# Attempts for an order while the venue returns 429, which means that it did not process it.
+MAX_POSTS = 5
+MAX_SUCCESSORS = 10  # longest chain of replaced orders
 OPTION_EXPIRY_GRACE = np.timedelta64(
     1, "h"
-)  # after the last session of an option it is not traded any more
+)  # after the last session of an option, until its orders cannot fill
 
-UNPROCESSABLE_STATUS = (
-    422  # also where an id was used before, or there is nothing to cancel any more
-)
+UNPROCESSABLE_STATUS = 422  # also if an id was used before, or there is nothing to cancel
 TOO_MANY_REQUESTS = 429
-AMBIGUOUS_STATUSES = (408, 409, 425)  # statuses below 500 that leave the outcome of a request open
+AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of the request
 
 
 class OrderVenue(VenueConnection):
     """Requests about orders.
 
-    An answer about an accepted order that contradicts itself is queried once more.
+    A response about an accepted order that contradicts itself is queried once more.
 
-    prices: USD at which symbols were seen last; a fill far from them is rejected.
+    prices: USD of the last known prices; a fill far from them is rejected.
     """
 
     name: ClassVar[str] = "alpaca"
@@ -81,7 +80,7 @@ class OrderVenue(VenueConnection):
             except (RequestException, ValueError, KeyError, TypeError, RecursionError) as error:
                 raise NoAnswer(type(error).__name__) from None
             waited += pause
-            # Whatever else is open is looked at by nobody meanwhile.
+            # Nothing else is supervised during the wait.
             if waited > patience:
                 break
             log_pause(pause, f"{name}: the venue is busy and asks for it")
@@ -91,17 +90,20 @@ class OrderVenue(VenueConnection):
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
-        """Seconds that a busy venue asks to wait; what else it says of a POST is raised."""
+        """Return the seconds that a throttling venue asks to wait.
+
+        Any other error of a POST is raised, as a rejection or as an unknown outcome.
+        """
         from foundation.transport import retry_after_seconds
 
         status = error.status_code
         words = self._keys.redact(" ".join(str(error).split()))[:300]
-        # 429 alone says that the venue has done nothing, so the same order may be sent.
+        # Only 429 means that the venue has not processed the request, so it may be sent again.
         if status == TOO_MANY_REQUESTS:
             seconds = retry_after_seconds({} if error.response is None else error.response.headers)
             return 1.0 if seconds is None else seconds
-        # A refusal of the id says that the venue has an order of this id, which may be this
-        # very order, sent before a crash. It is no refusal of the order.
+        # If the venue refuses the id, it has an order of this id, which may be this very order,
+        # sent before a crash. That is no rejection of the order.
         known_id = status == UNPROCESSABLE_STATUS and "client_order_id" in words
         if status is None or status >= 500 or known_id or status in AMBIGUOUS_STATUSES:
             raise NoAnswer(f"status {status}") from None
@@ -140,14 +142,14 @@ class OrderVenue(VenueConnection):
         return seen
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
-        """The order with its legs, which not every answer holds."""
+        """Return the order with its legs, which some responses lack."""
         if OrderEntry.legs.read(order.answer):
             return order
         with self.translate_errors(f"order {order.name}"):
             return self._read(order)
 
     def _read(self, order: AlpacaOrder) -> AlpacaOrder:
-        """Return the order, queried twice if the first answer contradicts itself."""
+        """Return the order, queried twice if the first response contradicts itself."""
         return self.time.retry(ORDER_READ_DELAYS, lambda: self._read_once(order), InvalidResponse)
 
     def _read_once(self, order: AlpacaOrder) -> AlpacaOrder:
@@ -155,7 +157,7 @@ class OrderVenue(VenueConnection):
         return AlpacaOrder.parse(order.name, answer, self.prices, order.replaced)
 
     def _get(self, venue_id: str) -> Response:
-        """Return the venue's entry of the order with an id of the venue."""
+        """Return the venue's entry of the order with this venue id."""
         answer = as_mapping(self.client.get(f"/orders/{venue_id}", {"nested": "true"}))
         if OrderEntry.id.read(answer) != venue_id:
             raise InvalidResponse("it is about another order")
@@ -180,7 +182,7 @@ class OrderVenue(VenueConnection):
             try:
                 self.client.delete(f"/orders/{placed.venue_id}")
             except APIError as error:
-                # There was nothing to cancel any more: it was done before.
+                # There was nothing to cancel: the order was final before.
                 if error.status_code not in (UNPROCESSABLE_STATUS, NOT_FOUND_STATUS):
                     raise
 
@@ -191,7 +193,7 @@ class OrderVenue(VenueConnection):
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
-    """The order as the venue takes it."""
+    """Return the order in the venue's format."""
     if isinstance(order, Order):
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):
@@ -229,7 +231,7 @@ def _of_legs(order: SpreadOrder) -> dict[str, Any]:
             for leg in order.legs
         ],
     }
-    # The venue's price is what an order costs: a credit is below 0.
+    # The venue's price is the cost of an order: a credit is below 0.
     if limit is not None:
         request["limit_price"] = f"{-limit:.2f}"
     return request

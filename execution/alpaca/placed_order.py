@@ -1,4 +1,4 @@
-"""What an answer about an order says of its outcome."""
+"""Orders as Alpaca's responses describe them, and their outcomes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import as_mapping
 from trainingdata.instruments import instrument, is_symbol
 
-PRICE_PRECISION = Decimal("0.0001")  # points, of the mean price of several fills
-MAX_FILL_PRICE_RATIO = (
-    100  # times the last price, or a part of it: more than a price moves or a stock splits
-)
+PRICE_PRECISION = Decimal("0.0001")  # points, precision of the mean price of several fills
+# Largest ratio of a fill to the last price, up or down: more than any move or split.
+MAX_FILL_PRICE_RATIO = 100
 DONE_STATUSES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "rejected")
 FILLED_STATUSES = ("filled", "partially_filled")
 NO_PRICES: Mapping[str, float] = MappingProxyType({})
@@ -29,10 +28,10 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class AlpacaOrder:
-    """An order as the venue's answers describe it.
+    """An order as the venue's responses describe it.
 
-    answer: the last of them.
-    replaced: the order whose place it took.
+    answer: last response.
+    replaced: the order that it replaces; None for the first.
     """
 
     answer: Response
@@ -46,14 +45,22 @@ class AlpacaOrder:
         prices: Mapping[str, float] = NO_PRICES,
         replaced: AlpacaOrder | None = None,
     ) -> AlpacaOrder:
-        """The order with an id of ours that an answer is about.
+        """Return the order with a client order id that a response is about.
 
-        prices: USD at which symbols were seen last.
+        name: client order id.
+        answer: response.
+        prices: USD of the last known prices.
+        replaced: the order that it replaces; None for the first.
+
+        Raises
+        ------
+        InvalidResponse
+            for a response about another order, or one that contradicts itself.
         """
         stated = OrderEntry.stated_client_order_id.read(as_mapping(answer))
         if stated not in (None, name):
             raise InvalidResponse("it is about another order")
-        # Alpaca's document makes the id optional: an answer about one order is about that order.
+        # Alpaca's document makes the id optional: a response to a query for one order is about it.
         answer = {**answer, "client_order_id": name}
         for field in (OrderEntry.id, OrderEntry.status, OrderEntry.traded_side):
             field.read(answer)
@@ -64,17 +71,17 @@ class AlpacaOrder:
 
     @property
     def chain(self) -> tuple[AlpacaOrder, ...]:
-        """The order and those whose place it took, the latest first."""
+        """The order and those that it has replaced, newest first."""
         return (self,) if self.replaced is None else (self, *self.replaced.chain)
 
     @property
     def name(self) -> str:
-        """Our id of it, of its own."""
+        """Client order id of this order itself."""
         return OrderEntry.client_order_id.read(self.answer)
 
     @property
     def client_order_id(self) -> str:
-        """Our id of the first of its chain, which it was sent with."""
+        """Client order id of the first order of its chain, which was sent."""
         return self.chain[-1].name
 
     @property
@@ -87,13 +94,13 @@ class AlpacaOrder:
 
     @property
     def is_done(self) -> bool:
-        # An order that is good till it is cancelled goes on the next day.
+        # An order that is good till cancelled continues the next day.
         lasting = OrderEntry.time_in_force.read(self.answer) == "gtc"
         return self.status in DONE_STATUSES or (self.status == "done_for_day" and not lasting)
 
     @property
     def traded_at(self) -> np.datetime64:
-        """When it filled last, or where it has not, when it changed last."""
+        """Instant of the last fill, or of the last change if nothing has filled."""
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
             if (at := field.read(self.answer)) is not None:
                 return at
@@ -105,10 +112,10 @@ class AlpacaOrder:
 
     @property
     def progress(self) -> OrderProgress:
-        """What is to be written down of it.
+        """Progress of the order for the book.
 
-        An order that was replaced goes on as the one in its place. Where an answer does not say how
-        much has filled, the order still works as far as the book is concerned.
+        A replaced order continues as its successor. If a response does not state the filled
+        quantity, the order counts as resting.
         """
         chain = self.chain
         first = chain[-1].venue_id
@@ -120,7 +127,7 @@ class AlpacaOrder:
             return OrderProgress("accepted", first, successor=successor)
         filled = sum((quantity for quantity, _ in traded), Decimal(0))
         paid = [quantity * price for quantity, price in traded if quantity and price is not None]
-        # The price of several legs is said by each of them.
+        # Each leg of an order of several legs states its own price.
         whole = filled and len(paid) == len(chain) and not _has_legs(self.answer)
         price = sum(paid, Decimal(0)) / filled if whole else None
         return OrderProgress(state, first, filled, price, successor)
@@ -133,9 +140,9 @@ class AlpacaOrder:
         return "expired" if self.is_done else "accepted"
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Whether it was sent with the terms of an intent, as far as the answer says them.
+        """Return whether the order was sent with the terms of an intent, as far as they are stated.
 
-        Whoever has replaced it may have changed its terms.
+        A replacement may have other terms, so the first order of the chain counts.
         """
         sent, order = self.chain[-1].answer, intent.order
         quantity = OrderEntry.qty.read(sent)
@@ -145,16 +152,23 @@ class AlpacaOrder:
         symbol = OrderEntry.symbol.read(sent)
         return (
             (side is None or side == order.side)
-            # The venue writes coins with a stroke in some answers.
+            # The venue writes crypto symbols with a slash in some responses.
             and (symbol is None or symbol.replace("/", "") == order.symbol)
             and (quantity is None or quantity == order.qty)
         )
 
 
 def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
-    """How many spreads an order of several legs has traded, and what each was sold for, points.
+    """Return the number of spreads that an order of several legs has traded, and their mean credit.
 
-    chain: the order and those whose place it took, with their legs.
+    The credit is in points a spread.
+
+    chain: the order and those that it has replaced, with their legs.
+
+    Raises
+    ------
+    InvalidResponse
+        if the legs filled in different numbers.
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
@@ -166,13 +180,12 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
             credit += price * count * (1 if OrderEntry.side.read(leg) == "sell" else -1)
     counts = set(traded.values())
     if not traded:
-        # Without its legs an order has to say itself that nothing filled, unless it never began.
+        # Without legs the order has to state that nothing filled, unless it was rejected.
         begun = [each.answer for each in chain if each.status != "rejected"]
         counts = {sum((OrderEntry.filled_stated.read(each) for each in begun), Decimal(0))}
     if whole := sum(each.filled for each in chain):
         counts.add(Decimal(whole))
-    # A leg that filled without the one that protects it is no spread, and what it may lose has no
-    # bound.
+    # A leg that filled without its protecting leg is no spread, and its loss is unbounded.
     if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
         numbers = ", ".join(sorted(map(str, counts)))
         raise InvalidResponse(f"its legs filled in different numbers: {numbers}")
@@ -198,16 +211,16 @@ def _has_legs(answer: Response) -> bool:
 
 
 def _mean_price(answer: Response) -> Decimal | None:
-    """Mean price of what has filled, USD; None before anything has.
+    """Return the mean price of the fills, USD; None before the first.
 
-    Alpaca writes the net of several legs as it writes their limit: above 0 for a debit, below 0 for
-    a credit (docs.alpaca.markets, Options Level 3 Trading).
+    Alpaca writes the net price of several legs as it writes their limit: above 0 for a debit, below
+    0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
     """
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 
 
 def _refuse_impossible_fill(answer: Response) -> None:
-    """Refuse an order of which more has filled than there is, or that was rejected and filled."""
+    """Refuse an order that has filled beyond its quantity, or that was rejected and has filled."""
     quantity = OrderEntry.qty.read(answer)
     filled = OrderEntry.filled_qty.read(answer)
     if quantity is not None and filled > quantity:
@@ -217,7 +230,7 @@ def _refuse_impossible_fill(answer: Response) -> None:
 
 
 def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
-    """Refuse a mean price that no market can have come to."""
+    """Refuse a mean price that no market can have reached."""
     name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):
         return

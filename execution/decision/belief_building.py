@@ -1,7 +1,7 @@
-"""Beliefs from bars: of one instant or of a whole history, by the same functions.
+"""Beliefs from bars: expected returns and risk at one instant or over a whole history.
 
-A backtest has them computed once, a live loop has those of the last instant, and both read the same
-numbers.
+A backtest computes all of them once, a live loop those of the last instant. Both use the same
+functions and read the same numbers.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from trainingdata.sessions import news_overlap, nights_until
 from trainingdata.timeframe import nth_end_after
 from trainingdata.universe import KEEP, Rule, Universe, keep_best
 
-FORECAST_BATCH_SIZE = 4096  # read from a table at once, for memory alone
-STALE_AFTER = 7 * DAY  # a symbol without a forecast for longer counts for its class no more
-UNRANKED = -1  # for the moment: neither among the best nor outside
+FORECAST_BATCH_SIZE = 4096  # forecasts read at once, to bound memory
+STALE_AFTER = 7 * DAY  # after which a symbol without a forecast does not count for its class
+UNRANKED = -1  # temporary code of symbols without a rank
 _KINDS = (AssetClass.STOCK, AssetClass.CRYPTO)
 ALL_SYMBOLS = Universe()
 
 
 class NoForecast(DataError):
-    """What is known at an instant does not forecast a symbol."""
+    """An instant at which a symbol has no forecast."""
 
 
 class GrowthRanking(NamedTuple):
     """Ranking of S symbols by expected growth per risk.
 
-    prior: the Sharpe ratio of each asset class.
-    cost: [S] of trading one USD, one way.
-    long_only: [S] which may not be short.
+    prior: stated Sharpe ratio of each asset class.
+    cost: [S] cost of trading one USD, one way.
+    long_only: [S] true for symbols that may not be short.
     """
 
     prior: PriorSettings
@@ -59,10 +59,10 @@ class GrowthRanking(NamedTuple):
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
-        """[T, S] what is expected over all periods less the cost of coming, over its deviation.
+        """Return [T, S] expected return over all periods net of the entry cost, over its deviation.
 
-        Kelly's growth is half the square of it. What may be short counts by its size. NaN without
-        a forecast.
+        Kelly's growth is half the square of it. Symbols that may be short score by the absolute
+        return. NaN without a forecast.
         """
         years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
@@ -86,24 +86,24 @@ def build_beliefs(
     universe: Universe = ALL_SYMBOLS,
     growth: GrowthRanking | None = None,
 ) -> BeliefTable:
-    """What is believed at every instant from `since` on, each from the bars up to it alone.
+    """Return beliefs at every instant from `since` on, each from the bars up to it alone.
 
-    forecaster, correlations: where forecasts and correlation matrices come from.
-    bars: the panel.
-    since: the first instant.
-    rule: reads sigma from quantiles.
-    periods: the spans of time that a decision looks at.
-    progress: is told how far the forecasts are.
-    universe: what may be held at each instant.
-    growth: by which the universe ranks what it keeps; needed where it does.
+    forecaster, correlations: sources of forecasts and correlation matrices.
+    bars: panel.
+    since: first instant.
+    rule: rule that reads sigma from quantiles.
+    periods: periods of a plan, or the one holding interval.
+    progress: receiver of the progress of the forecasts.
+    universe: rule that tells which symbols may be held at each instant.
+    growth: ranking for a universe that keeps the best by growth; needed only there.
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
     closed = closed_and_due(part)
     scheduled = closed_and_due(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
-    # Stocks are cut for the night also where nothing decides, and where nothing has a forecast: the
-    # ceiling is the broker's.
+    # Stocks are cut for the night even if nothing decides or has a forecast: the ceiling is the
+    # broker's.
     late = ~stocks.intraday_ceiling_applies(part.times)
     trim_overnight = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
     looked_at = np.flatnonzero(scheduled.any(axis=1) | trim_overnight)
@@ -114,12 +114,12 @@ def build_beliefs(
     ends = _period_ends(bars, times, awaiting, periods)
     overnight = late[looked_at] | periods.schedule.is_last_decision_of_session(stocks, times)
     trim_overnight = trim_overnight[looked_at]
-    # The forecasts of years are let go of before the matrices take their place in memory.
+    # Forecasts of years are freed before the matrices are built.
     moments = _forecast_moments(
         forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
     )
     # A symbol whose forecast has no deviation in some period cannot be sized, and one whose last
-    # forecast is not of the bar that has just closed decides on old news. Both stay as they are.
+    # forecast is not of the bar that has just closed would decide on old news. Neither is traded.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
     exclusion_rule = universe.exclusion_rules(bars, times)
@@ -154,10 +154,11 @@ def build_beliefs(
 def _kept_by_growth(
     table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _Moments
 ) -> BeliefTable:
-    """The table, in which the universe holds the best by expected growth per risk alone.
+    """Return the table with a universe of the best symbols by expected growth per risk.
 
-    One that nothing is forecast of stays as it is: what nobody expects anything of has no rank.
-    closed: [T, S] whose market is open to fill.
+    A symbol without a forecast has no rank and stays in the universe.
+
+    closed: [T, S] true for symbols whose bar closed and whose market is open to fill.
     """
     exclusion_rule = table.exclusion_rule.copy()
     score = growth.scores(table)
@@ -183,13 +184,12 @@ def belief_of_symbol(
     rule: Volatility,
     periods: PlanPeriods,
 ) -> BeliefTable:
-    """What a decision of one symbol alone believes at any instant, until the next can change it.
+    """Return the belief about one symbol at any instant, as if it alone decided then.
 
     Raises
     ------
     NoForecast
-        where the symbol's last bar that should be known by then is missing, or too few came before
-        it.
+        if the symbol's last bar that should be known is missing, or it has too few bars before.
     """
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
@@ -229,7 +229,7 @@ def belief_of_symbol(
         exclusion_rule=np.zeros(adjustable.shape, dtype=np.int8),
         exiting=np.zeros(adjustable.shape, dtype=bool),
         overnight=late | periods.schedule.is_last_decision_of_session(stocks, here),
-        # One symbol is asked about. The rest of the book is cut by the trader's own decisions.
+        # The belief is of one symbol alone. The trader's decisions cut the rest for the night.
         trim_overnight=np.zeros(1, dtype=bool),
         moments=moments,
         numbers=numbers,
@@ -239,16 +239,19 @@ def belief_of_symbol(
 
 
 def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
-    """[T, S] whether a symbol's bar closed at each instant, and a decision on its class is due.
+    """Return [T, S] true where a symbol's bar closed and a decision on its class is due.
 
-    One is only where the market is open to fill it.
+    A decision is due only while the market is open to fill it.
     """
     stock, coin = (schedule.decides(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
 
 
 def deciding_symbols(bars: Bars) -> Mask:
-    """[S] whose bar closed at the panel's last instant and whose market is open to fill then."""
+    """Return [S] true for symbols whose bar closed at the panel's last instant.
+
+    Their market is open to fill then.
+    """
     closed: Mask = closed_and_due(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
 
@@ -257,12 +260,12 @@ class _Moments(NamedTuple):
     """Moments of T instants, K periods and S symbols; NaN without a forecast.
 
     mu: [T, K, S] expected returns in the periods.
-    sigma: [T, K, S] their standard deviations.
-    variance: [T, S] a year, for what lies beyond the forecast; NaN too once the last forecast is
-        a week old.
-    shrinkage: [T, S] what the forecaster's median was multiplied by.
-    signal: [T, S] root mean square of what such a median is worth over its whole life.
-    fresh: [T, S] whether the forecast is of a bar that closed at the instant.
+    sigma: [T, K, S] standard deviations of the returns.
+    variance: [T, S] variance a year beyond the forecast; NaN too once the last forecast is a week
+        old.
+    shrinkage: [T, S] factor that multiplied the forecaster's median.
+    signal: [T, S] root mean square of such a median's return over its whole decay.
+    fresh: [T, S] true if the forecast is of a bar that closed at the instant.
     """
 
     mu: Array
@@ -291,7 +294,7 @@ def _assembled_beliefs(
     matrices: Array32,
     prior: MeanCorrelations,
 ) -> BeliefTable:
-    """Beliefs of these instants, with what calendar and correlations say about their periods."""
+    """Return the beliefs at these instants, with calendar and correlations of their periods."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
     end = ends.ravel()
@@ -331,10 +334,11 @@ def _assembled_beliefs(
 
 
 def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods) -> Instants:
-    """[T, K] the ends of the periods.
+    """Return [T, K] ends of the periods.
 
-    closed: [T, S] the symbols that they are for. Those of the first two are the latest among the
-    ends of their classes.
+    The first two ends are the latest of the classes that decide.
+
+    closed: [T, S] true for the symbols that the periods are for.
     """
     plans = periods.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
@@ -347,8 +351,8 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
             second = nth_end_after(clock, times[rows], periods.signal_bars)
             ends[rows, 1] = np.maximum(ends[rows, 1], second)
     if plans:
-        # A period may be empty, for instance where the next decision comes after the signal's end.
-        # None begins before the one in front of it has ended.
+        # A period may be empty, for instance if the next decision comes after the signal's end.
+        # None begins before the previous one has ended.
         ends[:, 1] = np.maximum(ends[:, 0], ends[:, 1])
         ends[:, 2] = np.maximum(ends[:, 1], times + periods.horizon_days * DAY)
     return ends
@@ -357,9 +361,9 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
 def _correlation_matrices(
     correlations: CorrelationSource, bars: Bars, times: Instants, needed: Mask
 ) -> tuple[Index, Array32]:
-    """Number [T] of the matrix in force, and the matrices [D, S, S].
+    """Return the index [T] of the matrix in force, and the matrices [D, S, S].
 
-    Where none is needed any of them stands, the identity if there are none.
+    Instants that need no matrix have index 0; without any matrix it is the identity.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
     numbers[needed], matrices = correlations_in_force(correlations, bars, times[needed])
@@ -371,9 +375,10 @@ def _correlation_matrices(
 def _forecast_moments(
     table: ForecastTable, bars: Bars, rows: Index, times: Instants, ends: Instants, rule: Volatility
 ) -> _Moments:
-    """Moments of each symbol's latest forecast.
+    """Return the moments of each symbol's latest forecast.
 
-    rows: [T] of the panel, whose latest forecasts are meant. times: [T] from when on.
+    rows: [T] rows of the panel whose latest forecasts are used.
+    times: [T] instants at which the periods begin.
     """
     latest = table.latest[:, rows].T
     count, size = latest.shape
@@ -391,7 +396,7 @@ def _forecast_moments(
     def of_part(begin: int) -> None:
         part = slice(begin, begin + step)
         t, s = np.nonzero(latest[part] >= 0)
-        # A long panel begins with bars that nothing is forecast from yet.
+        # The first bars of a panel have no forecast.
         if not len(t):
             return
         window = latest[part][t, s].astype(np.int64)
@@ -406,12 +411,12 @@ def _forecast_moments(
         horizon = np.full(len(t), float(HORIZON))
         steps = np.stack([horizon, *np.minimum(place, HORIZON)])
         whole, *within = variance_until(values, price, steps, rule, np.zeros(len(t)))
-        # Beyond the forecast's last step variance neither goes on as it was forecast nor is at once
-        # what it has been for a year: it is the root of fast times slow.
+        # Beyond the forecast's last step, variance is the geometric mean of the forecast's and of
+        # the last year's.
         beyond = np.sqrt(whole * bars_a_year / HORIZON * slow[row_of[part][t], s])
         until = within + variance_beyond(place, beyond / bars_a_year)
         # A later step can be forecast with less variance than an earlier one; the period between
-        # them then has none.
+        # them then has variance 0.
         sigma[part][t, :, s] = np.sqrt(np.maximum(np.diff(until, axis=0), 0.0)).T
         mu[part][t, :, s] = _expected_returns(values, price, place, persistence).T
         age = times[part][t] - issued
@@ -419,8 +424,8 @@ def _forecast_moments(
         alive = age <= STALE_AFTER
         variance[part][t, s] = np.where(alive, beyond, np.nan)
         shrinkage[part][t, s] = table.shrinkage[window]
-        # A median that fades by its persistence from bar to bar is worth its first step times
-        # 1 / (1 - persistence) over its whole life.
+        # A median that decays by its persistence from bar to bar sums to its first step times
+        # 1 / (1 - persistence).
         skill = table.skill[window]
         signal[part][t, s] = skill * np.sqrt(whole / HORIZON) / (1.0 - persistence)
 
@@ -432,11 +437,12 @@ def _forecast_moments(
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """[K + 1, n] own bars from the issue of each forecast to the bounds of its periods.
+    """Return [K + 1, n] own bars from the issue of each forecast to the bounds of its periods.
 
-    bounds: [T, K + 1] where periods begin and end. t: [n] whose row is each forecast's. issued:
-        [n].
-    crypto: [n] whether it is of a coin.
+    bounds: [T, K + 1] bounds of the periods.
+    t: [n] row of each forecast.
+    issued: [n] instants at which the forecasts were issued.
+    crypto: [n] true for forecasts of crypto.
     """
     place = np.empty((bounds.shape[1], len(t)))
     for kind, members in ((AssetClass.STOCK, ~crypto), (AssetClass.CRYPTO, crypto)):
@@ -449,18 +455,18 @@ def _bars_since_issue(
 def _expected_returns(
     values: QuantileView, price: Array, place: Array, persistence: Array
 ) -> Array:
-    """[K, n] returns expected in the periods.
+    """Return [K, n] expected returns in the periods.
 
     place: [K + 1, n] own bars from each forecast's issue to the bounds of its periods.
-    persistence: [n] by which a median fades from bar to bar.
+    persistence: [n] factor by which a median decays from bar to bar.
     """
     expected = np.empty((len(place) - 1, place.shape[1]))
     nothing = np.zeros(place.shape[1])
     begin, finish = np.stack([place[0], nothing]), np.stack([place[1], nothing + 1])
     expected[0], first = expected_return_between(values, price, begin, finish)
     if len(expected) > 1:
-        # The forecast's later steps are shrunk each by its own worth, so that their differences say
-        # nothing. What the forecast is worth later is its first step, fading.
+        # Later steps of the forecast are each shrunk by their own factor, so that their differences
+        # carry no information. Later periods use the first step, decaying by its persistence.
         fading = persistence ** place[1:]
         expected[1:] = first * (fading[:-1] - fading[1:]) / (1.0 - persistence)
     return expected

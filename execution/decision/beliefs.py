@@ -1,6 +1,7 @@
-"""What a decision believes before it looks at the account.
+"""Beliefs of a decision, which do not depend on the account.
 
-Who decides, over which periods of time, and their expected returns, deviations and correlation.
+They state which symbols decide, over which periods, with which expected returns, deviations and
+correlation.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ _OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 
 @dataclass(frozen=True, slots=True)
 class PlanPeriods:
-    """The spans of time that a decision looks at: one interval, or the three of a plan.
+    """Periods of a decision: one holding interval, or the three of a plan.
 
     holding: `next` or `session` for one interval, or `plan`, whose first period ends with the next
         decision.
     signal_bars: own bars from now after which a plan's second period ends.
     horizon_days: calendar days from now after which its last period ends.
-    schedule: which decisions are made.
+    schedule: schedule of decisions.
     """
 
     holding: Holding = "plan"
@@ -49,34 +50,34 @@ class PlanPeriods:
 
 
 class BeliefTable(NamedTuple):
-    """What is believed of S symbols at T instants, over K periods of time that follow each other.
+    """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    Of a history they are those at which anything decides or is cut; of a decision, it alone.
-    Compiled code takes the table as it is, and reads the rows it needs.
+    The table of a history has the instants at which a symbol decides or is cut for the night; that
+    of a decision has its instant alone. Compiled code reads the rows it needs.
 
-    symbol: [S] number of each symbol in the panel.
-    at: [T] the instants.
-    ends: [T, K] when each period ends.
-    overnight: [T] the first period holds the night, or leaves no later decision to cut for it.
-    trim_overnight: [T] stocks can still be cut for the night, forecast or not.
-    years: [T, K, 2] open time in years, of stocks and of coins.
-    nights: [T, K] for which what is borrowed costs.
-    news_overlap: [T, K] share of their news that stocks and coins have in common.
-    crypto: [S] which symbols are coins.
-    adjustable: [T, S] whose bar has just closed, whose market is open to fill, and which have a
-        forecast of it.
-    exclusion_rule: [T, S] which rule of the universe leaves it out, a number of its RULES; 0 for
-        what is
-        in.
-    exiting: [T, S] which of those outside can be sold now, forecast or not.
-    mu: [T, K, S] expected returns; NaN where there is no forecast.
-    sigma: [T, K, S] their standard deviations; NaN where there is no forecast.
-    shrinkage: [T, S] what the forecaster's median was multiplied by; NaN where it was not.
-    signal: [T, S] root mean square of what such a median is worth over its whole life, a return.
+    symbol: [S] index of each symbol in the panel.
+    at: [T] instants.
+    ends: [T, K] ends of the periods.
+    overnight: [T] true if the first period includes the night, or no later decision can cut for it.
+    trim_overnight: [T] true if stocks can be cut for the night, with or without a forecast.
+    years: [T, K, 2] open time in years, of stocks and of crypto.
+    nights: [T, K] nights for which a loan costs interest.
+    news_overlap: [T, K] share of their news that stocks and crypto have in common.
+    crypto: [S] true for crypto.
+    adjustable: [T, S] true for symbols whose bar has just closed, whose market is open to fill, and
+        which have a forecast of that bar.
+    exclusion_rule: [T, S] index in the universe's RULES of the rule that excludes the symbol; 0 if
+        it is in the universe.
+    exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
+        forecast.
+    mu: [T, K, S] expected returns; NaN without a forecast.
+    sigma: [T, K, S] standard deviations of the returns; NaN without a forecast.
+    shrinkage: [T, S] factor that multiplied the forecaster's median; NaN without shrinkage.
+    signal: [T, S] root mean square of such a median's return over its whole decay.
     premium: [T, S] return a year at a Sharpe ratio of one of the symbol's class.
-    crypto_correlation: [T] of the diversified crypto class with the stock market.
-    matrix: [T] number of the correlation matrix in force.
-    correlations: [D, S, S] float32, the matrices.
+    crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
+    matrix: [T] index of the correlation matrix in force.
+    correlations: [D, S, S] correlation matrices, float32.
     """
 
     symbol: Index
@@ -102,18 +103,19 @@ class BeliefTable(NamedTuple):
 
     @property
     def symbol_years(self) -> Array:
-        """[T, K, S] each symbol's own open time in the periods, in years."""
+        """Open time of each symbol in the periods, [T, K, S], in years."""
         return self.years[:, :, self.crypto.astype(np.intp)]
 
     @property
     def until(self) -> np.datetime64:
-        """When the first period of the first instant ends."""
+        """End of the first period of the first instant."""
         return np.datetime64(self.ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
-        """The table of an instant and of what counts then; None where nothing decides.
+        """Return the table of one instant and its relevant symbols; None if nothing decides.
 
-        held: [S] what counts although nothing may hold it; none: everything counts.
+        held: [S] true for symbols that count although they may not be held; None counts all
+            symbols.
         """
         t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
@@ -130,16 +132,16 @@ class BeliefTable(NamedTuple):
         )
 
     def rows(self, rows: Index) -> BeliefTable:
-        """The table of some of its instants."""
+        """Return the table of some of its instants."""
         names = [name for name in self._fields if name not in _OF_NO_INSTANT]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
 def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
-    """Beliefs of spans of one history that follow each other, as those of the whole."""
+    """Return the beliefs of consecutive spans of one history as one table."""
     if len(parts) == 1:
         return parts[0]
-    # Every part numbers its own matrices from 0. In the whole they lie behind those before them.
+    # Every part numbers its matrices from 0; offsets renumber them in the whole.
     offsets = np.cumsum([0, *(len(part.correlations) for part in parts[:-1])])
     numbers = [part.matrix + offset for part, offset in zip(parts, offsets, strict=True)]
     arrays: dict[str, Any] = {}
@@ -155,7 +157,8 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 
     All others have weight 0 and keep it.
 
-    sigma [K, S], outside [S]: of one instant, as of `BeliefTable`. held: [S].
+    sigma, exclusion_rule: [K, S] and [S] of one instant, as in `BeliefTable`.
+    held: [S] true for symbols that are held.
     """
     chosen = np.empty(len(exclusion_rule), dtype=np.int64)
     count = 0
@@ -172,13 +175,13 @@ def returns_of(
 ) -> Returns:
     """Return a strategy's expected returns over the periods, at instant `row`.
 
-    The return is 0 for symbols that do not decide, the covariance 0 without a forecast. What is
-    between the classes counts in proportion to the news that they share in a period; the matrix
-    stays positive definite.
+    The return is 0 for symbols that do not decide, the covariance 0 without a forecast. Covariances
+    between the classes are scaled by the share of news that they have in common in a period; the
+    matrix stays positive definite.
 
     chosen: [m] the symbols, of S.
     class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
-    forecast: whether the strategy uses the forecast.
+    forecast: true if the strategy uses the forecast.
     size: m plus the positions outside the panel.
     """
     periods = beliefs.mu.shape[1]
@@ -200,8 +203,8 @@ def returns_of(
             if k == 0:
                 years[a] = symbol_years
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
-            # What does not decide stays as it is and earns the same whatever is chosen. Its risk
-            # counts all the same: it is held beside what is chosen.
+            # A symbol that does not decide earns the same whatever is chosen, so its return is 0.
+            # Its risk counts, because its position is part of the book.
             if beliefs.adjustable[row, s]:
                 premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years
                 mu[k, a] = (beliefs.mu[row, k, s] if forecast else 0.0) + premium[k, a]
@@ -210,7 +213,7 @@ def returns_of(
             for b in range(count):
                 r = chosen[b]
                 # Between the classes the matrix is of returns from 16:00 to 16:00 New York, which
-                # hold all the news of both. The prices of a period share only part of theirs.
+                # include all news of both. The prices of a period share only part of their news.
                 share = news if is_crypto != crypto[r] else 1.0
                 product = deviation * sigma[k, r]
                 if np.isfinite(product):
@@ -220,7 +223,7 @@ def returns_of(
 
 @jit_inline
 def pick_and_pad(values: AnyArray, chosen: Index, size: int) -> AnyArray:
-    """Values [S] of those chosen [m], then as many zeros as are missing from `size`."""
+    """Return the values [S] of the chosen symbols [m], padded with zeros to `size`."""
     wide: AnyArray = np.zeros(size, dtype=values.dtype)  # type: ignore[assignment]
     for a in range(len(chosen)):
         wide[a] = values[chosen[a]]

@@ -1,6 +1,6 @@
-"""What was decided for one symbol and why, in numbers and in words.
+"""The decision on one symbol and its reasons, in numbers and in words.
 
-A journal's reader needs this and no machine code.
+A reader of a journal needs this module without compiled code.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ _PLAN = (
 )
 _CHANGE = "weight %+.3f to %+.3f"
 _WORTH = "%s (worth %.2f bp)"
-# Which of the two it is, nobody has reckoned: that would take a second solution of the program.
+# Telling the two causes apart would need a second solution of the program.
 KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
-MIN_WEIGHT_SHOWN = 0.0005  # from which on two weights differ in a line
-MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point, from which on a return is not 0 in a line
+MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
+MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller returns as 0
 CENT = 0.01  # USD
-UNIVERSE_PREFIX = "universe."  # how the name of a rule that a symbol has left begins
+UNIVERSE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
 class Rationale(NamedTuple):
-    """What a target rests on; NaN where it rests on no forecast.
+    """The figures that a target rests on; NaN if it rests on no forecast.
 
-    It is reckoned over the span that decided: the whole plan, or the part of it from the decision
-    on whose Kelly weight explains the target (`sizing.explanation`).
+    They cover the horizon that decided: the whole plan, or its part from the decision on whose
+    Kelly weight explains the target (`sizing.explanation`).
 
-    days: calendar days of the span.
-    sharpe: the Sharpe ratio of the symbol's class, stated or implied.
-    premium: the return that follows from it, a year.
-    period_premium: the same over the span.
-    forecast: expected return over the span.
-    shrinkage: what the forecaster's median was multiplied by; none where it was not.
-    deviation: of the return, over the span.
-    premium_weight, forecast_weight: what the strategy would hold on each alone, before any limit or
-        cost, multiples of equity; both are 0 for a rule that goes by neither, and NaN where nobody
-        says it. What they do not add up to of `Choice.kelly` is the strategy's own.
+    days: calendar days of the horizon.
+    sharpe: Sharpe ratio of the symbol's class, stated or implied.
+    premium: expected return a year that follows from the Sharpe ratio.
+    period_premium: premium over the horizon.
+    forecast: expected return over the horizon.
+    shrinkage: factor that multiplied the forecaster's median; None without shrinkage.
+    deviation: standard deviation of the return over the horizon.
+    premium_weight, forecast_weight: the strategy's weights on each alone before limits and costs,
+        multiples of equity. Both are 0 for a rule that uses neither, and NaN if unknown. The
+        difference of their sum to `Choice.kelly` comes from the strategy.
     """
 
     days: float
@@ -63,22 +63,21 @@ NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
-    """What was decided for one symbol, and why: a row of `DecisionColumns`.
+    """The decision on one symbol and its reasons: a row of `DecisionColumns`.
 
-    symbol: of the instrument.
+    symbol: name of the symbol.
     mu: expected simple return over the first period, a fraction.
-    sigma: its standard deviation; NaN without a forecast.
-    kelly: the strategy's weight before any limit or cost, a multiple of equity, over the span of
+    sigma: standard deviation of that return; NaN without a forecast.
+    kelly: the strategy's weight before limits and costs, a multiple of equity, over the horizon of
         `rationale`.
     held: weight of position and open orders before, a multiple of equity.
     target: weight under every limit, a multiple of equity.
     qty: signed quantity ordered, shares or coins.
     price: USD, as sized.
-    binding: the limits that hold the target where it is, with their shadow prices: what one more of
-        each, in equity, would add to the plan's expected return net of risk; NaN where none is
-        known.
+    binding: binding limits with their shadow prices: the gain in the plan's expected return net of
+        risk if a limit were one equity higher; NaN if unknown.
     cost: USD of trading one USD, one way.
-    rationale: what the target rests on.
+    rationale: figures that the target rests on.
     """
 
     symbol: str
@@ -95,22 +94,22 @@ class Choice(NamedTuple):
 
     @property
     def bound_by(self) -> str:
-        """The names of what binds, joined by `+`."""
+        """Names of the binding limits, joined by `+`."""
         return "+".join(self.binding)
 
     @property
     def change_cost(self) -> float:
-        """USD that the change is expected to cost."""
+        """Expected cost of the ordered change, USD."""
         return self.cost * abs(float(self.qty)) * self.price if self.qty else 0.0
 
 
 class OrderReason(NamedTuple):
-    """Why an order exists: the choice that it follows from.
+    """Reason of an order: the choice that it follows from.
 
-    choice: of its symbol.
+    choice: choice of the order's symbol.
     hours: length of the holding interval.
-    failure: of enhanced sizing; empty where it answered.
-    legacy: whether the legacy rule sized it, whatever strategy the order's id names.
+    failure: failure of enhanced sizing; empty without one.
+    legacy: true if the legacy rule sized the order, whatever strategy its id names.
     """
 
     choice: Choice
@@ -118,7 +117,7 @@ class OrderReason(NamedTuple):
     failure: str = ""
     legacy: bool = False
 
-    # Most orders of a backtest are never asked for their reason, so the text is made on demand.
+    # The text is built on demand, because the reasons of most backtest orders are never read.
     def __str__(self) -> str:
         text = reason_text(self.choice, self.hours)
         if self.legacy:
@@ -127,13 +126,16 @@ class OrderReason(NamedTuple):
 
 
 def reason_text(choice: Choice, hours: float) -> str:
-    """Why a choice is what it is, in a line. hours: length of the holding interval."""
+    """Return the reasons of a choice in a line.
+
+    hours: length of the holding interval.
+    """
     if math.isnan(choice.sigma):
         text = f"no forecast: {_change_text(choice)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.rationale, hours)
-        # What the night alone cuts has no weight of the strategy's.
+        # A stock that is only cut for the night has no weight of the strategy.
         unlimited = ""
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
@@ -151,7 +153,7 @@ def reason_text(choice: Choice, hours: float) -> str:
 
 
 def _change_text(choice: Choice) -> str:
-    """Return the change of weight; an account without equity has none and closes what it can."""
+    """Return the change of weight as text; without equity, positions are closed."""
     if math.isnan(choice.held):
         return "no equity is left, the position is closed"
     return _CHANGE % (choice.held, choice.target)
@@ -160,7 +162,7 @@ def _change_text(choice: Choice) -> str:
 def no_order_text(choice: Choice, equity: float) -> str:
     """Return in one line why a symbol has no order; empty if it has one.
 
-    equity: USD, of the account.
+    equity: equity of the account, USD.
     """
     if choice.qty:
         return ""
@@ -225,18 +227,20 @@ def _expected_text(choice: Choice) -> str:
 
 
 def parts_text(rationale: Rationale) -> str:
-    """What a weight rests on where it rests on both, in brackets; else empty."""
+    """Return the weights on premium and on forecast in brackets; empty unless both count."""
     parts = rationale.premium_weight, rationale.forecast_weight
     return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
 
 
 def plan_text(rationale: Rationale, hours: float) -> str:
-    """What a choice rests on beyond the forecast up to the next decision, so many hours away.
+    """Return the figures that a choice rests on beyond the forecast up to the next decision.
 
-    Empty where that decided and no premium is stated.
+    Empty if that forecast decided and no premium is stated.
+
+    hours: hours to the next decision.
     """
-    # Days and hours are rounded apart. The 0.1 % keeps a span of one period from looking longer
-    # than its interval.
+    # Days and hours are rounded separately. The 0.1 % keeps a span of one period from looking
+    # longer than its interval.
     beyond = rationale.days * 24 > hours * 1.001
     if not (rationale.sharpe > 0 or beyond):
         return ""
@@ -253,12 +257,12 @@ def plan_text(rationale: Rationale, hours: float) -> str:
 
 
 def _span_text(days: float) -> str:
-    """A length of time, in hours below two days."""
+    """Return a length of time, in hours below two days."""
     return f"{days * 24:.4g} h" if days < 2 else f"{days:.3g} days"
 
 
 def _binding_text(choice: Choice) -> str:
-    """What binds and its worth, as a reason says it."""
+    """Return the binding limits and their shadow prices as part of a reason."""
     limits = []
     for name, price in choice.binding.items():
         if name.startswith(UNIVERSE_PREFIX):

@@ -1,7 +1,7 @@
-"""The record of a decision: arrays that sizing fills in, their columns, and the decision itself.
+"""The record of a decision: the arrays that sizing fills, their columns, and the decision itself.
 
-Live trading decides one instant, a backtest all of its history. The rows that say why an order
-exists (`choice`) are made of the columns when they are read.
+Live trading decides one instant, a backtest all of its history. The rows that explain an order
+(`choice`) are built from the columns when they are read.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from trainingdata.universe import RULES
 
 YEAR = 365.25 * DAY
 NO_ORDER_REASONS = ("smallest_order", "dust")  # in the order of `TOO_SMALL` and `DUST`
-# What can hold a target where it is: a limit, the venue's check of cash, a program without an
-# answer, the night, a rule of the universe that it has left, the venue's smallest order.
+# Reasons that fix a target: a limit, the venue's check of cash, an unsolved program, the overnight
+# ceiling, a rule of the universe that the symbol fails, the venue's smallest order.
 REASONS = (
     *BINDING_NAMES,
     "unborrowed_cash",
@@ -47,23 +47,23 @@ REASONS = (
     *(f"{UNIVERSE_PREFIX}{rule}" for rule in RULES[1:]),
     *NO_ORDER_REASONS,
 )
-# The bits of the three reasons behind BINDING.
+# Bits of the three reasons that follow BINDING_NAMES.
 CASH_CHECK_BIT = len(BINDING_NAMES)
 FAILED_BIT = len(BINDING_NAMES) + 1
 OVERNIGHT_BIT = len(BINDING_NAMES) + 2
 FIRST_NO_ORDER_BIT = len(REASONS) - len(NO_ORDER_REASONS)
-NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing holds the target
+NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 
 
 class DecisionColumns(NamedTuple):
-    """What was decided for N symbols, and why; [N] unless stated, in the units of `Choice`.
+    """Columns of decisions for N symbols; [N] unless stated, in the units of `Choice`.
 
-    The N symbols are those of one decision, or those of many decisions one after the other.
+    The N symbols are those of one decision, or those of several consecutive decisions.
 
-    binding_bits: which of REASONS and `group_limit_names` hold the target, a bit each.
-    shadow_prices: [N, 7 + G] of LIMITS and of the limits on groups, whether they bind or not.
+    binding_bits: reasons of REASONS and `group_limit_names` that bind, one bit each.
+    shadow_prices: [N, 7 + G] prices of LIMITS and of the group limits, binding or not.
     rationale: one column for each field of `Rationale`.
-    group_limit_names: [G] names of the limits on groups.
+    group_limit_names: [G] names of the group limits.
     """
 
     mu: Array
@@ -82,7 +82,7 @@ class DecisionColumns(NamedTuple):
     def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
-        """Return the columns of rows, whose prices of limits that do not bind are 0."""
+        """Return the columns of choices; prices of limits that do not bind are 0."""
         names = names_by_bit(REASONS, group_limit_names)
         priced = (*PRICED_LIMITS, *group_limit_names)
 
@@ -108,7 +108,7 @@ class DecisionColumns(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that can hold a target, each name in the place of its bit."""
+        """Names of all reasons that can bind, each at the index of its bit."""
         return names_by_bit(REASONS, self.group_limit_names)
 
     def at(self, chosen: Index | slice) -> DecisionColumns:
@@ -120,7 +120,11 @@ class DecisionColumns(NamedTuple):
         )
 
     def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
-        """Return row i; symbol: its name; qty: signed quantity ordered."""
+        """Return row i as a `Choice`.
+
+        symbol: name of the symbol.
+        qty: signed quantity ordered.
+        """
         prices = self.shadow_prices[i].tolist()
         unpriced = (math.nan,) * (FIRST_GROUP_BIT - len(PRICED_LIMITS))
         prices = (*prices[: len(PRICED_LIMITS)], *unpriced, *prices[len(PRICED_LIMITS) :])
@@ -137,7 +141,7 @@ class DecisionColumns(NamedTuple):
             target=float(self.target[i]),
             qty=qty,
             price=float(self.price[i]),
-            # Of a name with two bits the later one counts.
+            # If a name has two bits, the price at the later one counts.
             binding={
                 name: prices[k] for k, name in names_at_bits(int(self.binding_bits[i]), self.names)
             },
@@ -146,7 +150,7 @@ class DecisionColumns(NamedTuple):
         )
 
     def binding_prices(self) -> dict[str, Array]:
-        """Return the shadow price [N] of each limit that has one, 0 where it does not bind."""
+        """Return the shadow price [N] of each limit that has one, by name; 0 if not binding."""
         prices: dict[str, Array] = {}
         for k, name in enumerate((*PRICED_LIMITS, *self.group_limit_names)):
             bit = k if k < len(PRICED_LIMITS) else FIRST_GROUP_BIT + k - len(PRICED_LIMITS)
@@ -156,7 +160,7 @@ class DecisionColumns(NamedTuple):
         return prices
 
     def binding_texts(self) -> Array:
-        """Return the names [N] of what holds each target, joined by `+`."""
+        """Return the names [N] of the reasons that bind, joined by `+`."""
         kinds, kind = np.unique(self.binding_bits, return_inverse=True)
         names = [
             dict.fromkeys(name for _, name in names_at_bits(bits, self.names))
@@ -167,11 +171,11 @@ class DecisionColumns(NamedTuple):
 
 
 def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
-    """Return the bits of names that hold a target."""
+    """Return the bits of binding names."""
     bits = 0
     last = 0
     for name in binding:
-        # One name has two bits: its place among the others says which of them is meant.
+        # One name has two bits: its position among the others tells which of them is meant.
         cells = names.index(name, last if name in names[last:] else 0)
         bits |= 1 << cells
         last = cells
@@ -179,7 +183,7 @@ def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
 
 
 def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
-    """Return the columns of decisions that follow each other as one."""
+    """Return the columns of consecutive decisions as one."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -193,11 +197,11 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """The rule that sized the deciding symbols of one asset class; `str` is the line of the log.
+    """The rule that sized the deciding symbols of one asset class; `str` is its log line.
 
-    kind: the class.
-    log_phrase: the rule in the words that operators grep for.
-    symbols: what it sized, in the panel's order.
+    kind: asset class.
+    log_phrase: name of the rule in the log, for which operators search.
+    symbols: symbols that the rule sized, in the panel's order.
     """
 
     kind: AssetClass
@@ -210,20 +214,20 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """One instant's decision: columns for the N symbols that it is about, and their orders.
+    """The decision at one instant: columns for its N symbols, and their orders.
 
-    at: the instant.
-    until: the end of the first period: the next decision that can change its positions.
-    equity: USD, of the account.
-    stock_ceiling: stock gross allowed, in multiples of equity.
-    symbols: [N] those that decided, that the night cuts or that leave the universe.
+    at: instant of the decision.
+    until: end of the first period, at the next decision that can change its positions.
+    equity: equity of the account, USD.
+    stock_ceiling: largest gross of stocks, in multiples of equity.
+    symbols: [N] symbols that decided, that are cut for the night, or that leave the universe.
     quantities: [N] signed quantities ordered, shares or coins.
-    columns: what was decided for each of them, and why.
-    orders: in the order in which they are sent.
-    rule: which rule sized which symbols, by asset class; empty where none did.
-    failure: why enhanced sizing did not answer; empty where it did.
-    optimality_gap: what the best book of `limits.max_positions` can be better at most, a return a
-        year net of risk and cost; NaN if unknown. It does not count for equality.
+    columns: columns of the N symbols.
+    orders: orders in the sequence in which they are sent.
+    rule: rule and symbols of each asset class; empty if nothing was sized.
+    failure: reason why enhanced sizing failed; empty if it did not.
+    optimality_gap: largest possible improvement by the best book of `limits.max_positions`, a
+        return a year net of risk and cost; NaN if unknown. It does not count for equality.
     cancels: the trader's own open orders that this decision replaces; they end before its orders
         are sent.
     """
@@ -243,18 +247,18 @@ class Decision:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """The rows of `columns`, which say why."""
+        """Rows of `columns`, one for each symbol."""
         named = enumerate(zip(self.symbols, self.quantities, strict=True))
         return tuple([self.columns.choice(i, symbol, qty) for i, (symbol, qty) in named])
 
     @property
     def group_limit_names(self) -> tuple[str, ...]:
-        """Names of the limits on groups."""
+        """Names of the group limits."""
         return self.columns.group_limit_names
 
     @property
     def cancelled(self) -> dict[str, Decimal]:
-        """What it saw as not filled of each order that it replaces, by its id."""
+        """Unfilled quantity that the decision saw of each order that it replaces, by id."""
         return {order.client_order_id: order.qty for order in self.cancels}
 
     def _compared(self) -> tuple[object, ...]:
@@ -272,7 +276,10 @@ class Decision:
 
 
 def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
-    """A gap over the periods of a plan, a year. ends: [K] of the periods."""
+    """Return the gap over the periods of a plan as a gap a year.
+
+    ends: [K] ends of the periods.
+    """
     return gap * float(YEAR / (ends[-1] - at))
 
 
@@ -288,7 +295,7 @@ def decision_of_choices(
     optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
-    """Return the decision of rows, as a journal keeps them; the fields are those of `Decision`."""
+    """Return the decision of recorded choices; the fields are those of `Decision`."""
     return Decision(
         at=at,
         until=until,
@@ -304,16 +311,18 @@ def decision_of_choices(
 
 
 class DecisionArrays(NamedTuple):
-    """What sizing gives R instants and S symbols; [R, S] unless stated. Compiled code fills it in.
+    """Results of sizing for R instants and S symbols; [R, S] unless stated.
 
-    sized: [R] whether the strategy has sized; where not, all from `unconstrained` on is NaN or 0.
+    Compiled code fills the arrays.
+
+    sized: [R] true if the strategy has sized; else all from `unconstrained` on is NaN or 0.
     held, target: weights before and after.
     lots, trimmed, no_order_code: as in `RoundedTargets`.
     price: USD, as sized.
-    cost: of trading one USD, one way.
+    cost: cost of trading one USD, one way.
     unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
         `Allocation`.
-    shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G limits on groups.
+    shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G group limits.
     optimality_gap: [R] as in `Allocation`.
     """
 
@@ -337,7 +346,7 @@ class DecisionArrays(NamedTuple):
 
     @classmethod
     def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
-        """Return arrays for R instants and S symbols, of which nothing is held or wanted yet.
+        """Return arrays for R instants and S symbols without positions and targets.
 
         priced: 4 + G + K.
         """
@@ -367,7 +376,7 @@ class DecisionArrays(NamedTuple):
 
 
 def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
-    """Return instant and symbol [N] of what decides, is cut for the night or leaves the universe.
+    """Return instants and symbols [N] that decide, are cut for the night, or leave the universe.
 
     Instants are in order, and the symbols of each.
     """
@@ -387,8 +396,8 @@ def decision_columns(
 ) -> DecisionColumns:
     """Return the columns of the symbols at `cells`, in the order of `decided_cells`.
 
-    class_sharpe [R, 2]: Sharpe ratios of stocks and crypto that the strategy uses; uses_forecast:
-    whether it sizes by the forecast.
+    class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
+    uses_forecast: true if the strategy sizes by the forecast.
     """
     row, symbol = cells
     adjustable = beliefs.adjustable[cells]
@@ -406,7 +415,7 @@ def decision_columns(
     binding_bits |= exits.astype(np.int64) << (
         OVERNIGHT_BIT + beliefs.exclusion_rule[cells].astype(np.int64)
     )
-    # The price of a limit on the book is one for all symbols of an instant.
+    # All symbols of an instant share the shadow price of a limit on the book.
     count = len(CEILINGS)
     last = count + len(group_limit_names)
     ceilings = arrays.shadow_prices[row, :count]
@@ -436,15 +445,18 @@ def _rationale_of(
     class_sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """The fields of `Rationale`, [N] each: of the periods that explain a target; NaN without one.
+    """Return the fields of `Rationale`, [N] each, over the periods that explain a target.
 
-    cells: instant and symbol [N]. sized: [N] which the strategy has sized.
+    A field is NaN if nothing was sized.
+
+    cells: instants and symbols [N].
+    sized: [N] true where the strategy has sized.
     """
     row, symbol = cells
     last = np.where(sized, arrays.periods[cells], 1) - 1
 
     def over(periods: Array) -> Array:
-        """The sum of values [N, K] over the periods that explain."""
+        """Return the sum of values [N, K] over the periods that explain the target."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
@@ -468,8 +480,8 @@ def decision_arrays(
 ) -> DecisionArrays:
     """Return the arrays of one instant for the S symbols of a panel.
 
-    allocation: of the strategy; none where nothing was sized.
-    problem, after: of the panel's symbols, then of what stands beside them.
+    allocation: result of the strategy; None if nothing was sized.
+    problem, after: problem and targets of the panel's symbols, then of positions outside the panel.
     price: [S] USD.
     """
     size = len(price)
@@ -500,7 +512,7 @@ def decision_arrays(
 
 
 def _no_allocation(problem: DecisionProblem) -> Allocation:
-    """What stands in the columns where nothing was sized."""
+    """Return an allocation of NaN and 0 for an instant at which nothing was sized."""
     size = len(problem.account.held)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
@@ -511,7 +523,10 @@ def _no_allocation(problem: DecisionProblem) -> Allocation:
 def class_rules(
     instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
-    """The rule that sized the deciding symbols, by asset class; leverage: granted to stocks."""
+    """Return the rule that sized the deciding symbols, by asset class.
+
+    leverage: leverage granted to stocks.
+    """
     rules = []
     decided = [instruments[s] for s in np.flatnonzero(adjustable).tolist()]
     for kind in AssetClass:

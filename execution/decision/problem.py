@@ -1,6 +1,6 @@
-"""A decision on arrays: a belief and an account become a problem, its answer whole quantities.
+"""A decision on arrays: beliefs and an account become a problem, its solution whole quantities.
 
-Live trading, a backtest and a sweep call the same two functions, once an instant.
+Live trading, a backtest and a sweep call the same two functions once an instant.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ from sizing.solver.multi_period import change_costs
 from trainingdata.bars import Bars
 from trainingdata.instruments import is_crypto
 
-MAX_NET_LIMIT_ROUNDS = 3  # in which what one net limit takes off another may ask back
+MAX_NET_LIMIT_ROUNDS = 3  # rounds, as a reduction for one net limit can exceed another
 TOO_SMALL = 1  # the order's value is below the venue's minimum
 DUST = 2  # the position's value is below the least that the venue closes
 
 
 class SizingTerms(NamedTuple):
-    """The settings of a decision as arrays, for S symbols of a panel and N rows of an account.
+    """Settings of a decision as arrays, for S symbols of a panel and N rows of an account.
 
-    crypto: [N] which are coins.
-    long_only: [N] which may not be short, whatever the venue lends.
-    cost: [N] of trading one USD, one way.
-    forecast: whether it goes by the forecast.
-    caps: as of `Limits`.
-    rows: limits on groups of the N rows, without betas.
-    leverage: stock gross by day, and into the night, in multiples of equity.
-    order_price_buffer: times their price, at which the venue checks orders.
+    crypto: [N] true for crypto.
+    long_only: [N] true for rows that may not be short, whatever the venue lends.
+    cost: [N] cost of trading one USD, one way.
+    forecast: true if the strategy uses the forecast.
+    caps: `Limits.caps`.
+    leverage: largest gross of stocks by day, and overnight, in multiples of equity.
+    order_price_buffer: factor on the price at which the venue checks orders.
+    rows: group limits of the N rows, without betas.
     """
 
     crypto: Mask
@@ -84,7 +84,7 @@ class LabelledRow(NamedTuple):
     """An `AccountArrays` with the names of its N columns.
 
     symbols: [N] names; empty for the part of a position that an open order would close.
-    crypto: [N] which are crypto.
+    crypto: [N] true for crypto.
     row: quantities held plus open.
     reductions: symbols of the columns without a name.
     """
@@ -96,11 +96,11 @@ class LabelledRow(NamedTuple):
 
 
 def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
-    """Return the row of an account: the panel's symbols, then positions outside the panel."""
+    """Return an account's arrays and names: the panel's symbols, then other positions."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
-    # An open reduction is counted as done in the exposure. Until it has filled the position is
-    # still there and margin is still needed for it, so it keeps its part of every ceiling.
+    # Exposure counts an open reduction as filled. Until it has filled, the position and its margin
+    # are still there, so it keeps its part of every ceiling.
     reductions = account.open_reductions
     symbols = (*bars.symbols, *outside)
     quantities = [float(exposure.get(symbol, 0)) for symbol in symbols]
@@ -115,7 +115,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
         increment=np.array([float(item.increment) for item in bars.instruments] + fixed * [0.0]),
         min_order_value=np.append(least, np.zeros(fixed)),
         dust=np.append(dust, np.zeros(fixed)),
-        # What is held outside the panel is never traded.
+        # Positions outside the panel are never traded.
         tradable=np.append(bars.tradable, np.zeros(fixed, dtype=bool)),
         position_count=len(symbols),
         equity=account.equity,
@@ -131,7 +131,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
-    """Return the least values of an order, and of a position that can be closed, USD; [S] each.
+    """Return the smallest values of an order, and of a position that can be closed, USD; [S] each.
 
     An asset's smallest quantity at the venue applies to both.
     """
@@ -141,12 +141,12 @@ def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[
 
 
 class RoundedTargets(NamedTuple):
-    """The targets of an account's N rows, rounded to lots.
+    """Targets of an account's N rows, rounded to lots.
 
-    target: [N] weight that each is to have.
-    lots: [N] whole increments that it stands for, signed; NaN for what stays as it is.
-    trimmed: [N] whether the night cuts it, sized by nothing.
-    no_order_code: [N] why a change makes no order: 0, `TOO_SMALL` or `DUST`.
+    target: [N] target weight.
+    lots: [N] whole increments of the target, signed; NaN for rows that are not traded.
+    trimmed: [N] true for stocks that are cut for the night without new weights.
+    no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     """
 
     target: Array
@@ -167,12 +167,11 @@ def problem_of(
 ) -> DecisionProblem:
     """Return the sizing problem of instant `row` of the beliefs, over the rows of an account.
 
-    Rows that the beliefs say nothing of are fixed: they count for the ceilings and have no
-    variance.
+    Rows without beliefs are fixed: they count for the ceilings and have no variance.
 
-    chosen: [m] the symbols, of S, that the first m rows are of.
+    chosen: [m] the symbols, of S, of the first m rows.
     class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
-    financing: [K] price of one USD borrowed in each period, USD.
+    financing: [K] cost of one USD borrowed in each period, USD.
     """
     size = len(account.quantity)
     adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
@@ -184,8 +183,8 @@ def problem_of(
     day, night = terms.leverage
     allowed = night if beliefs.overnight[row] else day
     margin_equity = terms.caps[2]
-    # Of what the venue lends, its check of orders leaves a part unused. What secures open spreads
-    # is lent against no stock.
+    # The venue's check of orders leaves a part of its loan unused. Collateral of open spreads
+    # supports no loan on stocks.
     reachable = min(allowed, account.leverage / terms.order_price_buffer)
     limits = BookLimits(
         terms.caps[0],
@@ -195,7 +194,7 @@ def problem_of(
         granted_leverage(reachable, account.equity, margin_equity) * account.free_equity_share,
         granted_leverage(min(allowed, account.leverage), account.equity, margin_equity),
         terms.crypto,
-        # An account to which the venue lends no shares holds stocks long only, like coins.
+        # An account to which the venue lends no shares holds stocks long only, like crypto.
         terms.long_only if account.shorting else np.ones(size, dtype=np.bool_),
         with_betas(terms.rows, returns.covariance),
     )
@@ -236,7 +235,7 @@ def round_to_lots(
     trimmable = np.zeros(len(held), dtype=np.bool_)
     if trim_overnight:
         _mark_unsized_stocks(trimmable, problem, sized, account)
-    # Weights are fractions of equity; where there is none, what can be closed is closed.
+    # Weights are fractions of equity; without equity, every position that can be closed is closed.
     if not account.equity > 0.0:
         for s in range(count):
             if adjustable[s] or exiting[s] or trimmable[s]:
@@ -252,7 +251,7 @@ def round_to_lots(
             if trimmable[s]:
                 target[s] = held[s] * share
     for s in range(count):
-        # A fee in coin leaves quantities off the grid of increments. Rounding a position that is
+        # A fee in crypto leaves quantities off the grid of increments. Rounding a position that is
         # at its target would sell that dust in every decision.
         if target[s] != held[s]:
             lots[s] = whole_lots(
@@ -279,8 +278,10 @@ def _leave_small_changes(
 ) -> None:
     """Keep positions unchanged if the venue accepts no order for the change.
 
-    The venue accepts the closing of a whole position, down to dust. A limit that a smaller
-    reduction would restore stays exceeded by less than the smallest order. held [N]: weights.
+    The venue accepts the closing of a whole position, down to dust. If a reduction that would
+    restore a limit is too small, the limit stays exceeded by less than the smallest order.
+
+    held: [N] weights.
     """
     for s in range(account.position_count):
         lot = account.increment[s]
@@ -307,7 +308,9 @@ def _keep_to_net_limits(
 ) -> None:
     """Reduce deciding positions by whole increments if rounding a short exceeds a net limit.
 
-    weights [N]: as solved. Rounding may miss a limit that requires a position.
+    Rounding may miss a limit that requires a position.
+
+    weights: [N] weights of the solution.
     """
     rows = problem.limits.group_constraints
     if len(rows.net_max) == 0 or not sized:
@@ -332,7 +335,10 @@ def _keep_to_net_limit(
     lots: Array,
     account: AccountArrays,
 ) -> None:
-    """`_keep_to_net_limits` for limit k; rounded [N]: the weights of the lots."""
+    """Apply `_keep_to_net_limits` to limit k.
+
+    rounded: [N] weights of the lots.
+    """
     for s in range(account.position_count):
         lot = problem.account.increment[s]
         taken = problem.limits.group_constraints.net[k, s]
@@ -351,7 +357,7 @@ def _keep_to_net_limit(
 def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
-    """Mark the stocks [N] that nothing has sized; what takes no orders cannot be cut."""
+    """Mark the stocks [N] that nothing has sized; those that take no orders cannot be cut."""
     for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)

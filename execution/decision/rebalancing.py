@@ -1,4 +1,4 @@
-"""Orders that bring an account from what it holds and has open to its targets."""
+"""Orders that move an account from its positions and open orders to its targets."""
 
 from __future__ import annotations
 
@@ -39,21 +39,23 @@ def rebalance(
     reasons: Sequence[object],
     timeframe: Timeframe = HOURLY,
 ) -> tuple[Order, ...]:
-    """Orders that move each instrument from what is held to its target.
+    """Return the orders that move each instrument from its position to its target.
 
-    A change of sign is two orders, a close and an opening one: no order flips a position.
-    Reductions come first, then coin purchases, then the rest, each by symbol. A quantity is in
-    whole increments, unless it closes a position. What exceeds the largest order goes out in parts
+    A change of sign is two orders, a close and an opening one: no order crosses zero. Reductions
+    come first, then crypto purchases, then the rest, each by symbol. A quantity is in whole
+    increments, unless it closes a position. A quantity above the largest order is split into parts
     as equal as increments allow.
 
-    instruments: [N] with the increments of their quantities.
+    strategy: prefix of the order ids.
+    at: instant of the decision.
+    instruments: [N] instruments, with their quantity increments.
     held, targets: [N] signed quantity held plus open, and signed quantity to hold.
-    largest: [N] quantity of one order at most; infinite where there is no bound.
-    reasons: [N] which each order of the instrument carries.
-    timeframe: of decisions. Of a daily one the next bar begins with an auction, and a stock's order
-        is one for it. That trades whole shares, and of a change of sign only the
-        close: the venue takes no order that opens the other side before the close has filled. The
-        next decision opens it.
+    largest: [N] largest quantity of one order; infinite without a limit.
+    reasons: [N] reason that each order of the instrument carries.
+    timeframe: timeframe of decisions. The next bar of a daily one begins with an auction, and
+        orders for stocks are auction orders of whole shares. A change of sign is then the close
+        alone: the venue accepts no order for the other side before the close has filled. The next
+        decision opens it.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -98,8 +100,9 @@ def decision_orders(
 ) -> tuple[Order, ...]:
     """Return the orders for the signed quantities [N] that a decision orders.
 
-    columns: of the N symbols.
-    instruments, held: [N] the symbols, and the signed quantity held plus open of each.
+    strategy: prefix of the order ids.
+    columns: columns of the N symbols.
+    instruments, held: [N] instrument, and signed quantity held plus open, of each symbol.
     failure, legacy: as in `OrderReason`.
     """
     changed = [i for i, quantity in enumerate(quantities) if quantity]
@@ -123,7 +126,7 @@ def hours_between(at: np.datetime64, until: np.datetime64) -> float:
 
 
 def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
-    """Return the signed quantity ordered to hold `lots` increments; NaN: what is held stays.
+    """Return the signed quantity ordered to hold `lots` increments; 0 if `lots` is NaN.
 
     held: signed quantity held plus open.
     """
@@ -133,9 +136,12 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 def reductions_to_redecide(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that reduce a position in a symbol that decides now."""
-    # How much is sold is decided anew, from what is held. Left open, a reduction would go on taking
-    # its part of every ceiling beside the new decision.
+    """Return the strategy's own open orders that reduce positions in deciding symbols.
+
+    adjustable: symbols that decide.
+    """
+    # The reduction is decided again from the position. Left open, it would keep its part of every
+    # ceiling in addition to the new decision.
     reductions = []
     for order in account.open_orders:
         if order.symbol not in adjustable or parse_order_prefix(order.client_order_id) != strategy:
@@ -151,11 +157,11 @@ def replaced_orders(
 ) -> tuple[Order, ...]:
     """Return the strategy's own open orders that a new order of their symbol replaces.
 
-    quantities: signed, that are ordered of each symbol.
+    quantities: signed quantity ordered, by symbol.
     """
-    # The venue refuses a new order that the account's own open one would trade with, as a wash
-    # trade. What is left of an open reduction becomes part of the new order instead of a second one
-    # for the same position.
+    # The venue refuses a new order that would trade with an open one of the account, as a wash
+    # trade. The remainder of an open reduction becomes part of the new order, not a second one for
+    # the same position.
     reductions = account.open_reductions
     replaced = []
     for order in account.open_orders:
@@ -171,7 +177,7 @@ def replaced_orders(
 def quantities_without(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
-    """Return the quantities that lead to the same targets once some open orders are cancelled."""
+    """Return the quantities that reach the same targets once some open orders are cancelled."""
     before = account.exposure
     after = account.without(replaced).exposure
     changed = {}
@@ -182,20 +188,20 @@ def quantities_without(
 
 
 def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...]:
-    """Quantity before and after each order on the way from held to target."""
+    """Return the quantities before and after each order from the position to the target."""
     if held == target:
         return ()
-    # The venue refuses an order through zero: a long is closed before a short is opened.
+    # The venue refuses an order that crosses zero: a long is closed before a short is opened.
     if held * target < 0:
         return (held, _NOTHING), (_NOTHING, target)
     return ((held, target),)
 
 
 def _rank(reduces: bool, coin: bool) -> int:
-    """The place of an order among those of its instant.
+    """Return the rank of an order among those of its instant.
 
-    Reductions free the margin and the cash that openings use. Coins come before stocks because
-    they are bought with cash alone, which a purchase of stocks would take.
+    Reductions free the margin and the cash that openings use. Crypto comes before stocks because it
+    is bought with cash alone, which a purchase of stocks would take.
     """
     if reduces:
         return 0
@@ -203,19 +209,20 @@ def _rank(reduces: bool, coin: bool) -> int:
 
 
 def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Decimal:
-    """The quantity of a step in whole increments, rounded down; all of it where it closes."""
+    """Return the quantity of a step in whole increments, rounded down; all of it if it closes."""
     size = abs(after - before)
-    # A coin purchase pays its fee in coin, so what is held is often no multiple of the increment.
-    # A step that closes a position takes the rest along: nothing else could ever sell it.
+    # A crypto purchase pays its fee in crypto, so a position is often no multiple of the increment.
+    # A step that closes a position includes the rest: no other order could sell it.
     if after == 0 or not size % increment:
         return size
     return truncate_to_increment(float(size), increment)
 
 
 def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
-    """The quantity in parts of `largest` at most; nothing of nothing.
+    """Return the quantity in parts of at most `largest`; an empty list for 0.
 
-    No two differ by more than an increment. The last one also carries what is no whole increment.
+    No two parts differ by more than an increment. The last one also carries the rest that is no
+    whole increment.
     """
     if largest == UNLIMITED or float(quantity) <= largest:
         return [quantity] if quantity > 0 else []

@@ -1,4 +1,4 @@
-"""What every job that decides has in common: names are the keys of the YAML under `configs/`."""
+"""Settings that all jobs with decisions share; names are the keys of the YAML under `configs/`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TradingSettings(PanelSettings):
 
     @property
     def order_prefix(self) -> str:
-        """The prefix of order ids."""
+        """Prefix of order ids."""
         return self.sizing.strategy if self.order_tag is None else self.order_tag
 
     @property
@@ -79,12 +79,14 @@ class TradingSettings(PanelSettings):
         return Schedule.parse(",".join(self.schedule))
 
     def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market.
+        """Return the panel of files or of the synthetic market.
+
+        Files are read up to `end`, with all history before `start`.
 
         Raises
         ------
         InputError
-            for settings or files that cannot be used, before any bar is read where it can be told.
+            if settings or files cannot be used; before any bar is read, if that can be told.
         """
         self.check_files()
         bars = self.with_increments(PanelSettings.bars(self))
@@ -93,14 +95,25 @@ class TradingSettings(PanelSettings):
         return bars
 
     def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
-        """Refuse times of day at which nothing of a panel decides."""
+        """Check that the schedule has no time of day at which nothing of a panel decides.
+
+        Raises
+        ------
+        InputError
+            if it has one.
+        """
         kinds = {instrument(symbol).kind for symbol in symbols}
         self.decisions.check(timeframe, sorted(kinds))
 
     def check_files(self) -> None:
-        """Refuse a file or a folder that is named beside the bars and cannot be used.
+        """Check the files and folders that are named in addition to the bars.
 
-        Bars take long to read, and forecasts longer: this is known before.
+        Bars take long to read, and forecasts longer, so this is checked first.
+
+        Raises
+        ------
+        InputError
+            if one cannot be used.
         """
         self.data.corporate_actions()
         self.forecaster.check()
@@ -112,7 +125,7 @@ class TradingSettings(PanelSettings):
     def unused_rows(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
-        """What is named of symbols that are none of a run's, a sentence for each file or table."""
+        """Return a sentence for each file or table that names symbols outside a run."""
         tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
@@ -131,7 +144,7 @@ class TradingSettings(PanelSettings):
         return said
 
     def with_increments(self, bars: Bars) -> Bars:
-        """The panel with the increments these settings name."""
+        """Return the panel with the increments that these settings name."""
         if self.increments == "original":
             return bars
         instruments = []

@@ -54,11 +54,11 @@ class SizingSettings:
     def __post_init__(self) -> None:
         if self.drawdown is not None:
             self._check_drawdown()
-        if not is_plugin(self.strategy):  # that is loaded when a run asks for it
+        if not is_plugin(self.strategy):  # plugins are loaded when a run needs them
             self.chosen_strategy()
 
     def _check_drawdown(self) -> None:
-        """Refuse a bound with a stated fraction, and for strategies without a Kelly fraction."""
+        """Refuse `drawdown` with a stated fraction, and for strategies without a Kelly fraction."""
         if self.fraction is not None:
             raise InputError(
                 "sizing.drawdown: it chooses the fraction of Kelly, and sizing.fraction states"
@@ -74,12 +74,12 @@ class SizingSettings:
 
     @property
     def kelly_fraction(self) -> float | None:
-        """The fraction of full Kelly in the place of the name's; None for the name's own."""
+        """Fraction of full Kelly that replaces the one in the name; None keeps the name's."""
         return self.fraction if self.drawdown is None else self.drawdown.fraction
 
     @property
     def label(self) -> str:
-        """The strategy's name with the fraction that is used: `kelly_30` for kelly_50 with 0.3."""
+        """Name of the strategy with the fraction in use: `kelly_30` for kelly_50 with 0.3."""
         if not self.enhanced:
             return "legacy"
         return name_with_fraction(self.strategy, self.kelly_fraction)
@@ -96,13 +96,13 @@ class SizingSettings:
         return strategy if self.enhanced else self.legacy()
 
     def strategies(self) -> tuple[Strategy, ...]:
-        """The strategy, then the one that answers where its program is not solved, if any does."""
+        """Return the strategy, and its fallback if the settings name one."""
         if self.fallback == "legacy":
             return self.chosen_strategy(), self.legacy()
         return (self.chosen_strategy(),)
 
     def holding_interval(self) -> Holding:
-        """The holding interval of beliefs: the strategy's own, else the one named here."""
+        """Return the holding interval of the strategy, else the one of the settings."""
         return self.chosen_strategy().holding or self.holding
 
     def legacy(self) -> Legacy:

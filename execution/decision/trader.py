@@ -1,6 +1,7 @@
-"""The decision: bars and an account in, orders and the reasons for them out.
+"""The decision: from bars and an account to orders and their reasons.
 
-Backtest and live run this and nothing else. `Trader.decide` says how a bar becomes an order.
+Backtest and live trading both run this code. `Trader.decide` describes the steps from a bar to an
+order.
 """
 
 from __future__ import annotations
@@ -67,21 +68,21 @@ _NOTHING = Decimal(0)
 
 
 class Decider(Protocol):
-    """Anything that turns what is known and what is held into a decision."""
+    """A strategy, or anything else that turns bars and an account into a decision."""
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """The decision at the panel's last instant; None where nothing decides then."""
+        """Return the decision at the panel's last instant; None if nothing decides then."""
         ...
 
 
 class SizingResult(NamedTuple):
-    """What a strategy returned at an instant, or why it returned nothing.
+    """Result of a strategy at an instant, or the reason of its absence.
 
-    inputs: that the strategy was given.
-    allocation: of the strategy; none where nothing could be sized.
-    strategy: that was run.
-    failure: why there is no allocation; empty where there is one, or nothing decides.
-    unsolved: whether its program was not solved.
+    inputs: inputs of the strategy.
+    allocation: result of the strategy; None if nothing could be sized.
+    strategy: strategy that was run.
+    failure: reason why there is no allocation; empty if there is one, or nothing decides.
+    unsolved: true if the strategy's program was not solved.
     """
 
     inputs: SizingInputs
@@ -92,14 +93,14 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on the inputs of an account; an unsolved program is a result, no error."""
+    """Run a strategy on the inputs of an account; an unsolved program is a result, not an error."""
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
         return SizingResult(inputs, None, strategy, no_equity_text(account.equity))
     check_priced(inputs.symbols, account)
     try:
-        # The same to the last bit on any number of processors, and as a walk sizes it.
+        # The result is the same to the last bit on any number of processors, and in a backtest.
         with single_threaded_blas():
             return SizingResult(inputs, strategy.allocate(inputs), strategy)
     except SolverFailed as error:
@@ -108,21 +109,22 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Trader:
-    """Forecasts, sizes and orders; holds no state of its own.
+    """Forecasts, sizes and orders; it keeps no state.
 
-    order_prefix: what the ids of its orders begin with.
-    forecaster: what may happen next.
-    correlations: where the matrix of an instant comes from.
-    sizing: how much.
-    limits: of weights, by the time of day.
-    costs: of a trade beside fees, as the decision reckons with them.
-    fees: of a trade.
-    terms: what an order may be worth.
-    prior: the stated premiums, and how far a plan looks.
-    margin: what borrowing costs.
-    schedule: which decisions are made.
-    universe: what may be held.
-    table: beliefs computed in advance, equal to those of the bars up to each instant.
+    order_prefix: prefix of the ids of its orders.
+    forecaster: source of forecasts.
+    correlations: source of correlation matrices.
+    sizing: sizing strategy and its parameters.
+    limits: limits of weights, by the time of day.
+    costs: costs of a trade other than fees, as the decision expects them.
+    fees: fees of a trade.
+    terms: smallest and largest values of an order.
+    prior: stated premiums, and the horizon of a plan.
+    margin: costs of borrowing.
+    schedule: schedule of decisions.
+    universe: rule that tells which symbols may be held.
+    table: beliefs computed in advance, equal to those of the bars up to each instant; None computes
+        them at each decision.
     """
 
     order_prefix: str
@@ -145,7 +147,7 @@ class Trader:
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = no_progress) -> Trader:
-        """The same trader with its beliefs at every instant of a run computed in advance."""
+        """Return the same trader with its beliefs at every instant of a run computed in advance."""
         return replace(self, table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
@@ -171,12 +173,12 @@ class Trader:
         return concatenate_beliefs(parts)
 
     def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
-        """What it believes of one symbol at any instant, as if it alone decided then.
+        """Return the belief about one symbol at any instant, as if it alone decided then.
 
         Raises
         ------
         NoForecast
-            where what is known then does not forecast it.
+            if the symbol has no forecast at that instant.
         """
         return belief_of_symbol(
             self.forecaster,
@@ -189,32 +191,32 @@ class Trader:
         )
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """The decision at the panel's last instant, from nothing but the panel and the account.
+        """Return the decision at the panel's last instant, from the panel and the account alone.
 
-        None where nothing decides then. The steps from a bar to an order:
+        None if nothing decides then. The steps from a bar to an order:
 
-        1. **Who decides.** The symbols of the universe whose bar has just closed and whose market
-           is open to fill, where the schedule has a decision of theirs. What has left the universe
-           is sold then; all others stay as they are.
+        1. **Who decides.** Symbols of the universe whose bar has just closed, whose market is
+           open to fill, and for which the schedule has a decision. Symbols that have left the
+           universe are closed then. No other symbol is traded.
         2. **Forecast.** The latest one of each symbol, from its own last bars.
         3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
-           decision and on: mu and sigma.
-        4. **Correlation.** The matrix known at the last 16:00 New York makes them covariances, and
-           says what the stated premium of a class is for each symbol.
+           decision and beyond: mu and sigma.
+        4. **Correlation.** The matrix known at the last 16:00 New York turns sigma into
+           covariances, and the stated premium of a class into that of each symbol.
         5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
            weights under the limits of the time of day.
         6. **The night.** At the last decisions of a session, stocks that nothing has sized are cut
            to the overnight ceiling.
-        7. **Orders.** Weights become quantities, and the difference to what is held and open
+        7. **Orders.** Weights become quantities, and the difference to the position and open orders
            becomes orders.
 
-        The belief is steps 1 to 4 (`execution.decision.belief_building`), `decide_on` the others.
+        `execution.decision.belief_building` does steps 1 to 4, `decide_on` the others.
         """
-        # A belief knows nothing of the account. A backtest can therefore compute those of all
-        # instants in one pass, and both ways read the same numbers.
+        # Beliefs do not depend on the account. A backtest can therefore compute those of all
+        # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.build_beliefs(now) if self.table is None else self.table
-        # What is neither held nor may be held gets no weight, and is left out of what follows.
+        # Symbols that are neither held nor may be held have weight 0 and are left out below.
         groups = self.limits.group_limits()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
         belief = table.at_instant(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
@@ -225,16 +227,16 @@ class Trader:
         return decision if decision.symbols or belief.adjustable.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
-        """The decision that a belief leads to: steps 5 to 7 of `decide`."""
-        # What the venue takes no orders for stays as it is.
+        """Return the decision that a belief leads to: steps 5 to 7 of `decide`."""
+        # Symbols that the venue accepts no orders for are not traded.
         if not bars.tradable.all():
             belief = belief._replace(
                 adjustable=belief.adjustable & bars.tradable, exiting=belief.exiting & bars.tradable
             )
 
         now = np.datetime64(belief.at[0])
-        # 5. Weights. Open reductions of what decides now are sized once more from what is held.
-        # If nothing can be sized, they stay open: cancelling them would be new risk.
+        # 5. Weights. Open reductions of symbols that decide are sized again from the position. If
+        # nothing can be sized, they stay open: cancelling them would be new risk.
         adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
         withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
         book = account.without(withdrawn)
@@ -267,8 +269,8 @@ class Trader:
             held = exposure.get(item.symbol, _NOTHING)
             quantities[item.symbol] = ordered_quantity(lots, item.increment, held)
 
-        # 7. Orders. What a new order would trade with is cancelled first, and what was left of it
-        # becomes part of the new order.
+        # 7. Orders. Open orders that a new order would trade with are cancelled first, and their
+        # remainder becomes part of the new order.
         replaced = replaced_orders(self.order_prefix, book, quantities)
         if replaced:
             quantities = quantities_without(quantities, book, replaced)
@@ -312,9 +314,9 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols that decide, that the night cuts or that leave, and their columns.
+        """Return the N symbols that decide, are cut for the night or leave, and their columns.
 
-        The symbols are numbers of the panel's.
+        Symbols are indices into the panel.
         """
         price = labelled.row.price[: len(bars.symbols)]
         arrays = decision_arrays(sizing.allocation, sizing.inputs.problem, rounded, price)
@@ -331,14 +333,14 @@ class Trader:
         return cells[1], columns
 
     def _size(self, bars: Bars, labelled: LabelledRow, belief: BeliefTable) -> SizingResult:
-        """Return the strategy's result; where its program is unsolved, that of its fallback."""
+        """Return the strategy's result; if its program is unsolved, that of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
         result = run_strategy(chosen, self._inputs(bars, labelled, belief, chosen), labelled.row)
         if not result.unsolved:
             return result
         for strategy in fallbacks:
-            # Each answers a problem of its own: the legacy rule goes by the forecast alone, and
-            # a premium that the strategy counted would turn its direction around.
+            # Each strategy has its own problem: the legacy rule uses the forecast alone, and the
+            # premium of the strategy before could turn its direction around.
             inputs = self._inputs(bars, labelled, belief, strategy)
             second = run_strategy(strategy, inputs, labelled.row)
             if second.allocation is None:
@@ -355,7 +357,7 @@ class Trader:
         groups = self.limits.group_limits()
         terms = SizingTerms(
             crypto=labelled.crypto,
-            # What is fixed beside the panel is never traded.
+            # Positions outside the panel are never traded.
             long_only=np.append(
                 bars.long_only, np.ones(len(labelled.crypto) - len(bars.symbols), bool)
             ),
@@ -380,6 +382,6 @@ class Trader:
         return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
-        """Return the Sharpe ratios of stocks and crypto that a strategy uses, or zeros; [T, 2]."""
+        """Return the Sharpe ratios [T, 2] of stocks and crypto that a strategy uses, or zeros."""
         ratios = self.prior.class_sharpe(belief.crypto_correlation)
         return ratios if strategy.uses_premium else np.zeros_like(ratios)

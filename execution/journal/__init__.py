@@ -1,1 +1,1 @@
-"""What an account's process writes down before and after it acts: one module a table."""
+"""The journal of an account: records before and after each action, one module a table."""

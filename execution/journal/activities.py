@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 ALL_TIME = np.datetime64("1970-01-01", "ns")
 
-# A transfer is cash that a person pays in (above 0) or takes out (below 0); an option's is its end
-# without a trade, and the shares that are delivered for it. A merger ends a symbol, or begins one.
+# "transfer": cash that a person pays in (above 0) or withdraws (below 0). "option": an option's
+# end without a trade, and the shares delivered for it. "merger": the end or beginning of a symbol.
 ActivityKind = Literal[
     "trade",
     "transfer",
@@ -46,7 +46,7 @@ ActivityKind = Literal[
     "other",
 ]
 
-# The venue's id of an order says whose intent a fill is of, once the intent has one.
+# The venue's order id links a fill to its intent, once the intent has that id.
 _LINKS = """
     SELECT DISTINCT intents.venue_id, intents.client_order_id
     FROM fills JOIN intents ON intents.venue_id = fills.order_id
@@ -56,14 +56,15 @@ _LINKS = """
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """Something that happened to an account.
+    """An activity of an account, such as a trade, a dividend or a fee.
 
-    id: the venue's id of it.
-    at: the instant of a trade; of all else New York's midnight at the beginning of its day.
-    symbol: what it is about, as positions here spell it; empty where it is about cash alone.
-    quantity: by which it changes the position, signed: shares, coins or contracts.
-    price: USD a share, coin or contract's share; none where the venue names none.
-    amount: USD by which it changes cash, signed.
+    id: the venue's id of the activity.
+    kind: kind of the activity.
+    at: instant of a trade; New York's midnight at the beginning of the day for all others.
+    symbol: symbol in the project's spelling; empty if cash alone changes.
+    quantity: signed change of the position: shares, coins or contracts.
+    price: USD a share, coin or contract's share; None if the venue names none.
+    amount: signed change of cash, USD.
     order_id: the venue's id of the order that traded; empty for none.
     """
 
@@ -96,22 +97,28 @@ class Activity:
 
     @property
     def is_trade(self) -> bool:
-        """Whether an order made it; all else the venue books."""
+        """Return whether the activity is a fill of an order; all others are bookings."""
         return self.kind == "trade"
 
     @property
     def is_exchange(self) -> bool:
-        """Whether it changes cash for a position, so that the account is worth about the same."""
+        """Return whether the activity exchanges cash for a position, at about the same value."""
         return self.is_trade or (self.kind == "merger" and bool(self.quantity))
 
 
 @dataclass(frozen=True, slots=True)
 class FillRow:
-    """A trade as it is written down.
+    """Row of a trade.
 
-    id: the venue's of it. order: our id of its order; empty for a trade that no order of ours made.
-    order_id: the venue's id of that. quantity: signed. price: USD. at: when it traded.
-    listed_at: when it was read. since_opening: as above.
+    id: the venue's id of the trade.
+    order: client order id; empty for a trade of an order that is not ours.
+    order_id: the venue's id of the order.
+    symbol: symbol in the project's spelling.
+    quantity: signed quantity.
+    price: USD.
+    at: instant of the trade.
+    listed_at: instant at which the trade was read.
+    since_opening: 0 if the opening balance includes it, else 1.
     """
 
     id: Text
@@ -126,17 +133,22 @@ class FillRow:
 
     @property
     def amount(self) -> Decimal:
-        """USD by which it changes cash, signed."""
+        """Signed change of cash, USD."""
         return traded_amount(self.symbol, self.quantity, self.price)
 
 
 @dataclass(frozen=True, slots=True)
 class BookingRow:
-    """Something that happened beside trades, as it is written down.
+    """Row of a booking, which is an activity other than a trade.
 
-    id: the venue's of it. at: its day. symbol: empty for cash alone.
-    quantity: by which it changed a position, signed. amount: USD by which it changed cash, signed.
-    listed_at: when it was read. since_opening: as above.
+    id: the venue's id of the booking.
+    kind: kind of the activity.
+    at: day of the booking.
+    symbol: symbol in the project's spelling; empty if cash alone changes.
+    quantity: signed change of the position.
+    amount: signed change of cash, USD.
+    listed_at: instant at which the booking was read.
+    since_opening: 0 if the opening balance includes it, else 1.
     """
 
     id: Text
@@ -165,7 +177,7 @@ _BOOKINGS = JournalTable(
 
 
 class ActivityBook:
-    """What the venue has listed of one account."""
+    """Activities that the venue has listed for one account."""
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
@@ -174,21 +186,20 @@ class ActivityBook:
         _BOOKINGS.create(database)
 
     def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
-        """Those that are not written down, or not with this content."""
+        """Return activities that are not recorded, or recorded with other content."""
         return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
 
     def write(
         self, activities: Iterable[Activity], at: np.datetime64, *, since_opening: int
     ) -> list[tuple[Activity, Decimal]]:
-        """Write down what is not there, and what is listed with another content, in its own place.
+        """Record new activities and changed ones, and return them with their changes of cash.
 
-        It returns these, each with the USD by which it changes what cash should be, signed.
+        Each change is the signed USD by which the expected cash changes. A changed activity
+        replaces its earlier row. A fill is linked to the intent with the venue's order id, once the
+        intent has that id. Legs of options and exits have other orders and are not linked.
 
-        A fill is linked to the intent whose order the venue calls so, once the book of intents
-        knows that; legs of options and exits have other orders, and are linked to none.
-
-        at: instant by the venue's clock at which they were listed.
-        since_opening: 0 for those that the opening balance of the journal includes.
+        at: instant by the venue's clock at which the activities were listed.
+        since_opening: 0 if the opening balance of the journal includes them, else 1.
         """
         written = []
         with self._database.transaction():
@@ -216,19 +227,23 @@ class ActivityBook:
         return written
 
     def last_trade(self) -> np.datetime64 | None:
-        """When the last trade was; none before there was one."""
+        """Return the instant of the last trade; None without one."""
         last = _FILLS.last(self._database, "ORDER BY at DESC")
         return None if last is None else last.at
 
     def traded(self, symbol: str, order_id: str) -> Decimal:
-        """How much of a symbol an order has traded, without sign; order_id: the venue's."""
+        """Return the quantity of a symbol that an order has traded, without sign.
+
+        order_id: the venue's id of the order.
+        """
         condition = "WHERE symbol = ? AND order_id = ?"
         fills = _FILLS.rows(self._database, condition, (symbol, order_id))
         return exact_sum(abs(fill.quantity) for fill in fills)
 
     def net_transfers(self, since: np.datetime64) -> Decimal:
-        """Deposits less withdrawals that were listed after an instant, beyond the opening
-        balance; USD.
+        """Return deposits less withdrawals that were listed after an instant, USD.
+
+        Those that the opening balance includes do not count.
         """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return exact_sum(
@@ -237,9 +252,9 @@ class ActivityBook:
         )
 
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
-        """By how much what was booked after an instant changes a position, by id, oldest first.
+        """Return changes of a position by bookings listed after an instant, by id, oldest first.
 
-        Shares that a person has moved are none of these.
+        Shares that a person has moved are excluded.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
         found = _BOOKINGS.rows(self._database, condition, (symbol, format_instant(since)))
@@ -248,7 +263,7 @@ class ActivityBook:
     def _changed(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
-        """The row of an activity before and after; none where it says the same."""
+        """Return the row of an activity before and after; None if it has not changed."""
         table = _table(activity)
         before = table.last(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)
@@ -264,18 +279,21 @@ class ActivityBook:
 
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
-    """Trades after an instant, beyond the opening balance, oldest first."""
+    """Return trades after an instant, beyond the opening balance, oldest first."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.rows(database, condition, (format_instant(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
-    """All that is no trade, beyond the opening balance, in the order in which it was listed."""
+    """Return all bookings beyond the opening balance, in the order in which they were listed."""
     return _BOOKINGS.rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 
 def traded_amount(symbol: str, quantity: Decimal, price: Decimal) -> Decimal:
-    """USD by which a trade changes cash, signed; quantity: signed."""
+    """Return the signed change of cash by a trade, USD.
+
+    quantity: signed quantity.
+    """
     units = Decimal(-SHARES_PER_OPTION if is_option(symbol) else -1)
     return EXACT_CONTEXT.multiply(EXACT_CONTEXT.multiply(quantity, price), units)
 
@@ -285,7 +303,6 @@ def _table(activity: Activity) -> JournalTable[Any]:
 
 
 def _row(activity: Activity, at: np.datetime64, since_opening: int) -> FillRow | BookingRow:
-    """Return the row of an activity that was listed at an instant."""
     same = ("id", "symbol", "quantity", "at")
     said: dict[str, Any] = {name: getattr(activity, name) for name in same}
     said |= {"listed_at": at, "since_opening": since_opening}

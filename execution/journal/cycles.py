@@ -1,6 +1,6 @@
-"""Cycles of an account's jobs: what each came to, and by when the next has to be over.
+"""Cycles of an account's jobs: their results, and the time limit of the next one.
 
-A loop writes down when that is, and anybody may look.
+A loop records that limit, so that other processes can tell whether it is overdue.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from foundation.clock import SYSTEM_TIME, InstantSource
 from foundation.database import Database
 from trainingdata.instants import utc_text
 
-CYCLE_SLACK_SECONDS = (
-    300.0  # seconds for what a cycle asks of the venue, beside what its settings grant
-)
+# Seconds for a cycle's requests to the venue, in addition to its settings.
+CYCLE_SLACK_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class CycleRow:
-    """A cycle of a job, and what it came to.
+    """Row of a cycle of a job and its result.
 
-    number: of the cycle, increasing.
-    ended_at: none while it lasts.
-    decision: the id of what was decided; empty where nothing was.
-    idle_reason, failure: why nothing came of it, or empty.
+    number: number of the cycle, increasing.
+    job: name of the job.
+    began_at: instant at which it began.
+    ended_at: instant at which it ended; None while it runs.
+    decision: id of its decision; empty without one.
+    fills: number of fills.
+    idle_reason, failure: reason why it decided nothing, and error that ended it; empty for none.
     """
 
     number: Integer
@@ -52,7 +54,7 @@ class CycleBook:
         _CYCLES.create(database)
 
     def begin(self, at: np.datetime64) -> int:
-        """Write down that a cycle begins, and return its number."""
+        """Record the beginning of a cycle, and return its number."""
         with self._database.transaction():
             _CYCLES.insert(self._database, CycleRow(0, self._job, at))
             return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
@@ -67,7 +69,10 @@ class CycleBook:
         idle_reason: str = "",
         failure: str = "",
     ) -> None:
-        """Write down what a cycle came to; failure: what ended it."""
+        """Record the end and the result of a cycle.
+
+        failure: error that ended it; empty for none.
+        """
         came_to = {
             "decision": decision,
             "fills": fills,
@@ -77,7 +82,7 @@ class CycleBook:
         _CYCLES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
     def last(self, *, ended: bool = False) -> CycleRow | None:
-        """The latest cycle, or the latest that has ended; none before there was one."""
+        """Return the latest cycle, or the latest that has ended; None without one."""
         condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
         return _CYCLES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
 
@@ -89,25 +94,28 @@ def cycle_count(database: Database) -> int:
 
 
 def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
-    """The latest so many cycles, the last one first; none where no job has begun its journal."""
+    """Return the latest cycles, newest first; an empty list if no job has begun the journal.
+
+    limit: largest number of cycles.
+    """
     if not database.rows("SELECT 1 FROM sqlite_master WHERE name = 'cycles'"):
         return []
     return _CYCLES.rows(database, "ORDER BY number DESC LIMIT ?", (limit,))
 
 
 def cycles_of(database: Database, job: str) -> list[CycleRow]:
-    """All cycles of a job, oldest first."""
+    """Return all cycles of a job, oldest first."""
     return _CYCLES.rows(database, "WHERE job = ? ORDER BY number", (job,))
 
 
 @dataclass(frozen=True, slots=True)
 class NextCycle:
-    """The cycle that a loop makes next.
+    """The next cycle of a loop.
 
-    job: that is stepped.
-    due: when it begins, by the venue's clock.
-    overdue_at: when it is over at the latest, by this machine's clock.
-    only: there is one.
+    job: name of its job.
+    due: beginning of the cycle, by the venue's clock.
+    overdue_at: latest end of the cycle, by this machine's clock.
+    only: key of the only row.
     """
 
     job: Text
@@ -116,7 +124,7 @@ class NextCycle:
     only: Integer = 0
 
     def is_late(self, now: np.datetime64) -> bool:
-        """Whether it should be over by now; now: by this machine's clock."""
+        """Return whether the cycle is overdue at `now`, by this machine's clock."""
         return bool(now > self.overdue_at)
 
     def __str__(self) -> str:
@@ -129,9 +137,9 @@ _NEXT = JournalTable("next_cycle", NextCycle, key="only")
 class NextCycleBook:
     """The next cycle of an account's loop, in its journal.
 
-    database: the journal.
-    seconds: that the settings grant a cycle.
-    clock: this machine's.
+    database: the account's journal.
+    seconds: seconds that the settings allow a cycle.
+    clock: this machine's clock.
     """
 
     def __init__(
@@ -144,7 +152,10 @@ class NextCycleBook:
         _NEXT.create(database)
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """A cycle is due; now: by the clock that says when it is."""
+        """Record the cycle that is due next.
+
+        due, now: instants by the clock that starts the cycle.
+        """
         if self._written == (job, due):
             return
         wait = max(due - now, np.timedelta64(0, "ns"))
@@ -161,6 +172,6 @@ class NextCycleBook:
 
 
 def read_next_cycle(journal: Path) -> NextCycle | None:
-    """The cycle that is expected by a journal; none where none is."""
+    """Return the cycle that a journal expects; None without one."""
     found = _NEXT.read_rows(journal)
     return found[0] if found else None

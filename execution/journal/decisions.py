@@ -1,7 +1,7 @@
-"""What an account's job decided, did and saw, on the disk before anything of it is sent.
+"""Decisions and orders of an account's job, on disk before anything of them is sent.
 
-A decision and the orders that follow from it are one commit. Tables are read by the account's page
-and by drift; instants are UTC, as text that sorts.
+A decision and its orders are one commit. The status page and the drift report read these tables;
+instants are UTC, as text that sorts.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from foundation.database import Database
 from trainingdata.instants import compact_text
 
 if TYPE_CHECKING:
-    from execution.decision.decision import Decision  # its machine code is none of a reader's
+    from execution.decision.decision import Decision  # readers of a journal need no compiled code
 
 EXPIRED_REASON = "expired: its decision was not sent in time"
-DECISIONS_SEARCHED = 120  # the latest: four days of hourly coins hide no stock's decision
-WITHDRAWN = "taken back"  # how a decision ended whose instant was decided again
+DECISIONS_SEARCHED = 120  # latest decisions: crypto's hourly ones hide no stock's for four days
+WITHDRAWN = "taken back"  # end of a decision whose instant was decided again
 _ENDED = "ended"
 
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
-    """A choice as the journal writes it; quantities as text, what is not a number as none."""
+    """Return the JSON entry of a choice; quantities are text, NaN is null."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
 
 
 def decode_choice(entry: Mapping[str, Any]) -> Choice:
-    """The choice that an entry of the journal was written of."""
+    """Return the choice of a journal's entry."""
     written = entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
     numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
@@ -60,7 +60,7 @@ def _number(value: float | None) -> float:
 
 
 def _without_nan(value: Any) -> Any:
-    """The value with None for what is not a number: JSON has no NaN."""
+    """Return the value with None in place of NaN and infinity, which JSON lacks."""
     if isinstance(value, Mapping):
         return {key: _without_nan(each) for key, each in value.items()}
     if isinstance(value, float | np.floating):
@@ -81,22 +81,22 @@ Choices = Annotated[Mapping[str, Choice], PlainValidator(_choices), PlainSeriali
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """A decision as the journal has it.
+    """Row of a decision.
 
-    name: its id.
-    at, until: the interval that it decided for.
-    decided_at: when, by the venue's clock.
-    equity: USD, of the account then.
-    stock_ceiling: stock gross allowed then, in multiples of equity.
-    failure: of sizing, or empty.
-    rules: of its strategy, a sentence each.
-    choices: by symbol.
-    cancels: what it saw as not filled of each order that it replaces, by its id.
-    positions: what was held then, signed quantities by symbol.
-    job: that decided.
-    ended: how it ended; empty while it is not sent whole.
+    name: id of the decision.
+    at, until: interval that it decided for.
+    decided_at: instant of the decision by the venue's clock.
+    equity: equity of the account then, USD.
+    stock_ceiling: largest gross of stocks then, in multiples of equity.
+    failure: failure of sizing; empty without one.
+    rules: rules of its strategy, a sentence each.
+    choices: choices by symbol.
+    cancels: unfilled quantity that it saw of each order that it replaces, by id.
+    positions: positions then, signed quantities by symbol.
+    job: name of the job that decided.
+    ended: end of the decision; empty until it is completely sent.
     optimality_gap: `Decision.optimality_gap`; None if unknown.
-    group_limit_names: names of the limits on groups.
+    group_limit_names: names of the group limits.
     """
 
     name: Text
@@ -117,7 +117,7 @@ class DecisionRow:
 
     @property
     def prices(self) -> dict[str, float]:
-        """That it sized at, USD by symbol."""
+        """Prices that the decision sized at, USD by symbol."""
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
@@ -130,7 +130,7 @@ DECISIONS = JournalTable(
 
 
 class ChoiceRow(NamedTuple):
-    """What was decided last of a symbol, by which decision, and for which interval."""
+    """The last choice of a symbol, with its decision and the interval that it decided for."""
 
     decision: str
     at: np.datetime64
@@ -139,10 +139,10 @@ class ChoiceRow(NamedTuple):
 
 
 class DecisionJournal:
-    """What one job of an account writes down.
+    """Decisions, orders and cycles of one job of an account.
 
-    job: its name.
-    cycles: of the job.
+    job: name of the job.
+    cycles: cycles of the job.
     """
 
     def __init__(self, database: Database, events: EventLog, book: OrderStore, job: str) -> None:
@@ -154,15 +154,15 @@ class DecisionJournal:
         self.cycles = CycleBook(database, job)
 
     def is_decided(self, at: np.datetime64) -> bool:
-        """Whether an instant was decided, by a decision that was not taken back."""
+        """Return whether an instant has a decision that was not taken back."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return its name.
 
-        A second decision of an instant replaces the first, as after the account has changed; its
-        orders that were not sent are planned again.
+        A second decision of an instant replaces the first, for instance after the account has
+        changed; its unsent orders are planned again.
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():
@@ -199,9 +199,9 @@ class DecisionJournal:
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
-        """Write down orders that follow from no decision, and reduce what is held.
+        """Plan reducing orders that follow from no decision, such as cuts for the night.
 
-        name: what they follow from, in the place of a decision's.
+        name: id that takes the place of a decision's.
         """
         with self._database.transaction():
             self._events.append("reducing", name, {"orders": len(orders)})
@@ -209,7 +209,7 @@ class DecisionJournal:
                 self._book.plan(replace(self._planned(order, name, at), role="night"))
 
     def next_overnight_trim(self, closes: np.datetime64) -> tuple[str, int]:
-        """What the next cut before a close follows from, and its number, which none has had yet."""
+        """Return the id and the number of the next cut before a close; no earlier cut has them."""
         prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
@@ -217,9 +217,9 @@ class DecisionJournal:
         return f"{prefix}{number}", number
 
     def deny_unsent(self) -> None:
-        """Withhold what was planned, and left by a process that ended before it could be sent.
+        """Deny intents that a crashed process planned but never sent.
 
-        Decisions that were not ended are gone on with elsewhere.
+        `live.resumption` resumes unfinished decisions.
         """
         unfinished = {decision.name for decision in self.unfinished_decisions()}
         with self._database.transaction():
@@ -228,10 +228,10 @@ class DecisionJournal:
                     self._book.deny(intent, "the process ended before it was sent")
 
     def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
-        """Withhold whatever of a decision was not sent.
+        """End a decision, and deny its orders that were not sent.
 
-        why: it was not.
-        may_redecide: whether its instant may be decided again.
+        why: reason why they were not sent.
+        may_redecide: true if its instant may be decided again.
         """
         with self._database.transaction():
             for intent in self._book.of_decision(name):
@@ -241,17 +241,17 @@ class DecisionJournal:
             DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:
-        """Decisions that were begun and not ended, oldest first."""
+        """Return decisions that were begun and not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
         return DECISIONS.rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
-        """The last decision; none before the first."""
+        """Return the last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS.last(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
-        """What was decided last of each symbol of the latest decisions, the last decision first."""
+        """Return the last choice of each symbol in the latest decisions, newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}
         for row in DECISIONS.rows(self._database, latest, (self._job, DECISIONS_SEARCHED)):
@@ -261,6 +261,9 @@ class DecisionJournal:
 
 
 def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
-    """What a job decided after an instant and did not take back, in the order of writing."""
+    """Return a job's decisions after an instant, in the order of writing.
+
+    Decisions that were taken back are excluded.
+    """
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
     return DECISIONS.rows(database, condition, (job, format_instant(since), WITHDRAWN))

@@ -1,4 +1,4 @@
-"""What happened to an account's orders and jobs, in rows that are never changed, and alerts."""
+"""Events of an account's orders and jobs, in rows that are never changed, and alerts."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from foundation.redaction import NO_SECRETS, Redactor
 
 log = logging.getLogger(__name__)
 
-HELD = "held"  # what a job holds by now, a line each; the index below names it
-UNDECIDED = "undecided"  # why symbols were not decided in a cycle; the index below names it
+HELD = "held"  # positions of a job, a line each; an index below names this kind
+UNDECIDED = "undecided"  # reasons why a cycle did not decide symbols; an index names it
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened.
+    """An event of an account.
 
-    number: of the event, increasing.
+    number: number of the event, increasing.
     at: instant by this machine's clock.
-    kind: what happened, a word.
-    subject: to what: the id of an order, a job, a decision.
-    content: more about it, as JSON says it.
+    kind: kind of the event, a word.
+    subject: id of the order, job or decision that it concerns.
+    content: details as JSON.
     """
 
     number: Integer
@@ -59,8 +59,9 @@ _EVENTS = JournalTable(
 class EventLog:
     """The events of one account.
 
-    redactor: takes secrets out of what is recorded.
-    clock: stamps events.
+    database: the account's journal.
+    redactor: redactor that removes secrets from what is recorded.
+    clock: clock that stamps events.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class EventLog:
         _EVENTS.create(database)
 
     def append(self, kind: str, subject: str, content: object = None) -> None:
-        """Write down what happened, as a part of the transaction around it or as one of its own."""
+        """Record an event, as part of the surrounding transaction or in its own."""
         said = json.loads(self._redactor.redact(json.dumps(content, default=str)))
         event = Event(0, self._clock.now(), kind, self._redactor.redact(subject), said)
         _EVENTS.insert(self._database, event)
 
     def last_number(self) -> int:
-        """The number of the last event; 0 before the first."""
+        """Return the number of the last event; 0 before the first."""
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def last_undecided(self, job: str) -> dict[str, str]:
@@ -91,13 +92,16 @@ class EventLog:
         return {} if event is None else dict(event.content)
 
     def last_held(self, job: str) -> list[str]:
-        """What a job held when it said so last, a line each."""
+        """Return the positions that a job reported last, a line each."""
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
         events = _EVENTS.rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
 
     def events(self, subject: str | None = None) -> list[Event]:
-        """What happened, oldest first; subject: to what, none to anything."""
+        """Return events, oldest first.
+
+        subject: id that limits this to one subject; None for all events.
+        """
         if subject is None:
             return _EVENTS.rows(self._database, "ORDER BY number")
         return _EVENTS.rows(self._database, "WHERE subject = ? ORDER BY number", (subject,))
@@ -105,7 +109,7 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow:
-    """What a person was told of; text: redacted."""
+    """Row of an alert that a person was sent; text: redacted text."""
 
     number: Integer
     at: Instant
@@ -117,11 +121,11 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """What a person was told of: `Notifier.record_in` takes it.
+    """Alerts that a person was sent, as `Notifier.record_in` records them.
 
     database: the account's journal.
-    redactor: takes secrets out of what is recorded.
-    clock: stamps alerts; a venue's may fail to answer.
+    redactor: redactor that removes secrets from what is recorded.
+    clock: clock that stamps alerts, not the venue's, which may not answer.
     """
 
     def __init__(
@@ -133,7 +137,7 @@ class NoticeBook:
         _NOTICES.create(database)
 
     def record(self, kind: str, text: str) -> None:
-        """Record an alert; one that cannot be recorded is sent and logged anyway."""
+        """Record an alert; a failure is logged, because the alert is sent in any case."""
         try:
             notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)
@@ -141,5 +145,8 @@ class NoticeBook:
             log.warning("an alert is not in the journal: %s", error)
 
     def latest(self, limit: int) -> list[NoticeRow]:
-        """The latest so many alerts, the last one first."""
+        """Return the latest alerts, newest first.
+
+        limit: largest number of alerts.
+        """
         return _NOTICES.rows(self._database, "ORDER BY number DESC LIMIT ?", (limit,))

@@ -17,19 +17,19 @@ FILLS_UNAPPLIED = (
 
 
 class ExpectedPosition(NamedTuple):
-    """Expected position in a symbol, signed, and the fee in crypto that may be missing from it."""
+    """Expected signed position in a symbol, and the fee in crypto that may be missing from it."""
 
     quantity: Decimal = NO_QUANTITY
     fee: Decimal = NO_QUANTITY
 
     def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the expected position after a change, of which a fee may be kept."""
+        """Return the expected position after a change, of which the venue may keep a fee."""
         return ExpectedPosition(
             EXACT_CONTEXT.add(self.quantity, change), EXACT_CONTEXT.add(self.fee, fee)
         )
 
     def accepting(self, actual: Decimal) -> ExpectedPosition:
-        """Return the expected position once the actual one is accepted: a fee is taken once."""
+        """Return the expected position after the actual one is accepted: a fee is taken once."""
         return self if actual == self.quantity else ExpectedPosition(actual)
 
 
@@ -58,14 +58,13 @@ APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 class OpeningBalance:
     """Expected cash, USD.
 
-    begun_at: when the journal began.
+    begun_at: instant at which the journal began.
     cash: opening balance plus trades and bookings since.
     booked: signed sum of bookings that are no trades.
     accepted_unexplained_usd: signed difference of the venue's cash at the last accepted reading;
-        None before
-        the first.
-    accepted_booked: `booked` at that reading.
-    number: of the only row.
+        None before the first.
+    accepted_booked: `booked` at that reading; None before the first.
+    number: key of the only row.
     """
 
     begun_at: Instant

@@ -1,6 +1,6 @@
-"""Halts: what stops an account's orders until its cause has gone or a person says so.
+"""Halts: reasons that stop an account's orders until the cause has gone or a person clears them.
 
-They are rows of the account's journal, so a restart ends none of them.
+Halts are rows of the account's journal, so a restart ends none of them.
 """
 
 from __future__ import annotations
@@ -23,18 +23,17 @@ from trainingdata.instants import utc_text
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
 HaltScope = Literal["everything", "openings", "symbols"]
 
-AUTO = "itself"  # in the place of who ended a halt, where its cause has gone
+AUTO = "itself"  # in place of a person's name, if the cause of a halt has gone
 
 
 @dataclass(frozen=True, slots=True)
 class HaltRule:
-    """What a kind of halt means.
+    """Meaning of a kind of halt.
 
-    forbids: which orders are not sent: all of them, all but those that reduce a position, or those
-        in the symbols that its cause names. What was sold in options is bought back beside
-        halts of positions and of cash.
-    auto_end: when it ends by itself; empty where only a person ends it.
-    remedy: a sentence that says what the operator has to do.
+    forbids: scope of the orders that are not sent: all, all but reductions, or those in the symbols
+        that the cause names. Halts of positions and of cash still allow buying back short options.
+    auto_end: condition on which it ends automatically; empty if only a person ends it.
+    remedy: sentence that tells the operator what to do.
     """
 
     forbids: HaltScope
@@ -87,12 +86,12 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
 class Halt:
     """A reason for which orders are not sent.
 
-    number: of the halt, increasing.
+    number: number of the halt, increasing.
     kind: a key of `HALT_RULES`.
     raised_at: instant by the venue's clock.
-    why: it was raised, in one line.
-    cleared_at: instant by the venue's clock at which it ended; none while it stands.
-    cleared_by: who ended it, `AUTO` where its cause has gone; empty while it stands.
+    why: reason in one line.
+    cleared_at: instant by the venue's clock at which it ended; None while it is active.
+    cleared_by: person who ended it, or `AUTO` if its cause has gone; empty while it is active.
     job: empty, as a halt stops all jobs of an account.
     """
 
@@ -124,10 +123,10 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class HaltChanges:
-    """Halts that are to end by themselves, and halts that are to be raised after that.
+    """Halts to end automatically, and halts to raise after that.
 
-    ended: kinds.
-    raised: why, by kind.
+    ended: kinds of halts.
+    raised: reasons by kind.
     """
 
     ended: tuple[HaltKind, ...] = ()
@@ -136,7 +135,7 @@ class HaltChanges:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """What a person who clears a halt lets be; used: whether it has come again since."""
+    """Cause that a person acknowledges by clearing a halt, and whether that is used up."""
 
     halt: Integer
     cause: Text
@@ -159,7 +158,7 @@ class Halts:
     """The halts of one account.
 
     database: the account's journal.
-    events: in which it is written when a halt begins and ends.
+    events: log that records the beginning and the end of halts.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
@@ -169,12 +168,12 @@ class Halts:
         _CAUSES.create(database)
 
     def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
-        """Raise a halt, and return whether none of its kind stood before.
+        """Raise a halt, and return whether none of its kind was active before.
 
-        While one of its kind stands nothing new is written.
+        While one of its kind is active, nothing is recorded.
 
-        why: without secrets.
-        cause: what a person who clears the halt lets be; empty where a clearing lets nothing be.
+        why: reason, without secrets.
+        cause: cause that clearing the halt acknowledges; empty if clearing acknowledges nothing.
         """
         halt = Halt(0, kind, at, one_line(why))
         with self._database.transaction():
@@ -187,10 +186,15 @@ class Halts:
         return True
 
     def clear(self, kind: HaltKind, by: str, at: np.datetime64) -> Halt | None:
-        """End the halt of a kind, and return it where one stood.
+        """End the active halt of a kind, and return it; None without one.
 
-        by: who says so.
-        at: by the venue's clock, like everything that a loss is judged by.
+        by: name of the person who clears it.
+        at: instant by the venue's clock, as losses are measured by that clock.
+
+        Raises
+        ------
+        InputError
+            if `by` is empty.
         """
         if not by.strip():
             raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")
@@ -203,9 +207,9 @@ class Halts:
         return ended
 
     def acknowledged_cause(self, kind: HaltKind) -> str:
-        """The cause of the last halt of a kind, where a person has cleared it; empty otherwise.
+        """Return the cause of the last halt of a kind if a person has cleared it, else empty.
 
-        It is empty too once `consume_acknowledgement` was called.
+        It is empty too after `consume_acknowledgement`.
         """
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
@@ -216,7 +220,7 @@ class Halts:
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
-        """When the halt of a kind that stands was raised, and its cause; none where none stands."""
+        """Return the start and the cause of the active halt of a kind; None without either."""
         for halt in self.active():
             if halt.kind == kind:
                 found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))
@@ -224,18 +228,21 @@ class Halts:
         return None
 
     def quarantined(self) -> frozenset[str]:
-        """Return quarantined symbols: no orders until a person or the venue has settled them."""
+        """Return quarantined symbols.
+
+        They take no orders until a person or the venue settles the discrepancies.
+        """
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def consume_acknowledgement(self, kind: HaltKind) -> None:
-        """Let what a person has cleared count no more: the same cause halts again."""
+        """Use up the acknowledgements of a kind: the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
         unused = f"WHERE NOT acknowledgement_used AND halt IN ({cleared})"
         _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
-        """Change halts, all or none."""
+        """End and raise halts in one transaction."""
         with self._database.transaction():
             for kind in changes.ended:
                 self.clear(kind, AUTO, at)
@@ -243,19 +250,19 @@ class Halts:
                 self.raise_halt(kind, why, at)
 
     def active(self) -> tuple[Halt, ...]:
-        """Those that stand, oldest first."""
+        """Return active halts, oldest first."""
         return tuple(_HALTS.rows(self._database, _STANDING))
 
     def latest(self) -> dict[HaltKind, Halt]:
-        """The last halt of each kind, whether it stands or not."""
+        """Return the last halt of each kind, active or not."""
         found = _HALTS.rows(self._database, _LATEST)
         return {halt.kind: halt for halt in found}
 
     def history(self) -> tuple[Halt, ...]:
-        """Every halt that ever was, oldest first."""
+        """Return all halts, oldest first."""
         return tuple(_HALTS.rows(self._database, "ORDER BY number"))
 
 
 def read_active_halts(journal: Path) -> list[Halt]:
-    """Those that stand in a journal, oldest first."""
+    """Return the active halts in a journal, oldest first."""
     return _HALTS.read_rows(journal, _STANDING)

@@ -1,4 +1,4 @@
-"""What an account was worth: a mark after every cycle, and the lines that say it."""
+"""Equity of an account: a mark after every cycle, and its lines in the log."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EquityMark:
-    """Equity of an account at an instant, and its place in the index; USD.
+    """Equity of an account at an instant, and its point in the index; USD.
 
-    at: by the venue's clock.
+    at: instant by the venue's clock.
     equity: cash plus positions.
-    cash: below 0 it is borrowed.
-    gross_stock: sum of the sizes of stock positions.
-    gross_crypto: the same of coins.
-    stock_ceiling: stock gross allowed then, in multiples of equity.
-    flows: paid in less taken out since the mark before.
-    positions: value of each position, signed, by symbol.
+    cash: cash; below 0 it is borrowed.
+    gross_stock: sum of the absolute values of stock positions.
+    gross_crypto: sum of the absolute values of crypto positions.
+    stock_ceiling: largest gross of stocks then, in multiples of equity.
+    flows: deposits less withdrawals since the mark before.
+    positions: signed value of each position, by symbol.
     return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: as in its
         `IndexPoint`.
     """
@@ -56,7 +56,7 @@ class EquityMark:
 
     @property
     def point(self) -> IndexPoint:
-        """Its place in the index of linked returns."""
+        """Point of the mark in the index of linked returns."""
         index = (
             self.return_index,
             self.index_peak,
@@ -83,7 +83,7 @@ MARKS = JournalTable("marks", EquityMark)
 class MarkBook:
     """The marks of an account.
 
-    database: its journal.
+    database: the account's journal.
     """
 
     def __init__(self, database: Database) -> None:
@@ -91,34 +91,34 @@ class MarkBook:
         MARKS.create(database)
 
     def mark(self, mark: EquityMark, point: IndexPoint) -> None:
-        """Write down what the account is worth; of one instant the last word counts."""
+        """Record a mark with its point in the index; it replaces one of the same instant."""
         MARKS.put(self._database, mark.with_point(point))
 
     def point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
-        """The last mark's place in the index of linked returns; none before there was one.
+        """Return the index point of the last mark; None without one.
 
-        at: of marks before an instant.
+        at: instant that limits this to earlier marks; None for all marks.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
         last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
         return None if last is None else last.point
 
     def last_mark(self) -> EquityMark | None:
-        """The latest mark; none before there was one."""
+        """Return the latest mark; None without one."""
         return MARKS.last(self._database, "ORDER BY at DESC")
 
     def flows_before(self, at: np.datetime64) -> float:
-        """Deposits less withdrawals that are in marks before an instant, USD."""
+        """Return deposits less withdrawals in marks before an instant, USD."""
         query = "SELECT coalesce(sum(flows), 0) FROM marks WHERE at < ?"
         return float(self._database.rows(query, (format_instant(at),))[0][0])
 
     def marks(self, since: np.datetime64) -> list[EquityMark]:
-        """Marks from an instant on, oldest first."""
+        """Return marks from an instant on, oldest first."""
         return marks_of(self._database, since)
 
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
-    """The same of a journal that is only read."""
+    """Return marks of a journal from an instant on, oldest first."""
     return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
@@ -143,16 +143,16 @@ def event_exposure_line(mark: EquityMark) -> str:
 
 
 def _each_of(mark: EquityMark, digits: str) -> str:
-    """Each position in multiples of equity."""
+    """Return each position in multiples of equity, as text."""
     shares = {symbol: value / mark.equity for symbol, value in sorted(mark.positions.items())}
     parts = [f"{symbol} {share:{digits}}" for symbol, share in shares.items()]
     return f"; {', '.join(parts)}" if parts else ""
 
 
 def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMark:
-    """The mark of an account as it was read.
+    """Return the mark of an account snapshot.
 
-    flows: USD paid in less taken out since the mark before.
+    flows: deposits less withdrawals since the mark before, USD.
     """
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
     stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
@@ -173,8 +173,8 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
 
 
 def profit_line(point: IndexPoint) -> str:
-    """What was earned on the New York date of the last mark; deposits are no profit."""
-    # A loss of less than is shown is no loss of nothing.
+    """Return the profit on the New York date of the last mark as text, without deposits."""
+    # Adding 0.0 turns a rounded -0.0 into 0.0.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
 
@@ -183,14 +183,14 @@ def profit_line(point: IndexPoint) -> str:
 class IndexPoint:
     """A mark in the index of linked returns.
 
-    at: by the venue's clock.
+    at: instant by the venue's clock.
     equity: USD, cash plus positions.
-    index: USD that the first equity has become; once everything was lost it stays 0.
-    index_peak: the highest index until then, above 0.
-    index_at_day_start: index at the last mark before the New York date of `at`, or where the index
-        began.
-    accepted_daily_loss: loss of the day that a person let go on; 0 where nobody did.
-    accepted_drawdown: the same of the loss since the peak.
+    index: USD that the first equity has become; 0 for good after a total loss.
+    index_peak: highest index so far, above 0.
+    index_at_day_start: index at the last mark before the New York date of `at`, or at its
+        beginning.
+    accepted_daily_loss: loss of the day that a person has accepted; 0 for none.
+    accepted_drawdown: loss since the peak that a person has accepted; 0 for none.
     """
 
     at: np.datetime64
@@ -203,7 +203,7 @@ class IndexPoint:
 
     @property
     def daily_loss(self) -> Decimal:
-        """Share lost on the date of `at`, below 0 for a gain; 0 where it began with nothing."""
+        """Share lost on the date of `at`, below 0 for a gain; 0 if the day began with nothing."""
         return _ONE - self.index / self.index_at_day_start if self.index_at_day_start else _NOTHING
 
     @property
@@ -213,16 +213,16 @@ class IndexPoint:
 
     @classmethod
     def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
-        """Where an account begins; one that is worth nothing has lost everything."""
+        """Return the first point of an account; one without value has lost everything."""
         begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
 
     def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
-        """The mark after this one.
+        """Return the point after this one.
 
         equity: USD.
-        flow: USD, deposits minus withdrawals since this one.
+        flow: deposits less withdrawals since this point, USD.
         """
         worth = to_decimal(equity)
         index = _NOTHING
@@ -242,14 +242,14 @@ class IndexPoint:
     def restarted(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """The mark after this one, in an index that begins between them."""
+        """Return the point after this one, in an index that begins at this one."""
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
         return IndexPoint.first(self.at, self.equity).next(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:
-    """A number as it is written."""
+    """Return a number as a decimal in its shortest text."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 

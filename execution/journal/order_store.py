@@ -1,10 +1,10 @@
-"""Orders as they are meant to be sent, on the disk before the venue hears of them.
+"""Order intents: orders that are recorded on disk before they are sent to the venue.
 
-After a crash, or an answer that never came, the book says what may be at the venue under which id.
-Absence at the venue is no answer: an order can land after every look for it. What the book holds
-counts until the venue has said what became of it.
+After a crash or a lost response, the book tells which orders the venue may have, by id. Absence at
+the venue is no proof, because an order can arrive after every query. An intent in the book counts
+until the venue has reported its end.
 
-An intent is `planned` with its decision, or begun as it is sent:
+An intent is `planned` with its decision, or begun when it is sent:
 
     planned -> submitting -> accepted -> filled | canceled | expired | rejected | replaced
     submitting -> unknown -> accepted | not_received
@@ -55,8 +55,8 @@ PENDING_STATES: tuple[OrderState, ...] = ("planned", "submitting", "unknown", "a
 TERMINAL_STATES: tuple[OrderState, ...] = ("filled", "canceled", "expired", "replaced")
 ACCEPTED_STATES: tuple[OrderState, ...] = ("accepted", *TERMINAL_STATES)
 
-# What may become of an intent in a state. One that was sent before may be sent again under its id,
-# where the venue said that it did not take it.
+# Transitions of an intent. An intent that was sent before may be sent again under its id if the
+# venue has not accepted it.
 _AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
     "planned": ("submitting", "denied"),
     "denied": ("submitting",),
@@ -73,23 +73,23 @@ _AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
 
 
 def role_of(order: AnyOrder) -> OrderRole:
-    """What an order that follows from a decision is of it."""
+    """Return the role of an order in its decision."""
     return "reduction" if order.reduces else "opening"
 
 
-# After a day nothing is on its way any more: connections, queues and the venue's day have ended.
+# After a day no order is on its way: connections, queues and the venue's day have ended.
 MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """What the venue says of an order that it has taken.
+    """State of an accepted order as the venue reports it.
 
     state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
-    venue_id: its id there.
-    filled: what of it has filled, shares, coins or contracts.
-    filled_price: at which mean price, USD; none before anything has, and of several legs.
-    successor: our id of the order in its place.
+    venue_id: id of the order at the venue.
+    filled: filled quantity, shares, coins or contracts.
+    filled_price: mean price of the fills, USD; None before the first, and for several legs.
+    successor: client order id of the order that replaced it.
     """
 
     state: OrderState
@@ -101,17 +101,17 @@ class OrderProgress:
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
-    """One order as it is meant to be sent.
+    """An order and its state on the way to the venue.
 
-    order: what is asked for; no other order of the account ever has its id.
-    sent_at: instant by the venue's clock at which it was planned, and then at which it was sent.
-    state: what is known of it, as above.
-    why: what the venue said, or why it was denied.
-    job: what sends it.
-    venue: that it is sent to.
-    decision: the id of the decision that it follows from; empty for none.
-    role: of the decision: openings wait for its reductions.
-    progress: what the venue said last of an order that it took.
+    order: the order; no other order of the account ever has its id.
+    sent_at: instant by the venue's clock at which it was planned, and later at which it was sent.
+    state: state of the intent, as in the module's docstring.
+    why: reason of the venue, or reason why the intent was denied.
+    job: name of the job that sends it.
+    venue: name of the venue.
+    decision: id of its decision; empty for none.
+    role: role in its decision, as openings wait for reductions.
+    progress: last report of the venue on an accepted order.
     """
 
     order: AnyOrder
@@ -130,21 +130,27 @@ class OrderIntent:
 
     @property
     def single_order(self) -> Order:
-        """Its order, of a stock or a coin."""
+        """The intent's order of a stock or of crypto.
+
+        Raises
+        ------
+        InputError
+            for an order of another kind.
+        """
         if not isinstance(self.order, Order):
             raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
         return self.order
 
     @property
     def was_accepted(self) -> bool:
-        """Whether the venue has taken it, whatever became of it then."""
+        """Return whether the venue has ever accepted the order."""
         return self.state in ACCEPTED_STATES or bool(self.progress.venue_id)
 
     def is_unexpired(self, now: np.datetime64) -> bool:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
 
     def is_lost(self, now: np.datetime64) -> bool:
-        """Whether an order that the venue does not know by now will never reach it."""
+        """Return whether an order that the venue does not know by `now` will never reach it."""
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
         return bool(now >= end + MAX_TIME_IN_FLIGHT)
@@ -152,7 +158,7 @@ class OrderIntent:
 
 @dataclass(frozen=True, slots=True)
 class _IntentRow:
-    """An intent as it is written down; terms: its order in our words."""
+    """Row of an intent; terms: its encoded order."""
 
     client_order_id: Text
     job: Text
@@ -171,7 +177,7 @@ class _IntentRow:
     successor: Text
 
 
-# What an intent, and what the venue said of it, are called in its row as well.
+# Fields that have the same name in an intent and in its row, and in its progress and in the row.
 _SAME = ("sent_at", "why", "job", "venue", "decision", "role")
 _SAID = ("venue_id", "filled", "filled_price", "successor")
 
@@ -204,7 +210,7 @@ def _row(intent: OrderIntent, state: OrderState) -> _IntentRow:
     )
 
 
-# Columns of an order's words, for conditions and for whoever reads the file.
+# Columns of an order's terms, for SQL conditions and for readers of the file.
 _WORDS = ("symbol", "side", "qty", "type", "limit_price", "min_credit", "stop_price")
 INTENTS = JournalTable(
     "intents",
@@ -221,11 +227,11 @@ INTENTS = JournalTable(
 
 
 class OrderStore:
-    """The intents of one account.
+    """The order intents of one account.
 
-    database: in which they are; none keeps them in memory.
-    events: in which what becomes of them is written; none begins its own in the same place.
-    refusals: the account's refusal book; none creates one without alerts.
+    database: journal of the account; None keeps the intents in memory.
+    events: log of their changes of state; None creates one in the same database.
+    refusals: the account's refusal book; None creates one without alerts.
     """
 
     def __init__(
@@ -240,9 +246,14 @@ class OrderStore:
         INTENTS.create(self._database)
 
     def plan(self, intent: OrderIntent) -> None:
-        """Write down what is to be sent later, as a part of the transaction around it.
+        """Record an intent to be sent later, as part of the surrounding transaction.
 
-        It takes the place of one with its id that was planned before and never sent.
+        It replaces an intent with its id that was planned or denied and never sent.
+
+        Raises
+        ------
+        InputError
+            if an order with this id was sent before.
         """
         before = self.get(intent.client_order_id)
         if before is not None and before.state not in ("planned", "denied"):
@@ -250,7 +261,13 @@ class OrderStore:
         self._write(intent, "planned")
 
     def begin(self, intent: OrderIntent) -> None:
-        """Write an intent down before it is sent, in the place of a planned one with its id."""
+        """Record an intent right before it is sent, in place of a planned one with its id.
+
+        Raises
+        ------
+        InputError
+            if the earlier intent's state does not allow it to be sent.
+        """
         with self._database.transaction():
             before = self.get(intent.client_order_id)
             if before is not None and "submitting" not in _AFTER[before.state]:
@@ -265,7 +282,15 @@ class OrderStore:
             self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
     def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
-        """Write down what is known of an intent by now."""
+        """Record the state of an intent.
+
+        why: reason for the state.
+
+        Raises
+        ------
+        InputError
+            if the intent's state cannot change to this one.
+        """
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or (before.state, before.why) == (state, why):
@@ -295,7 +320,7 @@ class OrderStore:
                 self.refusals.report_pause(answer, intent.sent_at)
 
     def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
-        """Write down what the venue says of an intent that it has taken."""
+        """Record the venue's report on an accepted intent; a contradicting report is ignored."""
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or before.progress == progress:
@@ -324,7 +349,7 @@ class OrderStore:
             self.set_state(intent.client_order_id, "denied", why)
 
     def get(self, client_order_id: str) -> OrderIntent | None:
-        """The intent with this id; None where it was never meant to be sent."""
+        """Return the intent with this id; None without one."""
         found = self.select("client_order_id = ?", (client_order_id,))
         return found[0] if found else None
 
@@ -333,23 +358,26 @@ class OrderStore:
         return self.in_states(OUTCOME_UNKNOWN)
 
     def in_states(self, states: Iterable[OrderState]) -> tuple[OrderIntent, ...]:
-        """Those in one of these states, oldest first."""
+        """Return intents in one of these states, oldest first."""
         names = tuple(states)
         return self.select(f"state IN ({', '.join('?' * len(names))})", names)
 
     def latest(self, states: Iterable[OrderState], limit: int) -> tuple[OrderIntent, ...]:
-        """The latest so many of those in one of these states, the last one first."""
+        """Return the latest intents in one of these states, newest first.
+
+        limit: largest number of intents.
+        """
         names = tuple(states)
         marks = ", ".join("?" * len(names))
         clause = f"WHERE state IN ({marks}) ORDER BY rowid DESC LIMIT ?"
         return tuple(INTENTS.map_rows(self._database, _intent, clause, (*names, limit)))
 
     def of_decision(self, decision: str) -> tuple[OrderIntent, ...]:
-        """Those that follow from a decision, in the order in which they were planned."""
+        """Return the intents of a decision, in the order in which they were planned."""
         return self.select("decision = ?", (decision,))
 
     def unsent_reasons_of(self, decision: str) -> dict[str, str]:
-        """Why orders that follow from a decision are not at the venue, by order."""
+        """Return reasons why orders of a decision are not at the venue, by order id."""
         return {
             intent.client_order_id: intent.why
             for intent in self.of_decision(decision)
@@ -362,13 +390,13 @@ class OrderStore:
         return self.select(f"client_order_id IN ({concerned})", (number,))
 
     def select(self, condition: str, values: Sequence[str | int] = ()) -> tuple[OrderIntent, ...]:
-        """Return the intents for which an SQL condition holds, oldest first."""
+        """Return the intents that meet an SQL condition, oldest first."""
         found = f"WHERE {condition} ORDER BY rowid"
         return tuple(INTENTS.map_rows(self._database, _intent, found, values))
 
 
 def intents_of(database: Database) -> tuple[OrderIntent, ...]:
-    """All intents of an account, oldest first."""
+    """Return all intents of an account, oldest first."""
     return tuple(INTENTS.map_rows(database, _intent, "ORDER BY rowid"))
 
 

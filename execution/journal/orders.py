@@ -1,4 +1,4 @@
-"""Our orders as the journal keeps them: in words of our own, whatever venue they go to."""
+"""Orders as the journal stores them: one format for every venue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from execution.orders.orders import PRICE_FIELDS, Order, Side
 
 
 def encode_order(order: AnyOrder) -> dict[str, Any]:
-    """The order as the journal writes it; numbers as text, exact."""
+    """Return the JSON object of an order; numbers are exact text."""
     if isinstance(order, Order):
         prices = {name: getattr(order, name) for name in PRICE_FIELDS}
         return {
@@ -61,7 +61,16 @@ def decode_order(
     reduces: bool = False,
     expires_at: np.datetime64 | None = None,
 ) -> AnyOrder:
-    """The order that these words say; name: its client_order_id."""
+    """Return the order of a JSON object.
+
+    name: client order id.
+    words: JSON object that `encode_order` returns.
+
+    Raises
+    ------
+    ValueError, KeyError
+        for an object that is no order.
+    """
     kind = words["kind"]
     if kind == "single":
         return Order(
@@ -92,7 +101,7 @@ def decode_order(
         action, side = words["side"].split()
         if action not in get_args(ContractAction) or side not in get_args(Outcome):
             raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
-        # Before journals named it, every order of a contract rested.
+        # A journal without this term has resting orders alone.
         tif = words.get("tif", "good_till_canceled")
         if tif not in get_args(ContractTimeInForce):
             raise ValueError(
@@ -116,7 +125,10 @@ def _leg(words: Mapping[str, Any]) -> OptionLeg:
 
 
 def is_same_order(one: AnyOrder, other: AnyOrder) -> bool:
-    """Whether two orders of one id ask for the same; only of event contracts the price counts."""
+    """Return whether two orders of one id have the same terms.
+
+    Limit prices count for event contracts alone.
+    """
     return _essence(one) == _essence(other)
 
 

@@ -1,17 +1,18 @@
-"""How an order reaches a venue: written down, posted, and queried by our id.
+"""Submission of orders to a venue: record an intent, post it, and query it by its client order id.
 
-What is done with an intent by its state in the book, and what the book says then:
+The action on an intent depends on its state in the book:
 
-    planned, denied     post: accepted, rejected, denied, or no answer
-    rejected            the same, at a venue that takes one order of an id and no second
-    submitting, unknown query: found is accepted; then, at such a venue, while it is in time and the
-                        gate allows it and the caller asks for it: post again, and query
-      not found         unknown, as a 404 is no proof: an order can land after every query
-      dead              not_received, once its time is over and the venue has none of its id
+    planned, denied     post: accepted, rejected, denied, or unknown without an answer
+    rejected            the same, at a venue that accepts one order of an id and no second
+    submitting, unknown query; an order that is found is accepted. At such a venue, an order that
+                        has not expired, that the gate allows and that the caller wants sent again,
+                        is posted once more and queried.
+      not found         unknown: a 404 is no proof, as an order can arrive after every query
+      lost              not_received, after it has expired and the venue does not know its id
     accepted, terminal  query alone: an accepted order is never sent again
 
-No answer is a lost connection, a status of 500 and above, or nonsense. Of an order that was sent
-before, a refusal says nothing.
+A lost connection, a status of 500 and above, and an unreadable body count as no answer. After a
+first post, a refusal of the second says nothing about the first.
 """
 
 from __future__ import annotations
@@ -42,29 +43,29 @@ from trainingdata.instants import compact_text
 
 log = logging.getLogger(__name__)
 
-# seconds before each poll for an order whose outcome is unknown
+# Seconds before each poll for an order whose outcome is unknown.
 POLL_DELAYS = (0.1, 0.5, 1.0, 2.0, 4.0)
 ONE_POLL = (0.0,)
 CANCELLED_POLL_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that was cancelled
-CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each try of a cancellation
-QUERY_SECONDS = 20.0  # seconds that the queries for an order take together
-CANCEL_SECONDS = 30.0  # seconds for the requests that end an order
-BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue is busy
+CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each attempt to cancel
+QUERY_SECONDS = 20.0  # seconds for one series of queries
+CANCEL_SECONDS = 30.0  # seconds for all requests that end one order
+BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue throttles
 
 
 class LookupResult(Enum):
-    """Result of a query that finds no order."""
+    """Result of a query that does not find an order."""
 
     NOT_FOUND = "the venue has none of its id"
     NO_RESPONSE = "the venue does not answer"
 
 
 class OrderDenied(OrderRejected):
-    """An order that the venue was not asked for, or that it certainly did nothing with."""
+    """An order that was not sent to the venue, or that the venue certainly did not process."""
 
 
 class OrderPaused(OrderDenied):
-    """An order that the venue did nothing with because trading is paused."""
+    """An order that the venue did not process because trading is paused."""
 
 
 class TooLate(OrderDenied):
@@ -72,11 +73,11 @@ class TooLate(OrderDenied):
 
 
 class NoAnswer(Exception):
-    """A POST whose answer does not say whether the order was taken."""
+    """A POST whose response does not tell whether the order was accepted."""
 
 
 class NotReceived(OrderRejected):
-    """An order that can land no more, and that the venue does not know."""
+    """An expired order that the venue does not know: it can no longer be accepted."""
 
 
 _UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
@@ -95,16 +96,16 @@ def expiry_text(intent: OrderIntent) -> str:
 
 
 def is_unsent(intent: OrderIntent) -> bool:
-    """Whether nothing of an intent is at the venue; one that it took and rejected then was."""
+    """Return whether an intent is not at the venue and was never accepted there."""
     return intent.state in UNSENT_STATES and not intent.was_accepted
 
 
 class OrderReport(Protocol):
-    """An order as a venue's answer describes it."""
+    """An order as a venue reports it."""
 
     @property
     def client_order_id(self) -> str:
-        """Our id of it, that of the first where others have taken its place."""
+        """Client order id; that of the first order if the venue has replaced it."""
         ...
 
     @property
@@ -112,11 +113,11 @@ class OrderReport(Protocol):
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing more can happen to it."""
+        """Return whether the order is final."""
         ...
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Whether it has the terms of an intent, as far as the answer says them."""
+        """Return whether the report has the terms of an intent, as far as it states them."""
         ...
 
 
@@ -124,17 +125,17 @@ Placed = TypeVar("Placed", bound=OrderReport)
 
 
 class Venue(Protocol[Placed]):
-    """Orders at one venue, in its own words.
+    """Orders at one venue, in the venue's terms.
 
-    name: as the book calls it.
-    time: by which it is waited for.
-    idempotent_client_ids: whether it takes one order of an id and no second, so that one whose
-        outcome is open, or that it rejected, may be asked for again.
+    name: name of the venue in the book.
+    time: clock by which to wait.
+    idempotent_client_ids: true if the venue accepts one order of an id and no second. An order that
+        is unknown or rejected may then be sent again.
 
     Raises
     ------
     BrokerError
-        here and in every method, for a venue that does not answer.
+        in every method, if the venue does not answer.
     """
 
     name: ClassVar[str]
@@ -145,43 +146,43 @@ class Venue(Protocol[Placed]):
     def estimated_now(self) -> np.datetime64: ...
 
     def post(self, intent: OrderIntent, patience: float) -> Placed:
-        """Its answer to one order.
+        """Post one order and return the venue's report.
 
-        patience: seconds to wait while it is busy.
+        patience: seconds to wait while the venue throttles.
 
         Raises
         ------
         OrderRejected
-            for an order that it does not take; `OrderDenied` for one that it did nothing with.
+            if the venue rejects the order; `OrderDenied` if it did not process it.
         NoAnswer
-            for an answer that does not say whether it takes it.
+            if the response does not tell whether the order was accepted.
         """
         ...
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> Placed | None:
-        """The order with this id of ours; None where it has none.
+        """Return the order with this client order id; None if the venue has none.
 
-        intent: what the book says of it.
+        intent: intent of the order in the book; None if it has none.
         """
         ...
 
     def cancel(self, placed: Placed) -> None:
-        """Have an order that works cancelled; one that has ended meanwhile is none to cancel."""
+        """Cancel a resting order; an order that has ended in the meantime is no error."""
         ...
 
     def reload(self, placed: Placed) -> Placed: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Whether an order that it does not know by now will never reach it."""
+        """Return whether an order that the venue does not know by `now` will never reach it."""
         ...
 
 
 class Outbox(Generic[Placed]):
-    """Order intents that become orders of one venue.
+    """Order intents that become orders at one venue.
 
-    venue: takes them.
-    book: where they are kept; none keeps them in memory, until the process ends.
-    job: whose orders go this way.
+    venue: the venue.
+    book: store of the intents; None keeps them in memory until the process ends.
+    job: name of the job that sends through this outbox.
     """
 
     def __init__(self, venue: Venue[Placed], book: OrderStore | None = None, job: str = "") -> None:
@@ -191,20 +192,20 @@ class Outbox(Generic[Placed]):
         self._job = job
 
     def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Placed:
-        """Have an order taken, and return what the venue says of it.
+        """Submit an order and return the venue's report.
 
-        An order of this id that was sent before is that order, or stays rejected; one that was
-        planned is sent as it was planned.
+        If an order of this id was sent before, its report is returned, or its rejection raised. An
+        intent that was planned is sent as planned.
 
-        gate: asked right before it is sent.
+        gate: gate that is asked right before the order is sent.
 
         Raises
         ------
         OrderRejected
-            for an order that it does not take, or that has expired.
+            if the venue rejects the order, the gate refuses it, or it has expired.
         OutcomeUnknown
-            for an unknown outcome: the order may rest, and counts as exposure until a query
-            answers.
+            if the outcome is unknown: the order may rest, and counts as exposure until a query
+            finds it.
         """
         name = order.client_order_id
         before = self.book.get(name)
@@ -232,7 +233,7 @@ class Outbox(Generic[Placed]):
             return self._resolved(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
-        """Whether an intent may go out; where an id works twice, what was answered may not."""
+        """Return whether an intent may be sent; without idempotent ids, a rejected one may not."""
         return is_unsent(intent) and (
             self._venue.idempotent_client_ids or intent.state in _UNANSWERED
         )
@@ -241,15 +242,15 @@ class Outbox(Generic[Placed]):
         return replace(intent, job=self._job, venue=self._venue.name)
 
     def deny(self, client_order_id: str, why: str) -> None:
-        """Write down why an intent that was planned is not sent."""
+        """Record why a planned intent is not sent."""
         planned = self.book.get(client_order_id)
         if planned is not None and planned.state == "planned":
             self.book.deny(planned, why)
 
     def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Record what the venue states of intents, and return those without an answer.
+        """Query the venue for intents, record the reports, and return intents without an answer.
 
-        The queries take 20 seconds at most, however many there are.
+        All queries together take at most 20 seconds.
         """
         from foundation.transport import time_limit
 
@@ -259,14 +260,14 @@ class Outbox(Generic[Placed]):
                 try:
                     self._resync(intent, ONE_POLL, gate=None)
                 except BrokerError as error:
-                    # One answer that says nothing makes one symbol uncertain, not the account.
+                    # A missing answer makes one symbol uncertain, not the account.
                     log.warning("%s", error)
                     if not isinstance(error, OrderRejected):
                         silent.append(intent)
         return tuple(silent)
 
     def may_have_left(self, client_order_id: str) -> bool:
-        """Whether an order was ever written down to be sent, so that it may have left."""
+        """Return whether an order was recorded for submission, so that it may have been sent."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
@@ -278,22 +279,20 @@ class Outbox(Generic[Placed]):
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
-        """Return the final state of an order of ours.
+        """Return the final state of an order of ours; None if it was never sent.
 
-        An order that rests is cancelled. One that may be on its way is `unknown`, as is one that
-        does not end when it is cancelled. None for one that was never sent. The query takes 20
-        seconds at most.
+        A resting order is cancelled. The result is `unknown` for an order that may be on its way,
+        and for one that does not end when it is cancelled. The queries take at most 20 seconds.
 
-        retry_gate: the gate of a second try under its id if the venue does not know it; None tries
-            no
-            second time. The order may then trade as if it were new, so the account must still be
-            the one that it was decided for.
+        retry_gate: gate of a second post under its id if the venue does not know the order; None
+            posts no second time. The order may then trade as a new one would, so the account must
+            still be the one that it was decided for.
         """
         from foundation.transport import time_limit
 
         intent = self.book.get(client_order_id)
         if intent is None:
-            # Orders are recorded before they are sent: one without a record was not sent here.
+            # Orders are recorded before they are sent: one without a record was not sent from here.
             answer = self._venue.find(client_order_id, None)
         elif is_unsent(intent):
             answer = None
@@ -311,9 +310,9 @@ class Outbox(Generic[Placed]):
         return answer if answer.is_done else "unknown"
 
     def cancel_and_wait(self, placed: Placed) -> Placed:
-        """Cancel an order if it still works, and return it as it is after that; the book says it.
+        """Cancel an order if it rests, wait for its end, record and return its report.
 
-        It may still work then, where the venue takes long. The requests take 30 seconds at most.
+        The order may still rest if the venue is slow. The requests take at most 30 seconds.
         """
         from foundation.transport import time_limit
 
@@ -329,10 +328,10 @@ class Outbox(Generic[Placed]):
     def _resync(
         self, intent: OrderIntent, polls: Sequence[float], *, gate: OrderGate | None
     ) -> Placed:
-        """Return what the venue says of an intent that was sent before.
+        """Query an intent that was sent before, record and return the venue's report.
 
-        gate: of a second try, for an intent that it has not taken and does not show; None tries no
-            second time.
+        gate: gate of a second post if the venue has not accepted the order and does not know it;
+            None posts no second time.
         """
         if intent.was_accepted:
             return self._taken(intent.client_order_id, polls)
@@ -340,10 +339,10 @@ class Outbox(Generic[Placed]):
             return self._resolved(intent, self._query(intent, polls, gate))
 
     def record(self, placed: Placed) -> Placed:
-        """The order, of which the book then says the same.
+        """Record the progress of an order in the book, and return the order.
 
-        Of two orders with one id it follows the first. An order that the venue accepts and rejects
-        later is a refusal too.
+        If two orders have one id, the book follows the first. A rejection after acceptance is
+        recorded as a refusal.
         """
         intent = self.book.get(placed.client_order_id)
         if (
@@ -356,7 +355,7 @@ class Outbox(Generic[Placed]):
         return placed
 
     def _report(self, before: OrderIntent) -> None:
-        """Record once that the venue has accepted an intent, or rejected it later."""
+        """Record once that the venue has accepted an intent, or has rejected it later."""
         name = before.client_order_id
         after = self.book.get(name)
         if after is None:
@@ -368,7 +367,7 @@ class Outbox(Generic[Placed]):
 
     @contextmanager
     def _outcome_recorded(self, name: str) -> Iterator[None]:
-        """Have the book say of an intent that the venue has not taken yet why it is not taken."""
+        """Record the reason if the venue does not accept an intent."""
         try:
             yield
         except OrderRejected as error:
@@ -387,7 +386,7 @@ class Outbox(Generic[Placed]):
             raise
 
     def _resolved(self, intent: OrderIntent, answer: Placed | LookupResult) -> Placed:
-        """The order that the venue has for an intent, which the book then says too."""
+        """Return the venue's order for an intent, and record it."""
         if not isinstance(answer, LookupResult) and not answer.matches(intent):
             answer = self._poll_again(intent, answer)
         if isinstance(answer, LookupResult):
@@ -395,9 +394,9 @@ class Outbox(Generic[Placed]):
         return self.record(answer)
 
     def _poll_again(self, intent: OrderIntent, other: Placed) -> Placed | LookupResult:
-        """Query an order again whose first answer described another order.
+        """Query an order again whose first report described another order.
 
-        One answer may be wrong, and an accepted order would not be followed.
+        One report may be wrong, and an accepted order would not be followed.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
@@ -409,9 +408,9 @@ class Outbox(Generic[Placed]):
         return LookupResult.NO_RESPONSE
 
     def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
-        """Return the error of an intent that queries do not find."""
+        """Return the error for an intent that queries do not find."""
         name = intent.client_order_id
-        # One answer of the clock could be wrong: it is asked once more before an order is given up.
+        # One reading of the clock may be wrong: it is read again before an order counts as lost.
         if (
             result is LookupResult.NOT_FOUND
             and self._venue.is_lost(intent, self._venue.estimated_now())
@@ -425,9 +424,11 @@ class Outbox(Generic[Placed]):
     def _query(
         self, intent: OrderIntent, polls: Sequence[float], gate: OrderGate | None
     ) -> Placed | LookupResult:
-        """Return what polls say of an intent that was sent, and of a second try that a gate allows.
+        """Return the result of queries for an intent that was sent.
 
-        gate: None tries no second time.
+        If a gate allows it, an intent that is not found is posted a second time.
+
+        gate: None posts no second time.
         """
         found = self._poll(intent.client_order_id, polls)
         if isinstance(found, LookupResult) and gate is not None:
@@ -437,9 +438,9 @@ class Outbox(Generic[Placed]):
     def _send_again(
         self, intent: OrderIntent, polls: Sequence[float], result: LookupResult, gate: OrderGate
     ) -> Placed | LookupResult:
-        """Send an intent under its id once more, where no second order can come of that.
+        """Post an intent under its id once more, if that cannot create a second order.
 
-        result: of the query before.
+        result: result of the query before.
         """
         name = intent.client_order_id
         now = self._venue.estimated_now()
@@ -449,7 +450,7 @@ class Outbox(Generic[Placed]):
         try:
             return self._venue.post(intent, 0.0)
         except OrderRejected as error:
-            # Of an order that was sent before, a refusal of this one says nothing.
+            # A refusal of the second post says nothing about the first.
             log.warning("%s; an earlier one of its id may still land", error)
         except NoAnswer as error:
             _warn_of_silence(name, error)
@@ -477,7 +478,7 @@ class Outbox(Generic[Placed]):
         return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Placed:
-        """An order that the venue has taken: it is never sent again, whatever a look says."""
+        """Query an accepted order; it is never sent again, whatever the queries return."""
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")

@@ -1,10 +1,9 @@
 """Positions with entry prices and profits.
 
-Quantities and last prices are those of the venue's last accepted reading. Entry prices and
-profits follow from the journal: fills of our orders, trades of others, and bookings that change a
-position. The entry is the average cost. Positions from before the journal enter at the venue's
-price when it began. A realised profit contains fees in coin; it contains no dividend, no
-interest and no fee in USD.
+Quantities and last prices are those of the venue's last accepted reading. Entry prices and profits
+follow from the journal: fills of our orders, trades of others, and bookings that change a position.
+The entry is the average cost. Positions from before the journal enter at the venue's price when it
+began. A realised profit includes fees in crypto; it excludes dividends, interest and fees in USD.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from trainingdata.instruments import is_crypto, is_symbol
 
 MAX_UNLISTED_CRYPTO_FEE = Fraction(
     1, 100
-)  # of a position: largest fee in coin that the venue may list later
+)  # largest fee in crypto that the venue may list later, a share of a position
 
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """Row of a position at the venue; price: the venue's, USD, or None."""
+    """Row of a position at the venue; price: the venue's price, USD, or None."""
 
     symbol: Text
     quantity: ExactDecimal
@@ -51,9 +50,10 @@ _HELD = JournalTable("held_positions", PositionRow)  # at the last accepted read
 class PositionChange(NamedTuple):
     """A change of a position.
 
-    at: the sort key of changes.
-    quantity: change of the position, signed.
-    amount: change of cash, USD, signed; None for shares that moved without a price.
+    at: instant of the change, by which changes are sorted.
+    symbol: symbol of the position.
+    quantity: signed change of the position.
+    amount: signed change of cash, USD; None for shares that moved without a price.
     kind: a trade, or the kind of a booking.
     """
 
@@ -68,10 +68,10 @@ class PositionChange(NamedTuple):
 class Ledger:
     """A position by its trades, at average cost.
 
-    quantity: signed.
+    quantity: signed quantity.
     entry: mean price of a unit, USD; 0 without units.
     realised: profit of closed units, USD.
-    priced: whether every unit has a known cost.
+    priced: true if every unit has a known cost.
     """
 
     quantity: Fraction = ZERO
@@ -134,7 +134,10 @@ class PositionProfit(NamedTuple):
 
 
 class PositionBook:
-    """The positions of one account; database: its journal."""
+    """The positions of one account.
+
+    database: the account's journal.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -149,7 +152,7 @@ class PositionBook:
             _OPENING.put(self._database, position)
 
     def read(self, account: AccountSnapshot) -> None:
-        """Record the account's positions now, in place of the earlier ones."""
+        """Record the account's present positions, in place of the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
@@ -187,7 +190,7 @@ class PositionBook:
             if sum(abs(each.quantity) for each in trades) == to_fraction(progress.filled):
                 yield from trades
             elif progress.filled_price is not None:
-                # The venue answers with the mean price before it lists the fills.
+                # The venue reports the mean price before it lists the fills.
                 order = intent.single_order
                 change = progress.filled.copy_sign(order.signed_qty)
                 worth = -change * progress.filled_price
@@ -207,7 +210,10 @@ def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
 
 
 def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
-    """Return the profit of a position by its ledger; without an entry if quantities differ."""
+    """Return the profit of a position from its ledger.
+
+    The entry is unknown if the quantities of position and ledger differ.
+    """
     quantity = Decimal(0) if held is None else held.quantity
     difference = to_fraction(quantity) - ledger.quantity
     if _is_coin_fee(symbol, difference, ledger.quantity):
@@ -224,7 +230,7 @@ def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> Po
 
 
 def _is_coin_fee(symbol: str, difference: Fraction, quantity: Fraction) -> bool:
-    """Return whether a missing quantity may be a fee in coin that the venue lists hours later."""
+    """Return whether a missing quantity may be a fee in crypto that the venue lists hours later."""
     missing = -difference if quantity > 0 else ZERO
     return (
         0 < missing <= quantity * MAX_UNLISTED_CRYPTO_FEE

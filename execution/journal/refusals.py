@@ -7,8 +7,8 @@ its symbol ends only by orders in that symbol. An accepted reduction is no evide
 nor an accepted opening about reductions. Causes are rows of the account's journal: a restart
 repeats no alert.
 
-A blocked account and a pause of the venue have rows of their own: no order was refused. A pause
-ends once the venue carries out a request again, or refuses an order for another reason.
+A blocked account and a pause of the venue have rows of their own, because no order was refused. A
+pause ends once the venue processes a request again, or refuses an order for another reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REFUSED = "refused"
 REDUCTION_REFUSED = "refused reduction"
 PAUSE_CAUSE = "trading is paused at the venue"
 MAX_SYMBOLS_NAMED = 6
-# A number, a price or an id of one order, which differs each time that a reason is given.
+# A number, a price or an id of one order, which differs between refusals for one reason.
 _NUMBER = re.compile(r"[\w$./:-]*\d[\w./:,-]*")
 _MESSAGE = re.compile(r'"message"\s*:\s*"((?:[^"\\]|\\.)*)"?')
 _ANSWER = re.compile(r"^(?P<status>rejected \(\d+\)): (?P<words>.*)$", re.DOTALL)
@@ -51,8 +51,8 @@ class OrderScope(NamedTuple):
     """The market of an order and its direction.
 
     symbol: the instrument, the root of a spread's options, or the market of a contract.
-    kind: of the market; `account` for a whole blocked account, `venue` for a paused venue.
-    reduces: whether the order reduces a position.
+    kind: kind of the market; `account` for a blocked account, `venue` for a paused venue.
+    reduces: true if the order reduces a position.
     """
 
     symbol: Text
@@ -69,10 +69,11 @@ class Refusal:
     """A cause for which the venue refuses orders at present.
 
     cause: the venue's reason without the numbers of a single order.
-    first_at, last_at: when the first and the last of these orders were sent, by the venue's clock.
+    first_at, last_at: instants at which the first and the last refused orders were sent, by the
+        venue's clock.
     orders: number of refused orders.
     last: the last refused order and the venue's whole answer.
-    scopes: where it has refused orders and accepted none since.
+    scopes: scopes in which it has refused orders and accepted none since.
     """
 
     cause: Text
@@ -89,17 +90,17 @@ class Refusal:
 
     @property
     def is_pause(self) -> bool:
-        """True if trading is paused for everyone, which no person has to act on."""
+        """True if trading is paused for all accounts, which needs no action."""
         return _VENUE in self.scopes
 
     @property
     def is_block(self) -> bool:
-        """True if the venue takes no orders of the account."""
+        """True if the venue accepts no orders of the account."""
         return any(place.kind == "account" for place in self.scopes)
 
     @property
     def headline(self) -> str:
-        """A clause that names what the venue does."""
+        """Clause that describes the refusal."""
         if self.is_pause:
             return PAUSE_CAUSE
         if self.is_block:
@@ -108,7 +109,7 @@ class Refusal:
 
     @property
     def heading(self) -> str:
-        """The beginning of a line about this refusal."""
+        """Beginning of a line about this refusal."""
         if self.is_pause or self.is_block:
             return self.headline
         return "refused by the venue"
@@ -138,8 +139,8 @@ class RefusalBook:
     """The refusals of one account.
 
     database: the account's journal.
-    events: the event log, which records the first refusal and the end of each cause.
-    notices: announce alerts and all-clears; None announces none.
+    events: event log, which records the first refusal and the end of each cause.
+    notices: sender of alerts and all-clears; None sends none.
     """
 
     def __init__(
@@ -160,7 +161,7 @@ class RefusalBook:
     def refuse(self, order: AnyOrder, answer: str, at: np.datetime64) -> None:
         """Record a refused order, and send an alert for a new cause.
 
-        answer: the venue's, without the order's id.
+        answer: the venue's response, without the order's id.
         """
         place = scope_of(order)
         self._accepted.add(_VENUE)
@@ -173,22 +174,25 @@ class RefusalBook:
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
-        """Record that the venue accepts no order of the account; an empty `why` ends that."""
+        """Record that the venue accepts no orders of the account.
+
+        why: reason of the block; an empty string ends it.
+        """
         if why:
             self._record(_ACCOUNT, why, why, at)
         else:
             self._accepted.add(_ACCOUNT)
 
     def report_pause(self, why: str, at: np.datetime64) -> None:
-        """Record that the venue did nothing with a request because trading is paused."""
+        """Record that the venue did not process a request because trading is paused."""
         self._record(_VENUE, PAUSE_CAUSE, why, at)
 
     def report_resumed(self) -> None:
-        """Record that the venue has carried out a request, so that trading is not paused."""
+        """Record that the venue has processed a request, so that trading is not paused."""
         self._accepted.add(_VENUE)
 
     def end_step(self) -> None:
-        """End causes that the step's accepted orders disprove, and report each that has ended."""
+        """End the causes that the step's accepted orders disprove, and announce their end."""
         accepted = self._accepted - self._refused
         refused, causes = self._refused, self._causes
         self._refused, self._causes, self._accepted = set(), set(), set()
@@ -209,7 +213,10 @@ class RefusalBook:
                 _REFUSALS.put(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
-        """End all causes, and return their number; by: the person who has checked them."""
+        """End all causes, and return their number.
+
+        by: name of the person who has checked them.
+        """
         if not by.strip():
             raise InputError("refusals are cleared by a person; state --by NAME")
         rows = self.active()
@@ -248,12 +255,12 @@ class RefusalBook:
 
 
 def active_refusals(database: Database) -> list[Refusal]:
-    """Return the causes for which a journal's venue refuses orders, oldest first."""
+    """Return the causes of refused orders in an account's journal, oldest first."""
     return RefusalBook(database, EventLog(database)).active()
 
 
 def scope_of(order: AnyOrder) -> OrderScope:
-    """Return the place of an order."""
+    """Return the scope of an order."""
     if isinstance(order, Order):
         kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
         return OrderScope(order.symbol, kind, order.reduces)
@@ -263,7 +270,7 @@ def scope_of(order: AnyOrder) -> OrderScope:
 
 
 def generalise_reason(answer: str, symbol: str) -> str:
-    """Return the reason in a venue's answer without the numbers and ids of a single order.
+    """Return the reason in a venue's response without the numbers and ids of a single order.
 
     The HTTP status stays, as does the symbol if the reason names it.
     """
@@ -286,9 +293,9 @@ def _unescaped(text: str) -> str:
 def _ends(
     place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
 ) -> bool:
-    """Return whether a step's accepted orders disprove a cause in a place.
+    """Return whether a step's accepted orders disprove a cause in a scope.
 
-    repeated: whether an order was refused for the cause in the same step.
+    repeated: true if an order was refused for the cause in the same step.
     """
     alike = [each for each in accepted if each.reduces == place.reduces]
     if any(each.symbol == place.symbol for each in alike):
@@ -299,7 +306,7 @@ def _ends(
 
 
 def _order_text(order: AnyOrder) -> str:
-    """Return the terms of an order in a few words: sell 10 SYA."""
+    """Return the side, quantity and symbol of an order: sell 10 SYA."""
     words = encode_order(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
 

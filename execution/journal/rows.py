@@ -1,7 +1,7 @@
-"""Tables of a journal: a class of rows says what the columns are, and checks what is read.
+"""Tables of a journal: a dataclass of rows defines the columns and validates what is read.
 
 Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
-row carries a digest, so that bytes that change on the disk are noticed.
+row carries a digest, so that bytes that change on the disk are detected.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DIGEST = "row_digest"  # the last column of a table
 Value = TypeVar("Value")
 Made = TypeVar("Made")
 
-# numpy takes words and zones for instants as well; differences since 1970 fit into 64 bits.
+# numpy also parses words and time zones as instants; differences since 1970 fit into 64 bits.
 _INSTANT = re.compile(r"(19[7-9]|2\d\d)\d-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?")
 _SHOWN = 60  # characters of a value, in messages
 _COLUMNS = "SELECT name FROM pragma_table_info(?)"
@@ -38,7 +38,7 @@ _WITH_DIGEST = (
     f" ON found.name = '{DIGEST}' WHERE kept.type = 'table'"
 )
 _CHANGED = "it is not as it was written"
-_AT_ONCE = 1000  # rows that are read at once
+_AT_ONCE = 1000  # rows per query
 _SQL: Mapping[object, str] = {int: "INTEGER", float: "REAL"}
 
 
@@ -49,7 +49,7 @@ def format_instant(at: np.datetime64) -> str:
 def parse_instant(text: Any) -> np.datetime64:
     if isinstance(text, str) and _INSTANT.fullmatch(text):
         at = np.datetime64(text, "ns")
-        # Beyond what 64 bits of nanoseconds hold, numpy says another year.
+        # numpy returns another year if the instant exceeds 64 bits of nanoseconds.
         if str(at).startswith(text):
             return at
     raise ValueError("no instant, YYYY-MM-DDThh:mm:ss")
@@ -81,16 +81,16 @@ Amount = Annotated[Decimal, PlainValidator(parse_amount), PlainSerializer(plain_
 
 
 class JournalTable(Generic[Value]):
-    """A table of which each column is a field of a class, in its order.
+    """A table whose columns are the fields of a dataclass, in their order.
 
-    name: of the table.
-    columns: what its columns are called.
-    kind: of its rows, a dataclass; what is `Json` is text in the table.
-    key: columns that tell rows apart; the first one, where none is named.
-    autoincrement: whether that is a number that SQLite counts.
-    column_names: what columns are called, where a field is called otherwise.
-    computed: definitions of columns that no row has.
-    more: other definitions, as of an index.
+    name: name of the table.
+    columns: names of its columns.
+    kind: dataclass of its rows; `Json` fields are text in the table.
+    key: columns that identify a row; empty for the first column.
+    autoincrement: true if SQLite counts the first column.
+    column_names: names of columns that differ from their fields.
+    computed: definitions of generated columns.
+    more: further definitions, such as of an index.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class JournalTable(Generic[Value]):
         return TypeAdapter(self._kind)
 
     def create(self, database: Database) -> None:
-        """Create the table where the journal lacks it."""
+        """Create the table if the journal lacks it."""
         lines = []
         for column, kind, optional in zip(self.columns, self._types, self._optional, strict=True):
             lines.append(f"{column} {kind}" if optional else f"{column} {kind} NOT NULL")
@@ -135,21 +135,21 @@ class JournalTable(Generic[Value]):
         create_tables(database, definition, *self._more)
 
     def put(self, database: Database, row: Value) -> None:
-        """Write a row, in the place of one with its key."""
+        """Write a row, in place of one with its key."""
         others = [*(each for each in self.columns if each not in self._key), DIGEST]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._cells(row), then)
 
     def insert(self, database: Database, row: Value, *, then: str = "") -> None:
-        """Write a row; one with its key that is there is an error, unless it says otherwise.
+        """Write a row; an existing row with its key is an error unless `then` resolves it.
 
-        then: what becomes of it, as ON CONFLICT.
+        then: ON CONFLICT clause.
         """
         cells = self._cells(row)
         with database.transaction():
             if self._counted:
-                # A number is never given twice, even where the row that had it is gone.
+                # A number is never used twice, even if its row is deleted.
                 last = database.rows("SELECT seq FROM sqlite_sequence WHERE name = ?", (self.name,))
                 cells[self.columns[0]] = sum(last[0]) + 1 if last else 1
             self._write(database, cells, then)
@@ -157,18 +157,18 @@ class JournalTable(Generic[Value]):
     def change(
         self, database: Database, clause: str, values: Sequence[object], **changes: object
     ) -> None:
-        """Write what a clause finds with other values of these fields."""
+        """Change fields of the rows that an SQL clause selects."""
         with database.transaction():
             for row in self.rows(database, clause, values):
                 self.put(database, replace(row, **changes))  # type: ignore[type-var]
 
     def _cells(self, row: Value) -> dict[str, object]:
-        """What is written of a row, by column."""
+        """Return the values of a row by column."""
         said = self._adapter.dump_python(row, mode="json", round_trip=True)
         cells = {}
         for column, name, kind in zip(self.columns, self._fields, self._types, strict=True):
-            # SQLite gives back what it was given but for whole numbers, which become floats there,
-            # and for -0.0, which loses its sign.
+            # SQLite returns values unchanged, except that it turns whole numbers into floats and
+            # drops the sign of -0.0.
             cells[column] = float(said[name]) + 0.0 if kind == "REAL" else said[name]
         return cells
 
@@ -181,7 +181,10 @@ class JournalTable(Generic[Value]):
     def rows(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
     ) -> list[Value]:
-        """Rows that a clause of SQL finds: what follows the name of the table in a query."""
+        """Return the rows that an SQL clause selects.
+
+        clause: text that follows the table's name in a query.
+        """
         return self._values(database.rows(self._query(clause), values), database.path)
 
     def map_rows(
@@ -191,7 +194,10 @@ class JournalTable(Generic[Value]):
         clause: str = "",
         values: Sequence[object] = (),
     ) -> list[Made]:
-        """What is made of rows that a clause finds; what refuses to be is an error of its row."""
+        """Return the objects that `make` builds of the rows that a clause selects.
+
+        A row that it cannot build is reported as damaged.
+        """
         made = []
         for row in self.rows(database, clause, values):
             with damage_reported(database.path, self.name, *self._key_of(row)):
@@ -201,12 +207,12 @@ class JournalTable(Generic[Value]):
     def last(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
     ) -> Value | None:
-        """The first row that a clause finds; none where it finds none."""
+        """Return the first row that a clause selects; None without one."""
         found = self.rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
     def read_rows(self, path: Path, clause: str = "") -> list[Value]:
-        """The same in a file that another process may write; none where it has no such table."""
+        """Return rows of a file that another process may write; none if it has no such table."""
         return self._values(query_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
@@ -230,13 +236,22 @@ class JournalTable(Generic[Value]):
 
 
 def digest_of(cells: Mapping[str, object]) -> str:
-    """A digest of a row; cells: by column, without the digest."""
+    """Return the digest of a row.
+
+    cells: values by column, without the digest.
+    """
     text = repr(sorted(cells.items()))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
 def refuse_changed(path: Path) -> None:
-    """Refuse a journal of which a row is not as it was written."""
+    """Check that no row of a journal has changed since it was written.
+
+    Raises
+    ------
+    DatabaseDamaged
+        for a row that does not match its digest.
+    """
     with raise_damaged():
         for (table,) in query_rows(path, _WITH_DIGEST):
             _refuse_changed_rows(path, table)
@@ -254,7 +269,13 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
 
 @contextmanager
 def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[None]:
-    """What is made of a row of a journal, and refuses to be, is an error of the row."""
+    """Report a failure to decode a row of a journal as an error of the row.
+
+    Raises
+    ------
+    DatabaseDamaged
+        for such a failure.
+    """
     try:
         yield
     except ValidationError as error:
@@ -271,7 +292,10 @@ def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[Non
 
 
 def damage_error(path: Path | None, table: str, *key: object, why: str) -> DatabaseDamaged:
-    """The error that says why a row cannot be."""
+    """Return the error for a damaged row.
+
+    why: reason why it cannot be read.
+    """
     name = " ".join(map(str, key))
     place = "memory" if path is None else str(path)
     return DatabaseDamaged(f"{place}: the journal is damaged: {table}, row {name}: {why}")

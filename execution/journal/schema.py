@@ -1,4 +1,4 @@
-"""The version of a journal's schema: there is one, and a file of any other is refused.
+"""The version of a journal's schema: only the current one is read.
 
 SQLite keeps the number as the file's `user_version`, which is 0 until the first table is created.
 """
@@ -21,7 +21,10 @@ def create_tables(database: Database, *definitions: str) -> None:
 
     definitions: SQL, each with IF NOT EXISTS.
 
-    Raises InputError for a journal of another schema, which stays as it is.
+    Raises
+    ------
+    InputError
+        for a journal of another schema, which is not changed.
     """
     with database.transaction():
         [(version, tables)] = database.rows(_VERSION)
@@ -35,7 +38,10 @@ def create_tables(database: Database, *definitions: str) -> None:
 def open_current_schema(path: Path) -> Iterator[Database]:
     """Open a journal for reading; one without tables reads as an empty one in memory.
 
-    Raises InputError for a journal of another schema.
+    Raises
+    ------
+    InputError
+        for a journal of another schema.
     """
     [(version, tables)] = query_rows(path, _VERSION)
     _refuse_other_schema(path, version, tables)
@@ -44,7 +50,7 @@ def open_current_schema(path: Path) -> Iterator[Database]:
 
 
 def _refuse_other_schema(path: Path | None, version: int, tables: int) -> None:
-    """Refuse another version; 0 is one too once the file has tables."""
+    """Refuse another version; version 0 is refused once the file has tables."""
     if version == SCHEMA_VERSION or (version == 0 and not tables):
         return
     raise InputError(

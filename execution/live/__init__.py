@@ -1,1 +1,1 @@
-"""The live loop of an account, and what an operator asks of it: status, clear, kill."""
+"""The live loop of an account, and an operator's commands: status, clear, kill."""

@@ -7,11 +7,11 @@
 
 `status` ends with exit code 1 if a cycle is late (not over at the time that its loop announced),
 and while the venue refuses orders.
-The account is the one that there is in `data/live`, of several the one that is traded now, or
-`--account ID` of `--folder FOLDER`. Both words may stand before the command or after it.
+The account is the only one in `data/live`, of several the one that is traded now, or `--account ID`
+of `--folder FOLDER`. Both flags may stand before the command or after it.
 
---by NAME            who has checked the halt, or the refused orders, that are cleared
---flatten            close everything too, besides cancelling open orders
+--by NAME            person who has checked the halt, or the refused orders, that are cleared
+--flatten            cancel open orders and close all positions too
 """
 
 from __future__ import annotations
@@ -64,17 +64,16 @@ from trainingdata.instants import utc_text
 
 CYCLES_SHOWN = 5
 ALERTS_SHOWN = 3
-TROUBLE = 1  # exit code of `status` where the next cycle is late, or orders are refused
+TROUBLE = 1  # exit code of `status` if the next cycle is late, or orders are refused
 
 
 def status(path: Path, now: np.datetime64) -> Result:
-    """Report the state of an account by its journal.
+    """Report the state of an account from its journal.
 
-    The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders.
+    The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders. The
+    file is not checked completely, because that would hold up the commits of a loop.
 
-    The file is not read through: that holds up the commits of a loop.
-
-    now: by this machine's clock.
+    now: instant by this machine's clock.
     """
     refuse_empty_journal(path)
     with open_current_schema(path) as database:
@@ -99,7 +98,7 @@ def status(path: Path, now: np.datetime64) -> Result:
 
 
 def _account_lines(path: Path, database: Database) -> Iterator[str]:
-    """What it is worth and holds, and what stops it."""
+    """Yield equity, exposure, halts and the kill file."""
     mark = MarkBook(database).last_mark()
     if mark is None:
         yield "no cycle has been made yet"
@@ -127,7 +126,7 @@ def _order_lines(database: Database) -> Iterator[str]:
 
 
 def _cycle_lines(database: Database) -> Iterator[str]:
-    """What the latest cycles came to."""
+    """Yield the results of the latest cycles."""
     book = OrderStore(database)
     for row in reversed(latest_cycles(database, CYCLES_SHOWN)):
         what = row.failure or row.idle_reason
@@ -149,14 +148,21 @@ def _alert_lines(database: Database) -> Iterator[str]:
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
-    """End the halt of a kind, which somebody has looked at.
+    """End the halt of a kind that a person has checked.
 
-    It ends at the venue's last known time. This machine's clock may be another one, and what came
-    before the clearing would seem to come after it.
+    It ends at the venue's last known time. This machine's clock may differ, and events from before
+    the clearing would seem to follow it.
+
+    by: name of the person.
+
+    Raises
+    ------
+    InputError
+        if no such halt is active.
     """
     with _written_journal(path) as database:
         halts = Halts(database, EventLog(database))
-        # The loop may mark the account meanwhile.
+        # The loop may mark the account at the same time.
         with database.transaction():
             standing = halts.active()
             if all(halt.kind != kind for halt in standing):
@@ -168,7 +174,15 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 
 
 def clear_refused(path: Path, by: str) -> Result:
-    """Clear the causes of refused orders, which a person has checked."""
+    """End the causes of refused orders, which a person has checked.
+
+    by: name of the person.
+
+    Raises
+    ------
+    InputError
+        if the venue refuses no orders.
+    """
     with _written_journal(path) as database:
         ended = RefusalBook(database, EventLog(database)).clear(by)
     if not ended:
@@ -186,21 +200,29 @@ def _written_journal(path: Path) -> Iterator[Database]:
 
 
 def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
-    """The venue's latest time by some halts, at least one, and by the last mark."""
+    """Return the venue's latest time in some halts, at least one, and in the last mark."""
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])
 
 
 def kill(folder: Path, *, flatten: bool) -> Result:
-    """Have the loop stop, cancel what works, and close everything where it is told to.
+    """Stop the loop by a kill file; it cancels open orders, and closes all positions if told to.
 
-    folder: of the account. Where its orders were last written down elsewhere, both have the file:
-    another user may trade it from here.
+    If the account was last traded from another folder, both get the file, because another user may
+    trade it from here.
+
+    folder: folder of the account.
+    flatten: true to close all positions.
+
+    Raises
+    ------
+    InputError
+        if the file cannot be written, or positions cannot be closed.
     """
     folder = folder.absolute()
     folders = [each for each in dict.fromkeys((active_folder(folder), folder)) if each.is_dir()]
     try:
-        # A loop that has seen the file may have ended by the time that its lock is looked at.
+        # The lock is checked first, because a loop that sees the file may end at once.
         traded = any(is_traded(each.name, each) for each in folders)
     finally:
         files = [_put_kill_file(each, FLATTEN if flatten else "stop") for each in folders]
@@ -236,7 +258,7 @@ def _parsed(arguments: list[str]) -> Namespace:
     parser = FlagParser()
     parser.add_argument("--folder", type=Path, default=Path("data/live"))
     parser.add_argument("--account")
-    # A command that is not given one of them keeps what stood before it.
+    # Without a flag after the command, the one before it applies.
     named = FlagParser(argument_default=SUPPRESS)
     named.add_argument("--folder", type=Path)
     named.add_argument("--account")

@@ -1,4 +1,4 @@
-"""One account at a venue as all jobs of a process see it: read, reconciled, guarded and marked."""
+"""One account at a venue, shared by all jobs of a process: read, reconciled, guarded and marked."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
-# Seconds before each reading of holdings and activities that do not go together.
+# Seconds before each reading of positions and activities that do not agree.
 COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
 class IdentityMismatch(InputError):
-    """The venue's account is not the one that the process began with."""
+    """The venue's account differs from the one that the process started with."""
 
 
 class LiveAccount:
-    """What the venue shows of one account, reconciled with its journal.
+    """The state of one account at its venue, reconciled with its journal.
 
-    connection: to its venue.
-    account: its journal, halts and notices.
-    feed: last trades, which the venue's marks are validated against.
-    stop: tells when nothing new is sent any more.
+    connection: connection to its venue.
+    account: the account's journal, halts and notices.
+    settings: settings of the loop.
+    feed: source of last trades, against which the venue's marks are validated.
+    stop: signal after which no new order is sent.
     """
 
     def __init__(
@@ -70,14 +71,14 @@ class LiveAccount:
         self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
         self.reconciler = Reconciler(account, feed)
         # USD that open spreads and those on their way can lose, by the root of their options, as
-        # each job has stated it last.
+        # last reported by each job.
         self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
-        self.cycles_made = False  # whether the job of stocks has made all its cycles
+        self.cycles_made = False  # whether the trading job has done all its cycles
         self._settings = settings
         self._time = connection.time
         self._stop = stop
         self._read_at: np.datetime64 = ALL_TIME
-        self._readings = 0  # before, at that instant
+        self._readings = 0  # earlier readings at that instant
 
     def check_account_id(self) -> None:
         found = self.connection.account_id()
@@ -109,14 +110,13 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> AccountSnapshot:
-        """Return the snapshot with the parts that guards need for orders in some symbols.
+        """Return the snapshot with the data that guards need for orders in some symbols.
 
-        These are their last trades, None if the feed does not answer, and the risk of spreads.
-        Open orders in other symbols count at their cost, discrepancies in options at the loss that
-        they allow.
+        These are their last trades, None if the feed does not answer, and the risk of spreads. Open
+        orders in other symbols count at their cost, discrepancies in options at their largest loss.
 
-        needed: whether last trades are required; reducing orders do without.
-        at_risk: USD that spreads can lose, by root; None reads it from the products.
+        needed: true if last trades are required; reducing orders do without.
+        at_risk: USD that spreads can lose, by root; None takes the jobs' reports.
         """
         names = sorted(set(symbols))
         trades: Mapping[str, LastTrade] | None
@@ -134,7 +134,7 @@ class LiveAccount:
         return replace(account, last_trades=trades, at_risk=risks)
 
     def at_risk(self) -> dict[str, float]:
-        """Return USD that what products have open can lose, by the root of its options."""
+        """Return USD that open spreads of all jobs can lose, by the root of their options."""
         risks: defaultdict[str, float] = defaultdict(float)
         for stated in self.spread_risk_by_job.values():
             for root, usd in stated.items():
@@ -142,14 +142,14 @@ class LiveAccount:
         return dict(risks)
 
     def reconcile(self) -> None:
-        """Compare what the account holds with what its journal expects.
+        """Compare the account's positions with those that its journal expects.
 
-        What differs at each of three readings is quarantined by the next check of a reading.
+        A discrepancy at each of three readings is quarantined by the next check of a reading.
 
         Raises
         ------
-        SenselessAnswer
-            for activities that lack fills which orders have answered.
+        InvalidResponse
+            for activities that lack fills which orders have reported.
         """
         if not self.reconciler.holdings.begun:
             self._begin()
@@ -177,12 +177,12 @@ class LiveAccount:
             self._begin()
         reading = self.reconciler.value(reading)
         if self.reconciler.unexplained_cash(reading):
-            # What explains it may have been listed since.
+            # Activities that explain it may have been listed since.
             self.read_activities()
         return self.reconciler.check(reading)
 
     def _check_hours(self, reading: AccountReading) -> None:
-        """Alert of an exchange whose hours differ between the venue's clock and the calendar."""
+        """Alert if the venue's clock and the calendar disagree on whether the exchange is open."""
         at = reading.account.as_of
         opened = bool(in_session(np.array([at]))[0])
         differs = reading.is_open is not None and reading.is_open != opened
@@ -193,15 +193,15 @@ class LiveAccount:
         self.notices.set_alert("hours", f"{text} it is not: {so}" if differs else "")
 
     def _check_multiplier(self, multiplier: Decimal) -> None:
-        """Alert of a multiplier above `MAX_MULTIPLIER`."""
+        """Alert about a multiplier above `MAX_MULTIPLIER`."""
         text = f"the venue states a multiplier of {multiplier}: it counts as {MAX_MULTIPLIER}"
         self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 
     def read_activities(self) -> None:
-        """Record what the venue lists since the last reading; nothing before the opening balance.
+        """Record activities that are new since the last reading; none before the opening balance.
 
-        A trade at another price than its order filled at is read again. A booking that would move
-        equity by more than what is listed late counts once cash shows it too.
+        A trade far from its order's price is read again. A booking that exceeds the tolerance for
+        late listings counts once cash shows it too.
         """
         reconciler = self.reconciler
         if not reconciler.holdings.begun:
@@ -220,9 +220,9 @@ class LiveAccount:
             reconciler.record_large(large, self.connection.cash(), at)
 
     def _listing_instant(self) -> np.datetime64:
-        """The venue's time, later than at the last reading though its clock may stand still.
+        """Return the venue's time, later than at the last reading even if its clock stands still.
 
-        What is listed after an account was read was not in it.
+        An activity that is listed after a reading of the account was not part of it.
         """
         now = self.connection.now()
         self._readings = self._readings + 1 if now == self._read_at else 0
@@ -237,7 +237,7 @@ class LiveAccount:
             listed = self.connection.activities_since(at - ACTIVITY_OVERLAP)
             cash = self.connection.cash()
             held = self.connection.held()
-            # A trade while the account is read may or may not be part of the holdings.
+            # A trade during the reading may or may not be part of the positions.
             unchanged = self.connection.activities_since(at - ACTIVITY_OVERLAP) == listed
             if unchanged and self.connection.cash() == cash:
                 quantities = {symbol: each.quantity for symbol, each in held.items()}
@@ -256,23 +256,23 @@ class LiveAccount:
             point, changes = write_mark(self.account.marks, self.halts, mark, self._settings.guards)
             self.account.positions.read(account)
         self.account.tell_of_changes(changes)
-        # In the words that operators search for.
+        # Operators search the log for these words.
         for line in (exposure_line(mark), profit_line(point)):
             log.info("%s %s", utc_text(mark.at), line)
 
     def flows(self) -> float:
-        """Deposits less withdrawals since the journal began, USD.
+        """Return deposits less withdrawals since the journal began, USD.
 
-        They count from when they were listed first, not by their day, which begins before they
-        come. What was listed with the opening balance is in its cash. Dividends, interest and fees
-        are profit or cost. So is what shares are worth that were moved between accounts: the venue
-        names no amount.
+        They count from their first listing, not from their day, which begins before they arrive.
+        Those listed with the opening balance are part of its cash. Dividends, interest and fees are
+        profit or cost. So is the value of shares that were moved between accounts, because the
+        venue states no amount.
         """
         return float(self.reconciler.holdings.listed.net_transfers(ALL_TIME))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield stocks and coins at the venue's present price; options are kept elsewhere."""
+    """Yield stocks and crypto at the venue's present price; options are recorded elsewhere."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

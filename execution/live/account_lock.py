@@ -1,8 +1,9 @@
-"""One process an account, and one place of its journal, wherever this program is started.
+"""Locks that allow one process and one journal for each account.
 
-The lock is the user's, not a folder's. Beside it stands where the account's journal is: the account
-is traded from there alone, because what is open, halted or stopped there is so everywhere. A second
-lock lies beside the journal: two users have no lock in common, and may have a journal.
+The lock belongs to the user, not to a folder. A note next to it names the account's journal. The
+account is traded from there alone, because open orders, halts and the kill file there apply
+everywhere. A second lock is in the journal's folder: two users share no user lock, and may share a
+journal.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ from trainingdata.instants import compact_text
 log = logging.getLogger(__name__)
 
 JOURNAL_FILE = "journal.sqlite"
-PAGE_FILE = "status.html"  # its page, which the loop writes
+PAGE_FILE = "status.html"  # status page, which the loop writes
 LOCK_FILE = "lock"
-KILL_FILE = "KILL"  # its name in the account's folder
-FLATTEN = "flatten"  # in it, it closes everything too
+KILL_FILE = "KILL"  # name of the kill file in the account's folder
+FLATTEN = "flatten"  # content of a kill file that also closes all positions
 _JOURNAL_NOTE = "journal"
 _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -51,18 +52,26 @@ class AccountInUse(InputError):
 
 
 def is_account_id(name: str) -> bool:
-    """Whether an account may be called so: what leads to another folder is no name of one."""
+    """Return whether a name may be an account's id, which leads to no other folder."""
     return _ACCOUNT_ID.fullmatch(name) is not None
 
 
 def state_folder(account_id: str) -> Path:
-    """Where the lock of an account lies, and the note that names its last journal."""
+    """Return the folder of an account's user lock, and of the note that names its last journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
 
 
 @contextmanager
 def account_lock(account_id: str) -> Iterator[Path]:
-    """Hold the user's lock of an account; yields the folder that it lies in."""
+    """Hold the user's lock of an account; yields the lock's folder.
+
+    Raises
+    ------
+    AccountInUse
+        if another process holds the lock.
+    InputError
+        for an invalid id, or a folder that cannot be locked.
+    """
     if not is_account_id(account_id):
         raise InputError(f"the venue's account has the id {account_id!r}, which is none")
     folder = state_folder(account_id)
@@ -72,12 +81,14 @@ def account_lock(account_id: str) -> Iterator[Path]:
 
 @contextmanager
 def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
-    """Hold the lock of an account that lies in a folder, which is made where there is none.
+    """Hold the lock of an account in a folder, which is created if absent.
 
     Raises
     ------
     AccountInUse
-        for one that another process holds.
+        if another process holds the lock.
+    InputError
+        for a folder that cannot be locked.
     """
     lock = FileLock(folder / LOCK_FILE, timeout=0)
     try:
@@ -99,13 +110,16 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 
 def is_traded(account_id: str, folder: Path) -> bool:
-    """Whether a process holds a lock of an account; folder: of its journal."""
+    """Return whether a process holds a lock of an account.
+
+    folder: folder of its journal.
+    """
     return is_locked(account_id, state_folder(account_id)) or is_locked(account_id, folder)
 
 
 def is_locked(account_id: str, folder: Path) -> bool:
-    """Whether a process holds the lock of an account that lies in a folder."""
-    # Where nobody has held it yet, trying it would leave it behind.
+    """Return whether a process holds the lock of an account in a folder."""
+    # Trying a lock that was never held would create its file.
     if not os.path.lexists(folder / LOCK_FILE):
         return False
     try:
@@ -118,9 +132,9 @@ def is_locked(account_id: str, folder: Path) -> bool:
 class LockedJournal(NamedTuple):
     """The journal of an account whose locks are held.
 
-    database: its file.
-    folder: in which it lies.
-    damaged_copy: where a damaged one before it was put; none where none was.
+    database: the open journal.
+    folder: folder of its file.
+    damaged_copy: path to which a damaged journal was moved; None without one.
     """
 
     database: Database
@@ -134,7 +148,7 @@ def open_journal(
 ) -> Iterator[LockedJournal]:
     """Hold the locks of an account, and open its journal in `root/<account id>`.
 
-    replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
+    replace_damaged: true to move a damaged journal away, and begin a new one.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL_FILE).absolute()
@@ -156,9 +170,9 @@ def open_journal(
 
 
 def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
-    """Where a damaged journal was put; none for one that is sound or not there.
+    """Check a journal, and return where a damaged one was moved; None for a sound or absent one.
 
-    known: whether the account's orders were written down there before.
+    known: true if the account's orders were recorded there before.
     """
     if not path.exists():
         return None
@@ -173,19 +187,19 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
         aside = path.with_name(f"{asides}{compact_text(utc_now())}{path.suffix}")
         log.error("%s; it is kept as %s", error, aside)
         path.rename(aside)
-        # What SQLite had begun to write belongs to the damaged file.
+        # SQLite's rollback journal belongs to the damaged file.
         rest = rollback_journal(path)
         if rest.exists():
             rest.rename(rollback_journal(aside))
         return aside
     if query_rows(path, "SELECT 1 FROM sqlite_master LIMIT 1"):
         return None
-    # A process that had put one aside was killed before it began this one.
+    # A process was killed after it moved a damaged journal away, and before it began this one.
     return max(path.parent.glob(f"{asides}*{path.suffix}"), default=None)
 
 
 def refuse_empty_journal(path: Path) -> None:
-    """Refuse a journal in which nothing is: from its first moment on one is never empty."""
+    """Refuse an empty file: a journal has content from its first moment on."""
     if path.stat().st_size == 0:
         raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
 
@@ -195,9 +209,11 @@ def refuse_unusable(path: Path) -> None:
 
     Raises
     ------
-    Damaged
-        for what SQLite cannot read, for a row that is not as it was written, and an order or a
-        standing halt that makes no sense.
+    DatabaseDamaged
+        if SQLite cannot read it, a row has changed since it was written, or an order or an active
+        halt cannot be decoded.
+    InputError
+        for another schema.
     """
     check_integrity(path)
     with raise_damaged(), open_current_schema(path) as database:
@@ -208,9 +224,9 @@ def refuse_unusable(path: Path) -> None:
 
 
 def may_exist(path: Path) -> bool:
-    """Whether a file is there; one that cannot be looked at counts as there."""
+    """Return whether a file exists; one that cannot be checked counts as existing."""
     try:
-        # A link that leads nowhere is a file that somebody made.
+        # A broken link counts as an existing file.
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
@@ -220,7 +236,7 @@ def may_exist(path: Path) -> bool:
 
 
 def recorded_journal(account_id: str) -> Path | None:
-    """Where this user last wrote an account's orders down; none where nobody did."""
+    """Return where this user last recorded an account's orders; None without a record."""
     note = state_folder(account_id) / _JOURNAL_NOTE
     try:
         return Path(note.read_text(encoding="utf-8"))
@@ -231,7 +247,7 @@ def recorded_journal(account_id: str) -> Path | None:
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal in another place than the account's, and one that is gone from there."""
+    """Refuse a journal in another place than the recorded one, or if that one is missing."""
     known = recorded_journal(account_id)
     if known is None:
         return

@@ -1,4 +1,4 @@
-"""Which account of a folder a command means: the one that is named, else the one that is traded."""
+"""Selection of an account in a folder: the one that is named, else the one that is traded."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ from execution.live.account_lock import (
 from foundation.errors import InputError
 from foundation.formatting import count_text
 
-EVENT_ACCOUNT_PREFIX = "kalshi-"  # what the names of accounts of event contracts begin with
-TRADE_JOB = "trade"  # the job of stocks and coins
-SPREADS_JOB = "spreads"  # the job that sells them
+EVENT_ACCOUNT_PREFIX = "kalshi-"  # prefix of the names of accounts of event contracts
+TRADE_JOB = "trade"  # job of stocks and crypto
+SPREADS_JOB = "spreads"  # job of option spreads
 
 
 def account_folder(root: Path, account: str | None) -> Path:
-    """The folder of an account, of the only one that there is, or of the only one traded now.
+    """Return the folder of the named account, of the only one, or of the only one traded now.
 
-    An account whose journal is gone still has its folder, and the page that was last written.
+    An account whose journal is missing still has its folder, and the page that was last written.
+
+    root: folder of all accounts.
+    account: name of the account; None chooses.
+
+    Raises
+    ------
+    InputError
+        if there is no such account, or no single one.
     """
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if len(folders) > 1:
@@ -58,7 +66,10 @@ def account_folder(root: Path, account: str | None) -> Path:
 
 
 def active_folder(folder: Path) -> Path:
-    """The folder that an account is traded from; folder: of it, as it was named."""
+    """Return the folder that an account is traded from.
+
+    folder: folder of the account, as it was named.
+    """
     noted = recorded_journal(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):
         return folder

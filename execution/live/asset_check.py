@@ -1,4 +1,4 @@
-"""Refusal of symbols that the venue does not have, before anything is decided or written."""
+"""Refusal of symbols that the venue does not have, before anything is decided or recorded."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
     Raises
     ------
     InputError
-        naming the symbol.
+        with the symbol.
     BrokerError
-        for a venue that does not answer.
+        if the venue does not answer.
     """
     if unlisted := _unlisted(gateway, symbols):
         raise _refusal(gateway, unlisted[0])
@@ -39,7 +39,7 @@ def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> 
     A decided symbol has been delisted since: a restart resumes the others. A venue that does not
     answer refuses nothing; the cycles query it again.
 
-    journal: of the account, whether it exists or not.
+    journal: path of the account's journal, which may be absent.
     """
     try:
         unlisted = _unlisted(gateway, symbols)
@@ -53,10 +53,10 @@ def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> 
 
 
 def _unlisted(gateway: Gateway, symbols: Iterable[str]) -> list[str]:
-    """Return the symbols of which the venue has no asset, sorted."""
+    """Return the symbols for which the venue has no asset, sorted."""
     wanted = sorted(symbols)
     listed = gateway.assets(wanted)
-    # A list holds active assets only: what it lacks is looked up, as it may be inactive.
+    # A list has active assets only: a missing symbol is queried by itself, as it may be inactive.
     return [each for each in wanted if each not in listed and not gateway.assets([each])]
 
 
@@ -68,7 +68,7 @@ def _refusal(gateway: Gateway, symbol: str) -> InputError:
 
 
 def _decided(journal: Path) -> frozenset[str]:
-    """Return the symbols of the journal's last decisions; none without a readable journal."""
+    """Return the symbols of the journal's last decisions, or none if it cannot be read."""
     if not journal.is_file():
         return frozenset()
     try:

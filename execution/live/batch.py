@@ -22,18 +22,19 @@ log = logging.getLogger("live")
 
 @dataclass(slots=True)
 class OrderBatch:
-    """Orders of one decision that are sent now, and what has come of them.
+    """Orders of one decision that are sent together, and their result.
 
-    name: of the decision in the journal; empty where nothing was decided.
-    gate: of its orders.
-    cancels: what the decision saw as not filled of each order that it replaces, by id.
-    cycle: that has decided; None for a decision of an earlier process.
-    planned_orders: orders of the decision that the venue takes later.
-    is_final: whether nothing of the decision is left once these are sent.
-    retries: whether it is tried again as it is where sending fails.
-    fills: what has filled.
-    is_last: whether nothing is decided once more where a replaced order has filled meanwhile.
-    is_withdrawn: whether one has, so that the decision was taken back.
+    name: id of the decision in the journal; empty without a decision.
+    orders: orders of the batch.
+    gate: gate of the orders.
+    cancels: unfilled quantity that the decision saw of each order that it replaces, by id.
+    cycle: cycle of the decision; None for a decision of an earlier process.
+    planned_orders: orders of the decision that the venue accepts later.
+    is_final: true if no order of the decision is left after this batch.
+    retries: true if a batch that fails is sent again unchanged.
+    fills: fills of the orders.
+    is_last: true if the decision is not repeated after a replaced order has filled.
+    is_withdrawn: true if a replaced order has filled and the decision was taken back.
     """
 
     name: str
@@ -59,9 +60,9 @@ def record_batch(
 ) -> OrderBatch:
     """Record the decision of a cycle, and return its batch.
 
-    live: gives the gate of the orders.
-    seconds: for which an order may be sent.
-    is_last: as for `OrderBatch`.
+    live: account that provides the gate of the orders.
+    seconds: seconds for which an order may be sent.
+    is_last: as in `OrderBatch`.
     """
     if cycle.decision is None:
         return OrderBatch("", (), UNGUARDED, cycle=cycle, is_final=False)  # without any order
@@ -75,7 +76,7 @@ def record_batch(
     ]
     planned_orders = tuple(o for o in orders if accepted_from(o, account.as_of) > account.as_of)
     decision = replace(cycle.decision, orders=tuple(orders))
-    # An order that is replaced is cancelled first, so it is not judged beside its successor.
+    # A replaced order is cancelled first, so the gate does not count it with its successor.
     gate = live.gate(account.without(decision.cancels), {order.symbol for order in orders})
     name = journal.write(decision, account)
     now = [order for order in orders if order not in planned_orders]
@@ -95,7 +96,7 @@ def record_batch(
 def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
     """Record how the sending of a batch has ended.
 
-    A cycle's decision is taken back where an order that it replaces has filled meanwhile.
+    A cycle's decision is taken back if an order that it replaces has filled in the meantime.
     """
     with _ended_in_trouble(batch, journal):
         try:

@@ -1,9 +1,9 @@
 """Comparison of an account's cash with its journal.
 
 Every decision divides by equity, so cash is compared as positions are. Expected cash is the opening
-balance plus trades and bookings. Some bookings are listed late: fees in crypto and those of the
-exchanges at the end of the day, interest with the month, a dividend or a deposit a day later. Cash
-may therefore differ by a share of equity, in total or since the last accepted reading.
+balance plus trades and bookings. Some bookings are listed late: fees in crypto and of exchanges at
+the end of the day, interest with the month, a dividend or a deposit a day later. Cash may therefore
+differ by a share of equity, in total or since the last accepted reading.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from decimal import Decimal
 
 from foundation.decimals import plain_text
 
-# Share of equity by which cash may be away. What is listed late comes to less: selling coins for
-# all of equity costs 0.25 %, what is lent over a long weekend 0.1 %, and a dividend of 1 % of a
-# share that is three quarters of equity 0.75 %.
+# Share of equity by which cash may differ. Late bookings amount to less: selling crypto worth all
+# of equity costs 0.25 %, a loan over a long weekend 0.1 %, and a dividend of 1 % on a share that is
+# three quarters of equity pays 0.75 %.
 LATE_BOOKING_SHARE = Decimal("0.01")
 # Share of equity beyond which a booking is accepted only once a person has acknowledged it.
 LARGE_BOOKING_SHARE = Decimal("0.5")
@@ -36,7 +36,7 @@ class CashDifference:
 
     @property
     def cause(self) -> str:
-        """What clearing the halt acknowledges."""
+        """Cause that clearing the halt acknowledges."""
         return json.dumps(
             {"unexplained_usd": plain_text(self.unexplained_usd), "booked": plain_text(self.booked)}
         )
@@ -47,7 +47,7 @@ class CashDifference:
         return cls(Decimal(said["unexplained_usd"]), Decimal(said["booked"]))
 
     def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
-        """Return whether both agree within a tolerance, `tolerance`, USD."""
+        """Return whether both differences agree within a tolerance, USD."""
         apart = (self.unexplained_usd - other.unexplained_usd, self.booked - other.booked)
         return max(map(abs, apart)) <= tolerance
 
@@ -62,9 +62,9 @@ def unexplained_cash_reason(
 ) -> str:
     """Return why a difference in cash is unexplained, or an empty string.
 
-    before: the last accepted reading; None before the first.
-    equity: USD, of the account as it was read.
-    bids: USD that open purchases of crypto may have taken off cash already.
+    before: last accepted difference; None before the first.
+    equity: equity of the account as read, USD.
+    bids: USD that open purchases of crypto may have reserved.
     """
     last = before or CashDifference(Decimal(0), now.booked)
     moved = now.unexplained_usd - last.unexplained_usd

@@ -1,4 +1,4 @@
-"""What a cycle decides: the account and the bars are read, the trader decides, nothing is sent."""
+"""The decision of a cycle: read the account and the bars, let the trader decide, send nothing."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger(__name__)
 
-# Age of the last bar from which on an instant is over; half a bar's length where that is less.
+# Age of the last bar from which an instant is too old; half a bar's length if that is less.
 MAX_BAR_AGE = np.timedelta64(30, "m")
-BAR_POLL_SECONDS = 2.0  # between looks for a bar that is late
+BAR_POLL_SECONDS = 2.0  # seconds between queries for a late bar
 
 REDUCTION_UNFILLED = "a reduction of its decision did not fill whole"
 NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market that is open to fill)"
 
 
 class AccountProtocol(Protocol):
-    """An account whose holdings are compared with its journal, and whose orders pass gates."""
+    """An account whose positions are compared with its journal, and whose orders pass gates."""
 
     def reconcile(self) -> None:
-        """Compare what the account holds with what its journal expects."""
+        """Compare the account's positions with those that its journal expects."""
         ...
 
     def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
-        """Return the gate of orders in some symbols, by an account that was read just now."""
+        """Return the gate of orders in some symbols, for an account that was read just before."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """What a cycle saw and did.
+    """Inputs and results of a cycle.
 
-    account: as it was read, at the prices of the decision.
-    bars: that it decided on.
-    decision: none where there is a reason to be idle.
-    fills: of its orders.
-    idle_reason: the reason why nothing was decided, empty where something was.
-    rejected_bars: why the last bars of a symbol were not read, by symbol.
-    name: of the decision in the journal; empty for one that is not written down.
-    unsent_reasons: why an order of the decision is not at the venue, by order.
-    planned: orders of the decision that the venue takes later, and are sent then.
+    account: the account, at the prices of the decision.
+    bars: bars of the decision.
+    decision: the decision; None for an idle cycle.
+    fills: fills of its orders.
+    idle_reason: reason why nothing was decided; empty otherwise.
+    rejected_bars: reasons why the last bar of a symbol was rejected, by symbol.
+    name: id of the decision in the journal; empty for one that is not recorded.
+    unsent_reasons: reasons why an order of the decision is not at the venue, by order id.
+    planned: orders of the decision that are sent later, once the venue accepts them.
     """
 
     account: AccountSnapshot
@@ -92,13 +92,13 @@ def decide_cycle(
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
 ) -> Cycle:
-    """Decide for the account as it is, on the bars that are known, at the venue's latest prices.
+    """Decide for the present account, on the known bars, at the venue's latest prices.
 
-    rules: what the venue allows with each symbol; none allows everything.
-    time: by which bars that are late are waited for.
-    validator: of the cycles before; None begins a new one.
-    journal: whose instants are not decided again; None decides any.
-    live: compared once more after bars were waited for; None compares nothing.
+    rules: the venue's rules for each symbol; None allows everything.
+    time: clock by which to wait for late bars.
+    validator: validator of earlier cycles; None creates one.
+    journal: journal whose decided instants are not decided again; None decides any.
+    live: account to reconcile again after waiting for bars; None reconciles nothing.
     """
     validator = validator or BarValidator()
     account = broker.account()
@@ -118,7 +118,7 @@ def decide_cycle(
         return idle_cycle(account, bars, idle_reason, validator)
     closed = [bars.symbols[s] for s in np.flatnonzero(bars.mask[:, -1])]
     prices = feed.prices(closed, account.as_of)
-    # What the venue values a position at stands in where it has no price of the last hours.
+    # The venue's mark is used for symbols without a price of the last hours.
     marks = {symbol: account.prices[symbol] for symbol in closed if symbol in account.prices}
     bars, rejected_bars = validator.validate(bars, {**marks, **prices})
     bars = _without_unknown(bars, account)
@@ -132,7 +132,7 @@ def decide_cycle(
 
 
 def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
-    """A cycle that decides nothing: why, and the account at the prices of the bars."""
+    """Return a cycle without a decision, with its reason and the account at the bars' prices."""
     bars, rejected_bars = validator.validate(bars, {})
     return Cycle(
         account.with_prices(last_closes_by_symbol(bars)),
@@ -144,7 +144,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
 
 
 def _unpriced_order(account: AccountSnapshot) -> str:
-    """Return which open order has no price, so that its exposure is unknown, or nothing."""
+    """Return which open order has no price, so that its exposure is unknown, or an empty string."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
@@ -157,7 +157,7 @@ def _unpriced_order(account: AccountSnapshot) -> str:
 def _await_bars(
     feed: BarFeed, now: np.datetime64, patience: float, time: TimeSource
 ) -> tuple[Bars, bool]:
-    """The bars, once none is late or patience has ended, and whether that took any waiting."""
+    """Wait until no bar is late or patience has ended; return the bars, and whether it waited."""
     bars = feed.bars(now)
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
@@ -171,7 +171,7 @@ def _await_bars(
 
 
 def _say_missing(bars: Bars) -> None:
-    """Say which symbols have had no bar since before this session, while others have."""
+    """Log symbols without a bar since before this session, while others have bars."""
     for symbol, count in zip(bars.symbols, BarAbsence.from_bars(bars).at_end.tolist(), strict=True):
         if count:
             log.warning(
@@ -180,7 +180,7 @@ def _say_missing(bars: Bars) -> None:
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
-    """Why nothing may be decided; empty where something may."""
+    """Return why nothing may be decided, or an empty string."""
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.now)):
@@ -190,7 +190,7 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
 
 
 def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
-    """The panel, where what the account allows no orders of is not tradable."""
+    """Return the panel; symbols that the account allows no orders for are not tradable."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
@@ -204,9 +204,9 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
 
 
 def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
-    """The instant from which on an instant of a panel is too old to decide on.
+    """Return the instant from which an instant of a panel is too old to decide on.
 
-    Of days that stocks decide on it is when the orders for the next auction have to be sent.
+    On daily bars of stocks it is the latest time to send orders for the next auction.
     """
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
@@ -218,13 +218,13 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
 def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
-    """The next instant after `now` at which any of these symbols may decide."""
+    """Return the next instant after `now` at which any of these symbols may decide."""
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
 
 
 def no_decision_reason(settings: TradingSettings) -> str:
-    """Why a trader of these settings decides nothing at an instant of bars."""
+    """Return why a trader with these settings decides nothing at an instant of bars."""
     if settings.decisions == EVERY_BAR:
         return NOTHING_CLOSED
     return f"no decision is due (schedule={','.join(settings.schedule)})"

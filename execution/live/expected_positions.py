@@ -1,8 +1,8 @@
-"""Expected holdings of an account, kept in its journal, and their discrepancies.
+"""Expected positions and cash of an account, kept in its journal, and their discrepancies.
 
-Expected holdings are the opening balance, the fills of our orders by the venue's answers to them,
-and the bookings beside trades (splits, ends of options, shares of an exercise) that positions show.
-A trade by hand is a discrepancy, whether the venue lists it or not.
+Expected positions are the opening balance, plus fills of our orders as the venue reports them, plus
+bookings that positions show. Such bookings are splits, expiries of options, and shares from an
+exercise. A manual trade is a discrepancy, even if the venue lists it.
 
 Three differences are tolerated. An order that may still fill explains its remainder. The venue
 keeps the fee of a crypto purchase in crypto and lists it hours later (Alpaca, "Crypto Fees"). An
@@ -51,13 +51,13 @@ from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, plain_
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
-MAX_CRYPTO_FEE = Decimal("0.01")  # of a purchase: more than the venue keeps of any
-EXPLAINED_RATIO = 10  # least ratio of a difference to what bookings leave unexplained of it
-MAX_PRICE_RATIO = 2  # of a trade to the mean of its order, up or down
-# Activities are queried again from so long before the last trade: a booking that has only a date is
+MAX_CRYPTO_FEE = Decimal("0.01")  # share of a purchase; above any fee of the venue
+EXPLAINED_RATIO = 10  # least ratio of a difference to its part that bookings leave unexplained
+MAX_PRICE_RATIO = 2  # largest ratio of a trade's price to its order's mean price, up or down
+# Activities are queried from this long before the last trade: a booking that has only a date is
 # listed after a night, a weekend, or with the statement of a month's last days.
 ACTIVITY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
-# What orders have filled and what was booked, by name.
+# Filled quantities of orders and quantities of bookings, by name.
 _FILLED = "SELECT client_order_id, filled FROM intents"
 _BOOKED = "SELECT id, qty FROM activities"
 
@@ -65,7 +65,7 @@ SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
 
 
 class Tolerance(NamedTuple):
-    """Tolerance of a position, below and above what is expected; neither is negative."""
+    """Tolerance of a position below and above its expected quantity; neither is negative."""
 
     below: Decimal = NO_QUANTITY
     above: Decimal = NO_QUANTITY
@@ -79,9 +79,9 @@ class Tolerance(NamedTuple):
 class Discrepancy:
     """A position or an order that the journal does not explain.
 
-    symbol: or what options are on.
-    expected, found: signed shares, coins or contracts of a position; numbers of an order.
-    reason: what differs, in words.
+    symbol: symbol, or the underlying of options.
+    expected, found: signed shares, coins or contracts of a position; counts of an order.
+    reason: text that names the difference.
     order: id of an unknown order; empty for a position.
     """
 
@@ -98,7 +98,10 @@ class Discrepancy:
 
     @classmethod
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
-        """Return the discrepancy of an unknown order; why: what cannot be read of it."""
+        """Return the discrepancy of an unknown order.
+
+        why: reason why the order cannot be read; empty if it can.
+        """
         reason = f"unknown order {name} ({symbol}): not in our journal"
         return cls(symbol, NO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
@@ -109,12 +112,12 @@ class Discrepancy:
 
     @property
     def cause(self) -> str:
-        """What clearing its halt acknowledges: the order, or the surplus."""
+        """The order or the surplus, which a person acknowledges by clearing the halt."""
         return self.order or plain_text(self.surplus)
 
 
 class ExpectedPositions:
-    """Expected positions and cash of an account, the only writer of these tables.
+    """Expected positions and cash of an account, the only writer of their tables.
 
     listed: activities that the venue has listed.
     """
@@ -141,7 +144,7 @@ class ExpectedPositions:
     ) -> None:
         """Record the opening balance, and the fills and activities that it includes.
 
-        held: signed quantities by symbol, of every position.
+        held: signed quantity of every position, by symbol.
         cash: USD.
         at: instant by the venue's clock, read before the rest.
         listed: activities since `at - ACTIVITY_OVERLAP`, which the positions include.
@@ -174,16 +177,16 @@ class ExpectedPositions:
         return len(written)
 
     def query_start(self) -> np.datetime64:
-        """Return from when on activities are queried next: a week before the last trade."""
+        """Return the start of the next query for activities: a week before the last trade."""
         begun_at = self._opening().begun_at
         return np.datetime64(
             max(begun_at, self.listed.last_trade() or begun_at) - ACTIVITY_OVERLAP, "ns"
         )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
-        """Bring expected positions up to date, and return discrepancies by symbol.
+        """Update expected positions, and return discrepancies by symbol.
 
-        Trades go on between two answers: a discrepancy counts once it is seen again.
+        Trades can fall between two responses, so a discrepancy counts only when it is seen again.
 
         held: signed quantities by symbol.
         at: instant by the venue's clock.
@@ -216,7 +219,11 @@ class ExpectedPositions:
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Expect acknowledged surpluses from now on; orders: ids of acknowledged unknown orders."""
+        """Add acknowledged surpluses to the expected positions.
+
+        surpluses: signed quantities by symbol.
+        orders: ids of acknowledged unknown orders.
+        """
         with self._database.transaction():
             expected = defaultdict(ExpectedPosition, self.expected())
             self._expect({s: expected[s].with_change(each) for s, each in surpluses.items()})
@@ -228,7 +235,7 @@ class ExpectedPositions:
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Return orders that are not ours, replace none of ours, and are not acknowledged."""
+        """Return orders that are neither ours, nor replacements of ours, nor acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -238,7 +245,7 @@ class ExpectedPositions:
         ]
 
     def unlisted_fills(self, at: np.datetime64) -> str:
-        """Return which order has answered more fills than the venue lists, or an empty string.
+        """Return which order reports more fills than the venue lists, or an empty string.
 
         Such a list is rejected. A fill that is not listed within a day never will be: positions and
         cash have to show it then.
@@ -260,7 +267,7 @@ class ExpectedPositions:
         return ""
 
     def mispriced_trades(self, activities: Iterable[Activity]) -> str:
-        """Return new trades at another price than their order's, or an empty string."""
+        """Return new trades far from their order's mean price, or an empty string."""
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
             f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
@@ -281,7 +288,7 @@ class ExpectedPositions:
         return "; ".join(odd)
 
     def cash_difference(self, cash: Decimal) -> CashDifference:
-        """Return the difference of the venue's cash from the journal's; cash: USD."""
+        """Return the difference between the venue's cash, USD, and the journal's."""
         opening = self._opening()
         return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked)
 
@@ -291,7 +298,7 @@ class ExpectedPositions:
         return CashDifference(*accepted) if accepted else None
 
     def accept_cash(self, difference: CashDifference) -> None:
-        """Accept a difference in cash, to the cent: later ones are compared with it."""
+        """Record a difference in cash as accepted, to the cent: later ones are compared with it."""
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
             for each in (difference.unexplained_usd, difference.booked)
@@ -315,7 +322,6 @@ class ExpectedPositions:
         return opening
 
     def _expect(self, expected: Mapping[str, ExpectedPosition]) -> None:
-        """Record the expected positions of some symbols."""
         for symbol, position in expected.items():
             EXPECTED.put(self._database, ExpectedRow(symbol, *position))
 
@@ -360,8 +366,8 @@ def find_discrepancies(
 ) -> dict[str, Discrepancy]:
     """Return the discrepancies of positions, by symbol.
 
-    expected, held: signed quantities by symbol; a symbol that is missing is 0.
-    tolerances: tolerances by symbol.
+    expected, held: signed quantities by symbol; a missing symbol is 0.
+    tolerances: tolerances by symbol; a missing symbol has none.
     at: instant by the venue's clock.
     """
     found = {}
@@ -378,13 +384,14 @@ def find_discrepancies(
 def explaining_bookings(
     surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
 ) -> list[str]:
-    """Return names of bookings that explain a surplus but for a tenth of it; none if none do.
+    """Return names of bookings that explain at least nine tenths of a surplus, or an empty list.
 
-    Either all of them together do, or those that reduce it one after the other. A booking that is
-    part of the opening balance or was acknowledged may be listed late and explains nothing. The
-    tenth lets a split explain a surplus beside a few shares that were traded by hand.
+    Either all of them together explain it, or those that reduce it one after the other. Bookings
+    that are part of the opening balance or were acknowledged may be listed late and explain
+    nothing. The remaining tenth lets a split explain a surplus that includes a few shares traded by
+    hand.
 
-    changes: of bookings that are not applied, by name, oldest first.
+    changes: signed quantities of unapplied bookings by name, oldest first.
     """
     nearer = []
     left = surplus
@@ -401,7 +408,7 @@ def explaining_bookings(
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """Return the signed change of each position by a filled quantity of an order."""
+    """Return the signed change of each position if this quantity of an order fills."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
@@ -410,7 +417,7 @@ def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Dec
 
 
 def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Tolerance]:
-    """Return the tolerances that orders which may still fill give positions."""
+    """Return the tolerances of positions for the remainders of orders that may still fill."""
     tolerances: defaultdict[str, Tolerance] = defaultdict(Tolerance)
     for intent in waiting:
         order = intent.order
@@ -429,8 +436,8 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Toleranc
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
     """Return the largest fee in crypto that the venue may keep of a purchase.
 
-    Together with earlier ones it is bounded by that share of the largest position: if no fee is
-    taken in crypto, the tolerance does not grow with turnover.
+    Together with earlier fees it is bounded by a share of the largest position: if the venue takes
+    no fee in crypto, the tolerance does not grow with turnover.
     """
     if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
         return NO_QUANTITY
@@ -444,7 +451,8 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
 class DiscrepancyValue(NamedTuple):
     """Largest value of surpluses, USD; infinite if it is unknown.
 
-    stocks: of stocks and crypto. options: by root, their largest loss, or their value if more.
+    stocks: value of stocks and crypto.
+    options: by root, the larger of their largest loss and their value.
     """
 
     stocks: Decimal = NO_QUANTITY
@@ -460,10 +468,11 @@ def value_discrepancies(
 ) -> DiscrepancyValue:
     """Return the largest value of surpluses.
 
-    A surplus without a price counts nowhere as worth anything, and puts nothing at stake.
+    A long surplus without a price and without a mark has no value. A short one is infinite.
 
-    surpluses: signed quantities by symbol. units: USD of one share, coin or contract, by symbol.
-    marked: USD of positions when the account was marked last, signed: what has no price now.
+    surpluses: signed quantities by symbol.
+    units: USD of one share, coin or contract, by symbol.
+    marked: signed USD of positions at the last mark, used for symbols without a price.
     """
     stake = NO_QUANTITY
     options: dict[OptionContract, Decimal] = {}

@@ -1,4 +1,4 @@
-"""How far an account's positions can come, whichever of its orders fill."""
+"""Largest positions that an account can reach, whichever of its orders fill."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 @dataclass(frozen=True, slots=True)
 class PositionRange:
-    """Signed quantities between which a position ends, whichever of its orders fill.
+    """Range of signed quantities in which a position ends, whichever of its orders fill.
 
-    low: the least of them.
-    high: the most, not below it.
+    low: smallest quantity.
+    high: largest quantity, not below `low`.
     """
 
     low: Decimal = _NOTHING
@@ -36,7 +36,7 @@ class PositionRange:
         return max(-self.low, self.high)
 
     def with_open(self, quantity: Decimal) -> PositionRange:
-        """With an order that may fill, or any part of it, or nothing."""
+        """Return the range with an order that may fill completely, partly or not at all."""
         return PositionRange(
             self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
         )
@@ -47,9 +47,9 @@ class PositionRange:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What an account holds and may come to hold.
+    """Positions and risks that an account has and may reach.
 
-    ranges: of positions in stocks and coins, by symbol.
+    ranges: ranges of positions in stocks and crypto, by symbol.
     at_risk: USD that spreads can lose, by the root of their options.
     """
 
@@ -60,9 +60,11 @@ class Exposure:
         return self.ranges.get(symbol, PositionRange())
 
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
-        """With one order more, which may fill; intent: what the book says of it by now.
+        """Return the exposure with one more order, which may fill.
 
         A reduction frees nothing before it has filled.
+
+        intent: recorded intent of the order; None without one.
         """
         filled, left = _progress(order, intent)
         if isinstance(order, Order):
@@ -74,7 +76,7 @@ class Exposure:
         return Exposure(self.ranges, {**self.at_risk, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
-        """USD of all positions at their largest, and of what spreads can lose."""
+        """Return USD of all positions at their largest, plus USD that spreads can lose."""
         total = sum(self.at_risk.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
@@ -87,10 +89,10 @@ def build_exposure(
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded: str = "",
 ) -> Exposure:
-    """Return the reach of every position: the snapshot plus orders sent since.
+    """Return the range of every position: the snapshot plus orders sent since.
 
     sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
-    excluded: the id of an order that is left out.
+    excluded: id of an order that is left out.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(ranges, snapshot.spread_risks)
@@ -103,12 +105,17 @@ def build_exposure(
 
 
 def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
-    """Return USD at which open orders of symbols without a price would trade.
+    """Return prices at which open orders of symbols without a price would trade, USD.
 
     An open order may be in a symbol that is neither held nor traded here; it counts at its cost. A
     market order counts at the last trade, which may be of the day before.
 
-    source: of last trades. Raises `BrokerError` if it does not answer.
+    source: source of last trades.
+
+    Raises
+    ------
+    BrokerError
+        if the source does not answer.
     """
     prices = {}
     at_market = set()
@@ -125,7 +132,7 @@ def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str
 
 
 def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal, Decimal]:
-    """What of an order has filled, and what of it may still fill: signed, or contracts."""
+    """Return the filled and the remaining quantity of an order: signed, or contracts."""
     whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:
         return _NOTHING, whole

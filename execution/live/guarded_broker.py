@@ -1,4 +1,4 @@
-"""Steps of one job from a reading of the account to its orders."""
+"""A broker that reads, reconciles and guards the account before it sends orders of one job."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from execution.orders.orders import Fill, Order
 
 log = logging.getLogger(__name__)
 
-MAX_MARK_READINGS = 3  # of an account that is marked, while something is paid in or out
+MAX_MARK_READINGS = 3  # readings of an account for a mark, while deposits or withdrawals arrive
 
 
 class GuardedBroker:
     """A `Broker` whose account is reconciled and whose orders pass a gate.
 
-    gateway: to the venue, for the orders of one job.
+    gateway: gateway to the venue, for the orders of one job.
     live: the account.
-    secured: whether the collateral of open spreads is taken off the cash that buys.
+    secured: true if the collateral of open spreads is deducted from the cash that buys.
     """
 
     def __init__(self, gateway: Gateway, live: LiveAccount, *, secured: bool = False) -> None:
@@ -37,14 +37,14 @@ class GuardedBroker:
         return self._gateway.now()
 
     def account(self) -> AccountSnapshot:
-        """Return the snapshot of the account: read, and once more where the first is rejected.
+        """Return the snapshot of the account; if a first reading is rejected, a second one counts.
 
         Raises
         ------
         ReadingRejected
             for a second reading that the journal does not explain.
         BrokerError
-            for a venue that does not answer.
+            if the venue does not answer.
         """
         try:
             account = self._read(reread=False)
@@ -65,11 +65,11 @@ class GuardedBroker:
         )
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
-        """Send orders as `Broker.submit` does, by an account that was read within a minute.
+        """Send orders as `Broker.submit` does, for an account that was read within a minute.
 
         Reductions do not wait for an accepted reading.
 
-        gate: None judges without a snapshot, and opens nothing.
+        gate: gate of the orders; None checks without a snapshot, so that nothing is opened.
         """
         if orders and not self._gateway.has_recent_account:
             try:
@@ -87,13 +87,13 @@ class GuardedBroker:
         return self._gateway.assets(symbols)
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last answer, and record the answers."""
+        """Query orders that rested at their last report, and record the new reports."""
         self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:
         """Return the snapshot of the account, and mark it net of deposits and withdrawals.
 
-        A deposit between the two readings would count as profit, a withdrawal as a loss. A loss may
+        A deposit between reading and mark would count as profit, a withdrawal as a loss. A loss may
         halt the account.
         """
         for _ in range(MAX_MARK_READINGS):

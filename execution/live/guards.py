@@ -1,8 +1,7 @@
-"""Guards: the last word before an order is sent.
+"""Guards: the last check before an order is sent.
 
-Halts and the kill file stop orders whatever they are. Beyond that openings alone are refused: what
-reduces a position is not kept from doing so by any limit, because to refuse it is a risk of its
-own. Only a limit price that makes no sense keeps a reduction back.
+Halts and the kill file stop every order. All other guards refuse openings alone: a refused
+reduction is a risk too, so no limit stops one. Only a senseless limit price holds a reduction back.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SECOND = np.timedelta64(1, "s")
 
 @settings_class("guards")
 class GuardSettings:
-    """Bounds of what a live account may do; names are keys of the YAML below `guards`."""
+    """Limits of a live account; names are keys of the YAML below `guards`."""
 
     max_order: float = setting(1_000_000.0, "USD, value of one order that opens", ge=1, le=1e9)
     max_position: float = setting(
@@ -75,13 +74,13 @@ class GuardSettings:
 
 
 class Guards:
-    """Limits, halts and the kill file of one account; `check` makes the gate of its orders.
+    """Limits, halts and the kill file of one account; `check` returns the gate of its orders.
 
-    halts: of the account.
-    book: of all jobs of the account.
-    kill_file: as long as it is there, nothing is sent.
-    stop: once it was told nothing new is sent; while everything is closed only what reduces is,
-        whatever stops the rest.
+    halts: halts of the account.
+    book: orders of all jobs of the account.
+    kill_file: path; while the file is there, nothing is sent.
+    stop: signal that stops all new orders. While everything is being closed, reductions alone are
+        sent, despite halts and the kill file.
     """
 
     def __init__(
@@ -97,13 +96,13 @@ class Guards:
         self._book = book
         self._kill_file = kill_file
         self._stop = stop
-        self.exchange_closed = False  # by the venue's clock, within a session of the calendar
+        self.exchange_closed = False  # by the venue's clock, although the calendar has a session
 
     def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
-        """Return the gate of orders that are checked against a snapshot.
+        """Return the gate that checks orders against a snapshot.
 
-        snapshot: the account, read just now: since then only orders that this gate allows may be
-            sent. Without a snapshot no order may open a position.
+        snapshot: account that was read just before; since then only orders that this gate allows
+            may be sent. Without a snapshot no order may open a position.
         """
         return SnapshotGate(self, snapshot)
 
@@ -115,8 +114,9 @@ class Guards:
         snapshot: AccountSnapshot | None,
         passed: Mapping[str, GuardedOrder],
     ) -> str:
-        """Return why an order may not be sent at an instant of the venue's clock, or nothing.
+        """Return why an order may not be sent, or an empty string.
 
+        now: instant of the venue's clock.
         passed: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
@@ -136,10 +136,10 @@ class Guards:
         return self._refused_opening(order, now, snapshot, passed)
 
     def _buys_back(self, order: object) -> bool:
-        """Whether an order ends what options owe, which a halt of what is held or of cash lets be.
+        """Return whether an order closes short options and passes halts of positions or cash.
 
-        A stop that waits for a person may cost all that a spread can lose, and what the venue holds
-        of its options is compared before each of these orders.
+        A stop that waits for a person may cost the largest loss of a spread. The venue's option
+        positions are compared before each of these orders.
         """
         if not (isinstance(order, SpreadOrder) and order.reduces and order.is_fully_covered):
             return False
@@ -149,7 +149,10 @@ class Guards:
     def _senseless_reduction(
         self, order: GuardedOrder, now: np.datetime64, snapshot: AccountSnapshot | None
     ) -> str:
-        """Why the limit of a reduction makes no sense; an old last trade says nothing of it."""
+        """Return why the limit of a reduction is refused, or an empty string.
+
+        An old last trade does not refuse it.
+        """
         if snapshot is None or isinstance(order, SpreadOrder):
             return ""
         trade = snapshot.last_trade(order.symbol)
@@ -183,7 +186,10 @@ class Guards:
     def _untrusted_price(
         self, order: GuardedOrder, snapshot: AccountSnapshot, now: np.datetime64
     ) -> str:
-        """Why the prices that an opening rests on are none; spreads are valued without any."""
+        """Return why the prices behind an opening are refused, or an empty string.
+
+        Spreads are valued by their strikes and need no price.
+        """
         if isinstance(order, SpreadOrder):
             return ""
         settings = self._settings
@@ -225,10 +231,10 @@ class Guards:
     def _too_much(
         self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
     ) -> str:
-        """Why an opening would make a position or all of them too large.
+        """Return why an opening would make a position or the gross too large, or an empty string.
 
-        One that makes its position no larger is let pass, also where prices have carried it beyond
-        its limit.
+        An opening that does not enlarge its position is allowed, even if prices have carried the
+        position beyond its limit.
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
@@ -264,8 +270,10 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """An `OrderGate`: the guards of an account, and the snapshot that they check orders against.
+    """The guards of an account with the snapshot that they check orders against; an `OrderGate`.
 
+    guards: guards of the account.
+    snapshot: account that was read just before; None allows no openings.
     passed: orders that the guards allowed since the snapshot, by id: two orders of one snapshot
         must not use the same headroom.
     """
@@ -292,14 +300,14 @@ class SnapshotGate:
 
 
 def stop_reason(halts: Halts, kill_file: Path) -> str:
-    """Why nothing at all is sent; empty where something may be."""
+    """Return why no order at all may be sent, or an empty string."""
     if may_exist(kill_file):
         return f"{kill_file} is there; nothing is sent before it is removed"
     return halt_reason(halts, "everything")
 
 
 def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
-    """The halt that forbids this; empty where none does."""
+    """Return the active halt with this scope as text, or an empty string."""
     for halt in halts.active():
         if halt.rule.forbids == forbidden:
             return f"halted: {halt}"
@@ -307,9 +315,12 @@ def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
 
 
 def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
-    """Why no further order opens anything in this hour; most: orders of all jobs in an hour."""
+    """Return why no further order may open a position in this hour, or an empty string.
+
+    most: number of orders of all jobs allowed in an hour.
+    """
     since = now - HOUR
-    # Instants are text in the book. One to the minute sorts before every instant within it.
+    # Instants are text in the book. Text to the minute sorts before every instant within it.
     minute = str(since.astype("datetime64[m]"))
     recent = book.select("sent_at >= ? AND state NOT IN ('planned', 'denied')", (minute,))
     name = order.client_order_id
@@ -333,8 +344,8 @@ def _position(
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
     """Return the USD that `max_position` is a share of, and their name.
 
-    The risk of spreads is limited by the balance that they are sized from as well as by the
-    venue's equity, which may be larger.
+    The risk of spreads is limited by the balance that they are sized from as well as by the venue's
+    equity, which may be larger.
     """
     balance = snapshot.balance
     if isinstance(order, SpreadOrder) and balance is not None and balance < snapshot.equity:
@@ -343,9 +354,9 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
 
 
 def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64) -> bool:
-    """Whether an order is for an exchange that the calendar alone says is open.
+    """Return whether an order would wait for an exchange that only the calendar shows as open.
 
-    What buys spreads back is tried all the same: nobody reads the clock for it.
+    Orders that buy spreads back are sent anyway, because the venue's clock is not read for them.
     """
     if isinstance(order, SpreadOrder):
         return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
@@ -358,16 +369,19 @@ def _is_open(symbol: str, now: np.datetime64) -> bool:
 
 
 def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
-    """Whether a trade is too old; one as far ahead of the clock says as little."""
+    """Return whether a trade is too old, or as far ahead of the clock."""
     return bool(abs(float((now - trade.at) / SECOND)) > seconds)
 
 
 def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
-    """Why a limit is too far on the paying side: above what is bought, below what is sold."""
+    """Return why a limit price is too far on the paying side, or an empty string.
+
+    A purchase pays above its reference, a sale receives below it.
+    """
     if order.limit_price is None:
         return ""
     limit = Decimal(repr(order.limit_price))
-    # A stop-limit order trades once the market is at its stop, wherever it is now.
+    # A stop-limit order trades only once the market reaches its stop.
     reference = Decimal(repr(order.stop_price or trade.price))
     room = reference * Decimal(repr(price_collar))
     worst = reference + room if order.signed_qty > 0 else reference - room

@@ -1,9 +1,8 @@
-"""The loop: jobs that are each due at instants of their own, one after the other, until it is told
-to stop.
+"""The loop: it steps each job at that job's instants, one job at a time, until it is stopped.
 
-A step that fails is over, and the next one comes all the same; only where as many in a row fail as
-is set does the loop end. While it waits it shows that it is alive, and it hears at once that it is
-to stop.
+A step that fails is over, and the loop continues with the next one. It ends only after as many
+failures in a row as the settings allow. While it waits, it shows that it is alive, and reacts to a
+stop at once.
 """
 
 from __future__ import annotations
@@ -27,32 +26,32 @@ log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 5.0  # seconds between two signs of life
 MIN_WAIT_SECONDS = 0.05
-VENUE_RETRY_SECONDS = 15.0  # seconds between two tries of a venue that is not there at the start
+VENUE_RETRY_SECONDS = 15.0  # seconds between two attempts to reach a venue at the start
 MAX_CLOCK_RATE = 100_000.0  # seconds of a practice server's clock in one of ours
 SECOND = np.timedelta64(1, "s")
 
 
 class Job(Protocol):
-    """Something that is stepped at instants of its own.
+    """A unit of work that the loop steps at its own instants.
 
-    A venue or data that cannot be used now is `BrokerError` or `DataError`.
+    An unusable venue or unusable data raise `BrokerError` or `DataError`.
     """
 
     @property
     def name(self) -> str: ...
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """When it is to be stepped next, at once where that is not after `now`; None never."""
+        """Return when to step the job next, at once if not after `now`; None for never."""
         ...
 
     def step(self) -> object:
-        """Step it; what is returned is shown to the loop's observer."""
+        """Run one step; the loop's observer receives its result."""
         ...
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel what works, and where it is to, close what is held, before the loop ends.
+        """Cancel open orders before the loop ends, and close positions if `flatten` is true.
 
-        Returns what was to be closed and is held all the same.
+        Returns the positions that were to be closed and are still held.
         """
         ...
 
@@ -63,31 +62,40 @@ class LoopClock(Protocol):
     def now(self) -> np.datetime64: ...
 
     def is_answering(self) -> bool:
-        """Whether the venue did when the clock was last read; nothing is stepped while not."""
+        """Return whether the venue answered when its clock was last read.
+
+        While it does not, no job is stepped.
+        """
         ...
 
 
 class LoopObserver(Protocol):
-    """What follows a loop."""
+    """Receiver of a loop's progress."""
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Note which job is stepped next, before it is waited for; now: what the clock shows."""
+        """Note the job that is stepped next, before the loop waits for it.
+
+        now: instant that the clock shows.
+        """
         ...
 
     def wait(self, job: str, due: np.datetime64) -> None:
-        """Show signs of life while an instant is waited for."""
+        """Show signs of life while the loop waits for an instant."""
         ...
 
     def end_step(self, job: str, outcome: object) -> None:
-        """Note that a step has ended; outcome: what it returned, None for a failed one."""
+        """Note that a step has ended.
+
+        outcome: its result; None for a failed one.
+        """
         ...
 
 
 class StopSignal:
-    """Whether the loop was told to stop, and by what.
+    """A signal that stops the loop, with its reason.
 
-    A signal's handler may tell it at any moment, also within `wait` of the same thread: there is no
-    lock that this thread could hold already, as `threading.Event` has one.
+    A signal handler may set it at any moment, also within `wait` of the same thread. It therefore
+    has no lock that this thread could hold already, unlike `threading.Event`.
     """
 
     def __init__(self) -> None:
@@ -99,24 +107,27 @@ class StopSignal:
         return bool(self.why)
 
     def tell(self, why: str) -> None:
-        """Stop after the order in flight; why: some words."""
+        """Stop the loop after the order in flight.
+
+        why: reason in a few words.
+        """
         self.why = self.why or why
         self._told.put(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so many seconds, or until it is told to stop; whether it was."""
+        """Wait for a number of seconds or until stopped, and return whether it was stopped."""
         with suppress(Empty):
             self._told.get(timeout=seconds)
-            # Whoever else waits is woken too, and whoever waits again.
+            # Put back to wake other waiting threads and later waits.
             self._told.put(None)
         return bool(self)
 
 
 @contextmanager
 def stop_on_signals(stop: StopSignal) -> Iterator[None]:
-    """Tell `stop` where the process is told to end; a second time ends it where it stands.
+    """Tell `stop` if the process is told to end; a second signal ends it at once.
 
-    A signal that the process was started to ignore, as by nohup, is ignored on.
+    A signal that the process was started to ignore, as by nohup, stays ignored.
     """
 
     def end(number: int, _: object) -> None:
@@ -129,13 +140,14 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
 
 
 class Loop:
-    """Steps jobs when they are due.
+    """A loop that steps jobs when they are due.
 
-    clock: the venue's.
-    stop: tells when to stop.
-    notices: told of steps that fail.
-    observer: follows it.
-    max_failed_cycles: steps of one job in a row that fail, after which the loop ends.
+    jobs: jobs of the loop.
+    clock: the venue's clock.
+    stop: signal that stops the loop.
+    notices: receiver of alerts about failed steps.
+    observer: receiver of the loop's progress.
+    max_failed_cycles: failed steps of one job in a row, after which the loop ends.
     """
 
     def __init__(
@@ -158,14 +170,14 @@ class Loop:
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
-        """Step jobs until none is due any more, or it is told to stop."""
+        """Step jobs until none is due, or the loop is stopped."""
         last: Job | None = None
         while not self._stop:
             now = self._clock.now()
             dues = [(due, job) for job in self._jobs if (due := job.due(now)) is not None]
             if not dues:
                 return
-            # While a practice server's clock stands, a job that is due at once always is.
+            # While a practice server's clock stands still, a job that is due at once stays due.
             due, job = min(dues, key=lambda each: (each[0], each[1] is last))
             self._observer.expect(job.name, due, now)
             if self._wait_until(due, now, job.name):
@@ -173,11 +185,13 @@ class Loop:
                 self._step(job)
 
     def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
-        """Whether the instant has come; false where it was told to stop first, or the clock was put
-        back, so that another instant is the next one.
+        """Wait for an instant and return whether it has come.
 
-        now: by the reading that the instant was said for. What is due at once is due by that one,
-            whatever the clock shows next.
+        It is false if the loop was stopped, or the clock was set back so that another instant is
+        next.
+
+        now: reading of the clock by which `due` was determined; a job that is due at once is due by
+            it, whatever the clock shows next.
         """
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
@@ -193,7 +207,7 @@ class Loop:
         return self._wait_for_answer(due, job)
 
     def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
-        """Whether the venue answers, once it does; false where it was told to stop first."""
+        """Wait until the venue answers; return false if the loop was stopped first."""
         kind = f"waiting {job}"
         seconds = MIN_WAIT_SECONDS
         while not (self._stop or self._clock.is_answering()):

@@ -1,4 +1,4 @@
-"""Loss limits: an account is halted by its last mark's place in its index of linked returns."""
+"""Loss limits: the last mark in the index of linked returns halts the account."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ import numpy as np
 from execution.journal.halts import AUTO, Halt, HaltChanges, HaltKind, Halts
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day, to_decimal
 
-# By how much of its limit a loss grows before it halts again what a person has let go on.
+# Growth of an accepted loss that halts again, a share of its limit.
 REHALT_GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
-    """Shares of equity whose loss halts openings, as settings of guards name them."""
+    """Losses that halt openings, shares of equity, as the settings of guards name them."""
 
     @property
     def daily_loss(self) -> float:
-        """Of the day's first equity."""
+        """Limit of the loss in a day, a share of its first equity."""
         ...
 
     @property
     def drawdown(self) -> float:
-        """Of the highest equity."""
+        """Limit of the drawdown, a share of the highest equity."""
         ...
 
     @property
     def resume(self) -> float:
-        """Share of the drawdown limit to which the loss comes back before its halt ends."""
+        """Share of the drawdown limit at which its halt ends."""
         ...
 
 
 def write_mark(
     book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
 ) -> tuple[IndexPoint, HaltChanges]:
-    """Write a mark down, and halt or resume by what was lost; its point, and what has changed."""
+    """Record a mark, halt or resume by its losses, and return its point and the changes."""
     latest = halts.latest()
     last = book.point_before(mark.at)
     point = next_point(last, mark.at, mark.equity, mark.flows, latest, limits)
@@ -56,11 +56,11 @@ def next_point(
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
 ) -> IndexPoint:
-    """The point of a mark, with what a person has let go on since the last one.
+    """Return the index point of a mark, with losses that a person has accepted since the last one.
 
-    After a total loss a new index begins once no `drawdown` halt stands and something is there.
+    After a total loss a new index begins once no `drawdown` halt is active and there is equity.
 
-    halts: the last of each kind.
+    halts: last halt of each kind.
     """
     if last is None:
         return IndexPoint.first(at, equity)
@@ -83,17 +83,17 @@ def next_point(
 def loss_halts(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
-    """Which halts of losses end by themselves, and which are to be raised after that.
+    """Return loss halts that end automatically, and those to raise after that.
 
-    A halt is raised once the loss is at its limit, and while it stands it is not raised again.
+    A halt is raised once the loss is at its limit, and is not raised again while it is active.
     `daily_loss` ends when a later New York date begins. `drawdown` ends once the loss from the peak
-    is at `resume` of its limit or less. A total loss halts until a person says otherwise.
+    is at most `resume` of its limit. A total loss halts until a person clears it.
 
-    A person may clear either. The loss at the last mark before the clearing does not raise the halt
-    again before it has grown by a quarter of the limit: for `daily_loss` on that date, for
-    `drawdown` until the loss has once come back to `resume` of its limit.
+    A person may clear either. The loss at the last mark before the clearing counts as accepted: it
+    halts again only after it has grown by a quarter of the limit. For `daily_loss` this applies on
+    that date, for `drawdown` until the loss has come back to `resume` of its limit once.
 
-    halts: the last of each kind.
+    halts: last halt of each kind.
     """
     ended: list[HaltKind] = []
     raised: dict[HaltKind, str] = {}
@@ -123,23 +123,26 @@ def _back(limits: LossLimits) -> Decimal:
 
 
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
-    """Whether a loss halts; let: the loss that a person let go on."""
+    """Return whether a loss halts the account.
+
+    let: loss that a person has accepted.
+    """
     grown = let + REHALT_GROWTH * to_decimal(limit)
-    # Nothing is lost beyond everything: that halts whatever a person saw before it.
+    # No loss exceeds 1: a total loss halts, whatever loss was accepted before.
     return loss > let and loss >= max(to_decimal(limit), min(Decimal(1), grown))
 
 
 def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) -> bool:
-    """Whether none of a kind stands, and nobody has just cleared one."""
+    """Return whether no halt of a kind is active, and none has just been cleared."""
     if halt is None or halt.kind in ended:
         return True
     return not halt.is_active and (halt.cleared_by == AUTO or halt.cleared_at != at)
 
 
 def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
-    """Whether a person has cleared a halt between two marks.
+    """Return whether a person has cleared a halt between two marks.
 
-    A clearing that is stamped later than the second is by another clock: it lets nothing go on.
+    A clearing stamped later than the second mark is by another clock and accepts no loss.
     """
     if halt is None or halt.cleared_at is None or halt.cleared_by == AUTO:
         return False

@@ -1,4 +1,4 @@
-"""An account while a process has it: its locks, its journal, its halts, and whom it tells."""
+"""An account that a process has opened: its locks, its journal, its halts, and its alerts."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from foundation.redaction import Redactor
 
 
 class OpenAccount:
-    """What all jobs of a process write an account down with, and what stops them.
+    """Journal, halts and alerts of one account, shared by all jobs of a process.
 
-    name: of the account.
+    name: name of the account.
     database: its journal, whose locks this process holds.
-    folder: in which it lies.
-    notices: told of whatever needs a person.
-    redactor: takes secrets out of what is recorded and printed.
-    clock: the venue's, as far as it is known.
-    cycle_seconds: that the settings grant a cycle.
+    folder: folder of the journal.
+    notices: sender of alerts.
+    redactor: redactor that removes secrets from what is recorded and printed.
+    clock: the venue's clock, estimated between readings.
+    cycle_seconds: seconds that the settings allow a cycle.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class OpenAccount:
     def record(self, kind: str, text: str) -> None:
         """Record an alert, and print it."""
         self._alerts.record(kind, text)
-        # What ends the process is its last line.
+        # The reason that ends the process is printed as its last line.
         if kind != "stopped":
             with tolerate_print_errors():
                 sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
-        """Return the instant by the venue's clock, as far as it is known."""
+        """Return the instant by the venue's clock, estimated between readings."""
         return self._clock.now()
 
     @property
@@ -84,7 +84,10 @@ class OpenAccount:
         return DecisionJournal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
-        """Raise a halt, and tell somebody; cause: as for `Halts.raise_halt`."""
+        """Raise a halt, and alert about it.
+
+        cause: as in `Halts.raise_halt`.
+        """
         new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
         self._tell_of_halt(kind, why, new=new)
 
@@ -94,14 +97,17 @@ class OpenAccount:
         self.notices.end_alert(f"halt {kind}")
 
     def tell_of_changes(self, changes: HaltChanges) -> None:
-        """Tell of halts that were raised, and no more of those that have ended."""
+        """Alert about halts that were raised, and end the alerts of those that have ended."""
         for kind in changes.ended:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
             self._tell_of_halt(kind, why, new=True)
 
     def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
-        """Alert of a halt once; new: whether none of its kind stood, which ends earlier alerts."""
+        """Alert about a halt once.
+
+        new: true if none of its kind was active, which ends earlier alerts.
+        """
         if new:
             self.notices.end_alert(f"halt {kind}")
         self.notices.alert(f"halt {kind}", f"halted: {why}. {HALT_RULES[kind].remedy}")
@@ -123,11 +129,11 @@ def open_account(
 ) -> Iterator[OpenAccount]:
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
-    healthcheck, alerts: as for `Notifier`.
-    cycle_seconds: that the settings grant a cycle.
-    replace_damaged: whether a journal that is damaged is set aside, and a new one begun.
-    unattended: whether somebody is told of whatever ends it.
-    dry: whether nothing is sent: the journal is in memory, and nothing is locked.
+    healthcheck, alerts: addresses as in `Notifier`.
+    cycle_seconds: seconds that the settings allow a cycle.
+    replace_damaged: true to move a damaged journal away, and begin a new one.
+    unattended: true to alert about an error that ends it.
+    dry: true to send nothing: the journal is in memory, and nothing is locked.
     """
     with ExitStack() as held:
         folder, damaged_copy = root, None
@@ -142,7 +148,7 @@ def open_account(
             if damaged_copy is not None:
                 why = f"the journal was damaged and is kept as {damaged_copy.name}"
                 found = HaltChanges(raised={"journal": why})
-            # A journal begins with what halts it, or not at all.
+            # A journal is created together with the halt that it needs.
             with database.transaction():
                 account = OpenAccount(
                     name, database, folder, notices, redactor, clock, cycle_seconds
@@ -155,7 +161,7 @@ def open_account(
                 )
             yield account
         except Exception as error:
-            # Nobody looks after the account then.
+            # Without the loop, the account is unattended.
             if unattended:
                 notices.alert("stopped", f"the loop has stopped: {error}")
             raise

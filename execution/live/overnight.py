@@ -1,7 +1,7 @@
-"""What brings a book under what its broker lends overnight, and what closes all of it.
+"""Cuts of the book to what its broker lends overnight, and the closing of all positions.
 
-The last decision of a session sizes the book for the night. Prices move after it, orders are held
-up, and what a person bought counts as well, so the book is looked at twice again before the close.
+The last decision of a session sizes the book for the night. Prices move after it, orders are
+delayed, and manual trades count as well, so the book is checked twice more before the close.
 """
 
 from __future__ import annotations
@@ -43,19 +43,22 @@ log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
 CHECKS_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTEN_LEG = 9  # in the ids of what closes everything, in the place of a leg
-CHECK_RETRY = np.timedelta64(15, "s")  # until a look that failed is made again
+FLATTEN_LEG = 9  # in place of a leg, in the ids of orders that close everything
+CHECK_RETRY = np.timedelta64(15, "s")  # time until a failed check is repeated
 NOTHING_YET = np.datetime64("1970-01-01", "ns")
 
 
 class OvernightTrimmer:
-    """Looks at one account's book ten and two minutes before each close.
+    """Checks of one account's book ten and two minutes before each close.
 
     A cut of unknown outcome counts as done and is sent again under its own id: a second order could
     sell the same shares twice. Shares of a reduction that may never fill count as held, and other
     shares are cut for them.
 
-    journal: of the job that trades stocks.
+    desk: broker that sends the cuts.
+    live: the account.
+    journal: journal of the job that trades stocks.
+    settings: settings of the loop.
     """
 
     def __init__(
@@ -71,10 +74,15 @@ class OvernightTrimmer:
         self._settings = settings
         self._looked_until: np.datetime64 = NOTHING_YET
         self._not_before: np.datetime64 = NOTHING_YET
-        self.closes: np.datetime64 | None = None  # the venue's next close, where it names one
+        self.closes: np.datetime64 | None = (
+            None  # the venue's next close; None if it does not state one
+        )
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next look of the session of an instant, which may have come; none without one."""
+        """Return the next check in the session of an instant; None without one.
+
+        It may be in the past.
+        """
         closes = session_close(now, self.closes)
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
             return None
@@ -84,10 +92,7 @@ class OvernightTrimmer:
         return max(looks[0], self._not_before) if looks else None
 
     def step(self, now: np.datetime64) -> bool:
-        """Look, where that is due at an instant; whether it was.
-
-        A look that fails is made again.
-        """
+        """Check the book if that is due, and return whether it was; a failed check is repeated."""
         closes = session_close(now, self.closes)
         due = self.due(now)
         if closes is None or due is None or now < due:
@@ -96,7 +101,7 @@ class OvernightTrimmer:
         try:
             self._look(closes, last=bool(now >= closes - CHECKS_BEFORE_CLOSE[-1]))
         except ReadingRejected as error:
-            # Cash is a halt, beside which nothing is sent; marks may be right at the next look.
+            # Unexplained cash halts all orders; rejected marks may be valid at the next check.
             log.warning("nothing is cut before %s: %s", utc_text(closes), error)
         except BrokerError as error:
             self._live.notices.alert("overnight", f"a look before the close failed: {error}")
@@ -105,7 +110,7 @@ class OvernightTrimmer:
         return True
 
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
-        """Cut what is above the night's ceiling, and at the last look say where it still is."""
+        """Cut the book to the overnight ceiling, and alert if the last check finds it above."""
         self._ask_again(closes)
         self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
@@ -119,7 +124,7 @@ class OvernightTrimmer:
         except MarksRejected as error:
             if not last:
                 raise
-            # The broker sells by true prices, whatever it has marked positions at.
+            # The broker liquidates by market prices, not by its marks.
             log.warning("the feed's prices count: %s", error)
             account = error.account
         account = after_closing_auction(account)
@@ -148,7 +153,7 @@ class OvernightTrimmer:
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
     def send(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
-        """Write orders that only reduce down, under a name, and send them."""
+        """Record orders that only reduce under a name, and send them."""
         gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
@@ -166,7 +171,7 @@ class OvernightTrimmer:
             return error.account
 
     def _of_unknown_outcome(self, part: OrderRole) -> list[Order]:
-        """Return our orders of unknown outcome."""
+        """Return our orders of unknown outcome that have this role."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [
             each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
@@ -200,9 +205,9 @@ class OvernightTrimmer:
 
 
 def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
-    """The close of the session of an instant's New York date; none where there is none.
+    """Return the close of the session on an instant's New York date; None without a session.
 
-    closes: the venue's own, where it names one; the earlier of it and the calendar's counts.
+    closes: the venue's next close, if it states one; the earlier of it and the calendar's counts.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
@@ -227,16 +232,18 @@ def overnight_trims(
     number: int,
     tradable: Collection[str],
 ) -> tuple[Order, ...]:
-    """Market orders that bring the book under the ceiling of the night; none where it is under it.
+    """Return market orders that cut the book to the overnight ceiling; none if it is below.
 
-    Every stock of ours keeps the same share of what is certain. Quantities are whole shares,
-    rounded up: a share too many is sold rather than held.
+    Every stock of ours is cut by the same share of its certain quantity. Quantities are whole
+    shares, rounded up: a share too many is sold rather than held.
 
-    account: what counts as held, at the latest prices.
-    certain: of its positions, what no order of unknown outcome may yet take off: that alone is cut.
-    strategy: what their ids begin with.
-    closes, number: the session's close, and of the cut before it; they make the ids.
-    tradable: symbols that are ours to trade.
+    account: snapshot that counts as held, at the latest prices.
+    certain: parts of its positions that no order of unknown outcome may still reduce; only these
+        are cut.
+    limits: limits of weights.
+    strategy: prefix of the order ids.
+    closes, number: close of the session, and number of the cut before it, for the order ids.
+    tradable: symbols that may be traded.
     """
     ours = {s: q for s, q in certain.items() if q and s in tradable and is_stock(s)}
     if not ours or not exceeds_overnight_ceiling(account, limits):
@@ -245,7 +252,7 @@ def overnight_trims(
         _equity_needed(account, limits, limits.overnight_ceiling, positions)
         for positions in (account.positions, ours)
     )
-    # Rounded, so that no share is sold for the last digit of a division.
+    # Rounded, so that no share is sold because of the last digit of a division.
     share = Decimal(repr(round(min((needed - max(account.equity, 0.0)) / of_ours, 1.0), 9)))
     orders = []
     for symbol, held in sorted(ours.items()):
@@ -261,9 +268,9 @@ def overnight_trims(
 
 
 def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> AccountSnapshot:
-    """The account as if orders that may be on their way had filled at the latest prices.
+    """Return the account as if reducing orders had filled completely at the latest prices.
 
-    None goes beyond nothing, and what the account is worth stays.
+    No position crosses 0, and equity is unchanged.
     """
     positions = dict(account.positions)
     cash = account.cash
@@ -277,16 +284,18 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
 
 
 def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
-    """The account as if what waits for the closing auction had taken off what it can."""
+    """Return the account as if its orders for an auction had reduced positions completely."""
     return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
 def flattening_orders(
     account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderSizeLimits
 ) -> tuple[Order, ...]:
-    """Market orders that close every position of ours whose market is open now.
+    """Return market orders that close every position of ours whose market is open.
 
-    terms: what an order may be worth; what is worth more goes in parts.
+    strategy: prefix of the order ids.
+    tradable: symbols that may be traded.
+    terms: smallest and largest values of an order; larger positions are closed in parts.
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
@@ -313,7 +322,7 @@ def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason:
 def _equity_needed(
     account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
-    """USD of equity that positions rest on overnight: stocks on a part, coins on all of it."""
+    """Return the equity that positions need overnight, USD: a part of stocks, all of crypto."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}

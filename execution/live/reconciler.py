@@ -1,7 +1,7 @@
 """Reconciliation: readings of one account against its journal. It queries no venue.
 
 A symbol whose position or orders differ from the journal is quarantined: it is alerted once, counts
-in every limit, and is not traded. Beyond a share of equity the account is halted.
+in every limit, and is not traded. If discrepancies exceed a share of equity, the account is halted.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
 
-# Share of equity that discrepancies may amount to while the rest is traded: as much again is what a
-# day may lose (`guards.daily_loss`), so that being wrong about all of it ends no account.
+# Largest value of discrepancies, a share of equity, at which other symbols are still traded. It
+# equals the daily loss limit (`guards.daily_loss`), so that losing all of it ruins no account.
 MAX_DISCREPANCY = Decimal("0.1")
 DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
-Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by what options are on
+Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlying for options
 
 
 class Reconciler:
-    """Compares readings of one account with its journal.
+    """Comparison of readings of one account with its journal.
 
-    account: its journal, halts and notices.
-    feed: last trades, which the venue's marks are validated against.
+    account: the account's journal, halts and notices.
+    feed: source of last trades, against which the venue's marks are validated.
     """
 
     def __init__(self, account: OpenAccount, feed: TradeSource) -> None:
@@ -67,24 +67,24 @@ class Reconciler:
         self._marks = MarkValidator(feed)
         self._listed_at: np.datetime64 = ALL_TIME
         self._equity: Decimal | None = None  # USD, of the last accepted reading
-        # By symbol; none before holdings were compared.
+        # By symbol; None before the first comparison.
         self._differences: Mapping[str, Discrepancy] | None = None
-        self._at_stake = DiscrepancyValue()  # what these may amount to
-        self._units: Mapping[str, Decimal] = {}  # USD of one unit of each of them
+        self._at_stake = DiscrepancyValue()  # largest value of the discrepancies
+        self._units: Mapping[str, Decimal] = {}  # USD of one unit, by symbol
         self._unknown_orders: Sequence[UnmodelledOrder] = ()  # at the last reading
         self._cleared: set[str] = set()  # causes that were cleared before the comparison
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
         """Return the snapshot for decisions, with discrepancies quarantined.
 
-        reading: as `value` returns it.
+        Unexplained cash at a second reading halts the account. An acknowledgement of a person
+        counts once, and only for the difference that the halt was raised for.
 
-        Unexplained cash at a second reading halts the account. What a person has cleared then
-        counts: once, and for the difference that the halt was raised for.
+        reading: a reading as `value` returns it.
 
         Raises
         ------
-        ReadAgain
+        FirstReadingRejected
             for unexplained cash and unconfirmed marks at the first reading.
         ReadingRejected
             at the second one; `MarksRejected` with the account at the feed's prices.
@@ -130,10 +130,11 @@ class Reconciler:
     def _at_last_marks(
         self, account: AccountSnapshot, unpriced: Mapping[str, Decimal]
     ) -> tuple[AccountSnapshot, dict[str, str]]:
-        """Return the account with unpriced positions at their last marks, and why not the others.
+        """Return the account with unpriced positions at their last marks, and reasons of rejection.
 
-        A last mark is too old for a large part of the account. Unpriced debt that was never marked
-        has no value at all. An unpriced asset that was never marked counts as nothing.
+        A last mark is not accepted for a large part of the account. An unpriced short position that
+        was never marked is rejected. An unpriced long position that was never marked counts as
+        nothing.
         """
         marked = self._last_marked()
         positions, prices = dict(account.positions), dict(account.prices)
@@ -160,7 +161,10 @@ class Reconciler:
         return unexplained_cash_reason(now, self.holdings.last_cash(), _equity(account), bids)
 
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
-        """Return whether a person has cleared this difference; it is the opening balance then."""
+        """Return whether a person has acknowledged this difference.
+
+        It is the opening balance from then on.
+        """
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
             return False
@@ -168,7 +172,7 @@ class Reconciler:
         return True
 
     def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
-        """End the halt whose whole difference the venue has listed since, late."""
+        """End the cash halt if the venue has listed its whole difference since."""
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
@@ -177,36 +181,36 @@ class Reconciler:
             self._account.end_halt("cash")
 
     def note_acknowledgements(self) -> None:
-        """Note what a person has cleared before holdings are compared."""
+        """Note what a person has acknowledged before positions are compared."""
         self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
     def late_fills(self) -> str:
-        """Return an order that has answered more fills than were listed, or an empty string."""
+        """Return an order that reports more fills than are listed, or an empty string."""
         return self.holdings.unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
-        """Return what differs from what should be held; `quarantine` has it take effect.
+        """Return discrepancies from the expected positions; `quarantine` applies them.
 
-        held: read after activities were last recorded.
+        held: positions that were read after activities were last recorded.
         """
         quantities = {symbol: each.quantity for symbol, each in held.items()}
         return self.holdings.compare(quantities, self._listed_at)
 
     def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
-        """Return whether a comparison needs no other: nothing differs, or nothing new does."""
+        """Return whether a comparison needs no repetition: it found nothing, or nothing new."""
         return not found or _surpluses(found) == _surpluses(self._differences or {})
 
     def quarantine(
         self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
     ) -> None:
-        """Quarantine what differs at a last comparison from now on."""
+        """Quarantine the symbols of the final comparison."""
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
     def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the part of each position that the journal explains.
 
-        Of a quarantined symbol that was not compared since the start no part is known.
+        A symbol that was quarantined and not yet compared since the start is left out.
         """
         differences, unknown = self._differences or {}, set()
         if self._differences is None:
@@ -218,9 +222,9 @@ class Reconciler:
         return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
 
     def option_risks(self) -> dict[str, float]:
-        """Return USD that discrepancies in options can lose, by root; unbounded ones are left out.
+        """Return USD that discrepancies in options can lose, by root, without unbounded ones.
 
-        An unbounded one halts the account.
+        An unbounded risk halts the account.
         """
         risks: defaultdict[str, float] = defaultdict(float)
         ordered = [(order.place, order.at_risk) for order in self._unknown_orders]
@@ -235,7 +239,7 @@ class Reconciler:
         self._at_stake = value_discrepancies(surpluses, self._units, self._last_marked())
 
     def _last_marked(self) -> Mapping[str, float]:
-        """Return USD of positions when the account was marked last, signed."""
+        """Return the signed values of positions at the last mark, USD, by symbol."""
         mark = self._account.marks.last_mark()
         return {} if mark is None else mark.positions
 
@@ -256,9 +260,9 @@ class Reconciler:
     ) -> AccountSnapshot:
         """Return the account in which symbols with discrepancies take no orders.
 
-        Beyond a share of equity the account is halted until all of it is settled. What a person
-        has cleared counts as it should be from then on: once, for what the halt named of a symbol,
-        and where it was still so when holdings were compared after that.
+        Beyond a share of equity the account is halted until all discrepancies are settled. What a
+        person has acknowledged is expected from then on: once, for the causes that the halt named,
+        and only if the comparison after it still found the same.
         """
         if self._differences is None:
             return account
@@ -291,7 +295,7 @@ class Reconciler:
     def _discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> Discrepancies:
-        """Return what the journal does not explain, by symbol, or by what options are on."""
+        """Return what the journal does not explain, by symbol, or by underlying for options."""
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
             found[symbol].append(each)
@@ -304,7 +308,7 @@ class Reconciler:
         return dict(found)
 
     def _acknowledge(self, found: Discrepancies) -> None:
-        """Expect acknowledged discrepancies from now on."""
+        """Add acknowledged discrepancies to the expected positions."""
         differences = dict(self._differences or {})
         log.warning("acknowledged, the opening balance from now on: %s", _reasons(found))
         surpluses = {s: differences.pop(s).surplus for s in found if s in differences}
@@ -320,7 +324,7 @@ class Reconciler:
         return exact_sum(_order_value(order, market.get(order.symbol)) for order in orders)
 
     def _end_halts(self) -> None:
-        """End halts of discrepancies, and consume their clearings."""
+        """End halts of discrepancies, and consume their acknowledgements."""
         for kind in DISCREPANCY_HALTS:
             if self._halts.active_cause(kind) is not None:
                 self._account.end_halt(kind)
@@ -331,7 +335,7 @@ class Reconciler:
             self._halts.consume_acknowledgement(kind)
 
     def note_listing(self, at: np.datetime64) -> None:
-        """Note when activities are listed that are then recorded."""
+        """Record the instant at which the activities to be recorded are listed."""
         self._listed_at = at
 
     def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
@@ -343,11 +347,11 @@ class Reconciler:
         return large
 
     def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
-        """Record large bookings that the venue's cash shows, and alert of the others; cash: USD."""
+        """Record large bookings that the venue's cash, USD, shows, and alert about the others."""
         self.holdings.add(self._shown_by_cash(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
-        """Return new bookings that move equity by more than what is listed late."""
+        """Return new bookings that exceed the tolerance for late listings."""
         if self._equity is None:
             mark = self._account.marks.last_mark()
             if mark is None:
@@ -360,8 +364,8 @@ class Reconciler:
     def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
         """Return the bookings that cash shows.
 
-        All where together they explain it, as legs of a spread that expires do; else those that
-        bring what is recorded nearer to it.
+        All of them if together they explain the cash, as legs of an expiring spread do; else those
+        that bring the recorded cash nearer to it.
         """
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
@@ -403,12 +407,12 @@ def _equity(account: AccountSnapshot) -> Decimal:
 
 
 def _common(held: Decimal, expected: Decimal) -> Decimal:
-    """Return what two quantities, signed, have in common."""
+    """Return the common part of two signed quantities."""
     return min(held, expected, key=abs) if held * expected > 0 else NO_QUANTITY
 
 
 def _causes(group: Sequence[Discrepancy]) -> list[str]:
-    """Return what a person who clears a halt acknowledges of one symbol."""
+    """Return the causes that a person acknowledges by clearing the halt of one symbol."""
     return [each.cause for each in group]
 
 
@@ -417,7 +421,10 @@ def _reasons(found: Discrepancies) -> str:
 
 
 def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
-    """Return why marks are rejected; rejected: USD of each one's last trade, NaN for unknown."""
+    """Return why marks are rejected.
+
+    rejected: USD of each symbol's last trade; NaN if unknown.
+    """
     reasons = []
     for symbol, price in sorted(rejected.items()):
         last = f"it was last at {price:g}" if price > 0 else "no trade confirms it"
@@ -426,7 +433,10 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
 
 
 def _order_value(order: Order, market: Decimal | None) -> Decimal:
-    """Return USD that an order may trade; market: the last trade, None if unknown."""
+    """Return USD that an order may trade; infinite if unbounded.
+
+    market: USD of the last trade; None if unknown.
+    """
     own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
     # A sale trades at the market, however low its limit is.
     if market is None and (order.side == "sell" or not own):
@@ -435,5 +445,5 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
-    """Return what is held beyond what should be, by symbol: equal texts for equal surpluses."""
+    """Return surpluses by symbol, as texts that are equal for equal quantities."""
     return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}

@@ -1,6 +1,7 @@
-"""A decision that was written down and not sent whole, after a restart: gone on with, or ended.
+"""Resumption of a recorded decision that was not completely sent before a restart.
 
-It is never computed again: what was sent of it would be sent a second time under other ids.
+The decision is resumed or ended, never computed again: its orders would be sent a second time under
+other ids.
 """
 
 from __future__ import annotations
@@ -33,22 +34,23 @@ def resume_batches(
     tradable: Collection[str],
     live: AccountProtocol,
 ) -> Iterator[OrderBatch]:
-    """Yield what is left of decisions that are still in time, each to be sent, and end the others.
+    """Yield the rest of each decision that is still in time, to be sent, and end the others.
 
-    An order that may have been sent is looked for first, and sent under the same id where the
-    account holds what it held when it was decided, but for what the decision itself has filled.
-    One for an auction that takes none yet stays planned.
+    An order that may have been sent is queried first. It is sent under the same id if the account
+    holds what it held at the decision, except for the decision's own fills. An order for an auction
+    that does not accept it yet stays planned.
 
-    tradable: symbols that are ours to trade by now.
-    live: gives the gate of the orders.
+    tradable: symbols that may be traded.
+    live: account that provides the gate of the orders.
     """
     for decision in journal.unfinished_decisions():
-        # Reading the account looks for orders of unknown outcome, and books what became of them.
+        # Reading the account queries orders of unknown outcome, and records their outcomes.
         account = broker.account()
         intents = book.of_decision(decision.name)
         if not _due(intents, account.as_of) and any(map(_is_left, intents)):
             continue
-        # What worked when the process ended was followed by nobody since; an auction needs nobody.
+        # Orders that rested when the process ended were unsupervised since; auctions need no
+        # supervision.
         accepted = [
             each.client_order_id
             for each in intents
@@ -65,7 +67,7 @@ def resume_batches(
         log.info("%s is gone on with", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single_order for intent in due]
-        # An auction is hours away: the same is tried again until its orders expire.
+        # An auction is hours away: its orders are tried again until they expire.
         retries = any(order.for_auction for order in orders)
         try:
             gate = live.gate(account.with_prices(decision.prices), decision.prices)
@@ -85,11 +87,11 @@ def not_resumed_reason(
     account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
-    """Return why the rest of a decision is not sent any more, or an empty string.
+    """Return why the rest of a decision is not sent, or an empty string.
 
-    intents: all of the decision's, as the book has them by now.
-    account: read just now.
-    tradable: symbols that are ours to trade by now.
+    intents: all intents of the decision, as recorded.
+    account: account that was read just before.
+    tradable: symbols that may be traded.
     """
     left = _due(intents, account.as_of)
     if not left:
@@ -98,7 +100,7 @@ def not_resumed_reason(
         return EXPIRED_REASON
     if foreign := {intent.single_order.symbol for intent in left} - set(tradable):
         return f"{min(foreign)} is not among the symbols any more"
-    # A reduction that was replaced has filled where its successor has.
+    # A replaced reduction counts as filled through its successor.
     done = [each for each in intents if each.role == "reduction" and not _is_left(each)]
     if any(
         not is_fully_filled(each.progress.filled, each.single_order.qty)
@@ -112,7 +114,7 @@ def not_resumed_reason(
 
 
 def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
-    """What is left of a decision, without what the venue takes later and is in time then."""
+    """Return the unsent orders of a decision, without those that the venue accepts later."""
     left = filter(_is_left, intents)
     return [i for i in left if not i.is_unexpired(now) or accepted_from(i.single_order, now) == now]
 
@@ -127,9 +129,9 @@ def _holds_what_it_should(
     left: Sequence[OrderIntent],
     account: AccountSnapshot,
 ) -> bool:
-    """Whether of each symbol that is left the account holds what the decision's fills made of it.
+    """Return whether each unsent symbol is held as the decision's fills imply.
 
-    Somebody may have traded it by hand since: the order would do the same once more.
+    A manual trade may have changed the position since; the order would then repeat that trade.
     """
     for symbol in {intent.single_order.symbol for intent in left}:
         position = ExpectedPosition(decision.positions.get(symbol, NO_QUANTITY))

@@ -1,4 +1,4 @@
-"""The unattended loop: one process, one account, its jobs, until it is told to stop."""
+"""The unattended loop: one process runs the jobs of one account until it is stopped."""
 
 from __future__ import annotations
 
@@ -48,25 +48,21 @@ log = logging.getLogger("live")
 
 Answer = TypeVar("Answer")
 
-STARTUP_EXTENSION_USEC = (
-    60_000_000  # microseconds by which a supervisor is to wait longer for the start
-)
+# Microseconds by which a supervisor extends its wait for the start.
+STARTUP_EXTENSION_USEC = 60_000_000
 KILL_FILE_REASON = "the kill file is there"
-DECISION_EVENTS = (
-    "kind IN ('planned', 'denied', 'submitting')"  # events of an order's own beginning
-)
-# Events that record fills of an order, whole or in part; the venue writes none as 0, 0.00 or null.
+DECISION_EVENTS = "kind IN ('planned', 'denied', 'submitting')"  # events that begin an order
+# Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
 FILL_EVENTS = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
-MAX_UNREADABLE_CLOCKS = (
-    3  # readings in a row that make no sense, after which the next step meets them
-)
+# Unreadable clock readings in a row before the next step runs and fails on them.
+MAX_UNREADABLE_CLOCKS = 3
 
 
 class ProductJob(Job, Protocol):
-    """A job as a product registers it: its module's `open_job` is its context.
+    """A job that a product registers: its module's `open_job` is the context manager.
 
-    section: that it adds to the account's page.
+    section: section that the job adds to the status page.
     """
 
     @property
@@ -74,7 +70,7 @@ class ProductJob(Job, Protocol):
 
 
 class CycleReports(Protocol):
-    """What shows a loop's cycles to a person."""
+    """Receiver that shows a loop's cycles to a person."""
 
     def report(self, cycle: Cycle) -> None: ...
 
@@ -90,12 +86,15 @@ def trading_loop(
     cycles: int | None,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop | None]:
-    """The loop over an account of Alpaca's; none where it was told to stop before it began.
+    """Open the loop over an account at Alpaca; None if it is stopped before it begins.
 
-    trader: decides for the job of stocks and coins; none where that is not among the jobs.
-    supervisor: told that the loop is ready and alive.
-    cycles: how many to make; none makes them until it is told to stop.
-    reports: shows every cycle; None shows none.
+    settings: settings of the loop.
+    keys: API keys of the account.
+    feed: source of bars and last trades.
+    trader: trader of stocks and crypto; None if that is not among the jobs.
+    supervisor: process supervisor that is notified when the loop is ready and alive.
+    cycles: number of cycles; None runs until the loop is stopped.
+    reports: receiver of every cycle; None shows none.
     """
     stop = StopSignal()
     with ExitStack() as held:
@@ -134,7 +133,7 @@ def trading_loop(
             open_job = load_entry_point("jobs", word)
             job: ProductJob = held.enter_context(open_job(settings, keys, live))
             sections.append(job.section)
-            # What is open has its stops looked at first.
+            # Stops of open positions are checked before anything is opened.
             jobs.insert(0, job)
 
         limits = settings.limits
@@ -154,7 +153,7 @@ def trading_loop(
 
 
 class LoopKeeper:
-    """Keeps supervisor, notices, page and the announced cycle up to date while a loop runs."""
+    """Updates supervisor, notices, status page and the announced cycle while a loop runs."""
 
     def __init__(
         self,
@@ -207,12 +206,12 @@ def supervised_loop(
     max_failed_cycles: int,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
-    """The loop over the jobs of an account, which are ended where it was told to stop.
+    """Open the loop over the jobs of an account; the jobs are finished if it is stopped.
 
-    supervisor: told that the loop is ready and alive.
-    clock, max_failed_cycles: as for `Loop`.
-    bounds, sections: as for the account's page, which is kept meanwhile.
-    reports: shows every cycle; None shows none.
+    supervisor: process supervisor that is notified when the loop is ready and alive.
+    clock, max_failed_cycles: as in `Loop`.
+    bounds, sections: as in `StatusPage`, which is written while the loop runs.
+    reports: receiver of every cycle; None shows none.
     """
     page = StatusPage(account, bounds, sections)
     if page.path is not None:
@@ -231,7 +230,7 @@ def supervised_loop(
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
-    """Print one line on a loop's cycles, orders and fills once it ends, from its journal."""
+    """Print a line with the loop's cycles, orders and fills when it ends, from its journal."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
     try:
@@ -263,9 +262,10 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
 
 
 def _orders_since(book: OrderStore, event: int) -> list[str]:
-    """Return the orders since an event in words, counted by their final state in the journal.
+    """Return the orders since an event as texts, counted by their final state in the journal.
 
-    An order that was submitted is sent. An order with a fill is filled, whole or in part.
+    An order that was submitted counts as sent. An order with a full or partial fill counts as
+    filled.
     """
     decided = Counter(intent.state for intent in book.with_event_since(event, DECISION_EVENTS))
     unsent = sum(decided[state] for state in NEVER_SUBMITTED)
@@ -291,10 +291,16 @@ def await_venue(
     patient: bool,
     hopeless: tuple[type[BrokerError], ...] = (AccessDenied,),
 ) -> Answer | None:
-    """What a venue answers once it is there; none where it was told to stop before that.
+    """Wait until a venue answers, and return its answer; None if stopped before that.
 
-    patient: whether a venue that does not answer is asked again.
-    hopeless: failures after which it is asked no more.
+    ask: request to the venue.
+    patient: true if a venue that does not answer is asked again.
+    hopeless: errors that end the wait at once.
+
+    Raises
+    ------
+    BrokerError
+        if the venue does not answer and `patient` is false, or if the error is hopeless.
     """
     said = False
     while not stop:
@@ -318,9 +324,14 @@ def await_venue(
 
 
 def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
-    """Cancel what works, close what is to be closed, and say what came of it.
+    """Cancel open orders, close positions if the kill file says so, and report the result.
 
-    Trouble of one job keeps no other from ending.
+    An error of one job does not keep the others from finishing.
+
+    Raises
+    ------
+    BrokerError
+        if a job could not cancel or close everything.
     """
     stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
@@ -352,7 +363,10 @@ def _says_flatten(kill_file: Path) -> bool:
 
 
 class SteadyClock:
-    """A clock that always answers, as this machine's does; time: by which it goes."""
+    """A clock that always answers, such as this machine's.
+
+    time: source of the time.
+    """
 
     def __init__(self, time: TimeSource) -> None:
         self._time = time
@@ -367,7 +381,8 @@ class SteadyClock:
 class WatchedClock:
     """A venue's clock, as the loop reads it while it waits.
 
-    live: the account there, which is looked at when the venue is back, or its clock has gone back.
+    live: the account at the venue. Its id is checked again when the venue is back or its clock has
+        gone back.
     """
 
     def __init__(self, live: LiveAccount) -> None:
@@ -378,15 +393,15 @@ class WatchedClock:
         self._shown: np.datetime64 | None = None
 
     def is_answering(self) -> bool:
-        """Whether the venue answered when its clock was last read.
+        """Return whether the venue answered when its clock was last read.
 
-        Three answers in a row that make no sense are answers: the next step is refused by what they
-        say, and nobody waits for better ones.
+        Three unreadable readings in a row count as an answer: the next step then runs and fails,
+        instead of waiting for readable ones.
         """
         return not self._away or self._refusals >= MAX_UNREADABLE_CLOCKS
 
     def now(self) -> np.datetime64:
-        """What the venue's clock shows, or must show by now where it does not answer."""
+        """Return the venue's clock, or its estimate while the venue does not answer."""
         try:
             now = self._connection.now()
             if self._away or (self._shown is not None and now < self._shown - CLOCK_TOLERANCE):

@@ -1,4 +1,4 @@
-"""What a live job is told: names are the keys of configs/live.yaml."""
+"""Settings of a live loop: names are the keys of configs/live.yaml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.timeframe import DAYS_A_YEAR
 
-MIN_HISTORY_DAYS = 730  # calendar days: what correlations and slow variances look back on
+MIN_HISTORY_DAYS = 730  # calendar days that correlations and slow variances need
 LEAP_YEAR = 366
 
 
@@ -65,7 +65,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
-        """Refuse a universe that asks for more than the history holds: it would sell everything."""
+        """Refuse a universe that needs more history than is loaded: it would close everything."""
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.days >= days and not self.universe.is_unrestricted:
@@ -80,13 +80,13 @@ class LiveSettings(TradingSettings, MonitoringSettings):
             )
 
     def _fewest_a_year(self) -> float:
-        """Own bars a year of the class that has the fewest."""
+        """Return own bars a year of the class that has the fewest."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
 
     @property
     def effective_history_days(self) -> int:
-        """Calendar days of bars that a decision is made from."""
+        """Calendar days of bars that a decision uses."""
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster
@@ -104,12 +104,12 @@ class LiveSettings(TradingSettings, MonitoringSettings):
 
     @classmethod
     def from_config(cls, config: DictConfig) -> LiveSettings:
-        """The checked settings of a composed configuration; what only a backtest needs is left out.
+        """Return the validated settings of a composed configuration, without backtest keys.
 
         Raises
         ------
         InputError
-            naming the key, the value and what was expected.
+            with the key, the value and the expected value.
         """
         names = [field.name for field in fields(cls)]
         return settings_from_config(cls, OmegaConf.masked_copy(config, names))

@@ -1,7 +1,7 @@
-"""An account's page: `status.html` in its folder, which its loop writes and anybody may look at.
+"""The status page of an account: `status.html` in its folder.
 
-It is written whole after every cycle, and whenever a halt, an order or the kill file has changed.
-Nothing that keeps it from being written keeps the loop from trading.
+The loop writes the whole page after every cycle, and whenever a halt, an order or the kill file has
+changed. A page that cannot be written does not stop trading.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 OWNER_ALONE = 0o600
-WRITE_REST_RATIO = 20.0  # times as long as a page took to write, before the next one is
+WRITE_REST_RATIO = 20.0  # pause before the next page, a multiple of the time to write the last
 MAX_ROWS_SHOWN = 20  # orders and alerts
 NO_CYCLE_DUE = "no further cycle is due"  # reason of an end that no stop caused
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
@@ -66,20 +66,20 @@ CHOICES = (
 WEIGHT_HEADS = ("value", "of equity", "at most")
 PROFIT_HEADS = ("quantity", "entry", "last", "unrealised", "realised")
 
-# What a page keeps of a mark: its instant, USD that the account was worth and that were paid in
-# less taken out since the mark before, the index of linked returns, 0 once everything was lost, and
-# the share lost since the index's peak, 0 … 1.
+# Fields of a mark on the page. at: its instant. equity: USD. flows: USD paid in less withdrawn
+# since the mark before. index: index of linked returns, 0 after a total loss. drawdown: share lost
+# since the peak of the index, 0 … 1.
 CURVE_DTYPE = np.dtype(
     [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
 )
 
 
 class PageLimits(NamedTuple):
-    """What the settings of a loop bound.
+    """Limits from the settings of a loop that the page shows.
 
-    position: share of equity that a position may come to.
-    losses: where they halt the account.
-    coins: gross of coins, a multiple of equity; none for an account of event contracts.
+    position: largest weight of one position, a share of equity.
+    losses: losses at which the account is halted.
+    coins: limit of gross crypto, a multiple of equity; None for an account of event contracts.
     """
 
     position: float
@@ -90,7 +90,8 @@ class PageLimits(NamedTuple):
 class PageSection(ABC):
     """A section that a product adds to the page.
 
-    style: of its own, as of `foundation.page.read_asset`.
+    style: stylesheet of the section, PACKAGE/FILE as for `foundation.page.read_asset`; empty for
+        none.
     """
 
     title: str
@@ -98,9 +99,9 @@ class PageSection(ABC):
 
     @abstractmethod
     def body(self) -> str:
-        """Return its HTML, in which text is escaped; empty where there is nothing to show.
+        """Return the section's HTML with escaped text; an empty string hides the section.
 
-        An `InputError` is shown in its place.
+        The page shows the message of an `InputError` in its place.
         """
 
     def html(self) -> Markup:
@@ -111,11 +112,13 @@ class PageSection(ABC):
 
 
 class PageState(NamedTuple):
-    """The state whose change makes a page be written again.
+    """The state of an account whose change causes a new page.
 
-    event: the number of the last one.
-    end: why the loop has ended; empty while it runs.
-    failed: whether an error has ended it; otherwise it was stopped, or its cycles are made.
+    event: number of the last event.
+    expected: the next cycle that is due; None without one.
+    killed: true while the kill file is there.
+    end: reason why the loop has ended; empty while it runs.
+    failed: true if an error has ended it; otherwise it was stopped or its cycles are done.
     """
 
     event: int
@@ -126,10 +129,12 @@ class PageState(NamedTuple):
 
 
 class StatusPage:
-    """Writes the page of an account whose journal this process holds.
+    """Writer of the status page of an account whose journal this process has open.
 
-    account: beside whose journal the page lies; one in memory has none.
-    time: when it is written, and how long that takes.
+    account: the account; one in memory has no page.
+    bounds: limits that the page shows.
+    sections: sections of products.
+    time: clock that dates the page and measures how long writing takes.
     """
 
     def __init__(
@@ -153,16 +158,16 @@ class StatusPage:
         self._fails = False
 
     def refresh(self) -> None:
-        """Write the page where anything has changed since; trouble is logged once, and not raised.
+        """Write the page if anything has changed. A failure is logged once and not raised.
 
-        Writing takes a twentieth of the time at most: what changes meanwhile is on the next one.
+        Writing takes at most a twentieth of the time: later changes wait for the next page.
         """
         if self._time.elapsed() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
     def written_while_running(self, stop: StopSignal) -> Iterator[None]:
-        """Write the page as the loop begins, and as it ends, with what has ended it."""
+        """Write the page when the loop begins and when it ends, with the reason of the end."""
         self.refresh()
         try:
             yield
@@ -173,7 +178,7 @@ class StatusPage:
 
     @property
     def path(self) -> Path | None:
-        """The page's file; None for an account in memory."""
+        """Path of the page; None for an account in memory."""
         return self._path
 
     def _try_to_write(self, end: str = "", *, failed: bool = False) -> None:
@@ -184,7 +189,7 @@ class StatusPage:
             self._write(self._path, end, failed=failed)
             self._fails = False
         except Exception as error:
-            # Whatever it is, the loop goes on, and the page shows by its age that it is old.
+            # No failure of the page stops the loop. The age of the page shows that it is old.
             if not self._fails:
                 ours = not isinstance(error, OSError | InputError)
                 text = "%s is not written: %s; the loop goes on"
@@ -256,17 +261,17 @@ class StatusPage:
         )
 
     def _profits(self) -> list[PositionProfit]:
-        """Return profits of stocks and coins; none for an account of event contracts."""
+        """Return profits of stocks and crypto; none for an account of event contracts."""
         return [] if self._bounds.coins is None else self._account.positions.profits()
 
 
 def _verdict(
     change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
-    """Return the page's first words and its colour level."""
+    """Return the headline of the page and its colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
-    # A pause is named only where nothing else is wrong.
+    # A pause is named only if nothing else is wrong.
     first = min(refusals, key=lambda each: (each.is_pause, not each.is_urgent), default=None)
     if change.failed:
         return f"Stopped by an error: {change.end}", "bad"
@@ -286,7 +291,7 @@ def _verdict(
 
 
 def order_text(intent: OrderIntent) -> str:
-    """What an order asks for: buy 10 NVDA, limit $120.50."""
+    """Return the terms of an order as text, such as "buy 10 NVDA, limit $120.50"."""
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
@@ -298,10 +303,10 @@ def order_text(intent: OrderIntent) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EquityCurve:
-    """The marks of an account, oldest first, as far as they were read.
+    """Marks of an account, oldest first, up to the last one that was read.
 
-    marks: [T] `CURVE_DTYPE`.
-    earned_today: share, on the New York date of the last mark.
+    marks: [T] of `CURVE_DTYPE`.
+    earned_today: return on the New York date of the last mark, a fraction.
     """
 
     marks: np.ndarray[Any, Any] = field(default_factory=lambda: np.empty(0, CURVE_DTYPE))
@@ -309,11 +314,14 @@ class EquityCurve:
 
     @property
     def last_mark_at(self) -> np.datetime64:
-        """The last mark's instant, from which on marks may be new."""
+        """Instant of the last mark. Marks from it on may be new."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
     def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
-        """The curve with the marks from `last_mark_at` on; of one instant the last word counts."""
+        """Return the curve with the marks from `last_mark_at` on.
+
+        A new mark at that instant replaces the last one.
+        """
         if not marks:
             return self
         points = [mark.point for mark in marks]
@@ -326,26 +334,28 @@ class EquityCurve:
 
     @property
     def paid_in(self) -> float:
-        """USD paid in less taken out since the first mark."""
+        """USD paid in less withdrawn since the first mark."""
         return float(self.marks["flows"][1:].sum())
 
     @property
     def earned(self) -> float:
-        """USD since the first mark; what was paid in or taken out is no part of it."""
+        """Profit since the first mark, USD, without deposits and withdrawals."""
         equity = self.marks["equity"]
         return float(equity[-1] - equity[0]) - self.paid_in
 
     @property
     def share_earned(self) -> float:
-        """Linked return since the first mark; NaN where everything was lost meanwhile."""
-        # Nothing leads back from 0: the index has then begun anew.
+        """Linked return since the first mark; NaN after a total loss."""
+        # The index restarts after a total loss, so returns cannot be linked across a 0.
         index = self.marks["index"]
         return float(index[-1] / index[0] - 1.0) if np.all(index > 0) else math.nan
 
     def charts(self, limit: float) -> list[Chart]:
-        """Equity beside what was paid in, and the drawdown; none before the second mark.
+        """Return charts of equity with paid-in capital, and of the drawdown.
 
-        limit: drawdown at which the account halts.
+        There are none before the second mark.
+
+        limit: drawdown at which the account is halted, a fraction.
         """
         if len(self.marks) < 2:
             return []
@@ -385,8 +395,8 @@ def position_table(
 ) -> Table:
     """Return the table of positions, largest first, then closed ones.
 
-    Values are in USD and multiples of equity. Gross exposures come first, the sum of profits last.
-    An account of event contracts has neither entries nor profits here.
+    Values are in USD, weights in multiples of equity. Gross exposures come first, the sum of
+    profits last. An account of event contracts has neither entries nor profits here.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.coins is None
@@ -417,7 +427,10 @@ def position_table(
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
-    """What was decided last of each symbol; muted where an earlier decision than `last` did."""
+    """Return the table of the last choice of each symbol.
+
+    last: name of the last decision; rows of earlier decisions are muted.
+    """
     rows = []
     for row in choices:
         c = row.choice
@@ -442,10 +455,10 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
 def unordered_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
-    """Return a line for each symbol without an order in its last decision, with the reason.
+    """Return a line with the reason for each symbol without an order in its last decision.
 
-    equity: USD, of the last decision.
-    undecided: why the last cycle did not decide symbols, by symbol.
+    equity: equity at the last decision, USD.
+    undecided: reasons why the last cycle did not decide a symbol, by symbol.
     """
     reasons = {symbol: f"not decided: {reason}" for symbol, reason in undecided.items()}
     reasons |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
@@ -458,7 +471,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the cells of a position, one for each of `PROFIT_HEADS`."""
+    """Return the cells of a position's profit, one for each of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
@@ -500,9 +513,9 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
 
 
 def clock_text(at: np.datetime64) -> str:
-    """An instant in UTC and New York: 20 Feb 2024 16:30 UTC, 11:30 New York.
+    """Return an instant in UTC and New York time: 20 Feb 2024 16:30 UTC, 11:30 New York.
 
-    New York's date is there where it is another one.
+    New York's date is added if it differs.
     """
     import pandas as pd
 
@@ -513,14 +526,14 @@ def clock_text(at: np.datetime64) -> str:
 
 
 def hour_text(at: np.datetime64) -> str:
-    """An instant in UTC: 20 Feb 16:30."""
+    """Return an instant in UTC: 20 Feb 16:30."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
 def day_text(at: np.datetime64) -> str:
-    """The New York date of an instant: 20 Feb 2024."""
+    """Return the New York date of an instant: 20 Feb 2024."""
     import pandas as pd
 
     return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

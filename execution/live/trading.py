@@ -1,7 +1,7 @@
-"""The job that trades stocks and coins: a cycle at every bar, and a cut before the close.
+"""The job that trades stocks and crypto: a cycle at every bar, and cuts before the close.
 
-What a daily decision orders for the next auction is planned, and sent by a cycle of its own once
-the venue takes it.
+Orders of a daily decision for the next auction are planned, and a later cycle sends them once the
+venue accepts them.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from trainingdata.instruments import AssetClass, is_stock
 
 log = logging.getLogger("live")
 
-# Until a day's cycle that failed is made again, and what could not be sent for an auction is: it
-# takes orders of a decision for a night, or for minutes.
+# Time until a failed daily cycle is repeated, or an order that could not be sent for an auction is
+# sent again: the opening auction accepts orders all night, the closing one for minutes.
 CYCLE_RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
@@ -50,7 +50,10 @@ class TradingJob:
     """Cycles of one trader on one account.
 
     live: the account.
-    cycles: how many to make; none makes them until the loop stops.
+    feed: source of bars and last trades.
+    trader: trader that decides.
+    settings: settings of the loop.
+    cycles: number of cycles; None continues until the loop stops.
     patience: seconds that orders may take.
     """
 
@@ -83,8 +86,8 @@ class TradingJob:
         self._next_sending: np.datetime64 | None = None
         self._night = OvernightTrimmer(self.desk, live, self._journal, settings)
         self._followed = False
-        self._filled = False  # whether anything has in this cycle
-        self._waits = True  # whether the bars of a day that has ended are not there yet
+        self._filled = False  # whether an order has filled in this cycle
+        self._waits = True  # whether the bars of the last day are still missing
         self._validator = BarValidator()
         self._decided = {row.choice.symbol for row in self._journal.last_choices()}
         last = self._journal.cycles.last(ended=True)
@@ -92,11 +95,14 @@ class TradingJob:
 
     @property
     def ended(self) -> bool:
-        """Whether all its cycles were made, and nothing that they planned is to be sent."""
+        """Return whether all cycles are done, and none of their orders remains to be sent."""
         return self._made == self._cycles and self._next_sending is None
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next cycle, or look before the close, or sending; None once all cycles were made."""
+        """Return when to run the next step; None once all cycles are done.
+
+        A step is a cycle, a check before the close, or the sending of planned orders.
+        """
         if self._made == self._cycles:
             return self._next_sending
         if self._next_cycle is None:
@@ -105,18 +111,18 @@ class TradingJob:
         return min(each for each in instants if each is not None)
 
     def step(self) -> Cycle | None:
-        """Make a cycle and return it, or look at the book before the close."""
+        """Run a cycle and return it, or check the book before the close and return None."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.step(now):
             return None
         if self._next_cycle is not None and now < self._next_cycle:
-            self._made -= 1  # one that is there to send counts as none
+            self._made -= 1  # a cycle that only sends does not count
         return self.cycle_now()
 
     def cycle_now(self) -> Cycle:
-        """Follow what was sent, decide and send what can be decided now; return what came of it.
+        """Run one cycle and return it: follow earlier orders, reconcile, decide, and send.
 
-        The order is that of OPERATIONS, "Know what a cycle does".
+        The steps are those of OPERATIONS, "Know what a cycle does".
         """
         now = self._connection.now()
         self._made += 1
@@ -149,13 +155,16 @@ class TradingJob:
             with self._failure_noted(number):
                 yield number
         finally:
-            # Whoever moves a practice server's clock does so once the cycle has ended.
+            # The clock of a practice server is moved only after the cycle has ended.
             self._next_cycle = self._instant_after(done=not self._waits)
             self._next_sending = self._sending_after()
             self._live.cycles_made = self.ended
 
     def _record(self, number: int, cycle: Cycle) -> None:
-        """Record what has come of a cycle; number: as it began."""
+        """Record the result of a cycle.
+
+        number: number of the cycle.
+        """
         account = cycle.account
         self._live.book.refusals.report_block(account.block_reason, account.as_of)
         self._note_undecided(undecided_reasons(cycle, self._settings))
@@ -169,7 +178,7 @@ class TradingJob:
 
     @contextmanager
     def _failure_noted(self, number: int) -> Iterator[None]:
-        """Write down what a cycle fails by."""
+        """Record the error that ends a cycle."""
         try:
             yield
         except (BrokerError, DataError) as error:
@@ -177,12 +186,12 @@ class TradingJob:
             raise
 
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
-        """The next instant at which anything may decide; none before the venue has said its time.
+        """Return the next instant at which a decision is possible; None without the venue's time.
 
-        The next try comes at once then.
+        The next cycle then starts at once.
 
-        done: whether the cycle before did what it was for. Another one of the same day comes where
-            it did not: there is time until the auction.
+        done: true if the cycle before has decided the day; otherwise it is repeated, as there is
+            time until the auction.
         """
         timeframe = self._settings.named_timeframe
         try:
@@ -194,7 +203,7 @@ class TradingJob:
         return min(following, retried) if timeframe.daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
-        """Whether the day of stocks that has ended is not listed yet, of none of them."""
+        """Return whether the last day is missing for all stocks, in time for the auction."""
         timeframe, now = self._settings.named_timeframe, cycle.account.as_of
         auction = timeframe.auction
         if auction is None or not any(map(is_stock, self._settings.symbols)):
@@ -203,7 +212,7 @@ class TradingJob:
         return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
-        """When what is planned for an auction is sent, tried again or given up."""
+        """Return when orders planned for an auction are sent, tried again or given up."""
         planned = [
             intent.single_order
             for decision in self._journal.unfinished_decisions()
@@ -217,7 +226,7 @@ class TradingJob:
             return self._next_sending
 
     def _idle(self, account: AccountSnapshot) -> Cycle | None:
-        """Return a cycle that decides nothing, where halts, the kill file or bars forbid it."""
+        """Return a cycle without a decision if halts, the kill file or bars forbid one."""
         stopped = stop_reason(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
         if not why:
@@ -226,16 +235,16 @@ class TradingJob:
         return idle_cycle(account, bars, why, self._validator)
 
     def _rejected(self, error: ReadingRejected) -> Cycle:
-        """Return the cycle of a reading that nothing explains."""
+        """Return the cycle of a rejected reading."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
         return Cycle(account, bars, None, idle_reason=str(error))
 
     def _batches(self) -> Iterator[OrderBatch]:
-        """Yield what earlier decisions have left to send, and then what is decided now.
+        """Yield unsent orders of earlier decisions, and then those of this cycle's decision.
 
-        The last batch is that of this cycle. It is decided once more where an order that it
-        replaces fills meanwhile.
+        The last batch is that of this cycle. It is decided once more if an order that it replaces
+        has filled in the meantime.
         """
         self._filled = False
         ours = self._settings.tradable_symbols
@@ -253,7 +262,7 @@ class TradingJob:
                 return
 
     def _sent(self, batch: OrderBatch) -> Cycle:
-        """Return the cycle of a batch; the account is marked again where anything has filled."""
+        """Return the cycle of a batch; the account is marked again if an order has filled."""
         cycle = finish_cycle(batch)
         self._tell_of_bars(
             {
@@ -263,7 +272,7 @@ class TradingJob:
             }
         )
         if self._filled:
-            with suppress(ReadingRejected):  # it has been told, and the cycle is what it did
+            with suppress(ReadingRejected):  # alerted already, and the cycle reports what it did
                 self.desk.read_and_mark()
         return (
             replace(cycle, unsent_reasons=self._live.book.unsent_reasons_of(cycle.name))
@@ -272,7 +281,7 @@ class TradingJob:
         )
 
     def _follow(self) -> None:
-        """Write down what became of what was sent, by whichever process."""
+        """Record the outcomes of earlier orders, sent by any process."""
         if not self._followed:
             self._journal.deny_unsent()
             self._followed = True
@@ -292,23 +301,23 @@ class TradingJob:
         )
 
     def _note_undecided(self, reasons: Mapping[str, str]) -> None:
-        """Record why symbols are not decided, if it differs from the last record."""
+        """Record the reasons of undecided symbols if they differ from the last record."""
         events = self._live.account.events
         if reasons != events.last_undecided(TRADE_JOB):
             events.append(UNDECIDED, TRADE_JOB, dict(reasons))
 
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
-        """Alert of symbols whose last bars are rejected."""
+        """Alert about symbols whose last bars are rejected."""
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
         self._live.notices.set_alert(
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
         )
 
     def _gone(self, account: AccountSnapshot) -> str:
-        """Why nothing is decided at the first cycle on bars of which a symbol's history is gone.
+        """Return why the first cycle decides nothing if a symbol's history is missing, else "".
 
-        Without its forecasts the others would be given its room. What a second cycle finds too is
-        so, whichever process makes it.
+        Without that symbol's forecasts the others would get its share of the limits. If a second
+        cycle also finds it missing, in any process, the cycle decides.
         """
         if self._made > 1:
             return ""
@@ -336,7 +345,7 @@ class TradingJob:
             account = replace(
                 account, positions=self._live.reconciler.explained_quantities(account.positions)
             )
-            # What an order that works on may still trade is not sold a second time.
+            # Symbols with an order that still rests are left out: their shares could be sold twice.
             orders = flattening_orders(
                 account,
                 self._settings.order_prefix,
@@ -345,7 +354,7 @@ class TradingJob:
             )
             name = f"{TRADE_JOB}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
-            # What has no price is held too, and was not closed.
+            # Positions without a price are held too, and were not closed.
             held = self._connection.held()
             ours = sorted(self._settings.tradable_symbols & {*held})
             left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]
@@ -355,7 +364,7 @@ class TradingJob:
         return left
 
     def _cancel_ours(self) -> tuple[set[str], list[str]]:
-        """Cancel what works; symbols of what does not end, and why, an order each."""
+        """Cancel our resting orders; return symbols of those that still rest, and the reasons."""
         stuck, troubles = set(), []
         for intent in self._live.book.in_states(("accepted",)):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):

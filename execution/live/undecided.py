@@ -14,9 +14,9 @@ from trainingdata.universe import RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Return why a cycle did not decide symbols that were requested or have bars, by symbol.
+    """Return why a cycle did not decide symbols that are configured or have bars, by symbol.
 
-    Empty for a blocked account, which the cycle reports itself.
+    It is empty for a blocked account, which the cycle reports itself.
     """
     if cycle.account.block_reason:
         return {}
@@ -36,7 +36,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 
 
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Return why a symbol is no choice of a cycle."""
+    """Return why a cycle did not decide a symbol."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.rejected_bars:
         return cycle.rejected_bars[symbol]

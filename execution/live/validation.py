@@ -18,16 +18,18 @@ from trainingdata.instants import DAY
 
 log = logging.getLogger(__name__)
 
-# Two prices of one symbol that follow each other, as the close of a bar that has just ended and the
-# venue's latest, differ by less than this share. Where they do not, one of the two is wrong, or one
-# knows of a split and the other does not.
+# Consecutive prices of one symbol, such as the close of a bar and the venue's next price, differ by
+# less than this share. Otherwise one of the two is wrong, or only one includes a split.
 MAX_PRICE_GAP = 0.2
-MAX_TRADE_AGE = 7 * DAY  # age of a last trade from which on it says nothing of a price
+MAX_TRADE_AGE = 7 * DAY  # age from which a last trade confirms no price
 UNKNOWN_PRICE = float("nan")
 
 
 def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
-    """Why nothing can be forecast of some symbols any more, by symbol; least: bars of each."""
+    """Return why symbols lack the history for a forecast, by symbol.
+
+    least: smallest number of bars for a forecast.
+    """
     listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
     counts = {symbol: listed.get(symbol, 0) for symbol in sorted(symbols)}
     return {
@@ -38,7 +40,7 @@ def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[st
 
 
 class BarValidator:
-    """Validate the bars of a venue, cycle by cycle.
+    """Validator of a venue's bars, cycle by cycle.
 
     A bar that a price contradicts is left out until the venue corrects it. It also counts again
     once the next bar opens nearer to its close than to the price.
@@ -50,7 +52,7 @@ class BarValidator:
     def validate(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
         """Return the panel without rejected bars, and reasons by symbol whose last bar is rejected.
 
-        Such a symbol takes no orders. The others are decided on as if the bar had not come.
+        Such a symbol takes no orders. The others decide as if the bar were missing.
 
         prices: USD, of symbols whose bar has just ended.
         """
@@ -73,14 +75,14 @@ class BarValidator:
                 if price is not None:
                     why = f"the venue says {price:g}"
             rejected_bars[symbol] = f"its bars end at {closes[symbol]:g}, {why}"
-            # Shares before and after a split are not the same: decided in one and ordered in the
-            # other, an order would be for several times what was meant, or for a part of it.
+            # A split changes the unit of shares: decided before it and ordered after it, an order
+            # would be for a multiple or a part of the intended quantity.
             items[s] = replace(items[s], tradable=False)
             log.warning("%s is not traded: %s", symbol, rejected_bars[symbol])
         return replace(valid, instruments=tuple(items)), rejected_bars
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
-        """[S, T] bars that a price contradicted in an earlier cycle, as they still stand."""
+        """Return unchanged bars [S, T] that a price contradicted in an earlier cycle."""
         still = np.zeros(bars.mask.shape, dtype=bool)
         for (symbol, at), (close, price) in self._denied.items():
             row = int(np.searchsorted(bars.times, at))
@@ -93,7 +95,7 @@ class BarValidator:
         return still
 
     def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
-        """Note what is contradicted now or still is, masks [S, T], and nothing else."""
+        """Remember the bars that are or were contradicted, masks [S, T], and forget all others."""
         denied = {}
         for s, t in np.argwhere(now | still).tolist():
             name = bars.symbols[s], np.datetime64(bars.times[t])
@@ -103,12 +105,12 @@ class BarValidator:
 
 
 class MarkValidator:
-    """Validate the marks of an account, reading by reading.
+    """Validator of an account's marks, reading by reading.
 
     A mark is valid near the last accepted one. Another one is valid near the feed's last trade, or,
     without a recent trade, if two readings in a row state it.
 
-    feed: last trades, however old.
+    feed: source of last trades, however old.
     """
 
     def __init__(self, feed: TradeSource) -> None:
@@ -119,7 +121,7 @@ class MarkValidator:
     def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
         """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
 
-        reread: whether the reading before was rejected.
+        reread: true if the reading before was rejected.
         """
         before = self._read if reread else {}
         self._read = _marks(account)
@@ -139,7 +141,7 @@ class MarkValidator:
         return self._accepted.get(symbol)
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
-        """USD that each symbol last traded at, where that was not too long ago."""
+        """Return the price of each symbol's last trade, USD, without trades that are too old."""
         trades = fetch_last_trades(self._feed, symbols)
         return {
             symbol: trade.price

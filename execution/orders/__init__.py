@@ -1,1 +1,1 @@
-"""Values of orders, what they cost, and the rules by which a venue takes them."""
+"""Orders and fills, their costs, and the rules by which a venue accepts them."""

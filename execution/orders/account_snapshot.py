@@ -1,4 +1,4 @@
-"""The account at an instant, as decisions and guards see it."""
+"""The account at an instant, as decisions and guards use it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from foundation.errors import InputError
 if TYPE_CHECKING:
     from trainingdata.feed.market_data import LastTrade  # a backtest needs no feed
 
-MIN_FREE_EQUITY_SHARE = 1e-6  # of equity; a ceiling of 0 has no multiples
+MIN_FREE_EQUITY_SHARE = 1e-6  # smallest share of equity; a ceiling of 0 would allow no division
 
 
 class ValueUnknown(InputError):
-    """A part of the account is not known: a symbol's price, or the risk of spreads."""
+    """An unknown part of the account: a symbol's price, or the risk of spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +33,23 @@ class AccountSnapshot:
     cash: USD; below 0 it is borrowed.
     positions: signed quantities, by symbol.
     prices: last known closes in USD, by symbol; orders are sized at them.
-    as_of: the instant.
-    open_orders: orders that still rest, or may.
-    unsettled: USD, net proceeds of stock trades that settle on the next session, without those of
+    as_of: instant of the snapshot.
+    open_orders: orders that rest, or may.
+    unsettled: net proceeds of stock trades that settle on the next session, USD, without those of
         shorts that are still open.
     short_proceeds: USD that open shorts were sold for.
-    leverage: stock gross that the venue allows at most, in multiples of equity.
-    shorting: whether the venue lends shares.
-    block_reason: why the venue takes no orders of the account; empty if it takes them.
-    crypto_enabled: whether the venue takes orders of crypto.
+    leverage: largest gross of stocks that the venue allows, in multiples of equity.
+    shorting: true if the venue lends shares.
+    block_reason: reason why the venue accepts no orders of the account; empty if it does.
+    crypto_enabled: true if the venue accepts orders of crypto.
     uncertain_symbols: symbols with an order of unknown outcome or a part that is not available; no
-        order is
-        planned in them.
-    free_equity_share: share of equity that stocks may rest on, above 0, 1 at most; the rest secures
-        open
-        spreads.
+        order is planned in them.
+    free_equity_share: share of equity that supports stocks, above 0, at most 1; the rest secures
+        open spreads.
     last_trades: last trade of each symbol that may be ordered.
     at_risk: USD that open spreads and those on their way can lose, by the root of their options.
     balance: USD that spreads are sized from, as the account's files state it.
-    equity: USD, cash plus positions at these prices.
+    equity: cash plus positions at these prices, USD.
     """
 
     cash: float
@@ -91,12 +89,11 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot with USD set aside for spreads, which buy no stock and no crypto."""
+        """Return the snapshot with USD set aside for spreads, which buys no stock and no crypto."""
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
-        # What is set aside is no debt: it takes the cash there is, and nothing of what a coin that
-        # is sold will bring.
+        # Collateral is no debt: it reserves the cash there is, and no future proceeds of crypto.
         reserved = min(collateral, max(self.unborrowed_cash, 0.0))
         return replace(
             self,
@@ -114,21 +111,21 @@ class AccountSnapshot:
 
     @property
     def open_reductions(self) -> Mapping[str, Decimal]:
-        """Signed quantity held that open orders would take off a position, by symbol.
+        """Signed quantity by which open orders would reduce each position, by symbol.
 
-        It counts as held until they have filled.
+        It counts as held until the orders have filled.
         """
         reductions: dict[str, Decimal] = {}
         for order in self.open_orders:
             held = self.positions.get(order.symbol, Decimal(0))
             if held * order.signed_qty < 0:
-                # Several orders together take off no more than is held.
+                # Several orders together reduce by no more than the position.
                 before = abs(reductions.get(order.symbol, Decimal(0)))
                 reductions[order.symbol] = min(before + order.qty, abs(held)).copy_sign(held)
         return reductions
 
     def without(self, orders: Collection[Order]) -> AccountSnapshot:
-        """Return the snapshot once these of its open orders have been cancelled."""
+        """Return the snapshot without these open orders, as after their cancellation."""
         if not orders:
             return self
         cancelled = {order.client_order_id for order in orders}
@@ -136,7 +133,7 @@ class AccountSnapshot:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> AccountSnapshot:
-        """Return the snapshot with prices, USD, of symbols that have none."""
+        """Return the snapshot with prices, USD, for symbols that have none."""
         return replace(self, prices={**prices, **self.prices})
 
     def last_trade(self, symbol: str) -> LastTrade | None:
@@ -144,7 +141,7 @@ class AccountSnapshot:
         return None if self.last_trades is None else self.last_trades.get(symbol)
 
     def price(self, symbol: str) -> float:
-        """Return the USD of one unit of a symbol: at its last trade, or as it was sized.
+        """Return the price of one unit of a symbol, USD: of its last trade, or as sized.
 
         Raises
         ------
@@ -160,22 +157,22 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """Return `at_risk`; raises ValueUnknown if it was not read."""
+        """The mapping `at_risk`; raises ValueUnknown if it was not read."""
         if self.at_risk is None:
             raise ValueUnknown("the risk of open spreads was not read")
         return self.at_risk
 
     @property
     def market_prices(self) -> dict[str, float]:
-        """Return the USD of one unit of each symbol that `price` knows."""
+        """Price of one unit of each symbol that `price` knows, USD."""
         trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
         return {**self.prices, **trades}
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash in USD that may buy crypto; below 0 what is missing until there is any."""
-        # Coins are bought with settled cash alone. Proceeds of stocks settle a session later, what
-        # open shorts were sold for is held against them, and open bids will take their part.
+        """Cash in USD that may buy crypto; below 0 the amount that is missing."""
+        # Crypto is bought with settled cash alone. Proceeds of stocks settle a session later, those
+        # of open shorts secure the shorts, and open bids reserve their cost.
         proceeds = max(self.unsettled, 0.0)
         bids = open_crypto_bid_cost(self.open_orders, self.prices)
         return self.cash - self.short_proceeds - proceeds - bids

@@ -1,7 +1,7 @@
-"""From when on a venue takes an order, and until when one of a decision is sent.
+"""Instants from which a venue accepts an order, and until which an order of a decision is sent.
 
 Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
-before the close on half-days; from 19:00 on both are taken for the next session's auction.
+before the close on half-days; from 19:00 on it accepts both for the next session's auction.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar, outside_calendar_error, session_on
 
 MINUTE = np.timedelta64(1, "m")
-# On New York's clock, from when on auctions of the next session take orders.
+# New York time from which the venue accepts orders for auctions of the next session.
 NEXT_AUCTION_OPENS = 19 * HOUR
-# The same, from when on the day's take none; on a half-day the close is earlier.
+# New York time from which it accepts none for the day's auctions; earlier on half-days.
 _SHUT = {"opg": 9 * HOUR + 28 * MINUTE, "cls": 15 * HOUR + 50 * MINUTE}
 _NAMES = {"opg": "opening", "cls": "closing"}
-CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # the close, on half-days as well
-SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # the auction, by ourselves
+CUTOFF_BEFORE_CLOSE = 10 * MINUTE  # on half-days as well
+SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # before the auction, our own limit
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:
-    """Why an auction takes no such order at an instant; empty where it does, or it is for none."""
+    """Return why an auction accepts no such order at an instant, or an empty string.
+
+    It is empty for an order that is for no auction.
+    """
     again = accepted_from(order, at)
     if again == at:
         return ""
@@ -34,7 +37,10 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
 
 
 def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
-    """The first instant from `at` on at which an order is taken; `at` for one of no auction."""
+    """Return the first instant from `at` on at which an order is accepted.
+
+    It is `at` for an order that is for no auction.
+    """
     if not order.for_auction:
         return at
     today = new_york_date(np.array([at]))
@@ -47,7 +53,7 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
 
 
 def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
-    """The instant from which on an order of a decision for the auction after it is not sent."""
+    """Return the instant from which an order for the auction after a decision is not sent."""
     days = calendar()
     auctions = days.opens if tif == "opg" else days.closes
     k = int(np.searchsorted(auctions, decided_at, side="right"))
@@ -59,13 +65,14 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
 def order_send_deadline(
     order: Order, bar_at: np.datetime64, decided_at: np.datetime64, lifetime: np.timedelta64
 ) -> np.datetime64:
-    """The instant from which on an order of a decision is not sent any more.
+    """Return the instant from which an order of a decision is not sent.
 
-    It is sized with the prices and the account of its decision, and of stocks it is meant for the
-    session: sent after the close it would wait for the next one.
+    It is sized with the prices and the account of its decision. An order for a stock is meant for
+    the session: sent after the close it would wait for the next one.
 
-    bar_at: instant of the bars that were decided on; decided_at: when they were.
-    lifetime: of a decision, whose orders for an auction have until then.
+    bar_at: instant of the bars that the decision used.
+    decided_at: instant of the decision.
+    lifetime: lifetime of a decision; orders for an auction have until the auction instead.
     """
     if order.for_auction:
         return auction_send_deadline(order.tif, bar_at)
@@ -80,11 +87,12 @@ def order_send_deadline(
 def next_send_time(
     orders: Iterable[Order], now: np.datetime64, retry: np.timedelta64
 ) -> np.datetime64 | None:
-    """When planned orders are sent next, or given up; none where none is planned for later.
+    """Return when planned orders are sent next or expire; None if none is planned for later.
 
-    A minute after the evening begins no clock doubts it.
+    Orders for the next auction are sent a minute after the venue accepts them, so that clocks
+    agree.
 
-    retry: after which what could not be sent is tried again.
+    retry: time after which an order that could not be sent is tried again.
     """
     instants = []
     for order in orders:

@@ -14,12 +14,13 @@ def average_cost(
 ) -> tuple[Number, Number]:
     """Return the mean entry price after a trade, and the profit of the units that it closes, USD.
 
-    A closing trade leaves the mean price of the rest; a trade through 0 opens a position at its own
-    price. All numbers have one type; the result is exact for exact types.
+    A closing trade keeps the mean price of the rest; a trade that crosses 0 opens a position at its
+    own price. All numbers have one type; the result is exact for exact types.
 
     held: signed quantity before the trade.
     entry: mean price of a unit held, USD.
-    change: signed quantity of the trade; price: USD of a unit.
+    change: signed quantity of the trade.
+    price: price of a unit, USD.
     """
     nothing = held * 0
     closed = min(abs(held), abs(change)) if held * change < 0 else nothing

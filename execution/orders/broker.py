@@ -1,4 +1,4 @@
-"""What a broker does for a decision, and the order in which a decision's orders reach it."""
+"""The protocol of a broker, and the sequence in which a decision's orders reach it."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from foundation.errors import AccountChanged, BrokerError
 
-# The part of an order that counts as all of it: tens of millions of a coin are no exact number of
-# billionths in a float.
+# Least filled share of an order that counts as complete: a float has no exact number of billionths
+# for tens of millions of a coin.
 COMPLETE_FILL_RATIO = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """What the venue allows with a symbol.
+    """Properties of a symbol at the venue.
 
-    symbol: of the instrument.
-    tradable: whether it takes orders at all.
-    shortable: whether it can be sold short.
-    easy_to_borrow: whether it can be sold short without a locate.
-    fractionable: whether fractions of a share trade.
-    increment: the smallest step of a quantity.
-    min_order_qty: the least quantity of an order.
+    symbol: name of the symbol.
+    tradable: true if the venue accepts orders for it.
+    shortable: true if it can be sold short.
+    easy_to_borrow: true if it can be sold short without a locate.
+    fractionable: true if fractions of a share trade.
+    increment: smallest step of a quantity.
+    min_order_qty: smallest quantity of an order.
     """
 
     symbol: str
@@ -48,24 +48,24 @@ class Broker(Protocol):
     def account(self) -> AccountSnapshot: ...
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders, in their order, and return what has filled.
+        """Send orders in sequence, and return their fills.
 
-        What a market order does not fill at once is cancelled. An order that is refused fills
-        nothing; one whose id was used before trades nothing again.
+        The remainder of a market order that does not fill at once is cancelled. An order that is
+        rejected fills nothing; an order whose id was used before does not trade again.
 
-        gate: asked right before each order is sent; the simulator asks none.
+        gate: gate that is asked right before each order is sent; the simulator asks none.
         """
         ...
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
-        """Cancel what still works under these ids, and return what of each has not filled.
+        """Cancel resting orders by id, and return the unfilled quantity of each.
 
-        Others are left alone, and an order that is not known is not in the answer.
+        Other orders are not touched, and an unknown order is not in the result.
         """
         ...
 
     def assets(self, symbols: Sequence[str]) -> Mapping[str, Asset]:
-        """What may be done with each symbol that the venue knows."""
+        """Return the properties of each symbol that the venue knows."""
         ...
 
 
@@ -75,22 +75,22 @@ def place(
     cancels: Mapping[str, Decimal] | None = None,
     gate: OrderGate = UNGUARDED,
 ) -> list[Fill]:
-    """Cancel what a decision replaces, send its reductions, then what opens positions.
+    """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
-    Openings are sent only once the reductions have filled whole, but those for an auction together
-    with them: there all meet one price. They were sized for a book without
-    what the reductions take off it: where one does not fill (a halt, a missing bar), adding would
-    carry the book over its ceilings.
+    Openings are sent only after the reductions have filled completely, because they were sized for
+    the reduced book: if a reduction does not fill (a halt, a missing bar), an opening would carry
+    the book over its ceilings. Orders for an auction are sent together, as all meet one price
+    there.
 
-    cancels: what the decision saw as not filled of each open order that it replaces, by its id.
-    gate: as for `Broker.submit`.
+    cancels: unfilled quantity that the decision saw of each open order that it replaces, by id.
+    gate: as in `Broker.submit`.
 
     Raises
     ------
     AccountChanged
-        where one of them has filled since: its successor would do the same a second time.
+        if one of the replaced orders has filled since: its successor would do the same again.
     """
-    # An order that is replaced would trade with its successor, which venues refuse.
+    # An order that is replaced would trade with its successor; venues refuse that.
     if cancels:
         left = broker.cancel(cancels)
         for name, quantity in cancels.items():
@@ -100,7 +100,7 @@ def place(
                 )
     reductions = [order for order in orders if order.reduces]
     fills = broker.submit(reductions, gate)
-    # Only purchases of coins pay a fee in coin, so a reduction has one fill.
+    # Only purchases of crypto pay a fee in crypto, so a reduction has one fill.
     filled = {fill.client_order_id: abs(fill.qty) for fill in fills}
     for order in reductions:
         done = filled.get(order.client_order_id, Decimal(0))
@@ -112,9 +112,14 @@ def place(
 def place_reductions(
     broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
 ) -> None:
-    """Send orders that reduce, each by itself: trouble with one keeps no other from being sent.
+    """Send reducing orders one by one, so that the error of one does not stop the others.
 
-    gate: as for `Broker.submit`.
+    gate: as in `Broker.submit`.
+
+    Raises
+    ------
+    BrokerError
+        the first error, after all orders were tried.
     """
     troubles = []
     for order in reductions:

@@ -23,19 +23,20 @@ COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue wri
 
 @dataclass(frozen=True, slots=True)
 class EventContractOrder:
-    """A limit order as it is sent; it checks itself.
+    """A limit order for event contracts, which validates itself.
 
-    client_order_id: ours, a function of the intention, so that the same one never has two.
+    client_order_id: client order id, derived from the intention, so that one intention has one id.
     market: ticker of the market.
-    action: BUY, or SELL of what is held.
-    side: the contract that is traded.
-    price: USD of that side, above 0 and below 1.
+    action: BUY, or SELL of a position.
+    side: side of the contract that is traded.
+    price: price of that side, USD, above 0 and below 1.
     count: contracts, above 0.
-    expires_at: instant at which a resting order ends at the venue, and after which none is sent;
+    expires_at: instant at which a resting order ends at the venue, and after which it is not sent;
         None without such an instant.
-    reduces: whether it only takes from what is held.
-    reason: why it exists.
-    time_in_force: whether it rests in the book, or trades at once and cancels the remainder.
+    reduces: true if the order can only reduce a position.
+    reason: reason of the order.
+    time_in_force: rule for the remainder that does not trade on arrival: it rests, or is cancelled;
+        `fill_or_kill` trades completely or not at all.
     """
 
     client_order_id: str
@@ -61,7 +62,13 @@ class EventContractOrder:
 
 
 def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
-    """Refuse a price or a count that the venue cannot write."""
+    """Check that the venue can represent a price and a count.
+
+    Raises
+    ------
+    ValueError
+        if it cannot.
+    """
     if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
         raise ValueError(
             f"{name}: price must be a multiple of {PRICE_STEP} above 0 and below 1, got {price}"

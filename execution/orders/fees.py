@@ -1,4 +1,4 @@
-"""What trading costs: half-spread and slippage by class, and fees by date."""
+"""Costs of trading: half-spread and slippage by class, and fees by date."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class DatedRate:
     """A rate in force from a New York date, inclusive, until the next one."""
 
     since: Annotated[str, required_setting("the date, YYYY-MM-DD")]
-    # The SEC publishes USD a million, brokers interest in percent: neither is meant.
+    # The SEC publishes USD a million, and brokers interest in percent: neither unit applies here.
     rate: Annotated[float, required_setting("in the unit of its table", ge=0, lt=10)]
     cap: float = setting(float("inf"), "USD that a trade pays at most", ge=0, allow_inf_nan=True)
     source: str = setting("", "where the rate was published")
@@ -34,7 +34,7 @@ class DatedRate:
 
 @settings_class("fees.crypto_tiers")
 class CryptoTier:
-    """The coin venue's fees from a 30-day volume on; they are taken in what is received."""
+    """Fees of the crypto venue from a 30-day volume on; it deducts them from what is received."""
 
     volume: Annotated[float, required_setting("USD in 30 days", ge=0)]
     maker: Annotated[
@@ -58,7 +58,7 @@ def _check_read(read: str | None) -> None:
 
 @settings_class("fees")
 class FeeSchedule:
-    """Regulatory fees on stocks by date, the coin venue's fees by volume, and commissions."""
+    """Regulatory fees on stocks by date, the crypto venue's fees by volume, and commissions."""
 
     sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31, USD per USD of sales")
     taf_per_share: tuple[DatedRate, ...] = setting(
@@ -101,9 +101,9 @@ class FeeSchedule:
 
 @settings_class("costs")
 class TradingCosts:
-    """What a market order pays beside fees, by class: basis points of price, and market impact.
+    """Costs of a market order other than fees, by class: basis points of price, and market impact.
 
-    A decision reckons with the basis points.
+    A decision expects the basis points.
     """
 
     stock_half_spread_bps: float = setting(
@@ -124,27 +124,27 @@ class TradingCosts:
     crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
 
     def impact(self, crypto: npt.NDArray[np.bool_]) -> Array:
-        """[S] coefficient of the square-root law."""
+        """Return the coefficient [S] of the square-root law."""
         return np.where(crypto, self.crypto_impact, self.stock_impact)
 
     def half_spread(self, crypto: npt.NDArray[np.bool_]) -> Array:
-        """[S] fraction of price."""
+        """Return the half-spread [S], a fraction of price."""
         points = np.where(crypto, self.crypto_half_spread_bps, self.stock_half_spread_bps)
         return points * BASIS_POINT
 
     def slippage(self, crypto: npt.NDArray[np.bool_]) -> Array:
-        """[S] fraction of price."""
+        """Return the slippage [S], a fraction of price."""
         points = np.where(crypto, self.crypto_slippage_bps, self.stock_slippage_bps)
         return points * BASIS_POINT
 
     def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
-        """[S] cost of trading one USD that a decision reckons with.
+        """Return the expected cost [S] of trading one USD in a decision.
 
-        Half-spread, slippage, commission and the taker fee. Regulatory fees on stocks (below 0.3
-        basis points of a sale) are left out of the decision, not of the ledger.
+        It is half-spread, slippage, commission and the taker fee. Regulatory fees on stocks (below
+        0.3 basis points of a sale) are left out of the decision, not of the ledger.
         """
-        # A decision trades at the market, which takes liquidity, so that a coin pays the taker fee;
-        # the first tier is that of an account without volume.
+        # A decision sends market orders, which take liquidity, so crypto pays the taker fee; the
+        # first tier is that of an account without volume.
         commission = fees.commission_bps * BASIS_POINT
         fee = np.where(crypto, fees.crypto_taker + commission, commission)
         return self.half_spread(crypto) + self.slippage(crypto) + fee
@@ -163,9 +163,9 @@ def _unverified_on(rates: tuple[DatedRate, ...], first: np.datetime64, last: np.
 def rates_on(
     rates: tuple[DatedRate, ...], dates: npt.NDArray[np.datetime64], default: float = 0.0
 ) -> tuple[Array, Array]:
-    """Rate and cap in force on each New York date, [D] each.
+    """Return the rate and the cap in force on each New York date, [D] each.
 
-    default: the rate before the first date, which has no cap.
+    default: rate before the first date, without a cap.
     """
     if not rates:
         return np.full(len(dates), default), np.full(len(dates), np.inf)

@@ -1,4 +1,4 @@
-"""The gate of orders: it judges each by a snapshot of the account, right before it is sent."""
+"""The gate of orders: it checks each order against a snapshot right before it is sent."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ from execution.orders.orders import Order
 
 GuardedOrder = Order | SpreadOrder  # orders that guards check against a snapshot
 AnyOrder = GuardedOrder | EventContractOrder
-# What an order is of its decision; `night` cuts the book before the close.
+# Role of an order in its decision; `night` cuts the book before the close.
 OrderRole = Literal["", "reduction", "opening", "night"]
 
 
 class OrderGate(Protocol):
-    """Judges orders by a snapshot of the account."""
+    """A check of orders against a snapshot of the account."""
 
     @property
     def prices(self) -> Mapping[str, float]:
-        """USD of each symbol that the snapshot has a price of."""
+        """Price of each symbol that the snapshot has a price of, USD."""
         ...
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent at an instant of the venue's clock, or nothing."""
+        """Return why an order may not be sent, or an empty string.
+
+        now: instant of the venue's clock.
+        """
         ...
 
 
 class Unguarded:
-    """The gate that denies nothing."""
+    """The gate that allows every order."""
 
     prices: Mapping[str, float] = MappingProxyType({})
 

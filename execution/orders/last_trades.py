@@ -1,4 +1,4 @@
-"""Last trades of a feed, and what to do when it does not answer."""
+"""Last trades of a feed, and fallbacks while it does not answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ class TradeSource(Protocol):
     """A feed of last trades, such as `BarFeed` or `MarketData`."""
 
     def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
-        """Return the last trade of each symbol that has one. Raises `BrokerError`."""
+        """Return the last trade of each symbol that has one.
+
+        Raises
+        ------
+        BrokerError
+            if the feed does not answer.
+        """
         ...
 
 
@@ -30,7 +36,7 @@ class NoTrades:
 
 
 def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
-    """Return last trades of stocks and crypto; none if the feed does not answer."""
+    """Return last trades of stocks and crypto; an empty mapping if the feed does not answer."""
     names = sorted(filter(is_symbol, symbols))
     try:
         return source.last_trades(names) if names else {}
@@ -40,5 +46,5 @@ def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[st
 
 
 def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
-    """Return prices of last trades, USD; none if the feed does not answer."""
+    """Return prices of last trades, USD; an empty mapping if the feed does not answer."""
     return {symbol: trade.price for symbol, trade in fetch_last_trades(source, symbols).items()}

@@ -1,4 +1,4 @@
-"""What the broker lends, and for how much: one set of terms for settlement and for the decision."""
+"""Terms of the broker's loans: one set for settlement and for the decision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from foundation.settings import required_setting, setting, settings_class
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
 
-# Brokers charge debit · rate / 360 for every night, so that a Friday's debit costs three of them.
+# Brokers charge debit · rate / 360 for every night, so a Friday's debit costs three of them.
 INTEREST_DAYS_PER_YEAR = 360.0
 Number = TypeVar("Number", float, Fraction)
 
@@ -21,11 +21,12 @@ Number = TypeVar("Number", float, Fraction)
 def short_proceeds_after_trade(
     sold: Number, held: Number, quantity: Number, value: Number
 ) -> Number:
-    """USD that an open short was sold for, once a quantity of a value has been traded, both signed.
+    """Return USD that an open short was sold for, after a trade.
 
-    It grows with sales, and what is bought back takes its share of it.
+    The amount grows with sales, and a purchase reduces it in proportion.
 
     sold, held: USD and signed quantity before.
+    quantity, value: signed quantity and signed value of the trade, USD.
     """
     if held > 0:
         return sold
@@ -38,7 +39,7 @@ def short_proceeds_after_trade(
 
 @settings_class("margin")
 class SymbolRate:
-    """A rate of one symbol."""
+    """A rate for one symbol."""
 
     symbol: Annotated[str, required_setting("of a stock or a coin")]
     rate: Annotated[
@@ -49,7 +50,7 @@ class SymbolRate:
         try:
             instrument(self.symbol)
         except InputError as error:
-            # Of which table this is a rate, its place says.
+            # The place of the setting names the table of the rate.
             raise ValueError(str(error).removeprefix("symbols: ")) from None
 
 
@@ -112,9 +113,9 @@ class MarginTerms:
                     raise InputError(f"margin.{name}: {symbol} is there {count} times")
 
     def interest_rate_on(self, dates: Instants) -> Array:
-        """[N] what a USD borrowed costs a year, in force on New York dates."""
+        """Return the cost [N] of one USD borrowed for a year, in force on New York dates."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
 
     def nightly_rate(self, instants: Instants) -> Array:
-        """[N] what a USD borrowed costs a night, as it is known at each instant."""
+        """Return the cost [N] of one USD borrowed for a night, as known at each instant."""
         return self.interest_rate_on(new_york_date(instants)) / INTEREST_DAYS_PER_YEAR

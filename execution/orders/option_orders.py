@@ -1,4 +1,4 @@
-"""Orders of several option legs, and what they come to.
+"""Orders of several option legs, and their values at expiry.
 
 Prices are points a share, exact to the cent.
 """
@@ -22,10 +22,10 @@ from trainingdata.sessions import session_on, sessions_between
 
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
 
-TWO_WEEKS = np.timedelta64(14, "D")  # within which there is a session
-SHARES_PER_OPTION = 100  # that an option is on
+TWO_WEEKS = np.timedelta64(14, "D")  # longest time without a session
+SHARES_PER_OPTION = 100  # shares that one option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
-MAX_SPREADS_PER_ORDER = 10_000  # of one order
+MAX_SPREADS_PER_ORDER = 10_000  # limit of one order
 _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -33,8 +33,8 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class OptionContract:
     """An option that the venue lists.
 
-    root: first part of its symbol, one to six capital letters, as SPXW or SPY.
-    expiry: its last day.
+    root: first part of its symbol, one to six capital letters, such as SPXW or SPY.
+    expiry: last day of the option.
     call: true for calls, false for puts.
     strike: points, exact to a thousandth.
     """
@@ -53,14 +53,14 @@ class OptionContract:
 
     @property
     def symbol(self) -> str:
-        """The OCC symbol, as SPXW250312P05410000."""
+        """OCC symbol, such as SPXW250312P05410000."""
         kind = "C" if self.call else "P"
         return f"{self.root}{self.expiry:%y%m%d}{kind}{int(self.strike * 1000):08d}"
 
     def has_expired(self, at: np.datetime64) -> bool:
-        """Whether its last session has closed by an instant."""
+        """Return whether the option's last session has closed by an instant."""
         day = np.datetime64(self.expiry, "D")
-        # An option of a holiday ends with the session before it.
+        # An option that expires on a holiday ends with the session before.
         days = sessions_between(day - TWO_WEEKS, day)
         session = session_on(days[-1]) if len(days) else None
         return session is not None and bool(session.closes <= at)
@@ -80,11 +80,12 @@ def parse_occ_symbol(symbol: str) -> OptionContract:
 
 
 def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """USD that options which expire together are worth then at least; None for no bound.
+    """Return the smallest value at expiry of options that expire together, USD; None if unbounded.
 
-    options: signed contracts. Between two strikes what they are worth is a line, so that the least
-    is at a strike or at an end of the line: at 0, or far above, where calls that are owed and not
-    covered by others lose without bound.
+    Between two strikes the value is linear, so the minimum is at a strike, at 0, or far above.
+    There, short calls that no other calls cover lose without bound.
+
+    options: signed contracts.
     """
     if sum(count for contract, count in options.items() if contract.call) < 0:
         return None
@@ -96,7 +97,7 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
 
 
 def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[OptionContract, Count]]:
-    """Options that protect each other: of one root, on one day."""
+    """Return groups of options that cover each other: those of one root and one day."""
     together: dict[tuple[str, date], dict[OptionContract, Count]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
@@ -104,12 +105,15 @@ def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[Option
 
 
 def min_expiry_values(options: Mapping[OptionContract, Decimal | int]) -> list[Decimal | None]:
-    """`min_expiry_value` of those that expire together."""
+    """Return `min_expiry_value` of each group of options that expire together."""
     return [min_expiry_value(each) for each in group_by_expiry(options)]
 
 
 def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """USD that options can lose at expiry at most, each expiry by itself; None for no bound."""
+    """Return the largest loss of options at expiry, USD; None if it is unbounded.
+
+    Losses of several expiries add up, and no expiry's gain offsets another's loss.
+    """
     total = Decimal(0)
     for worth in min_expiry_values(options):
         if worth is None:
@@ -119,7 +123,7 @@ def max_expiry_loss(options: Mapping[OptionContract, Decimal | int]) -> Decimal 
 
 
 def _payoff(contract: OptionContract, end: Decimal) -> Decimal:
-    """What an option pays where what it is on ends here, points."""
+    """Return the payoff of an option if its underlying ends at `end`, points."""
     inside = end - contract.strike if contract.call else contract.strike - end
     return max(inside, Decimal(0))
 
@@ -137,7 +141,7 @@ class OptionLeg:
     """One option of an order or of a position, once a spread.
 
     contract: the option.
-    side: `buy` or `sell`, in the order; of a position, the side that it was opened on.
+    side: `buy` or `sell` in an order; for a position, the side that opened it.
     """
 
     contract: OptionContract
@@ -145,7 +149,7 @@ class OptionLeg:
 
     @property
     def direction(self) -> int:
-        """What the leg adds to the position in its option, contracts: 1 or -1."""
+        """Change of the position in its option, contracts: 1 or -1."""
         return 1 if self.side == "buy" else -1
 
     @property
@@ -155,19 +159,19 @@ class OptionLeg:
 
 @dataclass(frozen=True, slots=True)
 class SpreadOrder:
-    """An order for spreads; every leg trades in the same number.
+    """An order for spreads, of which every leg trades in the same number.
 
-    The order does not say whether a leg opens or closes a position, because two spreads that share
-    an option are one position at the venue.
+    The order does not state whether a leg opens or closes a position, because two spreads that
+    share an option are one position at the venue.
 
-    client_order_id: its id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
-    legs: two to four, each with another option.
-    contracts: spreads, 1 to 10,000.
-    min_credit: limit, points a spread that the order has to bring in, below 0 where it may cost;
-        none takes the market's price.
-    expires_at: instant from which on it is not sent any more; none never.
-    reduces: whether it buys back what was sold.
-    reason: why it exists.
+    client_order_id: id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
+    legs: two to four legs, each with another option.
+    contracts: number of spreads, 1 to 10,000.
+    min_credit: limit, points a spread that the order has to bring in, below 0 for a cost; None
+        takes the market's price.
+    expires_at: instant from which it is not sent; None for no such instant.
+    reduces: true if it buys back what was sold.
+    reason: reason of the order.
     """
 
     client_order_id: str
@@ -204,8 +208,9 @@ class SpreadOrder:
 
     @property
     def max_loss(self) -> float:
-        """USD that one spread is worth at most, to whoever holds it or to whoever owes it: what a
-        credit spread can lose. Infinite where no leg bounds it.
+        """Largest value of one spread to its holder or to its writer, USD.
+
+        It is the largest loss of a credit spread; infinite if no leg bounds it.
         """
         width = Decimal(0)
         for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
@@ -216,24 +221,27 @@ class SpreadOrder:
 
     @property
     def is_fully_covered(self) -> bool:
-        """Whether it can owe nothing at its end, as what buys back a spread that was sold."""
+        """Return whether it can owe nothing at expiry, as an order that buys back a spread."""
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
-        """USD that the legs of each day are worth at least; sign: -1 for whoever owes them."""
+        """Return the smallest values of the legs of each day, USD.
+
+        sign: 1 for the holder of the legs, -1 for the writer.
+        """
         return min_expiry_values({leg.contract: sign * leg.direction for leg in self.legs})
 
     def at_risk(self, contracts: Decimal) -> float:
-        """USD that so many of these spreads can lose."""
+        """Return USD that a number of these spreads can lose."""
         return self.max_loss * float(contracts) if contracts else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadFill:
-    """What an order has traded, once nothing more can happen to it.
+    """Fill of an order that is final.
 
-    contracts: spreads that were filled, 0 where none was.
-    credit: mean points that a spread brought in, below 0 where it cost.
+    contracts: number of spreads that were filled.
+    credit: mean points that a spread brought in, below 0 for a cost.
     """
 
     contracts: int
@@ -241,7 +249,7 @@ class SpreadFill:
 
 
 class NeverSent(OrderRejected):
-    """An order that nobody ever began to send."""
+    """An order that was never begun to be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,12 +264,12 @@ class Quote:
             raise InvalidResponse(f"bid {self.bid}, ask {self.ask}")
 
     def price(self, side: Side) -> Decimal:
-        """What an order on this side pays or gets, points."""
+        """Return the price that an order on this side pays or receives, points."""
         return self.ask if side == "buy" else self.bid
 
 
 def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]) -> Decimal | None:
-    """Points that trading the legs at the market brings in; None where a leg has no quote."""
+    """Return the points that trading the legs at the market brings in; None without all quotes."""
     total = Decimal(0)
     for leg in legs:
         quote = quotes.get(leg.contract)

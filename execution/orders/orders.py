@@ -1,4 +1,4 @@
-"""Orders, and the fills they lead to."""
+"""Orders and their fills."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ TimeInForce = Literal["day", "gtc", "opg", "cls"]
 ORDER_TYPES: tuple[OrderType, ...] = get_args(OrderType)
 TIMES_IN_FORCE: tuple[TimeInForce, ...] = get_args(TimeInForce)
 PRICE_FIELDS = ("limit_price", "stop_price", "trail_price", "trail_percent")
-MAX_QTY = 10**12  # no order is for as much
+MAX_QTY = 10**12  # quantities of orders are below it
 UNLIMITED = float("inf")
-# The venue takes ids of 128 characters at most.
+# The venue accepts ids of at most 128 characters.
 _IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _prices = attrgetter(*PRICE_FIELDS)
 _UNPRICED = (None,) * len(PRICE_FIELDS)
@@ -35,23 +35,23 @@ _UNPRICED = (None,) * len(PRICE_FIELDS)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as it is sent; it checks itself.
+    """An order to a venue, which validates itself.
 
-    client_order_id: a function of strategy, instant, symbol, leg and attempt, so that the same
-        intention never has two.
-    symbol: of the instrument.
+    client_order_id: client order id, derived from strategy, instant, symbol, leg and attempt, so
+        that one intention has one id.
+    symbol: name of the symbol.
     side: buy or sell.
-    qty: above 0, a multiple of the instrument's increment or all that is held.
-    reason: why it exists; `str` says it in words.
-    reduces: whether it only brings a position nearer to zero.
-    type: market, or what its prices make of it.
-    tif: `opg` and `cls` trade in the session's first and last print alone.
+    qty: quantity above 0, a multiple of the instrument's increment or the whole position.
+    reason: reason of the order; `str` returns it in words.
+    reduces: true if the order can only bring a position nearer to zero.
+    type: order type, which tells the prices that it needs.
+    tif: time in force; `opg` and `cls` trade in the session's first and last print alone.
     limit_price: USD, of limit and stop-limit orders.
     stop_price: USD, of stop and stop-limit orders.
-    trail_price: USD, how far a trailing stop follows behind the best price since it was sent.
+    trail_price: USD by which a trailing stop follows the best price since it was sent.
     trail_percent: the same in percent; a trailing stop has one of the two.
-    extended_hours: whether it may trade outside regular hours.
-    expires_at: instant from which on it is not sent any more; none never.
+    extended_hours: true if it may trade outside regular hours.
+    expires_at: instant from which it is not sent; None for no such instant.
     """
 
     client_order_id: str
@@ -84,7 +84,7 @@ class Order:
                 raise ValueError(
                     f"{self.client_order_id}: {name} {word!r} is none of {', '.join(words)}"
                 )
-        # Most orders are market orders without any price, and have nothing else to check.
+        # Most orders are market orders without a price, and need no further check.
         if self.type != "market" or _prices(self) != _UNPRICED:
             self._check_prices()
 
@@ -108,33 +108,33 @@ class Order:
 
     @property
     def instrument(self) -> Instrument:
-        """The instrument that it trades, with the ordinary increment of its class."""
+        """Instrument that it trades, with the ordinary increment of its class."""
         return instrument(self.symbol)
 
     @property
     def for_auction(self) -> bool:
-        """Whether it trades in the session's first or last print alone."""
+        """Return whether it trades in the session's first or last print alone."""
         return self.tif in ("opg", "cls")
 
     @property
     def is_immediate(self) -> bool:
-        """Whether it is to trade now, so that what it has not done soon is cancelled."""
+        """Return whether it is to trade at once, so that its remainder is cancelled soon."""
         return self.type == "market" and not self.for_auction
 
     @property
     def limit_or_stop_price(self) -> float | None:
-        """At which it would trade by its own words, USD; none for one at the market."""
+        """Limit price, or else stop price, USD; None for an order at the market."""
         return self.limit_price or self.stop_price
 
     @property
     def signed_qty(self) -> Decimal:
-        """Positive for a buy, negative for a sale."""
+        """Quantity, positive for a buy, negative for a sale."""
         return self.qty if self.side == "buy" else -self.qty
 
 
 @settings_class("orders")
 class OrderSizeLimits:
-    """What an order may be worth."""
+    """Smallest and largest values of an order."""
 
     min_fractional_value: float = setting(1.0, "USD, a fraction of a share at least", ge=0)
     # Alpaca refuses smaller crypto purchases (403, code 40310000: "cost basis must be >= minimal
@@ -142,7 +142,7 @@ class OrderSizeLimits:
     min_crypto_value: float = setting(
         10.0, "USD, least value of a crypto order unless it closes; Alpaca, seen 2026-08-25", ge=0
     )
-    # Its min_order_size, about what 1 USD buys (same source), holds for sales as well.
+    # Its min_order_size, about what 1 USD buys (same source), applies to sales as well.
     crypto_dust: float = setting(
         1.0, "USD, a crypto position below it cannot be sold; Alpaca, seen 2026-08-25", ge=0
     )
@@ -173,32 +173,40 @@ class OrderSizeLimits:
         return self.crypto_dust if closes else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the least value of an order when it is sized, unless it closes, USD; [S]."""
+        """Return the least values [S] of an order when it is sized, unless it closes, USD."""
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """Return the least value of a position that can be closed, USD; [S]."""
+        """Return the least values [S] of a position that can be closed, USD."""
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
     def max_sized_crypto_value(self) -> float:
-        """USD that one order of coins is worth at most when it is sent."""
+        """Largest value of one crypto order when it is sized, USD."""
         return self.max_crypto_value * (1 - self.price_margin)
 
     def max_order_quantity(self, item: Instrument, price: float) -> float:
-        """The largest quantity of one order at a price in USD; infinite for stocks."""
+        """Return the largest quantity of one order at a price in USD; infinite for stocks."""
         if item.kind is not AssetClass.CRYPTO:
             return UNLIMITED
-        # Whoever reads a journal reads orders too, and needs none of the compiled rules of sizes.
+        # Imported here, because readers of a journal need orders but no compiled rules of sizes.
         from sizing.quantity import max_crypto_quantity
 
         return max_crypto_quantity(self.max_sized_crypto_value, price)
 
     def check(self, bars: Bars) -> None:
-        """Refuse a bound that one increment of a coin exceeds: no order of it could be sent."""
+        """Check that one increment of each crypto symbol is worth less than the largest order.
+
+        Otherwise no order of it could be sent.
+
+        Raises
+        ------
+        InputError
+            for a symbol whose increment exceeds it.
+        """
         for s in np.flatnonzero(bars.crypto).tolist():
-            # The least order is one increment. Once the coin's price makes that worth more than the
-            # venue takes in one order, a position in it could not be closed.
+            # The smallest order is one increment. If the price makes it worth more than the venue
+            # accepts in one order, a position could not be closed.
             highest = float(bars.real_bars(s)[1][:, HIGH].max(initial=0.0))
             worth = float(bars.instruments[s].increment) * highest
             if worth > self.max_sized_crypto_value:
@@ -212,19 +220,18 @@ DEFAULT_SIZE_LIMITS = OrderSizeLimits()
 
 
 class Fill(NamedTuple):
-    """What an order did.
+    """A fill of an order.
 
-    client_order_id: of the order.
-    symbol: of the instrument.
-    qty: signed. A coin purchase pays its fee in coin: that is a second fill of the same order, with
-        a negative qty at price 0.
+    client_order_id: client order id of the order.
+    symbol: name of the symbol.
+    qty: signed quantity. A crypto purchase pays its fee in crypto, as a second fill of the same
+        order with a negative qty at price 0.
     price: USD.
     fee: USD.
-    at: the start of the bar whose open it met, or the instant at which the bar that filled it
-        within became known.
-    equity_row_at: instant of the account's row that counts it, where that is not `at`: a bar whose
-        start
-        is no instant of the account fills once it is known.
+    at: start of the bar at whose open it filled, or the instant at which the bar within which it
+        filled became known.
+    equity_row_at: instant of the account's row that counts it, if that is not `at`: a bar whose
+        start is no instant of the account fills once it is known.
     """
 
     client_order_id: str
@@ -237,47 +244,47 @@ class Fill(NamedTuple):
 
     @property
     def booked_at(self) -> np.datetime64:
-        """The instant of the account's row that counts it."""
+        """Instant of the account's row that counts the fill."""
         return self.at if self.equity_row_at is None else self.equity_row_at
 
 
 def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
-    """USD that open purchases of coins will cost: at their limit, else at the last price."""
+    """Return the cost of open crypto purchases, USD: at their limit, else at the last price."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is AssetClass.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
 def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
-    """Of an order of ours; auction: that the next bar of stocks begins with, none where none does.
+    """Return the time in force of an order of ours; crypto has no trading day at the venue.
 
-    Coins have no day at the venue.
+    auction: auction that begins the next bar of stocks; None if none does.
     """
     return "gtc" if is_crypto(symbol) else auction or "day"
 
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
 def exact_decimal(quantity: float) -> Decimal:
-    """Return the decimal that a float was rounded to: 3, not 3.0; 0.123 as written."""
+    """Return the shortest decimal of a float: 3, not 3.0; 0.123 as written."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
 def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
-    """The identity of an order of a strategy.
+    """Return the client order id of an order of a strategy.
 
-    It is the same for the same instant, symbol, leg and attempt, so that a decision that is made
-    again after a crash sends nothing twice.
+    It is the same for the same instant, symbol, leg and attempt, so that a decision that is
+    repeated after a crash sends nothing twice.
     """
     return format_order_id(strategy, compact_text(at), symbol, leg, attempt)
 
 
 def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
-    """`client_order_id` of an instant that is already in text."""
+    """Return the client order id for an instant that is already in text."""
     return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 
 def parse_order_prefix(client_order_id: str) -> str:
-    """The name of the strategy whose order this is.
+    """Return the prefix of an order's id, which is its strategy's name or tag.
 
-    Names may hold dashes; what follows them in an identity does not.
+    A prefix may contain dashes; the parts after it do not.
     """
     return client_order_id.rsplit("-", 4)[0]

@@ -1,4 +1,4 @@
-"""What a venue allows: why it would refuse an order, and what may be done with a symbol today."""
+"""Rules of a venue: why it would refuse an order, and what it allows with a symbol today."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def refusal(
     terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS,
     at: np.datetime64 | None = None,
 ) -> str:
-    """Why the venue would not take an order, in words; empty where it would.
+    """Return why the venue would refuse an order, or an empty string.
 
-    order: to be sent.
-    asset: what the venue allows with the symbol, where it is known.
-    account: what is held and open, where it is known.
-    terms: what an order may be worth.
-    at: when it is sent; none: whenever it is taken.
+    order: order to be sent.
+    asset: the venue's properties of the symbol; None if unknown.
+    account: positions and open orders; None if unknown.
+    terms: smallest and largest values of an order.
+    at: instant at which it is sent; None if it is sent when it is accepted.
     """
-    # Alpaca's rules, which the simulator keeps as well, so that a backtest trades nothing that the
-    # venue would have refused.
+    # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
+    # would have refused.
     coin = order.instrument.kind is AssetClass.CRYPTO
     fraction = order.qty % 1 != 0
     if fraction and order.qty % BILLIONTH:
@@ -55,7 +55,7 @@ def refusal(
 
 
 def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
-    """Types and times in force that the venue does not take for coins, fractions and auctions."""
+    """Return why type and time in force are refused for crypto, fractions or auctions, or ""."""
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
         if sound and not order.extended_hours:
@@ -74,10 +74,10 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
 
 
 def price_refusal(order: Order) -> str:
-    """Why a stock's limit or stop price lies between two increments, in Alpaca's words, or "".
+    """Return why a stock's limit or stop price is off the tick, in Alpaca's words, or "".
 
-    From 1 USD on a price has two decimals at most, below it four: Rule 612 of Regulation NMS and
-    docs.alpaca.markets/docs/orders-at-alpaca. The rule's half cents of 2026 are not in that page.
+    From 1 USD on a price has at most two decimals, below it four: Rule 612 of Regulation NMS and
+    docs.alpaca.markets/docs/orders-at-alpaca. That page lacks the rule's half cents of 2026.
     """
     if order.instrument.kind is AssetClass.CRYPTO:
         return ""
@@ -94,11 +94,11 @@ def price_refusal(order: Order) -> str:
 
 
 def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> str:
-    """Fractions of what has none, shorts of what cannot be borrowed, steps between the asset's."""
+    """Return why the asset does not allow the fraction, the short or the quantity, or ""."""
     opens_short = order.side == "sell" and not order.reduces and not coin
     if not asset.tradable:
         return f"{order.symbol} is not tradable now"
-    # A short of what is hard to borrow needs a locate first, which nothing here asks for.
+    # A short of a hard-to-borrow stock needs a locate first, which this project does not request.
     if opens_short and not (asset.shortable and asset.easy_to_borrow):
         return f"{order.symbol} cannot be sold short now"
     if not coin and fraction and (not asset.fractionable or opens_short):
@@ -115,7 +115,7 @@ def _asset_refusal(order: Order, coin: bool, fraction: bool, asset: Asset) -> st
 def _account_refusal(
     order: Order, coin: bool, fraction: bool, account: AccountSnapshot, terms: OrderSizeLimits
 ) -> str:
-    """Too small or too large, against the account's own open order, or through zero."""
+    """Return why value, open orders or position do not allow the order, or ""."""
     held = account.positions.get(order.symbol, _NOTHING)
     change = order.signed_qty
     closes = change == -held
@@ -130,8 +130,8 @@ def _account_refusal(
     for other in same_symbol:
         if _would_trade_together(order, other):
             return f"it would trade with the account's own {other.client_order_id} (a wash trade)"
-    # The venue takes no order through zero: a position is closed before the opposite one opens.
-    # What open orders of the same side will close is no longer free to be closed.
+    # The venue accepts no order that crosses zero: a position is closed before the opposite one
+    # opens. The part that open orders of the same side will close cannot be closed again.
     if held * change < 0:
         closing = sum((o.qty for o in same_symbol if o.side == order.side), _NOTHING)
         free = abs(held) - closing
@@ -146,7 +146,7 @@ def _account_refusal(
 def _value_refusal(
     order: Order, coin: bool, closes: bool, price: float | None, terms: OrderSizeLimits
 ) -> str:
-    """Refuse a fraction of a share, or an order of crypto, by its value; "" if it is accepted."""
+    """Return why the value of a crypto order or of a fraction of a share is refused, or ""."""
     if price is None:
         return ""
     worth = order.qty * Decimal(repr(price))
@@ -171,11 +171,11 @@ def _value_refusal(
 
 
 def _would_trade_together(order: Order, other: Order) -> bool:
-    """Whether two orders of one account would trade with each other."""
+    """Return whether two orders of one account would trade with each other."""
     if order.side == other.side:
         return False
-    # Opposite orders that are open at once are refused where they would meet, on paper accounts
-    # too. A market order meets anything.
+    # The venue refuses opposite open orders that would meet, on paper accounts too. A market order
+    # meets any other.
     if "market" in (order.type, other.type):
         return True
     buy, sale = (order, other) if order.side == "buy" else (other, order)
@@ -185,7 +185,7 @@ def _would_trade_together(order: Order, other: Order) -> bool:
 
 
 class VenueRules:
-    """What the venue allows with each symbol, read once a day."""
+    """Properties of each symbol at the venue, read once a day."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -193,7 +193,10 @@ class VenueRules:
         self._assets: Mapping[str, Asset] = {}
 
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
-        """The panel with what the venue allows with its symbols; increments: as below."""
+        """Return the panel with the venue's properties of its symbols.
+
+        increments: as in `with_venue_rules`.
+        """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
             self._assets = self._broker.assets(bars.symbols)
@@ -205,9 +208,13 @@ class VenueRules:
 def with_venue_rules(
     bars: Bars, assets: Mapping[str, Asset | None], increments: IncrementSource
 ) -> Bars:
-    """The panel with what the venue allows with some symbols; of one that it does not know nothing.
+    """Return the panel with the venue's properties of some symbols.
 
-    increments: whose steps of a quantity count, for coins.
+    A symbol that the venue does not know is not tradable.
+
+    assets: properties by symbol; None for a symbol that the venue does not know.
+    increments: `broker` takes the venue's quantity increments of crypto, `original` keeps the
+        panel's.
     """
     items = []
     for item in bars.instruments:
