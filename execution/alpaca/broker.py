@@ -113,7 +113,7 @@ class AlpacaBroker:
 
         Raises
         ------
-        FirstReadingRejected
+        RereadRequired
             for responses that contradict each other, if this is a first reading.
         """
         if not reread:

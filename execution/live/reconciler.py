@@ -84,7 +84,7 @@ class Reconciler:
 
         Raises
         ------
-        FirstReadingRejected
+        RereadRequired
             for unexplained cash and unconfirmed marks at the first reading.
         ReadingRejected
             at the second one; `MarksRejected` with the account at the feed's prices.
