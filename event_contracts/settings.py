@@ -174,7 +174,7 @@ class ComparisonSettings(SessionSettings):
             )
         if self.fixed_size not in self.episode.position_sizes:
             raise InputError(
-                f"fixed_size: {self.fixed_size} is none of {self.episode.position_sizes}"
+                f"fixed_size: {self.fixed_size} is not one of {self.episode.position_sizes}"
             )
         if self.folder is not None and self.journal is not None:
             raise InputError("folder, journal: both name sessions; name one of them")

@@ -105,7 +105,7 @@ def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
     there = output / CHECKPOINT
     if there.exists() and (resume is None or not there.samefile(resume)):
         raise InputError(
-            f"output: {there} is there already; name another folder, or go on with resume={there}"
+            f"output: {there} exists; choose another folder or continue with resume={there}"
         )
 
 

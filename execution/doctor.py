@@ -163,8 +163,7 @@ def _keys(start: DoctorContext) -> CheckResult:
         raise InputError(f"present, and not accepted: {error}") from error
     except BrokerError as error:
         raise InputError(
-            f"present, and nobody says whether they are accepted: {error}; look at the network and"
-            " at the venue's status page"
+            f"present, not verified: {error}; look at the network and at the venue's status page"
         ) from error
     return "ok", "present, and accepted"
 
@@ -248,7 +247,7 @@ def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
     side = "ahead of" if offset > 0 else "behind"
     found = f"the venue's is {duration_text(abs(offset))} {side} this machine's"
     if is_loopback and abs(offset) >= SIMULATED_OFFSET:
-        return "ok", f"{found}; a practice server has a time of its own"
+        return "ok", f"{found}; a practice server keeps its own time"
     if abs(offset) > NOTABLE_OFFSET:
         level: Level = "failure" if abs(offset) > LARGEST_OFFSET else "warning"
         return level, f"{found}; set this machine's clock, as by NTP"
@@ -392,7 +391,7 @@ def check_journal(path: Path, *, traded: bool) -> CheckResult:
         ) from error
     if not count:
         return "ok", f"{found}, and the outcome of every order is known"
-    text = f"nobody knows what became of {count} of its orders, the next start looks for them first"
+    text = f"{count} of its orders have an unknown outcome; the next start queries them first"
     return "warning", f"{found}; {text}"
 
 
@@ -405,7 +404,7 @@ def check_halts(journal: Path) -> CheckResult:
         stopped |= halt.rule.forbids == "everything"
         said.append(f"{halt.kind}: {halt.rule.remedy}")
     if not said:
-        return "ok", "none stands"
+        return "ok", "no halt is active"
     return "failure" if stopped else "warning", one_line(" ".join(said))
 
 

@@ -115,7 +115,7 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
     forecasts = count_text(int(written.sum()), "forecast")
     forecast = set(np.flatnonzero(issued).tolist())
     without = [each for s, each in enumerate(batch.bars.symbols) if s not in forecast]
-    none = f"; none of {', '.join(without)}: too few bars of its own" if without else ""
+    none = f"; none of {', '.join(without)}: too few own bars" if without else ""
     symbols = count_text(int((written > 0).sum()), "symbol")
     doubts = batch.bars.doubts_between(batch.first, batch.last)
     return Result(

@@ -58,7 +58,7 @@ MIN_FORECASTS = 100  # forecasts of a fold
 CLASSES = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
-    f" observation. Below {MIN_WEEKS} weeks there is none, and no claim."
+    f" observation. Below {MIN_WEEKS} weeks no interval is given and no claim is made."
 )
 TERMINAL_COLUMNS = (
     "loss",
@@ -218,7 +218,7 @@ def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> 
             path = write_symbol_settings(folder, verdict.symbol, best)
             said = f"context {best.context_length}, {best.augmentation}; written to {path}"
         elif present.exists():
-            said += f"; {present} is left as it is"
+            said += f"; {present} is unchanged"
         lines.append(f"{verdict.symbol}: {gain}: {said}")
     return lines
 

@@ -178,7 +178,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
         (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}"),
-        (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is none of the 21"),
+        (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is not one of the 21"),
         (~((value > 1e-30) & (value < 1e30)), "value {value} is no price"),
     ):
         portion.refuse(bad, what)
@@ -191,7 +191,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     twice = np.zeros(len(window), dtype=bool)
     twice[rows[order[1:]][np.diff(cell[order]) == 0]] = True
     twice[rows] |= np.isfinite(flat[cell])
-    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} stands twice")
+    portion.refuse(twice, "{symbol} {issued_at}, step {step}, level {level} is listed twice")
     flat[cell] = value[rows]
 
 

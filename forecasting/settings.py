@@ -201,7 +201,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
             continue
         symbol = normalize_data_symbol(part)
         if symbol in seen:
-            raise InputError(f"symbols: {symbol} stands twice; leave one of them")
+            raise InputError(f"symbols: {symbol} is listed twice; leave one of them")
         seen.add(symbol)
 
 

@@ -29,7 +29,7 @@ class DatabaseFailed(InputError):
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file that is none of SQLite's, or not whole."""
+    """A file that is not one of SQLite's, or not whole."""
 
 
 class Database:
@@ -114,7 +114,7 @@ class Database:
 
 
 def check_integrity(path: Path) -> None:
-    """Refuse a file that is none of SQLite's, or that is damaged.
+    """Refuse a file that is not one of SQLite's, or that is damaged.
 
     What a killed process has not committed is taken back first.
 

@@ -159,7 +159,7 @@ def check_same_run(folder: Path, name: str) -> None:
             path = folder / file
             if path.is_file() and file_digest(path) != digest:
                 raise InputError(
-                    f"{name}: {path} is of another run than the {mark} beside it, or was changed"
+                    f"{name}: {path} belongs to another run than {mark}, or was changed"
                     " since; run it again"
                 )
 

@@ -432,7 +432,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
     try:
         content = read_plain_yaml(path)
         if isinstance(content, dict):
-            OmegaConf.load(path)  # it refuses more, as a key that stands twice
+            OmegaConf.load(path)  # it refuses more, as a key that is listed twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
         raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error

@@ -239,7 +239,8 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bo
         events.append("settings", REPLAY_EVENT, now)
     elif others := [key for key in now if now[key] != kept[-1].content.get(key)]:
         raise InputError(
-            f"{', '.join(others)}: the replay on this server was begun with other settings; go on"
+            f"{', '.join(others)}: the replay on this server was started with other settings;"
+            " continue"
             " with the words that it was begun with, or begin the server again for another replay"
         )
 

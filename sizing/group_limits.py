@@ -61,7 +61,7 @@ def _symbols(words: object) -> frozenset[str] | None:
         raise ValueError("a list of symbols, or all, is needed")
     found = [_symbol(word) for word in words]
     if twice := [symbol for symbol in found if found.count(symbol) > 1]:
-        raise ValueError(f"{twice[0]} stands twice; leave one of them")
+        raise ValueError(f"{twice[0]} is listed twice; leave one of them")
     return frozenset(found)
 
 

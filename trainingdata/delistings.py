@@ -192,8 +192,8 @@ def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
             continue
         if each.into not in bars.symbols:
             raise DataError(
-                f"{each.symbol} becomes {each.into} on {date}, which is none of the run's symbols;"
-                " name it beside it"
+                f"{each.symbol} becomes {each.into} on {date}, which is not one of the run's"
+                " symbols; name it beside it"
             )
         if instrument(each.into).kind is not instrument(each.symbol).kind:
             raise DataError(f"{each.symbol} becomes {each.into}: a stock and a coin")
@@ -218,7 +218,9 @@ def join_renamed(
         date = _date(each.opens)
         words = f"data.actions: {each.symbol} is called {each.into} from {date} on"
         if each.into not in series:
-            raise DataError(f"{words}, which is none of the run's symbols; name that in its place")
+            raise DataError(
+                f"{words}, which is not one of the run's symbols; name that in its place"
+            )
         times, values, origin = series.pop(each.symbol)
         later_times, later_values, later = series[each.into]
         clock = timeframe.clock(instrument(each.into).kind)

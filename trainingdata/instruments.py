@@ -143,7 +143,7 @@ def normalize_data_symbol(text: str) -> str:
 
 
 def why_not_usd_pair(text: str) -> str:
-    """Why a pair is none of a coin against the dollar; empty where it is one, and for a stock."""
+    """Why a pair is not quoted in dollars; empty for one that is, and for a stock."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"

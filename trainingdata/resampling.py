@@ -171,7 +171,7 @@ def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
 
 
 def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
-    """Refuse a start that is none of a bar of so many minutes.
+    """Refuse a start that is not one of a bar of so many minutes.
 
     A stock's hours are counted from the open, and those outside the session are not looked at.
     """

@@ -76,7 +76,7 @@ class Timeframe:
             )
         if self.crypto_day != "utc" and not self.daily:
             raise InputError(
-                f"data.crypto_day: {self.crypto_day} is of daily bars; write timeframe=1d beside it"
+                f"data.crypto_day: {self.crypto_day} needs daily bars; set timeframe=1d"
             )
         # Its day ends with the auction, of which nobody knows then what has filled.
         if self.fills_at_close and self.crypto_day != "utc":

@@ -252,7 +252,7 @@ class Universe:
 def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
     """Leave out by rule `number` all but the `most` with the highest score, in each row of [R, S].
 
-    One without a score, NaN or minus infinity, is none of them; of equal ones the first is.
+    One without a score, NaN or minus infinity, is not one of them; of equal ones the first is.
     """
     taking_part = (rule == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")

@@ -55,13 +55,14 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
         raise DataError(f"{key}: {path} has a close that is no number above 0")
     if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
-            f"{key}: {path}: its median close, {median:g}, is none of a volatility index in points,"
-            f" {MIN_MEDIAN:g} … {MAX_MEDIAN:g}"
+            f"{key}: {path}: its median close, {median:g}, is not one of a volatility index in"
+            f" points, {MIN_MEDIAN:g} … {MAX_MEDIAN:g}"
         )
     unconfirmed_closes = find_unconfirmed_volatility(closes.to_numpy())
     if unconfirmed_closes.any():
         log.warning(
-            "%s: %s left out, more than %g times up or down from the last one believed, and none"
+            "%s: %s left out, more than %g times up or down from the last accepted close, and no"
+            " later one"
             " confirms it, the first of %s; the session after each is not traded: look at the file",
             key,
             count_text(int(unconfirmed_closes.sum()), "close"),

@@ -73,7 +73,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
                 session_to_tape(validate_session(each, market.tick)) for each in sessions
             ]
             if not self._sessions:
-                raise InputError("sessions: there is none")
+                raise InputError("sessions: no session; at least one is required")
             longest = max(len(tape) for tape in self._sessions)
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode.SAME_STEP}
         self.single_action_space = self.settings.space().get_gym_space()

@@ -444,10 +444,10 @@ class LimitOrderActionSpace(OrderSettings):
                 f" {sizes}; for one size set fixed_size"
             )
         if self.fixed_size is not None and self.fixed_size not in sizes:
-            raise InputError(f"fixed_size: {self.fixed_size} is none of {sizes}")
+            raise InputError(f"fixed_size: {self.fixed_size} is not one of {sizes}")
         for size, most in (self.size_limits or {}).items():
             if size not in sizes:
-                raise InputError(f"size_limits: {size} is none of {sizes}; name one of them")
+                raise InputError(f"size_limits: {size} is not one of {sizes}; name one of them")
             if most < 0:
                 raise InputError(f"size_limits: {size}: {most} contracts are below 0")
         if set(self.styles) != set(INTENTS[1:]):

@@ -161,9 +161,7 @@ class KalshiSettings(RequestSettings):
     mode: Mode = setting(
         "demo", "demo has an account without money; live needs confirm_live too", key=False
     )
-    confirm_live: bool = setting(
-        False, "beside mode=live: orders go out with real money", key=False
-    )
+    confirm_live: bool = setting(False, "required with mode=live: orders use real money", key=False)
     url_override: str | None = setting(None, "an address on this machine; none: the venue's")
     late_arrival_seconds: float = setting(
         3600.0, "after its expiry during which an unknown order may still arrive", ge=60, le=172_800

@@ -427,7 +427,7 @@ class _SettlementRow(ParsedEntry):
             "settled_time",
             parse_timestamp,
             NO_SETTLEMENT_TIME,
-            "when it was first read stands for it",
+            "replaced by the time of its first reading",
         ),
     ]
     result: Annotated[str, OptionalField("market_result", parse_text, "")]

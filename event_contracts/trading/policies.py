@@ -240,7 +240,7 @@ class CheckpointInfo:
             if trained != needed:
                 said = style if name == "price_style" else trained
                 shown = said if isinstance(said, str) else json.dumps(said, default=str)
-                return f"trained with {name}={one_line(shown)}; set it to that, or train anew"
+                return f"trained with {name}={one_line(shown)}; set it to that, or train again"
         return None
 
     @property
@@ -307,7 +307,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
     if about.order_rules != ORDER_RULES:
         raise InputError(
             f"{path}: trained under version {about.order_rules} of the order rules, this system has"
-            f" {ORDER_RULES}: train anew"
+            f" {ORDER_RULES}: train again"
         )
     _check_layers(path, weights, about)
     return weights, about
@@ -316,7 +316,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
     """Refuse layers that do not follow from one another, or see other features than there are."""
     if about.features != FEATURES:
-        raise InputError(f"{path}: trained on other features: train anew")
+        raise InputError(f"{path}: trained on other features: train again")
     width = len(about.features)
     for name in _layer_names(weights):
         layer = weights.get(name, np.zeros(0))

@@ -91,7 +91,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
             values = dict(zip(header, (value.strip() for value in line), strict=True))
             market = values["market"]
             if not market or market in found:
-                raise InputError(f"market {market!r} is empty, or stands twice")
+                raise InputError(f"market {market!r} is empty, or is listed twice")
             chance = float(values["probability"])
             if not 0.0 <= chance <= 1.0:
                 raise InputError(f"probability is {chance}, outside 0 … 1")

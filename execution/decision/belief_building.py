@@ -208,7 +208,7 @@ def belief_of_symbol(
     table = forecaster.forecast(bars, bars.now)
     latest = table.latest[s, -1]
     if latest < 0 or table.windows.issued_at[latest] != bar_times[-1]:
-        raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} bars of its own, too few")
+        raise NoForecast(f"{symbol}: no forecast: it has {len(bar_times)} own bars, too few")
     adjustable = (np.arange(len(bars.symbols)) == s)[None]
     ends = _period_ends(bars, here, adjustable, periods)
     row = np.array([len(bars.times) - 1])

@@ -81,9 +81,9 @@ class Activity:
         if not self.id:
             raise ValueError("an activity has no id")
         if self.kind not in get_args(ActivityKind):
-            raise ValueError(f"activity {self.id}: kind {self.kind!r} is none")
+            raise ValueError(f"activity {self.id}: unknown kind {self.kind!r}")
         if np.isnat(self.at):
-            raise ValueError(f"activity {self.id}: nobody knows when it was")
+            raise ValueError(f"activity {self.id}: its time is unknown")
         if not is_bounded(self.quantity):
             raise ValueError(f"activity {self.id}: quantity {self.quantity} is no number")
         if self.quantity and not self.symbol:

@@ -105,7 +105,7 @@ class Halt:
 
     def __post_init__(self) -> None:
         if self.kind not in HALT_RULES:
-            raise ValueError(f"halt {self.kind!r} is none of {', '.join(HALT_RULES)}")
+            raise ValueError(f"halt {self.kind!r} is not one of {', '.join(HALT_RULES)}")
         if (self.cleared_at is None) != (not self.cleared_by):
             raise ValueError(f"halt {self.kind}: cleared_at and cleared_by are there together")
 
@@ -197,7 +197,7 @@ class Halts:
             if `by` is empty.
         """
         if not by.strip():
-            raise InputError(f"halt {kind}: a halt is cleared by somebody; say by whom")
+            raise InputError(f"halt {kind}: the name of the person who clears the halt is required")
         with self._database.transaction():
             ended = next((each for each in self.active() if each.kind == kind), None)
             if ended is not None:

@@ -100,17 +100,17 @@ def decode_order(
     if kind == "contract":
         action, side = words["side"].split()
         if action not in get_args(ContractAction) or side not in get_args(Outcome):
-            raise ValueError(f"{name}: side {words['side']!r} is none of a contract")
+            raise ValueError(f"{name}: side {words['side']!r} is not one of a contract")
         # A journal without this term has resting orders alone.
         tif = words.get("tif", "good_till_canceled")
         if tif not in get_args(ContractTimeInForce):
             raise ValueError(
-                f"{name}: tif {tif!r} is none of {', '.join(get_args(ContractTimeInForce))}"
+                f"{name}: tif {tif!r} is not one of {', '.join(get_args(ContractTimeInForce))}"
             )
         price = Decimal(words["limit_price"])
         terms = words["symbol"], action, side, price, Decimal(words["qty"])
         return EventContractOrder(name, *terms, expires_at, reduces, reason, tif)
-    raise ValueError(f"{name}: an order of kind {kind!r} is none")
+    raise ValueError(f"{name}: unknown order kind {kind!r}")
 
 
 def _side(word: object) -> Side:

@@ -315,7 +315,7 @@ def _alert(refusal: Refusal) -> tuple[str, str]:
     """Return the kind and the text of an alert."""
     last = refusal.last
     if refusal.is_pause:
-        return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; nobody has to act."
+        return TRADING_PAUSED, f"{last}. Orders are denied until it resumes; no action is required."
     until = "No further alert is sent; an all-clear follows when the venue accepts orders again."
     if refusal.is_block:
         return REFUSED, f"{last}. Nothing is decided or sent, positions stay. {until}"

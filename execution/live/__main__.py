@@ -167,8 +167,8 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
             standing = halts.active()
             if all(halt.kind != kind for halt in standing):
                 others = ", ".join(halt.kind for halt in standing)
-                what = f"what stands: {others}" if others else "none stands"
-                raise InputError(f"{kind}: no such halt stands; {what}")
+                what = f"active halts: {others}" if others else "no halt is active"
+                raise InputError(f"{kind}: no such halt is active; {what}")
             ended = halts.clear(kind, by, _last_known(standing, MarkBook(database).last_mark()))
     return Result(sentences=[f"cleared: {ended}"])
 

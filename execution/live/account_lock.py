@@ -73,7 +73,7 @@ def account_lock(account_id: str) -> Iterator[Path]:
         for an invalid id, or a folder that cannot be locked.
     """
     if not is_account_id(account_id):
-        raise InputError(f"the venue's account has the id {account_id!r}, which is none")
+        raise InputError(f"the venue's account has the id {account_id!r}, which is not a valid id")
     folder = state_folder(account_id)
     with folder_lock(account_id, folder):
         yield folder
@@ -264,6 +264,6 @@ def refuse_misplaced_journal(account_id: str, path: Path) -> None:
             f" Bring it back; or, once the venue shows that nothing of it works, delete {note}"
         )
     raise InputError(
-        f"account {account_id}: its journal is {known}: go on with folder={known.parent.parent};"
+        f"account {account_id}: its journal is {known}: continue with folder={known.parent.parent};"
         f" or, while nothing trades it, move {known.parent} to {path.parent} and delete {note}"
     )

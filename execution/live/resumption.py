@@ -61,10 +61,10 @@ def resume_batches(
             intents = book.of_decision(decision.name)
         why = not_resumed_reason(decision, intents, account, tradable)
         if why:
-            log.warning("%s is not gone on with: %s", decision.name, why)
+            log.warning("%s is not resumed: %s", decision.name, why)
             journal.end(decision.name, why)
             continue
-        log.info("%s is gone on with", decision.name)
+        log.info("%s is resumed", decision.name)
         due = _due(intents, account.as_of)
         orders = [intent.single_order for intent in due]
         # An auction is hours away: its orders are tried again until they expire.

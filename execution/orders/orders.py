@@ -82,7 +82,7 @@ class Order:
         for name, words in (("type", ORDER_TYPES), ("tif", TIMES_IN_FORCE)):
             if (word := getattr(self, name)) not in words:
                 raise ValueError(
-                    f"{self.client_order_id}: {name} {word!r} is none of {', '.join(words)}"
+                    f"{self.client_order_id}: {name} {word!r} is not one of {', '.join(words)}"
                 )
         # Most orders are market orders without a price, and need no further check.
         if self.type != "market" or _prices(self) != _UNPRICED:

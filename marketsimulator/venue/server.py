@@ -290,7 +290,7 @@ class PracticeServer(ABC):
         if origin is not None and origin != f"{request.scheme}://{request.host}":
             return f"Origin: a page of {origin!r} may not control this server"
         if request.content_type in CROSS_SITE_CONTENT_TYPES and request.can_read_body:
-            return f"Content-Type: {request.content_type} is none; application/json is needed"
+            return f"Content-Type: {request.content_type} is not supported; use application/json"
         return None
 
 

@@ -163,7 +163,7 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     # A leg names its side, or what it is meant for: `sell_to_open` begins with the side.
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
     if side not in ("buy", "sell"):
-        raise ValueError(f"side {side!r} is none of buy, sell")
+        raise ValueError(f"side {side!r} is not one of buy, sell")
     return OptionLeg(parse_occ_symbol(str(request["symbol"])), "buy" if side == "buy" else "sell")
 
 

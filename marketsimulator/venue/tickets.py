@@ -178,10 +178,10 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """The word under a key, refused where it is none of those served."""
+    """The word under a key, refused where it is not one of those served."""
     word = str(request.get(key, ""))
     if word not in words:
-        raise ValueError(f"{key} {word!r} is none of {', '.join(words)}")
+        raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")
     return word
 
 

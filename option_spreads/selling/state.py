@@ -302,7 +302,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
         if missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
             return SellerState()
         raise UnknownAccountState(
-            f"{path} is gone; compare the venue's positions with what was in it, and write it anew"
+            f"{path} is gone; compare the venue's positions with what was in it, and write it again"
         ) from None
     except (OSError, ArithmeticError, ValueError, RecursionError) as error:
         why = str(error)

@@ -156,9 +156,9 @@ def test_missing_keys_are_named_and_dependent_checks_wait(
     ("fault", "says"),
     [
         ({"kind": "status", "status": 401}, r"present, and not accepted: .* refused \(401\)"),
-        ({"kind": "status", "status": 503}, "nobody says whether .*: status 503"),
-        ({"kind": "drop_before"}, "nobody says whether .*: no answer: .*; look at the network"),
-        ({"kind": "malformed"}, "nobody says whether .*: the answer makes no sense"),
+        ({"kind": "status", "status": 503}, "not verified: status 503"),
+        ({"kind": "drop_before"}, "not verified: no answer: .*; look at the network"),
+        ({"kind": "malformed"}, "not verified: the answer makes no sense"),
     ],
 )
 def test_rejected_keys_differ_from_an_unreachable_venue(
@@ -243,7 +243,7 @@ def test_a_journal_is_read_and_not_changed(here: Practice, tmp_path: Path) -> No
     before = path.read_bytes()
     found = examined(here, tmp_path)
     assert found["journal"].level == "warning"
-    assert f"{path} is whole; nobody knows what became of 1 of its orders" in found["journal"].found
+    assert f"{path} is whole; 1 of its orders have an unknown outcome" in found["journal"].found
     assert found["halts"].level == "ok"
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {JOURNAL_FILE, LOCK_FILE}
@@ -315,7 +315,7 @@ def test_account_traded_by_another_process_is_not_ready(
         assert process.startswith("failure process: ")
         assert "another process sends orders to it" in process
         assert f"{path} is not read through, as another process may be writing it" in journal_line
-        assert "nobody knows what became of 1 of its orders" in journal_line
+        assert "1 of its orders have an unknown outcome" in journal_line
     assert command()[0] == 0
 
 
@@ -323,7 +323,9 @@ def test_a_journal_in_another_folder_is_found(here: Practice, tmp_path: Path) ->
     path = begun(here, tmp_path / "first")
     found = examined(here, tmp_path / "second")
     assert found["journal"].level == "failure"
-    assert f": its journal is {path}: go on with folder={tmp_path}/first" in found["journal"].found
+    assert (
+        f": its journal is {path}: continue with folder={tmp_path}/first" in found["journal"].found
+    )
     assert found["halts"].found == "not checked, because of journal; mend that first"
 
 

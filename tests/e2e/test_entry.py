@@ -36,7 +36,7 @@ HERE = "broker.url_override=http://127.0.0.1:9"  # where nobody answers
         (["quantity"], "a symbol and its price in USD are needed"),
         (["symbols=[SYA]", "+positions.SYA=1", "+positions.sya=2"], "SYA is there twice"),
         *(
-            ([mode, "symbols=[SYA,SYA]"], "symbols: SYA stands twice; leave one of them")
+            ([mode, "symbols=[SYA,SYA]"], "symbols: SYA is listed twice; leave one of them")
             for mode in ("mode=dry", "preview", "mode=paper", "mode=replay")
         ),
         (["mode=live"], "say so once more with confirm_live=true"),

@@ -80,7 +80,7 @@ def test_halt_is_cleared_by_name_and_only_once(folder: Path, tmp_path: Path) -> 
     assert said == [("Ada",)]
     code, text = asked(tmp_path, "clear", "drawdown", "--by", "Ada")
     assert code == 2
-    assert text == "error: drawdown: no such halt stands; none stands\n"
+    assert text == "error: drawdown: no such halt is active; no halt is active\n"
 
 
 @pytest.mark.parametrize(("words", "says"), [([], "stop"), (["--flatten"], "flatten")])

@@ -240,7 +240,7 @@ def test_replay_resumes_only_under_its_own_settings(desk_of: Callable[..., Desk]
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
     assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
     for more, words in (
-        ("sizing.band=0.1", "sizing: the replay on this server was begun with other settings"),
+        ("sizing.band=0.1", "sizing: the replay on this server was started with other settings"),
         ("symbols=[SYA,SIB]", "SIB: the venue has no such asset; did you mean SYB?"),
     ):
         with pytest.raises(InputError) as refused:

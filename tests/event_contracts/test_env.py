@@ -258,7 +258,7 @@ def test_invalid_codes_and_counts_are_refused() -> None:
     env.reset(seed=0)
     cases: list[tuple[Callable[[], Any], str]] = [
         (lambda: VectorKalshiEnv(0), "count: 0 markets"),
-        (lambda: VectorKalshiEnv(2, []), "sessions: there is none"),
+        (lambda: VectorKalshiEnv(2, []), "sessions: no session; at least one is required"),
         (lambda: fresh.step([0, 0]), "reset begins"),
         (fresh.action_masks, "reset begins"),
         (lambda: env.reset(seed=[1, 2, 3]), "3 seeds for 2 markets"),

@@ -232,7 +232,7 @@ def test_each_size_has_its_limit() -> None:
 
 @pytest.mark.parametrize(
     ("given_limits", "says"),
-    [({7: 100}, "size_limits: 7 is none of"), ({5: -1}, "-1 contracts are below 0")],
+    [({7: 100}, "size_limits: 7 is not one of"), ({5: -1}, "-1 contracts are below 0")],
 )
 def test_size_limits_name_sizes_of_the_table(given_limits: dict[int, int], says: str) -> None:
     with pytest.raises(InputError, match=says):

@@ -258,6 +258,6 @@ def _value_faults(value: Any, kind: Kind, path: str) -> Iterator[str]:
             yield from _value_faults(each, kind[0], f"{path}[{number}]")
     elif isinstance(kind, tuple):
         if value not in kind:
-            yield f"{path}: {value!r} is none of {kind}"
+            yield f"{path}: {value!r} is not one of {kind}"
     elif not KINDS[kind](value):
         yield f"{path}: {value!r} is no {kind}"

@@ -49,7 +49,7 @@ def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])
 def test_invalid_account_id_creates_no_folder(name: str) -> None:
-    with pytest.raises(InputError, match="which is none"), account_lock(name):
+    with pytest.raises(InputError, match="which is not a valid id"), account_lock(name):
         pytest.fail("it is held")
 
 
@@ -59,7 +59,8 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
     said = refused("moved", tmp_path / "second")
     assert (
-        f"its journal is {book.folder / JOURNAL_FILE}: go on with folder={tmp_path}/first" in said
+        f"its journal is {book.folder / JOURNAL_FILE}: continue with folder={tmp_path}/first"
+        in said
     )
     assert not (tmp_path / "second").exists()
     (tmp_path / "link").symlink_to(tmp_path / "first")

@@ -335,7 +335,7 @@ def test_an_outlook_names_what_is_missing(market: Bars) -> None:
     with pytest.raises(NoForecast, match="its last bar was known at never"):
         seen(never, STOCK, "2024-03-05T17:30")
     few = without(panel, STOCK, "2000-01-01", "2024-02-20T00:00")
-    with pytest.raises(NoForecast, match="bars of its own, too few"):
+    with pytest.raises(NoForecast, match="own bars, too few"):
         seen(few, STOCK, "2024-03-05T17:30")
 
 

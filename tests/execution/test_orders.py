@@ -64,8 +64,8 @@ UNSOUND: list[tuple[dict[str, Any], str]] = [
     ({"type": "limit", "limit_price": 0.0}, "limit_price must be above 0"),
     *(({"type": "stop", "stop_price": at}, "stop_price must be above 0") for at in (INF, 0.0)),
     ({"type": "trailing_stop", "trail_percent": -1.0}, "trail_percent must be above 0"),
-    *(({"tif": tif}, f"tif '{tif}' is none of day, gtc, opg, cls") for tif in ("ioc", "fok")),
-    ({"type": "bracket"}, "type 'bracket' is none of market, limit, stop, stop_limit"),
+    *(({"tif": tif}, f"tif '{tif}' is not one of day, gtc, opg, cls") for tif in ("ioc", "fok")),
+    ({"type": "bracket"}, "type 'bracket' is not one of market, limit, stop, stop_limit"),
 ]
 
 

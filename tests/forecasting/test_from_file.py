@@ -227,7 +227,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
         (lambda r: changed(r, 3, value=0.0), "row 4: value 0.0 is no price"),
         (lambda r: changed(r, 3, value=1e30), "row 4: value 1e.30 is no price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
-        (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is none of the 21"),
+        (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is not one of the 21"),
         (
             lambda r: changed(r, 3, issued_at="2024-03-18 04:00:00"),
             "row 4: issued_at '2024-03-18 04:00:00' has no zone",
@@ -236,7 +236,7 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
             lambda r: changed(r, 0, symbol="SYA", issued_at="2024-03-18 14:45:00+00:00"),
             "row 1: SYA has no bar that becomes known at 2024-03-18 14:45:00.00:00, as one does at",
         ),
-        (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 stands twice"),
+        (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 is listed twice"),
         (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
         (lambda r: r[r.step != 2], "a forecast has 24 steps, and this one lacks some"),
         (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),

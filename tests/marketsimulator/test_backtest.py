@@ -242,7 +242,7 @@ def test_folder_mixing_two_runs_is_refused(results: Results, written: Path, tmp_
         shutil.copytree(written, mixed)
         shutil.copy(tmp_path / "other" / name, mixed / name)
         for read in (read_run, lambda run: explain(run, symbol="SYA"), RunFolder):
-            with pytest.raises(InputError, match=r"RUN: .* is of another run than the summary"):
+            with pytest.raises(InputError, match=r"RUN: .* belongs to another run than summary"):
                 read(mixed)
         shutil.rmtree(mixed)
 

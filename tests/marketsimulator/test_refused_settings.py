@@ -22,8 +22,8 @@ from trainingdata.stored_correlation import CorrelationSettings
     [
         (["+fees.comission_bps=1"], "fees.comission_bps: there is no such setting"),
         (["capital=20,000"], "capital: 20,000: write 20000"),
-        (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME stands twice; leave one of them"),
-        (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD stands twice"),
+        (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME is listed twice; leave one of them"),
+        (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD is listed twice"),
         (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),
         (["symbols=[a b]"], "symbols: 'a b' is neither a stock"),
         (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),

@@ -197,7 +197,9 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "costs is None": lambda run: resummed(run, costs=None),
     "trades is True": lambda run: resummed(run, trades=True),
     "costs is nan": lambda run: resummed(run, costs=float("nan")),
-    "is of another run than": lambda run: resummed(run, **{DIGESTS: {"equity.parquet": "0" * 64}}),
+    "belongs to another run than": lambda run: resummed(
+        run, **{DIGESTS: {"equity.parquet": "0" * 64}}
+    ),
     "equity.parquet: cannot be read": lambda run: (run / "equity.parquet").write_text("no"),
     "equity.parquet: there is none": lambda run: (run / "equity.parquet").unlink(),
     "config.yaml: cannot be read": lambda run: (run / "config.yaml").write_text("a: ["),

@@ -258,7 +258,7 @@ BAD = [
     ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
     ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", r"groups\.a\.net\.0: nan is no finite"),
     ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is above 10"),
-    ("groups: {a: {symbols: [A, a], gross: 1}}", "A stands twice"),
+    ("groups: {a: {symbols: [A, a], gross: 1}}", "A is listed twice"),
     ("groups: {beta: {symbols: [A], gross: 1}}", "exists already"),
     ("groups: {a: {symbols: [A], net: [0.5, 1], gross: 0.4}}", "more than gross: 0.4 allows"),
     ("groups: {a: {symbols: [A], net: [0.7, 1]}}", "keeps to a_least"),

@@ -247,7 +247,11 @@ def test_rename_after_the_run_is_ignored(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("symbols", "line", "says"),
     [
-        (["OLD", "KEPT"], RENAME, "OLD is called NEW from 2024-06-10 on, which is none of the run"),
+        (
+            ["OLD", "KEPT"],
+            RENAME,
+            "OLD is called NEW from 2024-06-10 on, which is not one of the run",
+        ),
         (["OLD", "KEPT"], "OLD,2024-06-10,merger,1,NEW,,", "becomes NEW on 2024-06-10, which"),
         ([], "KEPT,2024-06-10,ended,1,,,", "KEPT ends on 2024-06-10, and its file has bars after"),
         ([], "OLD,2024-06-10,ended,5e6,,,", "OLD ends on 2024-06-10 with 5,000,000.00 USD a share"),
@@ -270,7 +274,7 @@ def test_bars_after_an_ending_are_checked() -> None:
     check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
     with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
         check_delistings(bars, [Delisting("AAA", last, last)])
-    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is none"):
+    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is not a valid id"):
         check_delistings(bars, [Delisting("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
     later = times[-1] + np.timedelta64(1, "ns")
     check_delistings(bars, [Delisting("AAA", later, later, ratio=1.0, into="GONE")])

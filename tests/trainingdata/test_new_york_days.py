@@ -153,7 +153,7 @@ def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: i
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ([], "data.crypto_day: new_york is of daily bars; write timeframe=1d beside it"),
+        ([], "data.crypto_day: new_york needs daily bars; set timeframe=1d"),
         (["timeframe=1h"], "data.crypto_day: new_york is of daily bars"),
         (["timeframe=1d", "symbols=ETHUSD"], "ETHUSD.csv: its days end at midnight UTC"),
     ],

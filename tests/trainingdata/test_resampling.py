@@ -53,7 +53,7 @@ def by_hand(
         (15, "13:30 13:45 14:00 14:15", "14:30", 0, 0, 0),
         # The hours in which the file begins and ends; the part of 15:10 had no trade.
         (10, "13:40 14:30 14:40 14:50 15:00 15:20 15:30", "15:30", 0, 2, 1),
-        # The half hour before the close is whole, what lies after it is none of the session's.
+        # The half hour before the close is whole, what lies after it is not one of the session's.
         (30, "18:30 19:00 19:30 20:00 20:30", "19:30 20:00", 2, 0, 0),
     ],
 )

@@ -122,7 +122,7 @@ def test_holding_ends_at_the_next_scheduled_decision(
     made = clock.decisions_between(at64(at), at64(at + timedelta(days=50)))
     chosen = made[schedule.decides(clock, made) & (made > at64(at))]
     if not len(chosen):
-        return  # a time of day that is none of this grid's
+        return  # a time of day that is not one of this grid's
     end = schedule.holding_end(clock, at64(at))
     assert end == chosen[0] > at64(at)
     if text == "bars":

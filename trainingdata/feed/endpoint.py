@@ -59,7 +59,7 @@ class ApiKeys:
             if not all("!" <= letter <= "~" for letter in environment[name].strip()):
                 raise InputError(
                     f"{name}: it holds a character that no key has, such as a space or the end of"
-                    " a line (not printed here); copy the key anew"
+                    " a line (not printed here); copy the key again"
                 )
         return cls(environment[KEY_VARIABLE].strip(), environment[SECRET_VARIABLE].strip())
 

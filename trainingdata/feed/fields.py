@@ -238,6 +238,6 @@ class QuoteEntry:
     An option without a bid, an ask or an instant has no quote; other options keep theirs.
     """
 
-    at = optional_field("t", parse_timestamp, "a quote of which nobody knows when it was is none")
+    at = optional_field("t", parse_timestamp, "a quote without a time is ignored")
     bid = optional_field("bp", parse_non_negative, "an option without a bid has no quote")
     ask = OptionalField("ap", parse_non_negative, ZERO)
