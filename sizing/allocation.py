@@ -67,11 +67,11 @@ class Strategy(Protocol):
 
     @property
     def uses_forecast(self) -> bool:
-        """Whether the forecast is part of a symbol's expected return."""
+        """True if the forecast is part of a symbol's expected return."""
 
     @property
     def uses_premium(self) -> bool:
-        """Whether the premium of the asset class is part of a symbol's expected return."""
+        """True if the premium of the asset class is part of a symbol's expected return."""
 
     @property
     def holding(self) -> Holding | None:
