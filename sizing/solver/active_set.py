@@ -134,7 +134,7 @@ def _snap_to_knots(state: SolverState) -> None:
 
 @jit_inline_ir
 def _add_ridge(program: QuadraticProgram) -> float:
-    """Add the ridge to the variances; return the scale of linear terms and variances plus that of costs.
+    """Add the ridge to the variances; return the scale of linear terms, variances and costs.
 
     With the ridge a singular R (two identical symbols) has a factor. The scale is never 0, so that
     a program of zeros has a tolerance, too.
