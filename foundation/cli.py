@@ -125,11 +125,11 @@ def find_command(module: str) -> Command:
 
 
 def start(module: str) -> None:
-    """Run a command on the words of this process: answer --help and --cfg job, or do its work.
+    """Run a command with this process's arguments: answer --help and --cfg job, or do its work.
 
-    A signal that ends it before its work begins leaves one line, too.
+    A signal before its work begins also ends it with one line.
 
-    module: as it is registered.
+    module: module of the command, as registered.
     """
     command = find_command(module)
     words = sys.argv[1:]

@@ -158,7 +158,10 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
 
 
 def copy_database(path: Path, folder: Path) -> Path:
-    """A copy in another folder, in which what a killed process has begun is taken back."""
+    """Return a copy in another folder; transactions of killed processes are rolled back in it.
+
+    Raises DatabaseFailed if the file cannot be read or is being written.
+    """
     copy = folder / path.name
     try:
         files = [file for file in (path, rollback_journal(path)) if file.exists()]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OVERWRITE_KEY = "overwrite"  # key of a configuration that is not part of its settings
 OVERWRITE = f"{OVERWRITE_KEY}=true"
-SUMMARY_FILES = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
+SUMMARY_FILES = ("summary.json", "replay.json")  # summaries; a run's folder has one of them
 DIGESTS = "digests"  # key in the summary: digests of the run's other files by name
 UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
 

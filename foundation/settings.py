@@ -146,7 +146,7 @@ def _field_of(given: _Declared) -> Any:
 
 
 class _Plain:
-    """Refuses what pydantic would make a number of, and takes one value for a list of one."""
+    """A validator that rejects values which pydantic would coerce, and wraps single values."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
