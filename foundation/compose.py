@@ -163,7 +163,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
 
 @cache
 def _chain(config: str) -> tuple[str, ...]:
-    """Return a configuration and those that its file begins with, which have classes."""
+    """Return a configuration and, recursively, the included ones that have classes."""
     listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
