@@ -27,7 +27,7 @@ MIN_PRICE = 1e-11
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
-MERGED_KINDS = ("move", "left_out")  # kinds of which a symbol may have many
+MERGED_KINDS = ("move", "left_out")  # kinds that `merge_doubts` merges
 UnconfirmedBars = tuple[
     Instants, Array
 ]  # known-at instants [n] and values [n, 5] of a symbol's bars

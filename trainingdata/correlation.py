@@ -151,7 +151,7 @@ class CorrelationEstimator:
         return values, boundary
 
     def _reach(self, bars: Bars, boundary: np.datetime64) -> Instants:
-        """The calendar time that holds both windows: from the first instant to one after it."""
+        """Return the calendar time that holds both windows: its begin, and its end, excluded."""
         since = boundary - self._calendar_reach(bars.timeframe)
         return np.array([since, boundary + np.timedelta64(1, "ns")])
 

@@ -123,7 +123,7 @@ def placeholder_symbol(name: str) -> str:
 
 
 def parse_symbols(words: Iterable[str]) -> list[str]:
-    """The symbols that words of a setting name, each once; a word may hold several, by commas."""
+    """Return the distinct symbols that a setting names; a word may hold several, by commas."""
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
