@@ -94,7 +94,7 @@ class Market:
         return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:
-        """The run as rows [begin, end) between splits, with the panel as each of them sees it."""
+        """Yield the run as rows [begin, end) between splits, each with the panel seen in them."""
         count = len(self.bars.times)
         opens = [split.opens for split in self.splits if split.symbol in self.bars.symbols]
         rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()

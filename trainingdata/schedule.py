@@ -26,7 +26,7 @@ _NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "coins"}
-_APART = 45 * DAY  # decisions of a schedule lie at most, a month and holidays on both its sides
+_APART = 45 * DAY  # largest distance of two decisions: a month, holidays on both sides
 # Full sessions in New York's winter and summer.
 _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
 

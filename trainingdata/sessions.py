@@ -177,7 +177,7 @@ def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
 
 
 def first_open_from(date: np.datetime64) -> np.datetime64 | None:
-    """When the first session on or after a New York date opens; None beyond the calendar."""
+    """Return the open of the first session from a New York date on; None beyond the calendar."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     return np.datetime64(days.opens[k]) if k < len(days.dates) else None

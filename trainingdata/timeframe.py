@@ -88,7 +88,7 @@ class Timeframe:
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
-        """The time in force of orders that wait for the auction that a stock's bar begins with."""
+        """Time in force of orders for the auction at a stock bar's begin; None without one."""
         if not self.daily:
             return None
         return "opg" if self.fill == "open" else "cls"
@@ -159,13 +159,13 @@ TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """When the `ahead` bars after those that end at each instant become known, [N, ahead]."""
+    """Return the known-at instants [N, ahead] of the `ahead` bars after each instant."""
     numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
     return clock.end_of(numbers, instants)
 
 
 def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
+    """Return the known-at instant [N] of the `ahead`-th calendar bar that ends after each one."""
     return clock.end_of(clock.count_ended_bars(instants) + ahead, instants)
 
 
@@ -213,9 +213,9 @@ class CalendarClock:
         return np.asarray(self.ends[numbers - 1])
 
     def position(self, instants: Instants) -> Array:
-        """Bars that have elapsed by each instant, [N], fractional within a bar.
+        """Return the number of bars elapsed by each instant, [N], fractional within a bar.
 
-        The count stands still while the market is shut.
+        The number is constant while the market is closed.
         """
         done = self.count_ended_bars(instants)
         k = np.minimum(done, len(self.starts) - 1)
@@ -239,7 +239,7 @@ class CalendarClock:
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
+        """Return the New York date of a decision's fill at each instant, [N]: the next bar's."""
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
@@ -285,10 +285,10 @@ class StockClock(CalendarClock):
         return self.whole
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
+        """Return the slot of the bar that ends at each instant and of `ahead` more, [N, 1 + ahead].
 
-        The bars after it are those of the calendar. A place is a bar's number within its session: 0
-        for the one that holds the night.
+        The later bars are those of the calendar. A slot is a bar's number within its session; slot
+        0 includes the night.
         """
         place = _numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)
@@ -361,7 +361,7 @@ class CryptoClock:
         return np.asarray((instants - _EPOCH) / self.length)
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """The New York hour a bar starts in; a day's is 0; weekends have others."""
+        """Return the New York hour in which a bar starts, 0 for a day; weekends have own slots."""
         import pandas as pd
 
         if not len(ends):

@@ -172,9 +172,10 @@ class Universe:
     rank: Rank | None = None
 
     def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
-        """[T, S] which of RULES leaves each symbol out at each instant; 0 for what is in.
+        """Return the number in RULES that excludes each symbol at each instant, [T, S], or 0.
 
-        A rank by growth is no part of it: `keep_best` applies it to what a decision expects.
+        A rank by growth is no part of it: `keep_best` applies it to the expected returns of a
+        decision.
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
@@ -254,9 +255,9 @@ class Universe:
 
 
 def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
-    """Leave out by rule `number` all but the `most` with the highest score, in each row of [R, S].
+    """Exclude by rule `number` all but the `most` highest scores in each row of [R, S].
 
-    One without a score, NaN or minus infinity, is none of them; of equal ones the first is.
+    A symbol whose score is NaN or minus infinity is excluded; ties are broken by order.
     """
     taking_part = (rule == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")
