@@ -49,7 +49,7 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 def build_matrix(
     bars: Bars, estimator: CorrelationEstimator
 ) -> tuple[CorrelationMatrix, dict[str, Any]]:
-    """The matrix as of the last 16:00 New York at or before the panel's end, and facts about it."""
+    """Return the matrix as of the last 16:00 New York by the panel's end, and facts about it."""
     raw, boundary = estimator.estimate(bars)
     matrix = repair_matrix(bars.symbols, raw, boundary)
     facts = {
@@ -77,7 +77,7 @@ def _parser() -> FlagParser:
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
-    """Refuse names at which there are files that are no matrix of an earlier run."""
+    """Refuse output names of existing files that are no matrix of an earlier run."""
     for path in (output, *matrix_paths(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
@@ -92,7 +92,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
-    """The flags, before the work: a path that cannot be used would lose it."""
+    """Return the checked flags; a check after the work would lose it."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:

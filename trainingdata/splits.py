@@ -121,7 +121,7 @@ def _opens_far(
 
 
 def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after: float) -> Doubt:
-    """A dividend, a split or both of a file that the closes around them, USD, do not show."""
+    """Return the doubt about listed actions that the closes around them, USD, do not show."""
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
     closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
@@ -380,7 +380,7 @@ def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
 def _unconfirmed(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
 ) -> Iterator[Doubt]:
-    """What of a session's actions the bars [2, 5] before and after it contradict."""
+    """Yield doubts about a session's actions that the bars [2, 5] around it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
     unsplit = max(before - listed.dividend, 0.0)
@@ -415,7 +415,7 @@ def _too_large(closes: Array, k: int) -> bool:
 
 
 def _way_back(closes: Array, k: int) -> int | None:
-    """The bar, soon after a jump from this one, in which prices are back and stay."""
+    """Return the bar, soon after a jump, from which prices are back; or None."""
     later = closes[k + 2 : k + 2 + RECENT_BARS]
     alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):

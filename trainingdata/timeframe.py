@@ -223,7 +223,7 @@ class CalendarClock:
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
-        """Whether a decision may be made: a bar has just closed and a later one can fill it."""
+        """Return whether each instant is a decision: a bar has closed, and a later one can fill."""
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 

@@ -199,7 +199,7 @@ class Universe:
         return np.asarray(since)
 
     def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
-        """[R, S] which rule leaves each symbol out from each day's midnight on; days increase."""
+        """Return the rule that excludes each symbol from each midnight on, [R, S]; days rise."""
         from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings

@@ -127,17 +127,17 @@ class MarketData:
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
     ) -> list[SymbolBars]:
-        """Bars that begin from `since` on and were known at `now`, a table for each symbol.
+        """Return the bars that begin from `since` on and were known at `now`, a table per symbol.
 
-        A stock's hours begin at 09:30 New York and are made of the venue's half-hours, its days
-        between closing auctions of quarters of an hour; a coin's days at midnight UTC and are made
-        of its hours. A symbol without a bar has no table.
+        A stock's hours begin at 09:30 New York and are joined from the venue's half-hours. Its days
+        between closing auctions are joined from quarters of an hour. Crypto days begin at midnight
+        UTC and are joined from hours. A symbol without a bar has no table.
 
-        grace: a bar that is made of parts, closed no longer than this ago, and whose last part is
-        not there, is left out: it may still come.
+        grace: a joined bar that closed less than this ago and lacks its last part is left out: the
+            part may still arrive.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
-        answer, or refuses.
+        respond, or refuses.
         """
         tables = []
         for items in self._by_kind(symbols):
