@@ -121,7 +121,7 @@ class RandomWalk:
         return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
     def _shape(self) -> Array:
-        """Quantiles [H, Q] of the log return after each step, over the deviation of the first."""
+        """Return quantiles [H, Q] of the log return after each step, over the first deviation."""
         root = np.sqrt(np.arange(1, HORIZON + 1))
         return np.asarray(root[:, None] * unit_student(self.degrees_of_freedom))
 

@@ -144,7 +144,7 @@ class Evaluation:
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
-        """Scores of all forecasters on these rows, and the main one's gains on the others."""
+        """Return scores of all forecasters on these rows, and the main one's gains over them."""
         main = self.frames[self.main][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.frames.items():

@@ -163,7 +163,7 @@ class Partition:
         return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
-        """What a file answers; nothing where there is none, or none that can be used."""
+        """Return the result of a query on a year's file; empty without a usable file."""
         path = self._path(year)
         if not os.path.exists(path):
             return []
