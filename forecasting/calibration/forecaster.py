@@ -84,7 +84,7 @@ class CalibratedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
+        """Return calibrated forecasts of each symbol's bars since `since`, and the last before."""
         since = np.broadcast_to(since, len(bars.symbols))
         classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._raw(bars, list(classes.values()), since, progress)

@@ -18,13 +18,13 @@ Slots = npt.NDArray[np.int8]
 
 LOOKBACKS = (4, 16, 64, 256)  # own bars of each average
 LOCAL_BARS = 100  # own bars around each bar whose mean is its level in the day's pattern
-MIN_VARIANCE_RATIO = 1e-3  # of the longest average: a bar that did not move still has a variance
+MIN_VARIANCE_RATIO = 1e-3  # least variance of a bar, relative to the longest average
 _SPANS = np.array(LOOKBACKS)
 _LEAST = 1e-300  # least variance, so that its logarithm exists
 
 
 def bar_variance(values: Array) -> Array:
-    """Variance [N] of each bar's log return from values [N, 5]: range² / (4 ln 2) + gap²."""
+    """Return the variance [N] of log returns of bars [N, 5]: range² / (4 ln 2) + gap²."""
     logs = np.log(values[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)

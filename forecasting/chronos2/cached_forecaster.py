@@ -84,7 +84,7 @@ def predict_locally(
 class CachedForecaster:
     """A forecaster with a cache of its forecasts.
 
-    forecaster: computes missing forecasts' network results.
+    forecaster: the Chronos-2 forecaster.
     folder: folder of the cache, with a partition for each specification.
     predictor: function that computes missing forecasts; by default in this process.
     """
