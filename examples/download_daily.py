@@ -5,8 +5,7 @@ r"""Download Yahoo's daily bars with yfinance: one file per symbol, read as time
         start=2020-01-02 end=2023-12-29 forecaster=ewma output=outputs/example-daily-run
 
 yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow personal use alone:
-research and learning, no redistribution, no business. The extra installs it: `pip install -e
-'.[yahoo]'`.
+research and learning, no redistribution, no business. `pip install -e '.[yahoo]'` installs it.
 
 Symbols are Yahoo's, crypto as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
 for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of

@@ -3,13 +3,13 @@
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [output=FILE.parquet] [key=value …]
 
-Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
-and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
-(USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. Beyond a
-symbol's last bar `target_at` is the calendar's. It is written whole or not at all.
+Without `output` only the cache is filled. The file has a row for each symbol, instant, step and
+level: symbol, issued_at, step, target_at (known-at instant of that own bar), level, value (USD).
+Rows are ordered by instant and symbol, levels rising; the metadata name the forecaster. Beyond a
+symbol's last bar `target_at` is the calendar's. The file is written completely or not at all.
 
 With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
-ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
+ray.address=HOST:PORT, compute missing forecasts: one per GPU, or one for ray.cores cores.
 """
 
 from __future__ import annotations

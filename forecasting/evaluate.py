@@ -1,11 +1,11 @@
-"""Score a forecaster on bars that followed, beside classical ones: a table, JSON, and a page.
+"""Score a forecaster against classical ones on later bars: a table, JSON, and a page.
 
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
-Every forecaster is scored on the same forecasts: symbol by symbol, bar by bar, those that all of
-them issue. candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on
-each symbol, and writes what proved itself walk-forward where forecasters read it.
+Every forecaster is scored on the same forecasts: those that all of them issue, by symbol and bar.
+candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on each symbol.
+Settings that prove themselves walk-forward are written where forecasters read them.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ class Forecaster(Protocol):
 
     @property
     def name(self) -> str:
-        """Name in reports."""
+        """Name of the forecaster in reports."""
         ...
 
     def forecast(

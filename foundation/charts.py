@@ -24,7 +24,7 @@ ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Series:
-    """Values that are drawn together.
+    """One curve, band or set of bars of a chart.
 
     name: for the legend; empty for a series without a legend entry.
     colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
@@ -52,7 +52,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Series over one pair of axes.
+    """A chart: series over one pair of axes.
 
     text: description for readers who do not see the chart.
     series: in drawing order; the legend begins with the last one.

@@ -571,7 +571,7 @@ def compile_in_background(program: str, unless: str) -> Iterator[None]:
 
 @cache
 def _cache_folder() -> Path:
-    """Return the cache folder beside this file, or the user's if that is not writable."""
+    """Return the cache folder next to this file, or the user's if that is not writable."""
     folder = Path(__file__).resolve().parent
     kept = folder / "__pycache__" / "compiled"
     existing = next(each for each in (kept, kept.parent, folder) if each.exists())

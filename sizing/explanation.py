@@ -112,10 +112,10 @@ def explain_by_horizon(
 ) -> Explanation:
     """Return the horizon that explains each target, its Kelly weight, and the limits that bind.
 
-    The horizon is the longest number of periods, from the first one on, whose Kelly weight lies in
-    the direction in which the target moved, or beyond the limit that binds it. A hedge of weights
-    that others may not hold explains nothing. Then the Kelly weight given the others' targets is
-    used. If no horizon explains the target, the whole plan's does.
+    The horizon is the longest number of periods, from the first one on, whose Kelly weight fits the
+    target. It fits if it lies in the direction of the target's move, or beyond the limit that binds
+    it. A hedge of weights that others may not hold explains nothing. Then the Kelly weight given
+    the others' targets is used. If no horizon explains the target, the whole plan's does.
 
     weights [K, S], prices [4 + G + N + K]: of the solution.
     by_horizon: as in `kelly_by_horizon`.

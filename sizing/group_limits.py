@@ -114,7 +114,7 @@ class BetaLimit:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroupLimits:
-    """The limits of one file.
+    """Limits on groups and on beta from one file.
 
     groups: limits by group name.
     beta: limit on the book's beta; None: no limit.

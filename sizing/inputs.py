@@ -58,7 +58,7 @@ class SizingInputs:
 
     @property
     def covariance(self) -> Array:
-        """[S, S] of simple returns in the first period."""
+        """[S, S] covariance of simple returns in the first period."""
         return np.asarray(self.problem.returns.covariance[0])
 
     @property

@@ -46,7 +46,7 @@ class MomentsLike(Protocol):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """[M]."""
+        """[M] names of the symbols."""
 
     @property
     def mu(self) -> Array:

@@ -24,7 +24,7 @@ Fallback = Literal["none", "legacy"]
 
 @settings_class("limits")
 class Limits:
-    """Ceilings in multiples of equity."""
+    """Limits on a book in multiples of equity."""
 
     symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
     intraday_leverage: float = setting(
@@ -122,7 +122,7 @@ class DrawdownLimit:
 
 @settings_class("prior")
 class PriorSettings:
-    """The prior before any forecast has proven itself."""
+    """Premium prior: Sharpe ratios of asset classes, and the horizon of a plan."""
 
     stock_sharpe: float = setting(
         0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2

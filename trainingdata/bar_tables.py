@@ -46,7 +46,7 @@ _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarTable:
-    """The rows of a file.
+    """The rows of a bar file, with its head.
 
     path: path of the file, for messages.
     head: its head.

@@ -1,4 +1,4 @@
-"""A correlation matrix from folders of hourly bar files.
+"""Build a correlation matrix from folders of hourly bar files.
 
     python trainingdata/build_correlation_matrix_from_csvs.py --input DIR …
         --output correlation/matrix [--lookback 120] [--as-of 2025-06-30]
@@ -7,14 +7,14 @@
 --input DIR …        folders of bar files, one a symbol, or single files
 --output NAME        NAME.parquet and NAME.json are written
 --lookback N         sessions; hourly windows are 25/6 as many bars
---as-of D            New York date, inclusive, or an instant with a zone; none: the last bar
---symbols SYMBOL …   none: every file
---zone ZONE          of stamps that say none; none: those are refused
---epoch UNIT         of stamps that count since 1970 (s, ms, us, ns); none: those are refused
---stamps SIDE        of a bar that a stamp marks (begin, end) if the file does not state it
+--as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
+--symbols SYMBOL …   default: every file
+--zone ZONE          zone of stamps without one; default: those are refused
+--epoch UNIT         unit of stamps since 1970 (s, ms, us, ns); default: those are refused
+--stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
 --overwrite          write over files that are no correlation matrix
 
-Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and what from.
+It writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and its source.
 `correlation.file=correlation/matrix` uses it, at instants after it was known.
 """
 

@@ -1,4 +1,4 @@
-"""Bars that no other bar confirms yet are left out.
+"""A filter of price errors: bars that no other bar confirms are left out.
 
 A bar waits if one of its prices is far from the last accepted close. The next bar decides. It
 confirms the move if it opens nearer to the waiting close than to the last accepted one. It also

@@ -1,17 +1,17 @@
-"""Hourly history from the venue into files that every other command reads.
+"""Download bars from the venue into files that every other command reads.
 
     python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01
         [--end 2024-12-31] --output DIR [key=value …]
 
---symbols SYMBOL …   to load
---start, --end       New York dates, inclusive, or instants with a zone; without --end up to now
+--symbols SYMBOL …   symbols to load
+--start, --end       New York dates, inclusive, or instants with a zone; default end: now
 --output DIR         folder of the files
 
-One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is
-new. Stocks are adjusted for splits: where the venue's bars no longer agree with a file's last day,
-as after a split, the file is loaded anew. Settings are those of configs/live.yaml (`data.feed=sip`,
-`data.adjustment=raw`, `broker.url_override=URL`); keys come from APCA_API_KEY_ID and
-APCA_API_SECRET_KEY, and coins need none.
+It writes one Parquet file for each symbol. An interrupted run continues where it stopped; a later
+one adds new bars. Stocks are adjusted for splits: if the venue's bars disagree with a file's last
+days, as after a split, the file is loaded again. Settings are those of configs/live.yaml
+(`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`). Keys come from APCA_API_KEY_ID
+and APCA_API_SECRET_KEY; crypto needs none.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from trainingdata.splits import find_actions_not_in_prices, refuse_jumps
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Market:
-    """The market of a run.
+    """Market data of a run: bars, corporate actions, and ends of symbols.
 
     bars: history, then the instants of the run.
     first: number of the run's first instant.

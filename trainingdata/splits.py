@@ -37,7 +37,7 @@ from trainingdata.instruments import AssetClass
 MIN_SPLIT_MOVE = 0.4  # share of its price by which a bar's close differs from the one before it
 SPLIT_LOG_TOL = 0.1  # log distance within which a ratio of closes matches a split's
 OPEN_LOG_TOL = (
-    0.1  # the same, of the open over the close before: a split is made while nobody trades
+    0.1  # the same for the open over the close before: splits take effect between sessions
 )
 # New shares for one old share, and the reverse; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000

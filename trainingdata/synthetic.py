@@ -32,7 +32,7 @@ WORLD = 0.6  # loading of a class factor on the factor all classes share
 
 @dataclass(frozen=True, slots=True)
 class SyntheticMarket:
-    """Parameters of the market.
+    """Parameters of the synthetic market.
 
     seed: seed of every draw, at least 0.
     edge: information coefficient at one bar, 0 … 0.5.

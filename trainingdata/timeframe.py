@@ -57,7 +57,7 @@ Slots = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """Bars of one length.
+    """Length of bars, with the fill of daily decisions and the crypto day.
 
     name: name in settings; on `1m` orders may be filled, but nothing is decided.
     fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the

@@ -268,7 +268,7 @@ def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Members:
-    """M memberships.
+    """M memberships of symbols, from a list.
 
     file: path of the list.
     symbols: [M] symbol of each.

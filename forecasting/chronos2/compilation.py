@@ -1,8 +1,8 @@
 """`torch.compile` of a network's layers, and CUDA graphs of passes of few windows.
 
-All layers of a network have the same shapes, so one compiled function computes all of them, except
-for the last, of which only the future's tokens are used. Compiling a layer takes a fraction of the
-time for the whole network. A CUDA graph saves the launches of kernels, which a pass of thousands of
+All layers of a network have the same shapes, so one compiled function computes all but the last.
+Only the future's tokens of the last layer are used. Compiling a layer takes a fraction of the time
+for the whole network. A CUDA graph saves the launches of kernels, which a pass of thousands of
 windows hides. B windows in a pass, L bars, H steps, Q levels.
 """
 

@@ -101,10 +101,10 @@ def fitting_batch_size(window: int, free: int) -> int:
 def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
     """Return the bytes that a pass needs for each window of `length` bars, in its widest step.
 
-    That step is one of a layer, or the results. In a layer it is the feed-forward product before
-    and after its activation, or queries, keys and values with their rotation and result, in
-    addition to the states. The results are counted in prices and during the sort. The number is
-    estimated from tensor sizes: if it is too small, memory runs out and the batch is halved.
+    The widest step is one of a layer, or the results. In a layer it is the feed-forward product
+    before and after its activation, or queries, keys and values with their rotation and result. The
+    states are added. The results are counted in prices and during the sort. The number is estimated
+    from tensor sizes: if it is too small, memory runs out and the batch is halved.
     """
     width = checkpoint.width
     tokens = math.ceil(length / checkpoint.patch) + 1 + math.ceil(HORIZON / checkpoint.patch)

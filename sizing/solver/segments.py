@@ -32,7 +32,7 @@ LAST_FREED = 2
 
 
 class QuadraticProgram(NamedTuple):
-    """One problem of n weights and m groups.
+    """A quadratic sizing program of n weights and m groups.
 
     linear_term: [n] linear gain per unit of a weight.
     variance: [n] variance of a weight, over the fraction of Kelly.
