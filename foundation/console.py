@@ -122,7 +122,8 @@ class _Rate(ProgressColumn):
 class ProgressLines:
     """Progress as plain lines, for a file or a pipe.
 
-    clock: seconds of a monotonic clock.
+    console: output of the lines.
+    clock: function that returns monotonic seconds.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:

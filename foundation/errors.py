@@ -53,13 +53,13 @@ class AccessDenied(BrokerError):
 
 
 class TradingPaused(BrokerError):
-    """Trading is paused at the venue, which did nothing; an immediate retry fails too."""
+    """A pause of trading at the venue, which did nothing; an immediate retry fails too."""
 
 
 class OrderRejected(BrokerError):
-    """The venue rejected an order.
+    """The venue's rejection of an order.
 
-    alerted: whether an alert of this refusal has been sent.
+    alerted: whether an alert of this rejection has been sent.
     """
 
     def __init__(self, why: str, *, alerted: bool = False) -> None:

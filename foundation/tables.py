@@ -46,7 +46,9 @@ Row = Sequence[str | Cell]
 class Table:
     """Figures in rows; the first column names the row.
 
+    title: title of the table; empty for none.
     heads: names of the columns; empty for a list of named figures.
+    rows: cells of each row.
     text_columns: numbers of further text columns, which are left-aligned.
     optional_columns: numbers of the columns that a narrow page leaves out.
     has_total: whether the last row is the sum of the others.

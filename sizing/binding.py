@@ -27,9 +27,7 @@ FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
 MAX_POSITIONS = 4 + len(CEILINGS)
-FIRST_GROUP_BIT = (
-    22  # the bit of the first limit on a group; what else can hold a target lies below it
-)
+FIRST_GROUP_BIT = 22  # bit of the first limit on a group; all other reasons lie below it
 PRICED_LIMITS = BINDING_NAMES[:COST]  # the reasons that have a shadow price
 
 BINDING_TOL = 1e-6  # a limit this close, in weight, binds

@@ -41,6 +41,7 @@ MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among thre
 class SolverFailed(RuntimeError):
     """A sizing program without a solution, or one that the solver did not finish.
 
+    message: the reason.
     problem: the program that failed.
     """
 
@@ -256,7 +257,7 @@ def _history_weights(
     given = _matrix_of(covariance)
     one = covariance if isinstance(covariance, Covariance) else None
     if one is None and given.ndim == 2:
-        one = Covariance(given)  # of all rows: it is checked once
+        one = Covariance(given)  # shared by all rows: validated once
     matrices = by_row("covariance", given, 2)
     low, high = np.array(by_row("lower", lower, 1)), np.array(by_row("upper", upper, 1))
     ceilings = [by_row("groups", group[-1], 0) for group in groups]
@@ -387,7 +388,7 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
 
 def _is_covariance(matrix: Array) -> bool:
     """Return whether [S, S] is finite, symmetric and positive semi-definite, up to rounding."""
-    from scipy.linalg.lapack import dpotrf  # a tenth of a second that no backtest needs
+    from scipy.linalg.lapack import dpotrf  # its import takes a tenth of a second
 
     n = len(matrix)
     variances = matrix.diagonal()

@@ -164,10 +164,10 @@ class DecisionProblem(NamedTuple):
 
 
 class AccountArrays(NamedTuple):
-    """An account over N rows: the panel's symbols, then further positions.
+    """An account over N rows: the panel's symbols, then further positions and open closing orders.
 
     The rows from `position_count` on are the quantities that open closing orders have yet to fill.
-    `quantity` excludes them; until they fill they use their part of every ceiling.
+    The position's own row excludes them; until they fill they use their part of every ceiling.
 
     quantity: [N] signed, held plus open.
     price: [N] USD; NaN where it is unknown.

@@ -119,7 +119,10 @@ class StoredCorrelation:
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the same part [D, S, S] at each of these instants; the first must know it."""
+        """Return the same part [D, S, S] at each of these instants.
+
+        Raises InputError if the matrix was not known at the first instant.
+        """
         size = len(bars.symbols)
         if not len(instants):
             return np.empty((0, size, size), dtype=np.float32)

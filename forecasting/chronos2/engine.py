@@ -474,7 +474,10 @@ def _finite(tensor: Tensor) -> bool:
 class DeviceHistory:
     """The bars that the windows of a call need, copied to the device once, in one dtype.
 
-    rows: numbers of the windows; all have equal length.
+    windows: windows of the history.
+    rows: numbers of the windows to read; all have equal length.
+    kind: dtype of the bars.
+    device: device of the copy.
     """
 
     def __init__(

@@ -25,8 +25,9 @@ Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
 
 # Number of windows from which a compilation pays, which takes five seconds on a machine's first
-# time. An H200 makes up for them with 120 M within 0.8 million windows in fp32 (26,400 a second for
-# 22,700); with the shipped checkpoint, which is fast without it, within 13.
+# time. In fp32 an H200 makes up for it within 0.8 million windows with the checkpoint of 120 M
+# parameters (26,400 against 22,700 windows a second). With the shipped checkpoint, which is fast
+# without it, it takes 13 million.
 MIN_WINDOWS_TO_COMPILE = 1_000_000
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 

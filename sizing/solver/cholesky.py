@@ -11,8 +11,8 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_fastmath, jit_inline
 
-# Relative to the largest variance or pull, added to each variance: a singular matrix then has a
-# factor, and the objective changes by a negligible amount.
+# Relative to the largest variance or linear term, added to each variance: a singular matrix then
+# has a factor, and the objective changes by a negligible amount.
 RIDGE = 1e-10
 
 # Relative to a variance: where the other symbols explain all but this share of it, the symbol is a
