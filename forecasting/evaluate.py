@@ -265,6 +265,8 @@ def search_results(
     forecaster: settings that the candidates vary.
     contexts: context lengths to try, each with every augmentation.
     folds: consecutive parts of the range, at least 2.
+
+    Raises InputError for a symbol with too few forecasts.
     """
     own = (forecaster.context_length, forecaster.augmentation)
     candidates = list(dict.fromkeys([own, *product(contexts, AUGMENTATIONS)]))

@@ -49,7 +49,10 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def empty_array(*shape: int) -> Array32:
-    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file."""
+    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file.
+
+    Raises InputError if the temporary folder has too little space.
+    """
     size = 4 * prod(shape)
     if size < MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)

@@ -68,7 +68,10 @@ class Partition:
 
     @classmethod
     def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
-        """Return the partition of a specification, and mark it as used now."""
+        """Return the partition of a specification, and mark it as used now.
+
+        Raises InputError for a folder that cannot be created.
+        """
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
         try:

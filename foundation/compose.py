@@ -144,7 +144,10 @@ def _search_words(line: CommandLine) -> tuple[str, ...]:
 
 
 def job_configs(line: CommandLine) -> Iterator[DictConfig]:
-    """Yield the configuration of every run of a multirun: each combination of listed values."""
+    """Yield the configuration of every run of a multirun: each combination of listed values.
+
+    Raises InputError for an error that Hydra or OmegaConf reports.
+    """
     try:
         words = _hydras_words(line)
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):

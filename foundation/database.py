@@ -143,6 +143,8 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
 
     A file whose process was killed within a commit is read from a copy, in which the commit is
     rolled back.
+
+    Raises DatabaseFailed for a file that cannot be read.
     """
     try:
         return _rows(path, query, values)

@@ -50,7 +50,10 @@ def check_output(
 
 
 def may_overwrite(config: DictConfig) -> bool:
-    """Return whether an output folder with other content may be written to."""
+    """Return whether an output folder with other content may be written to.
+
+    Raises InputError for a setting that is neither true nor false.
+    """
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
         raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
@@ -64,6 +67,8 @@ def resolve_output(
 
     mark, keys: the file that each run of the command writes there, as in `check_output`.
     output: the folder, in place of the configured one.
+
+    Raises InputError for a folder that may not be written to.
     """
     if output is None:
         if not str(config.output or "").strip():
@@ -194,6 +199,8 @@ def check_file(
     is_ours: predicate for existing files that the command wrote and may overwrite; None: all.
     overwrite: whether any other existing file may be overwritten.
     word: word or flag by which a user allows that, for the message.
+
+    Raises InputError for a folder, for a path that is not writable, and for another's file.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")

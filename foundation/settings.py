@@ -344,7 +344,10 @@ def register_env_resolver() -> None:
 
 
 def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
-    """Return the checked settings of a composed configuration; group: the part that they form."""
+    """Return the checked settings of a composed configuration; group: the part that they form.
+
+    Raises InputError for the first missing or invalid value.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -407,7 +410,10 @@ def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Return the settings with some values, named by dotted keys, replaced and checked."""
+    """Return the settings with some values, named by dotted keys, replaced and checked.
+
+    Raises InputError for an unknown key or an invalid value.
+    """
     plain: dict[str, Any] = dataclasses.asdict(settings)  # type: ignore[call-overload]
     for name, value in changes.items():
         *groups, key = name.split(".")

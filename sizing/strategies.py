@@ -138,7 +138,7 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
+    """The earlier system's rule: half of equity in each coin, half of buying power in each stock.
 
     A stock gets half of the stock ceiling that the others leave, times `risk_multiplier`, in the
     direction of the forecast. Symbols are sized one by one in the order of the inputs; each is cut

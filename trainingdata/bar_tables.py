@@ -58,7 +58,10 @@ class BarTable:
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
-        """Return the spelling of each symbol in the symbol column; empty without such a column."""
+        """Return the spelling of each symbol in the symbol column; empty without such a column.
+
+        Raises DataError for an empty cell, and for two spellings of one symbol.
+        """
         if not self.head.symbol or self.head.symbol not in self.frame.columns:
             return {}
         column = self.frame[self.head.symbol]
@@ -111,6 +114,8 @@ def gather_symbol_rows(
     """Return a symbol's rows in each file of a series, in any order, their head and their place.
 
     tables: the table of each file; several if each file holds a day or a month of many symbols.
+
+    Raises DataError for files with different heads.
     """
     first = tables[0]
     head = first.table.head

@@ -345,6 +345,8 @@ def build_panel(
     """Merge per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
 
     extra_instants: further instants of the panel, with or without a bar.
+
+    Raises DataError without tables.
     """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:

@@ -138,7 +138,10 @@ class _Columns:
             self.by_meaning.setdefault(_meaning(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
-        """Return the heading with one of several meanings, or None."""
+        """Return the heading with one of several meanings, or None.
+
+        Raises DataError if several headings match.
+        """
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
             raise self._ambiguous(found, what)

@@ -181,7 +181,10 @@ class DownloadSettings:
 
 
 def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
-    """Return the settings of flags and words, and the checked folder."""
+    """Return the settings of flags and words, and the checked folder.
+
+    Raises InputError for flags or settings that do not fit.
+    """
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", required=True)
     parser.add_argument("--start", required=True)

@@ -91,6 +91,8 @@ class Schedule:
         """Return the end of the holding interval of a decision at each instant, [N].
 
         It is the first decision of the schedule at or after the end by the clock.
+
+        Raises InputError for an interval that ends beyond the calendar.
         """
         ends = clock.holding_ends(instants, holding)
         if self.period == "bars" or not len(ends):

@@ -153,6 +153,8 @@ def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
     """Return the nights of debit interest from sessions that close in (begin, end], [N].
 
     Friday counts three.
+
+    Raises InputError for an instant beyond the calendar.
     """
     days = calendar()
     closed = [np.searchsorted(days.closes, instants, side="right") for instants in (begin, end)]

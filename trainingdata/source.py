@@ -256,7 +256,10 @@ class DataSettings:
         return tuple(action for action in listed if action.dividend)
 
     def listed_actions(self) -> tuple[CorporateAction, ...]:
-        """Return the dividends and splits of the file, in time order."""
+        """Return the dividends and splits of the file, in time order.
+
+        Raises InputError for prices that include dividends already.
+        """
         found = self._events().actions
         if found and self.adjustment == "all":
             raise InputError(

@@ -57,7 +57,10 @@ class SyntheticMarket:
             raise InputError(f"data.seed: {self.seed} is negative")
 
     def bars(self) -> Bars:
-        """Return the bars of every symbol; the same seed gives the same bars."""
+        """Return the bars of every symbol; the same seed gives the same bars.
+
+        Raises InputError if no session lies between `start` and `end`.
+        """
         first = parse_instant(self.start, name="data.start")
         last = parse_instant(self.end, name="data.end", end_of_day=True)
         if not len(sessions_between(*new_york_date(np.array([first, last])))):

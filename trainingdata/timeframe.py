@@ -248,6 +248,8 @@ class CalendarClock:
 
         It is the next decision, and also the end of a plan's first period. With `session` it is the
         same decision of the next session, or that session's last one; for crypto it is a day later.
+
+        Raises InputError for an interval that ends beyond the calendar.
         """
         k = np.searchsorted(self.decisions, instants, side="right")
         beyond = k >= len(self.decisions) - 10
@@ -289,6 +291,8 @@ class StockClock(CalendarClock):
 
         The later bars are those of the calendar. A slot is a bar's number within its session; slot
         0 includes the night.
+
+        Raises InputError for bars beyond the calendar.
         """
         place = _numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)

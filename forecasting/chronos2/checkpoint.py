@@ -47,7 +47,10 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the current configuration and weights, in hex."""
+        """SHA-256 of the current configuration and weights, in hex.
+
+        Raises InputError for files that cannot be read.
+        """
         try:
             # A program can set a file's modification time, but not its change time.
             stamped = tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
@@ -58,7 +61,10 @@ class Checkpoint:
             raise _unreadable(self.folder, error) from error
 
     def contents(self) -> CheckpointContents:
-        """Return the current contents of its files, read once."""
+        """Return the current contents of its files, read once.
+
+        Raises InputError for files that cannot be read.
+        """
         try:
             files = {path.name: path.read_bytes() for path in _files(self.folder)}
         except OSError as error:

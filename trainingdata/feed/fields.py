@@ -104,7 +104,10 @@ def _say_once(line: str) -> None:
 
 
 def parse_decimal(value: Any) -> Decimal:
-    """Return a number with all of its digits."""
+    """Return a number with all of its digits.
+
+    Raises ValueError for any other value.
+    """
     if isinstance(value, bool):
         raise ValueError("not a number")
     try:
@@ -117,7 +120,10 @@ def parse_decimal(value: Any) -> Decimal:
 
 
 def parse_positive(value: Any) -> Decimal:
-    """Return a number above 0."""
+    """Return a number above 0.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number <= 0:
         raise ValueError("not above 0")
@@ -125,7 +131,10 @@ def parse_positive(value: Any) -> Decimal:
 
 
 def parse_non_negative(value: Any) -> Decimal:
-    """Return a number of at least 0."""
+    """Return a number of at least 0.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number < 0:
         raise ValueError("below 0")
@@ -143,7 +152,10 @@ def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]
 
 
 def parse_multiplier(value: Any) -> Decimal:
-    """Return a multiplier of equity, at least 1."""
+    """Return a multiplier of equity, at least 1.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number < 1:
         raise ValueError("below 1")
@@ -177,14 +189,20 @@ def parse_choice(*known: Word) -> Callable[[Any], Word]:
 
 
 def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return a list of objects as a tuple."""
+    """Return a list of objects as a tuple.
+
+    Raises ValueError for any other value.
+    """
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         raise ValueError("not a list of objects")
     return tuple(value)
 
 
 def parse_timestamp(value: Any) -> np.datetime64:
-    """Return the UTC instant of a time stamp with a zone."""
+    """Return the UTC instant of a time stamp with a zone.
+
+    Raises ValueError for any other value, and for years before 1990 or after 2200.
+    """
     import pandas as pd
 
     if isinstance(value, str) and _OUR_DAYS.fullmatch(value):
@@ -206,7 +224,10 @@ def optional_field(
 
 
 def parse_float(value: Any) -> float:
-    """Return a number, not text, as the venue writes prices of bars."""
+    """Return a number, not text, as the venue writes prices of bars.
+
+    Raises ValueError for any other value.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a number")
     return float(value)
