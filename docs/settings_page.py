@@ -157,7 +157,6 @@ def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
 
 
 def _taken(kind: Mapping[str, Any]) -> str:
-    """Return a type with its bounds."""
     bounds = _bounds(kind)
     return bounds if bounds and kind["type"] == "number" else f"{_type(kind)} {bounds}".strip()
 
@@ -273,7 +272,6 @@ def _beside(name: str) -> dict[str, str]:
 
 
 def _listed(name: str) -> dict[str, Any]:
-    """Return the content of a configuration's own file."""
     return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
 
 

@@ -52,7 +52,6 @@ SEND_SECONDS = 1.0  # seconds that a message may take if the supervisor does not
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
-    """Return the JSON object that is posted."""
     return {"text": text[:MAX_TEXT], "content": text[:MAX_CONTENT], "kind": kind}
 
 

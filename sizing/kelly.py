@@ -197,7 +197,7 @@ def _instant_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Weights [S] of one problem."""
+    """Return the weights [S] of one problem."""
     if mu.ndim != 1:
         raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
     n = len(mu)
@@ -225,7 +225,7 @@ def _solved_weights(
     start: Array,
     price: Array,
 ) -> Array:
-    """Weights [S] of a problem whose shapes, covariance and groups are checked."""
+    """Return the weights [S] of a problem whose shapes, covariance and groups are checked."""
     check_problem(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
@@ -243,7 +243,7 @@ def _history_weights(
     upper: npt.ArrayLike,
     groups: Sequence[GroupCeiling],
 ) -> Array:
-    """Weights [T, S] of T problems without costs."""
+    """Return the weights [T, S] of T problems without costs."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
         """Return the values of each row [T, …]; a value of one problem applies to all rows."""

@@ -232,7 +232,6 @@ def read_finer_bars(
 def _read_rows(
     files: Mapping[str, Sequence[Path]], conventions: Conventions
 ) -> dict[str, SymbolFileRows]:
-    """Return the checked rows of each symbol."""
 
     # A file of several symbols is read once.
     @cache

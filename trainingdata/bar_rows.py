@@ -126,7 +126,6 @@ class SymbolFileRows:
         return times, bars, origin
 
     def _starts(self) -> Instants:
-        """Return the starts of the bars, [N]."""
         stock = self.item.kind is AssetClass.STOCK
         if self.daily:
             return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)

@@ -137,7 +137,6 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
 
 
 def _event(row: _Row) -> ListedEvent:
-    """Parse a row."""
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():

@@ -147,7 +147,6 @@ def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: A
 def _write(
     path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
 ) -> None:
-    """Write the whole file atomically."""
     frame = pd.DataFrame(values, columns=list(FIELDS))
     starts = timeframe.clock(item.kind).started_at(times)
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))

@@ -337,7 +337,6 @@ def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
 
 
 def _new_york_time(instants: Instants) -> Instants:
-    """Return New York's local time at each instant."""
     changes, offsets = new_york_offsets()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 
