@@ -29,13 +29,13 @@ WEIGHT_TOL = 1e-9  # a weight this close to the desired one is set to it
 class Allocation:
     """Target weights of a strategy with the limits that bind them and the reasons for them.
 
-    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for symbols that do not
-        decide.
+    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for symbols that are
+        not adjustable.
     target: [S] weights under every limit.
     binding_limits: the limits that bind each target; `cost` means that moving would not pay.
     periods: [S] number of periods, from the first one on, that `unconstrained` is computed over.
     premium, forecast: [S] the parts of `unconstrained` that rest on the premium alone and on the
-        forecast alone; NaN for symbols that do not decide, and where the premium's part of the
+        forecast alone. NaN for symbols that are not adjustable, and where the premium's part of the
         expected return is unknown. Kelly's weight without limits is linear in expected returns, so
         both parts add up to it. The remainder of `unconstrained` rests on neither: the hedge of
         others' targets, the shape of returns, a rule.
@@ -81,7 +81,7 @@ class Strategy(Protocol):
         """
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the target weights of the symbols that decide; all others keep their weights."""
+        """Return the target weights of adjustable symbols; all others keep their weights."""
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
         """Return the log phrase that operators search for."""
@@ -90,7 +90,7 @@ class Strategy(Protocol):
 def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     """Return fractional Kelly weights under limits, net of the costs of trading and borrowing.
 
-    Symbols that do not decide keep their weights. fraction: of full Kelly.
+    Symbols that are not adjustable keep their weights. fraction: of full Kelly.
 
     Raises
     ------

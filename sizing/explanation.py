@@ -1,8 +1,8 @@
 """The reason for each target: the number of periods over which a Kelly weight explains it.
 
-A plan decides its first period alone. Where a position pays its round trip within the first period,
-that period's Kelly weight explains the target. A position for a longer time is explained by the
-Kelly weight over all periods through which it is held. The two may have opposite signs.
+Only the first period of a plan is acted on. Where a position pays its round trip within the first
+period, that period's Kelly weight explains the target. A position for a longer time is explained by
+the Kelly weight over all periods through which it is held. The two may have opposite signs.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
     Returns
     -------
     by_horizon : [K, 2, S]
-        of the premium alone, and of the whole expected return; NaN for symbols that do not decide.
+        of the premium alone, and of the whole expected return; NaN for symbols that are not
+        adjustable.
     singular : [K]
         true if the covariance over these periods has no factor, and there are no weights.
     """

@@ -122,7 +122,7 @@ class SizingInputs:
         return self.problem.account.unborrowed
 
     def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
-        """Return the inputs with other held weights [S] and other deciding symbols [S]."""
+        """Return the inputs with other held weights [S] and other adjustable symbols [S]."""
         account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 

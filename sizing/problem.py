@@ -137,7 +137,7 @@ class CurrentWeights(NamedTuple):
 
     held: [S] weight held plus open orders.
     adjustable: [S] whether the weight may change now; all others stay.
-    exiting: [S] whether the symbol is closed now because it may not be held; it does not decide.
+    exiting: [S] whether the symbol is closed now because it may not be held; it is not adjustable.
     increment: [S] weight of one increment; 0 where quantities are not rounded.
     equity: USD.
     unborrowed: cash that may buy crypto, a multiple of equity at the venue's check; a negative

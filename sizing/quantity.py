@@ -221,7 +221,7 @@ def _first_answer(
 
 
 def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
-    """Return the inputs in which only the requested symbol decides, and that symbol's row."""
+    """Return the inputs in which only the requested symbol is adjustable, and that symbol's row."""
     symbol = request.item.symbol
     account = request.account
     moments = request.moments

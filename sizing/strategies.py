@@ -138,11 +138,11 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The earlier system's rule: half of equity in each coin, half of buying power in each stock.
+    """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
 
-    A stock gets half of the stock ceiling that the others leave, times `risk_multiplier`, in the
-    direction of the forecast. Symbols are sized one by one in the order of the inputs; each is cut
-    to the headroom that the rest of the book leaves.
+    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that the others
+    leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one
+    in the order of the inputs; each is cut to the headroom that the rest of the book leaves.
     """
 
     risk_multiplier: float = 1.0
@@ -151,7 +151,7 @@ class Legacy:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Size each deciding symbol in turn, given the targets of those before it."""
+        """Size each adjustable symbol in turn, given the targets of those before it."""
         from sizing.allocation import project_onto_limits
 
         # Symbols that leave the universe are closed and use no headroom.
