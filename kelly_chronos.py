@@ -1,8 +1,8 @@
-"""Every command of the system under one name.
+"""All commands of the project under one name.
 
 kelly-chronos                     the commands, a line each
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
-kelly-chronos --version           which version this is
+kelly-chronos --version           the version
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def main() -> None:
     """Run the named command with the words after it; without a name, list the commands."""
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     if command in COMMANDS:
-        # argparse and Hydra print the first word as the program that a user typed.
+        # argparse and Hydra print the first word as the program's name.
         sys.argv = [f"{sys.argv[0]} {sys.argv[1]}", *sys.argv[2:]]
         start(COMMANDS[command])
         return
     if command in ("__version", "_V"):
         sys.stdout.write(f"kelly-chronos {VERSION}\n")
         return
-    if command not in ("", "__help", "_h"):  # the hyphens of a flag have become underscores
+    if command not in ("", "__help", "_h"):  # the hyphens of a flag were replaced by underscores
         exit_with_error(invalid_choice("command", sys.argv[1], COMMANDS))
     width = max(map(len, COMMANDS))
     lines = [
@@ -43,7 +43,7 @@ def main() -> None:
         sys.stdout.writelines(lines)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has seen enough (`kelly-chronos | head`); Python would say so once more.
+        # The reader closed the pipe (`kelly-chronos | head`); Python would report it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""The live entry point: compose a trader, a venue and a feed from configuration, and let it decide.
+"""The live entry point: decide with a trader, a venue and bars from configuration.
 
     decide once, print why, send nothing:
         python trade_stock_e2e.py preview symbols=[NVDA,BTCUSD]
@@ -11,8 +11,8 @@
     a practice server's whole history:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
-Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account
-for a dry cycle. `execution/live/` is the loop, its journal and its guards.
+Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account for
+a dry cycle. `execution/live/` has the loop, its journal and its guards.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ log = logging.getLogger("live")
 
 SENDING_MODES = ("paper", "live")
 NOTHING_SENT = "nothing was sent"
-# The modes, and what is true of each after an interruption.
+# The modes, and the state after an interruption of each.
 MODES = {
     **dict.fromkeys(("dry", PREVIEW), NOTHING_SENT),
     **dict.fromkeys(SENDING_MODES, "what was sent stays sent; nothing else was"),
@@ -86,7 +86,12 @@ MODES = {
 
 
 def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
-    """A dry cycle over files, for an account of the settings' capital that holds some positions."""
+    """Return a dry cycle over files, for an account with the settings' capital and positions.
+
+    positions: signed quantity by symbol.
+
+    Raises InputError for a position without bars.
+    """
     bars = settings.bars()
     prices = last_closes_by_symbol(bars)
     unpriced = [symbol for symbol in positions if symbol not in prices]
@@ -102,7 +107,7 @@ def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
-    """Quantities held by symbol, signed, as `positions` describes them."""
+    """Return the signed quantities by symbol from `positions`."""
     positions: dict[str, Decimal] = {}
     for symbol, given in config.positions.items():
         item = instrument(str(symbol))
@@ -119,7 +124,10 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
 
 
 def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Trader]:
-    """The settings, the keys, the bars and the trader of a run at a venue."""
+    """Return the settings, keys, bar feed and trader of a run at a venue.
+
+    Raises InputError for settings, keys or files that do not fit the mode.
+    """
     settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
     keys = ApiKeys.from_environment(os.environ)
@@ -131,7 +139,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Tra
     settings.check_schedule(settings.named_timeframe, names)
     for unused in settings.unused_rows(names, settings.data.corporate_actions()):
         log.warning("%s", unused)
-    # A replay's clock waits for its caller: a bar that is not there would never come.
+    # A replay's clock waits for its caller: a missing bar would never arrive.
     if config.mode == "replay":
         settings = replace(settings, bar_wait_seconds=0.0)
     adjustment, timeframe = settings.data.adjustment, settings.named_timeframe
@@ -141,7 +149,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Tra
 
 
 def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
-    """Refuse real money that was not asked for twice."""
+    """Refuse real money without both confirmations."""
     live = config.mode == "live"
     if live and config.confirm_live is not True:
         raise InputError("mode: live trades real money; say so once more with confirm_live=true")
@@ -152,7 +160,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
 
 
 def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
-    """Refuse keys of the other kind of account."""
+    """Refuse keys of the other kind of account, paper or live."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
     if settings.broker.is_real and settings.broker.paper:
@@ -167,7 +175,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
 
 
 def run_at_venue(config: DictConfig) -> None:
-    """Passes at a venue: of the loop, of a replay, or one that says what it would do."""
+    """Run the loop, a replay or a preview at a venue."""
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with tolerate_print_errors():
@@ -192,7 +200,7 @@ def run_at_venue(config: DictConfig) -> None:
 
 
 class CycleLogger:
-    """Logs cycles, and says at the first one which symbols have too few bars."""
+    """A logger of cycles that reports symbols with too few bars at the first one."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
@@ -206,7 +214,7 @@ class CycleLogger:
 
 
 class CyclePrinter(CycleLogger):
-    """Prints cycles besides."""
+    """A logger of cycles that prints them as well."""
 
     def report(self, cycle: Cycle) -> None:
         super().report(cycle)
@@ -215,9 +223,9 @@ class CyclePrinter(CycleLogger):
 
 
 class PreviewBroker:
-    """A broker that sends nothing: its account as a loop would quarantine it.
+    """A broker that sends nothing; its account has the quarantined symbols of a loop's journal.
 
-    quarantined: symbols that a loop's journal names.
+    quarantined: symbols in the journal.
     """
 
     def __init__(self, gateway: Gateway, quarantined: frozenset[str]) -> None:
@@ -242,7 +250,7 @@ class PreviewBroker:
 
 
 def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
-    """Print what would be decided at the venue now, and what keeps a loop from sending it."""
+    """Print the decision at the venue now, and the reasons that keep a loop from sending it."""
     connection = broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
@@ -264,7 +272,7 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
-    """What keeps a loop on an account from sending orders, and symbols that it leaves alone."""
+    """Return what keeps a loop on an account from sending orders, and its quarantined symbols."""
     journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
     lines = [f"A loop sends nothing: {kill_file} is there."] if may_exist(kill_file) else []
@@ -281,14 +289,14 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
-    """A line for every symbol of which nothing can be forecast."""
+    """Return a line for every symbol with too few bars for a forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
     reasons = {symbol: short_history(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in reasons.items() if why]
 
 
 def print_cycle(cycle: Cycle) -> None:
-    """Print what was decided and why, and what filled."""
+    """Print the decision with its reasons, and the fills."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
     lines = _lines(cycle)
     if (decision := cycle.decision) is not None:
@@ -312,7 +320,7 @@ def print_cycle(cycle: Cycle) -> None:
 
 
 def _lines(cycle: Cycle) -> list[str]:
-    """What came of a cycle, to be printed."""
+    """Return the lines to print about a cycle's result."""
     decision = cycle.decision
     if decision is None:
         return [f"{utc_text(cycle.account.as_of)} idle: {cycle.idle_reason}."]
@@ -331,7 +339,7 @@ def _lines(cycle: Cycle) -> list[str]:
 
 
 def print_cycle_briefly(cycle: Cycle) -> None:
-    """Print a loop's cycle: in a line where it neither ordered nor filled nor failed."""
+    """Print a loop's cycle: in one line if it has no order, fill or failure."""
     decision = cycle.decision
     if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
         print_cycle(cycle)
@@ -364,7 +372,7 @@ def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
 
 
 def _bound_by(choice: Choice) -> str:
-    """What binds; where that is cost, what a change would have cost."""
+    """Return the binding limits; for `cost`, with the cost of a change."""
     price = f" ({choice.cost * 1e4:.3g} bp)" if "cost" in choice.binding else ""
     return f"{choice.bound_by}{price}"
 
@@ -389,7 +397,7 @@ def _log(cycle: Cycle) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A composed configuration, and the words behind `quantity`; none where it is not asked for."""
+    """A composed configuration, and the words after `quantity`; None without that word."""
 
     config: DictConfig
     quantity: Sequence[str] | None
@@ -397,7 +405,10 @@ class LiveRequest:
 
 
 def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
-    """The configuration of one of the modes."""
+    """Return the request of a command line.
+
+    Raises InputError for an unknown mode or an invalid number of cycles.
+    """
     overrides = live_overrides(words)
     config = compose_config("live", overrides)
     if config.mode not in MODES:
@@ -429,7 +440,7 @@ def run(settings: LiveRequest) -> Result | None:
 
 
 def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
-    """The quantity of one symbol to trade now, and why; nothing is sent."""
+    """Return the quantity of one symbol to trade now, and why; nothing is sent."""
     try:
         symbol, price = words[0], float(words[1])
     except (IndexError, ValueError):

@@ -1,6 +1,6 @@
 """Write docs/SETTINGS.md, every key of every configuration, from the settings classes.
 
-make settings-page
+`make settings-page` runs it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OF: Mapping[str, type[Any] | tuple[type[Any], ...]] = {
     "object": Mapping,
 }
 
-# A configuration's settings, a key being that of the first class that has it.
+# Settings classes by configuration; a key belongs to the first class that has it.
 CLASSES: Mapping[str, list[type[Any]]] = {
     name: settings_classes(name) for name in merged_table("SETTINGS")
 }
@@ -62,24 +62,24 @@ A configuration has the keys of its classes, and appends the time to their `outp
 
 
 def bases_of(kind: type[Any]) -> list[type[Any]]:
-    """The settings classes whose keys a class has as well."""
+    """Return the settings classes that a class inherits keys from."""
     return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
 
 
 def own_keys(kind: type[Any]) -> list[str]:
-    """The keys that a class has beside those of its bases."""
+    """Return the keys of a class without those of its bases."""
     return [key for key in schemas_of(kind) if key in _own(kind)]
 
 
 def schemas_of(kind: type[Any]) -> dict[str, Any]:
-    """The JSON schema of every key of a settings class."""
+    """Return the JSON schema of every key of a settings class."""
     schema = TypeAdapter(kind).json_schema()
     fields = schema.get("properties") or schema["$defs"][kind.__name__]["properties"]
     return {key: _as_number(value) for key, value in fields.items() if NO_KEY not in value}
 
 
 def _as_number(schema: dict[str, Any]) -> dict[str, Any]:
-    """A decimal's schema, which is a number's or a text's that reads as one, as the number's."""
+    """Return a decimal's schema as a number's: pydantic also allows text that reads as one."""
     kinds: list[dict[str, Any]] = schema.get("anyOf", [])
     types = [kind.get("type") for kind in kinds]
     kept = {word: value for word, value in schema.items() if word != "anyOf"}
@@ -95,7 +95,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 
 
 def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
-    """A settings class, its bases and all that their fields are of, by name, each once."""
+    """Return a settings class, its bases and the classes of all their fields, by name."""
     found = {kind.__name__: kind}
     inner = (settings_class_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
@@ -105,7 +105,7 @@ def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
 
 
 def table_of(kind: type[Any]) -> str:
-    """The table of a settings class: a row a key of its own, as schema and default say."""
+    """Return the table of a settings class, one row for each of its own keys."""
     rows = schemas_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
@@ -117,7 +117,7 @@ def _row(name: str, schema: Mapping[str, Any], field: Any) -> str:
 
 
 def _value(schema: Mapping[str, Any], field: Any) -> str:
-    """The default, and what a key takes beside it as far as the default does not show that."""
+    """Return the default, and other accepted values that the default does not show."""
     if "$ref" in schema:
         return _type(schema)
     has_factory = field.default_factory is not dataclasses.MISSING
@@ -143,7 +143,7 @@ def _is_of(default: Any, kind: Mapping[str, Any]) -> bool:
 
 
 def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
-    """A default and what else its type takes; 20.0 stands for any number, 20 for a whole one."""
+    """Return a default with its type's other values; 20.0 means any number, 20 a whole one."""
     if words := _choices(kind):
         return ", ".join([f"`{default}`", *(f"`{word}`" for word in words if word != default)])
     if kind["type"] == "number" and float(default).is_integer():
@@ -157,7 +157,6 @@ def _with_default(default: Any, kind: Mapping[str, Any]) -> str:
 
 
 def _taken(kind: Mapping[str, Any]) -> str:
-    """A type with its bounds."""
     bounds = _bounds(kind)
     return bounds if bounds and kind["type"] == "number" else f"{_type(kind)} {bounds}".strip()
 
@@ -167,7 +166,7 @@ def _choices(kind: Mapping[str, Any]) -> list[Any]:
 
 
 def _bounds(kind: Mapping[str, Any]) -> str:
-    """The least and the largest number, 0…1; a bound that is none of them has its sign, >0…<1."""
+    """Return a number's bounds: 0…1; an exclusive or single bound has its sign, >0…<1."""
     low, high = (
         next((f"{sign}{kind[word]:.12g}" for word, sign in signs if word in kind), "")
         for signs in (_BOUNDS[:2], _BOUNDS[2:])
@@ -192,7 +191,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """A value as it stands in YAML, on one line."""
+    """Return a value as YAML on one line."""
     if isinstance(value, list | tuple) and any(map(dataclasses.is_dataclass, value)):
         return f"{len(value)} row{'s' if len(value) > 1 else ''}"
     return f"`{_flow(value)}`"
@@ -210,7 +209,7 @@ def _flow(value: Any) -> str:
 
 
 def page() -> str:
-    """The page as it should be now."""
+    """Return the current page."""
     parts = [INTRODUCTION, *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
         if own_keys(kind):
@@ -234,7 +233,7 @@ def _link(kind: type[Any]) -> str:
 
 
 def _section(name: str) -> str:
-    """A configuration: what its file says it is for, its classes, and what the file alone says."""
+    """Return a configuration's section: purpose, classes, and settings of its file alone."""
     text = (CONFIGS / f"{name}.yaml").read_text()
     about = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
     parts = [f"### {name}", f"{about} {', '.join(map(_link, CLASSES[name]))}."]
@@ -252,7 +251,7 @@ def _section(name: str) -> str:
 
 
 def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting with its value, under its dotted key; of a list how many entries it has."""
+    """Yield every setting's dotted key and value; for a list its number of entries."""
     for key, value in values.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{group}{key}.")
@@ -263,7 +262,7 @@ def _leaves(values: Mapping[str, Any], group: str = "") -> Iterator[tuple[str, A
 
 
 def _beside(name: str) -> dict[str, str]:
-    """The keys that a file has beside those of its classes, and what it says of them."""
+    """Return the keys of a file that its classes lack, with their comments."""
     known = {field.name for kind in CLASSES[name] for field in fields(kind)}
     text = (CONFIGS / f"{name}.yaml").read_text()
     said = dict(re.findall(r"^(\w+):.*?[ ]# *(.+)$", text, re.MULTILINE))
@@ -273,7 +272,6 @@ def _beside(name: str) -> dict[str, str]:
 
 
 def _listed(name: str) -> dict[str, Any]:
-    """What a configuration's own file holds."""
     return cast(dict[str, Any], yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
 
 

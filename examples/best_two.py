@@ -1,4 +1,4 @@
-r"""A strategy of one's own: weights from its inputs; the system puts them under its limits.
+r"""A custom strategy: weights from its inputs, brought within the project's limits.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-03-28 forecaster._target_=examples.drift.Drift \
@@ -15,7 +15,7 @@ from sizing import SizingInputs
 
 
 def best_two(inputs: SizingInputs) -> Array:
-    """A fifth of equity in each of the two symbols that expect most for their risk, [S]."""
+    """Return weights [S]: 0.2 in each of the two symbols with the highest return per risk."""
     reward = np.full(len(inputs.mu), -np.inf)
     hoped = inputs.universe & (inputs.mu > 0)
     reward[hoped] = inputs.mu[hoped] / np.sqrt(np.diag(inputs.covariance)[hoped])

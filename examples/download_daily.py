@@ -1,17 +1,16 @@
-r"""Daily bars of Yahoo's, by yfinance: a file a symbol, in which a run finds timeframe=1d.
+r"""Download Yahoo's daily bars with yfinance: one file per symbol, read as timeframe=1d.
 
     .venv/bin/python examples/download_daily.py outputs/example-daily SPY QQQ TLT GLD BTC-USD
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-daily]' \
         start=2020-01-02 end=2023-12-29 forecaster=ewma output=outputs/example-daily-run
 
 yfinance is no product of Yahoo's and not endorsed by it. Yahoo's terms allow personal use alone:
-research and learning, no passing on, no business. The extra installs it:
-`pip install -e '.[yahoo]'`.
+research and learning, no redistribution, no business. `pip install -e '.[yahoo]'` installs it.
 
-Symbols are Yahoo's, coins as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
+Symbols are Yahoo's, crypto as BTC-USD. `--start 2016-01-01` is the first date. Prices are adjusted
 for splits; `adj_close`, for dividends too, is read with data.adjustment=all. Yahoo's volume of
-crypto is in USD; it is divided by the close, so that the files have coins. The day that is not over
-is left out. A list of what is traded today has none that ended: it flatters any result.
+crypto is in USD; it is divided by the close, so that the files have coins. The current day is left
+out. A list of today's symbols lacks delisted ones: it flatters any result.
 """
 
 from __future__ import annotations
@@ -33,11 +32,11 @@ COLUMNS = {
     "Adj Close": "adj_close",
     "Volume": "volume",
 }
-CRYPTO = "-USD"  # ends Yahoo's symbols of crypto
+CRYPTO = "-USD"  # suffix of Yahoo's symbols of crypto
 
 
 def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
-    """The whole days of a symbol before today, by date."""
+    """Return the complete days of a symbol before today, by date."""
     frame: pd.DataFrame = yfinance.Ticker(symbol).history(
         start=start, interval="1d", auto_adjust=False, actions=False
     )
@@ -52,7 +51,7 @@ def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
 
 
 def main(words: Sequence[str]) -> None:
-    """Write a file of each symbol."""
+    """Write a file for each symbol."""
     flags = argparse.ArgumentParser(description="Daily bars by yfinance")
     flags.add_argument("folder", type=Path)
     flags.add_argument("symbols", nargs="+")
@@ -62,7 +61,7 @@ def main(words: Sequence[str]) -> None:
         yfinance = importlib.import_module("yfinance")
     except ImportError:
         raise SystemExit("yfinance is not installed; pip install -e '.[yahoo]'") from None
-    # UTC's date is this one or the next: days before it are over, a coin's as well.
+    # UTC's date is this one or the next: days before it are complete, for crypto as well.
     today = str(pd.Timestamp.now(tz="America/New_York").date())
     given.folder.mkdir(parents=True, exist_ok=True)
     for symbol in given.symbols:

@@ -1,11 +1,12 @@
-r"""A forecaster of one's own: the mean return of the last bars goes on, around it a random walk.
+r"""A custom forecaster: the mean return of the last bars continues, with a random walk around it.
 
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-03-28 forecaster._target_=examples.drift.Drift \
         forecaster.arguments.window=60 forecaster.calibrated=false output=outputs/example-drift
 
-`forecaster.calibrated=false` believes it as it is; calibrated, the default, it counts as far as it
-has proven itself. `marketsimulator.audit look_ahead` shows whether it reads what came later.
+`forecaster.calibrated=false` uses its forecasts unchanged; calibrated, the default, they count as
+far as they have proven themselves. `marketsimulator.audit look_ahead` shows whether it reads later
+data.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from trainingdata.bars import Bars
 
 @dataclass(frozen=True)
 class Drift:
-    """window: own bars of a symbol that the mean return is of."""
+    """A forecaster that extrapolates the mean return.
+
+    window: own bars of a symbol in the mean.
+    """
 
     window: int = 60
     name = "drift"

@@ -1,12 +1,12 @@
-r"""A checkpoint fine-tuned on bars of one's own, by the library's `fit`.
+r"""Fine-tune a checkpoint on the user's bars, by the library's `fit`.
 
     .venv/bin/python examples/finetune.py outputs/example-bars outputs/example-finetuned --steps 5
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-03-28 forecaster.model=outputs/example-finetuned/model \
         output=outputs/example-finetuned-run
 
-It learns from bars until 1 March 2024 alone: a backtest begins after it. On real bars
-calibrated forecasts gained nothing by it (docs/STUDIES.md).
+It learns from bars until 1 March 2024 alone; the backtest begins after that. On real bars
+fine-tuning did not improve calibrated forecasts (docs/STUDIES.md).
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from trainingdata.bars import CLOSE
 from trainingdata.source import DataSettings, resolve_span
 
 CONTEXT = 100  # own bars that a forecast sees, `forecaster.context_length`
-WINDOWS = 32  # a step
+WINDOWS = 32  # windows in a training step
 
 
 def main() -> None:
-    """Command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("bars", help="folder of CSV or Parquet files, one a symbol")
     parser.add_argument("output", type=Path, help="folder; the checkpoint lies in its model")

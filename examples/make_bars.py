@@ -1,11 +1,11 @@
-r"""Bars of one's own: a CSV file a symbol. These are synthetic, drawn from a seed.
+r"""Write synthetic bars from a seed: one CSV file for each symbol, as a user's own would be.
 
     .venv/bin/python examples/make_bars.py outputs/example-bars
     .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
         start=2024-03-04 end=2024-05-31 forecaster=ewma output=outputs/example-own-bars
 
-A file has `timestamp` (the bar's start, UTC), open, high, low, close and volume. Stocks
-have bars from 09:30 New York time on, the last of half an hour; coins have one at each full hour.
+A file has `timestamp` (the bar's start, UTC), open, high, low, close and volume. Stocks have bars
+from 09:30 New York time on, the last of half an hour; crypto has one at each full hour.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ SHUT = ["2024-01-15", "2024-02-19", "2024-03-29", "2024-05-27"]  # exchange holi
 
 
 def starts_of_stock_bars() -> pd.DatetimeIndex:
-    """When the seven bars of each session begin."""
+    """Return the starts of the seven bars of each session."""
     days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(SHUT)
     return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
 
 
 def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFrame:
-    """A random walk of 0.4 % a bar from a price in USD."""
+    """Return a random walk of 0.4 % a bar from a price in USD."""
     rng = np.random.default_rng(seed)
     close = price * np.exp(np.cumsum(rng.normal(0.0, 0.004, len(starts))))
     opened = np.append(price, close[:-1])
@@ -42,7 +42,7 @@ def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFra
 
 
 def main(folder: Path) -> None:
-    """Write the files of three stocks and a coin that do not exist."""
+    """Write the files of three fictitious stocks and a fictitious coin."""
     folder.mkdir(parents=True, exist_ok=True)
     session = starts_of_stock_bars()
     # Days are New York's here, so that stocks and coins end on the same one.

@@ -1,11 +1,11 @@
-r"""Closed trades of option spreads: a CSV file as the autoscaler books it. These are synthetic.
+r"""Write synthetic closed trades of option spreads: a CSV file in the autoscaler's format.
 
     .venv/bin/python examples/make_trades.py outputs/example-trades.csv
     .venv/bin/python -m option_spreads.monte_carlo trades=outputs/example-trades.csv \
         runs=2000 days=60 seed=0 output=outputs/example-monte-carlo
 
-Seven in ten win 90 to 150 USD a contract, the others lose 180 to 320 of the 350 that they can (a
-width of 6 less a credit of 2.50, times 100): they earn next to nothing.
+Seven in ten gain 90 to 150 USD a contract, the others lose 180 to 320 of at most 350 (a width of 6
+less a credit of 2.50, times 100): on average they earn next to nothing.
 """
 
 from __future__ import annotations

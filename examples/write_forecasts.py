@@ -1,4 +1,4 @@
-r"""Forecasts of another program, written to a file and traded. Here: last week's return goes on.
+r"""Write another program's forecasts to a file, and trade them: here last week's return continues.
 
     .venv/bin/python examples/write_forecasts.py outputs/example-bars \
         outputs/example-forecasts.parquet
@@ -8,7 +8,7 @@ r"""Forecasts of another program, written to a file and traded. Here: last week'
         output=outputs/example-forecasts
 
 A row is one number: symbol, issued_at, step (1 to 24 own bars ahead), level (21 of them) and value,
-a close in USD. What is issued at an instant may rest on bars known by then and on nothing later.
+a close in USD. A forecast may use bars known at its issue, and no later ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WEEK = 35  # bars
 
 
 def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
-    """Forecasts issued at every bar of a stock from the first whole week on."""
+    """Return the forecasts issued at every bar of a stock from the first full week on."""
     starts = pd.to_datetime(bars["timestamp"], utc=True)
     # A bar is known when it ends: after an hour, the session's last after half of one.
     last = starts.dt.tz_convert("America/New_York").dt.hour == 15

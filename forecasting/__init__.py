@@ -1,4 +1,4 @@
-"""What may happen next: quantile forecasts and the moments sizing reads from them."""
+"""Quantile forecasts, and the moments that sizing reads from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classical forecasters to be measured against, and the oracle that reads the future.
+"""Classical forecasters for comparison, and the oracle that reads the future.
 
 N windows of L bars, H steps, Q levels.
 """
@@ -32,13 +32,15 @@ GARCH_CONTEXT = 100  # own bars a symbol must have before a GARCH is estimated
 
 @dataclass(frozen=True, slots=True)
 class RandomWalk:
-    """The last close is the median; a Student-t around it has the steps' times an EWMA variance.
+    """A random walk: the last close is the median, with a Student-t of EWMA variance around it.
 
-    context_length: own bars a window holds, at least 3.
-    decay: of the EWMA over the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
+    The variance grows with the number of steps.
+
+    context_length: own bars in a window, at least 3.
+    decay: decay of the EWMA of the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
     degrees_of_freedom: degrees of freedom of the Student-t, above 2.
     sample_variance_share: share of the window's plain variance in the variance, 0 … 1.
-    label: what reports call it; empty for random_walk, and its share of plain variance.
+    label: name in reports; empty: random_walk, with its share of plain variance.
     """
 
     context_length: int = 100
@@ -82,7 +84,10 @@ class RandomWalk:
     def quantiles_around(
         self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
     ) -> LocationScale:
-        """Its quantiles around medians [N, H] of the log return, none for 0; the scale narrowed."""
+        """Return quantiles around medians [N, H] of the log return, None for 0.
+
+        scale_factor: factor on the scale.
+        """
         count = len(windows)
         deviation = np.empty(count)
         before = self.context_length - 1
@@ -96,7 +101,7 @@ class RandomWalk:
         steps = count, HORIZON
         return LocationScale(
             price=windows.price,
-            # One number stands for all that are alike: of years, they would take gigabytes.
+            # A broadcast view: arrays for years of windows would take gigabytes.
             median=np.broadcast_to(0.0, steps) if median is None else median,
             scale=np.broadcast_to(scale_factor * deviation[:, None], steps),
             shapes=self._shape()[None],
@@ -104,28 +109,28 @@ class RandomWalk:
         )
 
     def log_quantiles(self, closes: Array) -> Array:
-        """Quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
+        """Return quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
         squares = np.diff(np.log(closes), axis=1) ** 2
         deviation = np.sqrt((squares * self._weights()).sum(axis=1))
         return np.asarray(deviation[:, None, None] * self._shape())
 
     def _weights(self) -> Array:
-        """[L - 1] of the squared log returns in the variance of the next."""
+        """Return the weights [L - 1] of the squared log returns in the variance of the next."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         even = self.sample_variance_share / len(weights)
         return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
     def _shape(self) -> Array:
-        """Quantiles [H, Q] of the log return after each step, over the deviation of the first."""
+        """Return quantiles [H, Q] of the log return after each step, over the first deviation."""
         root = np.sqrt(np.arange(1, HORIZON + 1))
         return np.asarray(root[:, None] * unit_student(self.degrees_of_freedom))
 
 
 @dataclass(frozen=True, slots=True)
 class Historical:
-    """Quantiles of the window's own overlapping log returns over each number of bars ahead.
+    """Quantiles of the window's own overlapping log returns over each number of steps.
 
-    context_length: own bars a window holds, at least 48.
+    context_length: own bars in a window, at least 48.
     """
 
     context_length: int = 100
@@ -156,12 +161,12 @@ class Historical:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """Reads the future: the median is the close that will be, a tenth of a random walk around it.
+    """A forecaster that reads the future: its median is the close that follows.
 
-    What it earns is no result, and no bound either: a plan believes its next step only. Steps
-    beyond the last bar have no forecast.
+    Its width is a tenth of a random walk's. Its profit is no result, and no upper bound either: a
+    plan uses its next step only. Steps beyond the last bar have no forecast.
 
-    random_walk: the random walk whose width is taken.
+    random_walk: the random walk whose width is used.
     """
 
     random_walk: RandomWalk = RandomWalk()
@@ -187,12 +192,12 @@ class Oracle:
 
 @dataclass(frozen=True, slots=True)
 class Garch:
-    """The last close is the median; variances are those of a GARCH(1,1) with Student-t errors.
+    """A GARCH(1,1) with Student-t errors for the variances; the last close is the median.
 
-    It is estimated anew each Friday, with `arch`. The return over several bars has the sum of their
-    variances and the Student-t of one.
+    It is estimated each Friday, with `arch`. The return over several bars has the sum of their
+    variances and the Student-t of one bar.
 
-    window: own bars that it is estimated on, at least 100.
+    window: own bars of the estimate, at least 100.
     """
 
     window: int = 1000
@@ -237,18 +242,18 @@ class Garch:
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
     def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
-        """Deviation after each step, [n, H] at own bars `last`, and degrees of freedom.
+        """Return deviations after each step, [n, H] at own bars `last`, and degrees of freedom.
 
         Both are estimated on the bars before number `end`.
         """
         from arch import arch_model
 
         begin = max(end - self.window, 0)
-        # In percent: the optimiser's steps and tolerances are made for numbers near one.
+        # In percent: the optimiser's steps and tolerances suit numbers near one.
         returns = 100 * np.diff(np.log(closes[begin : int(last[-1]) + 1]))
         model = arch_model(returns, mean="Zero", vol="GARCH", p=1, q=1, dist="t", rescale=False)
         with warnings.catch_warnings():
-            # The optimiser's remarks are no failure: what it has reached is measured, not trusted.
+            # The optimiser's warnings are no failure: the scores measure its result.
             warnings.simplefilter("ignore")
             fit = model.fit(last_obs=end - begin - 1, disp="off", show_warning=False)
         forecasts = fit.forecast(horizon=HORIZON, start=0, reindex=False, align="origin")
@@ -258,7 +263,7 @@ class Garch:
 
 
 def unit_student(degrees_of_freedom: float) -> Array:
-    """Quantiles [Q] of a Student-t with a deviation of one."""
+    """Return the quantiles [Q] of a Student-t with a deviation of one."""
     from scipy.special import stdtrit
 
     return np.asarray(

@@ -3,13 +3,13 @@
     python -m forecasting.batch 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [output=FILE.parquet] [key=value …]
 
-Without `output` the cache is filled and nothing else. The file has a row a symbol, instant, step
-and level: symbol, issued_at, step, target_at (when that bar of its own becomes known), level, value
-(USD); by instant and symbol, levels rising; in the metadata the name of the forecaster. Beyond a
-symbol's last bar `target_at` is the calendar's. It is written whole or not at all.
+Without `output` only the cache is filled. The file has a row for each symbol, instant, step and
+level: symbol, issued_at, step, target_at (known-at instant of that own bar), level, value (USD).
+Rows are ordered by instant and symbol, levels rising; the metadata name the forecaster. Beyond a
+symbol's last bar `target_at` is the calendar's. The file is written completely or not at all.
 
 With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
-ray.address=HOST:PORT, compute what the cache lacks: one a GPU, or one for ray.cores cores.
+ray.address=HOST:PORT, compute missing forecasts: one per GPU, or one for ray.cores cores.
 """
 
 from __future__ import annotations
@@ -60,17 +60,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("forecasting")
 
-_Issued = tuple[ForecastTable, Index]  # a table, and numbers of forecasts in it
+_Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued forecasts
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Forecast what the settings ask for."""
+    """Make the forecasts that the settings request.
+
+    Raises InputError for a range without a forecast.
+    """
     settings.forecaster.check()
     bars = settings.bars()
     first, last = resolve_span(bars, settings.start, settings.end)
     issued = Windows.from_bars(bars, first, settings.forecaster.context_length).issued_at
-    # Looked at before anything is computed: a span without a forecast would else take as long as
-    # one with many.
+    # Checked before the computation, which would take just as long without a result.
     if not (issued >= first).any():
         raise InputError(
             f"start, end: nothing can be forecast between {utc_text(first)} and {utc_text(last)}:"
@@ -88,7 +90,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
 
 
 def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
-    """Refuse an output that cannot be written; the run writes it itself, a portion at a time."""
+    """Refuse an output that cannot be written; the run itself writes it portion by portion."""
     if settings.output is not None:
         output = Path(settings.output).expanduser()
         refuse_data_folder(config, output.parent)
@@ -101,7 +103,7 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
 
 
 def run(settings: BatchSettings, progress: Progress) -> Result:
-    """Forecast and write."""
+    """Make the forecasts and write them."""
     began = time.monotonic()
     output = None if settings.output is None else Path(settings.output).expanduser()
     batch = run_batch(settings, progress)
@@ -128,11 +130,11 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
 class Batch:
     """The forecasts of a run.
 
-    bars: they were made from.
-    name: of the forecaster.
-    first, last: instants of the span.
-    windows: of the forecasts, and of those before the span that were made beside them.
-    tables: that hold them: one, or one for each month.
+    bars: bars that they are made from.
+    name: name of the forecaster.
+    first, last: instants of the range.
+    windows: windows of the forecasts, and of earlier ones that were also made.
+    tables: tables of the forecasts: one, or one for each month.
     """
 
     bars: Bars
@@ -163,7 +165,7 @@ class Batch:
         return "".join(said)
 
     def portions(self) -> Iterator[_Issued]:
-        """The forecasts issued within the span, so many at a time, by instant and symbol."""
+        """Yield the forecasts issued within the range in portions, by instant and symbol."""
         for table in self.tables:
             windows = table.windows
             for month in windows.by_month():
@@ -177,7 +179,7 @@ class Batch:
 
 
 def is_batch_file(path: Path) -> bool:
-    """Whether a file was written as the one of a batch."""
+    """Return whether a file was written by a batch."""
     from pyarrow import ArrowException, parquet
 
     try:
@@ -189,16 +191,16 @@ def is_batch_file(path: Path) -> bool:
 def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
     """Write the rows of a batch, under a temporary name until the file is complete.
 
-    Returns the number of forecasts written by symbol, [S]; a forecast needs its first step.
-    Raises InputError, and writes no file, if no forecast has values.
+    Returns the number of forecasts written by symbol, [S]; a forecast needs its first step. Raises
+    InputError, and writes no file, if no forecast has values.
     """
     from pyarrow import parquet
 
     made = _Rows.from_batch(batch)
     total = len(batch.issued)
     remove_stale_parts(output)
-    # Instants, steps and levels repeat within the reach of the compression: to look each one up in
-    # a dictionary takes longer. Every group of rows holds every symbol.
+    # Instants, steps and levels repeat within the window of the compression: a dictionary for each
+    # would be slower. Every group of rows holds every symbol.
     how = {
         "compression": "lz4",
         "use_dictionary": ["symbol"],
@@ -228,13 +230,13 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Rows:
-    """How the forecasts of a batch become rows.
+    """Conversion of a batch's forecasts to rows.
 
     batch: the forecasts.
-    schema: of the tables.
-    ends: when each symbol's own bars became known, and by the calendar the next 24, one after the
-        other.
-    begin: [S] where each symbol's lie.
+    schema: schema of the tables.
+    ends: known-at instants of each symbol's own bars and of its next 24 calendar bars,
+        concatenated.
+    begin: [S] position of each symbol's first one.
     """
 
     batch: Batch
@@ -278,7 +280,7 @@ class _Rows:
         windows = table.windows
         symbol = windows.symbol[rows]
         values = table.quantiles[rows]
-        # A step is a symbol's own next bar, whatever bars of the calendar it lacks.
+        # A step is a symbol's own next bar, even if it lacks bars of the calendar.
         first = self.begin[symbol] + windows.last[rows] + 1
         target = self.ends[first[:, None] + np.arange(HORIZON)]
         size = HORIZON * len(LEVELS)
@@ -304,17 +306,17 @@ class _Rows:
 
 
 def _instants(instants: Instants, each: int) -> pa.Array:
-    """Instants of UTC, each so many times."""
+    """Return UTC instants, each repeated `each` times."""
     import pyarrow as pa
 
-    # From integers they are taken as they are, not copied.
+    # Integers are converted without a copy.
     numbers = np.repeat(instants.astype("datetime64[ns]").view(np.int64), each)
     return pa.array(numbers).view(pa.timestamp("ns", tz="UTC"))
 
 
 @lru_cache(maxsize=4)
 def _labels(count: int) -> tuple[pa.Array, pa.Array]:
-    """Steps and levels of so many forecasts; those of a full portion are made once."""
+    """Return the steps and levels of `count` forecasts; cached for a full portion."""
     import pyarrow as pa
 
     steps = np.repeat(np.arange(1, HORIZON + 1, dtype=np.int8), len(LEVELS))

@@ -1,11 +1,11 @@
-"""Score a forecaster on bars that followed, beside classical ones: a table, JSON, and a page.
+"""Score a forecaster against classical ones on later bars: a table, JSON, and a page.
 
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
-Every forecaster is scored on the same forecasts: symbol by symbol, bar by bar, those that all of
-them issue. candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on
-each symbol, and writes what proved itself walk-forward where forecasters read it.
+Every forecaster is scored on the same forecasts: those that all of them issue, by symbol and bar.
+candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on each symbol.
+Settings that prove themselves walk-forward are written where forecasters read them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from trainingdata.timeframe import Clock, Timeframe
 
 FOLDS = 5
 SEARCH_STEPS = (1, 6, 24)
-MIN_FORECASTS = 100  # forecasts of a fold
+MIN_FORECASTS = 100  # fewest forecasts of a fold
 CLASSES = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
@@ -65,14 +65,12 @@ TERMINAL_COLUMNS = (
     "80 % holds",
     "(return/σ)²",
     "rank correlation",
-)  # that a terminal shows
+)  # columns shown on a terminal
 
 _COUNT = partial(number, places=0)
 _FOURTH = partial(number, places=4)
 _THIRD = partial(number, places=3)
-_COLUMNS: Mapping[
-    str, tuple[str, NumberFormatter]
-] = {  # score by head; gains stand behind the loss
+_COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains follow the loss
     "forecasts": ("forecasts", _COUNT),
     "loss": ("loss", _FOURTH),
     "CRPS": ("crps", _FOURTH),
@@ -84,9 +82,9 @@ _COLUMNS: Mapping[
     "PIT mean": ("pit_mean", _THIRD),
     "PIT distance": ("pit_distance", _THIRD),
 }
-WHISKER_OFFSET = 0.05  # between whiskers of one step, which can be read beside each other
-MAX_PIT_CURVES = 3  # forecasters whose transform is drawn
-DRAWN_COVERAGE = 0.8  # of outcomes, by the interval that is drawn
+WHISKER_OFFSET = 0.05  # distance between whiskers of one step
+MAX_PIT_CURVES = 3  # most forecasters whose transform is drawn
+DRAWN_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
 TOO_FEW_WEEKS = "rests on too few weeks to be told from"
 
@@ -95,12 +93,12 @@ TOO_FEW_WEEKS = "rests on too few weeks to be told from"
 class Evaluation:
     """Scores of several forecasters on the same forecasts.
 
-    frames: forecaster's name → scores of each of its forecasts, row by row the same forecasts; the
-        first is the one that is evaluated.
-    source: of the bars.
-    timeframe: of the bars.
+    frames: scores of each forecast by the forecaster's name, row by row the same forecasts; the
+        first forecaster is the evaluated one.
+    source: source of the bars.
+    timeframe: timeframe of the bars.
     first, last: instants between which the forecasts were issued.
-    search_results: on the candidates, a symbol each; empty where none were named.
+    search_results: results of the candidates, one for each symbol; empty without candidates.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -115,7 +113,7 @@ class Evaluation:
         return next(iter(self.frames))
 
     def figures(self) -> dict[str, Any]:
-        """The content of `evaluation.json`."""
+        """Return the content of `evaluation.json`."""
         main = self.frames[self.main]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
@@ -129,24 +127,24 @@ class Evaluation:
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
-        """Scores of a group by step, over all steps, and over the night of its stocks."""
+        """Return scores of a group by step, over all steps, and over the night of its stocks."""
         main = self.frames[self.main]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
             parts[str(step)] = chosen & (main["step"] == step)
-        # The interval from a full session's last decision to the next one's first, of hours that
-        # from 15:30 to 10:30, has about ten times the variance of the next bar, and its forecast is
-        # the one that a stock is held over night on.
+        # The interval from a full session's last decision to the next one's first (with hourly bars
+        # from 15:30 to 10:30) has about ten times the variance of the next bar. Its forecast
+        # decides which stocks are held overnight.
         clock = self.timeframe.stock_clock
         place = clock.bars_a_day - 2
         night = chosen & (main["kind"] == "stock") & (main["slot"] == place) & (main["step"] == 2)
         if night.any():
             parts[f"{clock.slot_text(place)} to {clock.slot_text(0)}"] = night
-        # A class may have no outcome at a step that another has.
+        # A class may lack outcomes at a step that another has.
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
-        """Scores of all forecasters on these rows, and the main one's gains on the others."""
+        """Return scores of all forecasters on these rows, and the main one's gains over them."""
         main = self.frames[self.main][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.frames.items():
@@ -159,8 +157,8 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
-    """Forecast with everything that is compared and score it."""
-    # Candidates are written into a folder of symbols' settings, which need not be there.
+    """Make and score the forecasts of all compared forecasters."""
+    # Candidates are written into the folder of symbols' settings, which need not exist.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
     bars = settings.bars()
@@ -184,7 +182,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
 def evaluation_files(
     evaluation: Evaluation, figures: dict[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
-    """What writes figures and page."""
+    """Return the writers of figures and page."""
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
     page = render(figures, evaluation.frames, evaluation.timeframe)
     return {
@@ -194,7 +192,7 @@ def evaluation_files(
 
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
-    """A line a class and step."""
+    """Return the terminal output: one line for each class and step."""
     loss, *rest = TERMINAL_COLUMNS
     heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
@@ -207,7 +205,7 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
 
 
 def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
-    """Write the files of the symbols whose best candidate proved itself; what is said of each."""
+    """Write the settings of symbols whose best candidate proved itself; return a line for each."""
     lines = []
     for verdict in found:
         gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
@@ -224,7 +222,7 @@ def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> 
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Every forecaster's scores, and the page."""
+    """Score all forecasters, and write the page."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.figures()
     said = write_proved_settings(evaluation.search_results, settings.forecaster.symbols_folder)
@@ -234,12 +232,12 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class SymbolSearchResult:
-    """Verdict of the search on one symbol.
+    """Result of the search on one symbol.
 
-    symbol: that was searched.
-    best: the candidate that lost least over all folds.
+    symbol: the symbol.
+    best: the candidate with the smallest loss over all folds.
     gain, error: share of the loss that is saved walk-forward, and its standard error.
-    proved: whether the gain is worth a file.
+    proved: whether the gain justifies a file.
     """
 
     symbol: str
@@ -258,15 +256,17 @@ def search_results(
     progress: Progress = no_progress,
     folds: int = FOLDS,
 ) -> Iterator[SymbolSearchResult]:
-    """Yield a verdict for each symbol of the panel, on forecasts issued from `first` to `last`.
+    """Yield a result for each symbol of the panel, on forecasts issued from `first` to `last`.
 
-    The span is cut into consecutive folds. In each fold but the first, the candidate that lost
-    least in the folds before is compared with the present settings. That walk-forward gain decides,
-    not the best fit: without a gain above one standard error a symbol gets no file.
+    The range is cut into consecutive folds. In each fold but the first, the candidate with the
+    smallest loss in earlier folds is compared with the current settings. That walk-forward gain
+    decides, not the best fit: without a gain above one standard error a symbol gets no file.
 
-    forecaster: what the candidates vary.
-    contexts: own bars that are tried, with every augmentation.
-    folds: consecutive parts of the span, at least 2.
+    forecaster: settings that the candidates vary.
+    contexts: context lengths to try, each with every augmentation.
+    folds: consecutive parts of the range, at least 2.
+
+    Raises InputError for a symbol with too few forecasts.
     """
     own = (forecaster.context_length, forecaster.augmentation)
     candidates = list(dict.fromkeys([own, *product(contexts, AUGMENTATIONS)]))
@@ -298,16 +298,16 @@ def search_results(
 def _walk_forward(
     losses: pd.DataFrame, facts: pd.DataFrame, folds: int
 ) -> tuple[int, float, float]:
-    """(candidate that lost least, share that is saved walk-forward, its standard error).
+    """Return the candidate with the smallest loss, its walk-forward gain, and the standard error.
 
-    losses: a column a candidate, the first of the settings as they are.
+    losses: one column for each candidate, the first for the current settings.
     """
     issued = facts["issued_at"].astype("int64")
-    # scikit-learn's TimeSeriesSplit counts rows: of 1,000 forecasts of six steps it cuts three in
-    # two, whose winner would be chosen on a part of what it is scored on.
+    # scikit-learn's TimeSeriesSplit counts rows: of 1,000 forecasts of six steps it would split
+    # three, and score the winner on a part of the forecasts that chose it.
     fold = np.searchsorted(np.quantile(issued, np.arange(1, folds) / folds), issued)
-    # The winner of the folds before is scored on a fold that it has not been chosen on: the best of
-    # many candidates on the same forecasts would look good by chance.
+    # The winner of earlier folds is scored on a later one: the best of many candidates on the same
+    # forecasts would look good by chance.
     saved = []
     for k in range(1, folds):
         winner = int(losses[fold < k].mean().to_numpy().argmin())
@@ -319,7 +319,7 @@ def _walk_forward(
 
 
 def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
-    """Each figure of a line of the tables, by its head."""
+    """Return the cells of a line of the tables, by head."""
     main = scores[figures["forecaster"]]
     cells = {}
     for head, (name, words) in _COLUMNS.items():
@@ -337,7 +337,7 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
 
 
 def score_table(figures: dict[str, Any], group: str) -> Table:
-    """A line a step of a group."""
+    """Return the table of a group, one line for each step."""
     lines = {name: score_cells(figures, each) for name, each in figures["groups"][group].items()}
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
@@ -345,12 +345,12 @@ def score_table(figures: dict[str, Any], group: str) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationVerdict:
-    """The verdict of the scores.
+    """Verdict of the scores.
 
-    level: `good` where less is lost than by every other forecaster beyond error, `bad` where more
-        is by any, or it is no result; `open` otherwise.
+    level: `good` if the loss is smaller than every other forecaster's beyond error, `bad` if it is
+        larger than any's, or the run is no result; `open` otherwise.
     claim: the verdict in a line.
-    rest: the evidence for it.
+    rest: its evidence.
     """
 
     level: Literal["good", "bad", "open"]
@@ -359,7 +359,7 @@ class EvaluationVerdict:
 
 
 def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
-    """The verdict on a forecaster, from the content of its `evaluation.json`."""
+    """Return the verdict on a forecaster, from the content of its `evaluation.json`."""
     claims = []
     if reads_future(figures["forecaster"]):
         claims.append("No result: the forecaster reads the future.")
@@ -382,7 +382,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
 
 
 def date_range_text(figures: dict[str, Any]) -> str:
-    """The New York dates between which forecasts were issued, both inclusive."""
+    """Return the New York dates between which forecasts were issued, both inclusive."""
     first, last = (
         pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
     )
@@ -390,11 +390,11 @@ def date_range_text(figures: dict[str, Any]) -> str:
 
 
 def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe) -> str:
-    """The page: the verdict, gains, calibration, and tables.
+    """Return the page: verdict, gains, calibration, and tables.
 
     figures: the content of `evaluation.json`.
-    frames: forecaster's name → scores of each forecast.
-    timeframe: of the bars.
+    frames: scores of each forecast by the forecaster's name.
+    timeframe: timeframe of the bars.
     """
     names = [figures["forecaster"], *figures["baselines"]]
     return render_page(
@@ -414,7 +414,7 @@ def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: 
 def _panels(
     figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
-    """Title and chart of each panel of a class; none where nothing of it was scored."""
+    """Return title and chart of each panel of a class; empty if none of it was scored."""
     group = figures["groups"].get(kind)
     if group is None:
         return []
@@ -436,7 +436,7 @@ def _panels(
 
 
 def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
-    """Share of each other forecaster's loss that is saved, by step; whiskers are its reach."""
+    """Return the chart of gains over the baselines by step; whiskers are half intervals."""
     places = np.arange(float(len(steps)))
     series = [level_line(0.0, places, "quiet")]
     said = []

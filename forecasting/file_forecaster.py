@@ -1,19 +1,18 @@
-"""Forecasts that stand in a file: those of the batch job, or one's own in its format.
+"""Forecasts from a file: a batch's, or a user's own in the same format.
 
-The file is Parquet, with the columns symbol, issued_at, step, level and value, a row for each
+The file is Parquet, with the columns symbol, issued_at, step, level and value, one row for each
 number; other columns are not read.
 
 symbol: as in the bars.
 issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
 step: each of the 24 own bars ahead.
 level: all 21 of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99) for each step.
-value: the close of that bar in USD at that level, not falling along the levels.
+value: the close of that bar in USD at that level, nondecreasing along the levels.
 
-A forecast says when it was issued and is not read before; that it was made from nothing later is
-what its maker answers for. Who that was stands in the metadata of the batch job's files, and
-reports say it: an oracle's forecasts stay an oracle's. `forecaster.calibrated` is true here as
-everywhere: a median counts as far as it has proven itself, which takes a history of forecasts at
-every bar; false takes forecasts as they are.
+A forecast is not read before its issue; its maker is responsible for using no later data. The
+maker's name is in the metadata of a batch's file, and in reports: an oracle's forecasts stay an
+oracle's. With `forecaster.calibrated` true, the default, a median counts as far as it has proven
+itself, which needs a history of forecasts at every bar. With false forecasts are used unchanged.
 """
 
 from __future__ import annotations
@@ -47,19 +46,19 @@ if TYPE_CHECKING:
     import pandas as pd
     from pyarrow import parquet
 
-FORECASTER_METADATA_KEY = "forecaster"  # key of a Parquet file's metadata: who made the forecasts
+FORECASTER_METADATA_KEY = "forecaster"  # metadata key of the forecaster's name
 COLUMNS = ("symbol", "issued_at", "step", "level", "value")
 FORECAST_SUFFIX = ".parquet"
-ROWS_PER_READ = 1_000_000  # of a file, held at a time
-# No median lies so many times its own step's width, from the lowest level to the highest, from the
-# last close, beside what rounding leaves: such prices are adjusted for something else.
+ROWS_PER_READ = 1_000_000  # rows of a file in memory at a time
+# Largest distance of a median from the last close, in widths of its step from the lowest level to
+# the highest, plus a rounding tolerance. A larger one means prices with another adjustment.
 MAX_MEDIAN_DISTANCE = 3.0
 MEDIAN_DISTANCE_TOL = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class FileForecaster:
-    """Forecasts of the file at `path`, in the format the module describes."""
+    """A forecaster that reads the file at `path`, in the format of this module."""
 
     path: Path
 
@@ -80,9 +79,9 @@ class FileForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """What the file holds for bars of the panel known from `since` on, and the last before.
+        """Return the file's forecasts for the panel's bars from `since` on, and the last before.
 
-        Raises DataError naming the file, the row and what is wrong with it.
+        Raises DataError naming the file, the row and the fault.
         """
         name = self.name
         windows = Windows.from_bars(bars, since, 1)
@@ -107,7 +106,7 @@ class FileForecaster:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """A file of forecasts; what cannot be read of it is an error that names it."""
+    """Open a file of forecasts; an unreadable one raises `DataError` with its path."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -121,10 +120,11 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """Rows of a file, in each of which every column has a value.
+    """Rows of a file without empty cells.
 
-    path: of the file.
-    before: how many rows of the file precede these.
+    rows: the rows.
+    path: path of the file.
+    before: number of rows of the file before these.
     """
 
     rows: pd.DataFrame
@@ -136,21 +136,21 @@ class _Portion:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
     def refuse(self, bad: Mask, what: str) -> None:
-        """Name the first bad row, if there is one; `what` may name its cells in braces."""
+        """Raise `DataError` for the first bad row, if any; `what` may name its cells in braces."""
         if bad.any():
             row = first_true(bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
             raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**held)}")
 
     def numbers(self, column: str) -> Array:
-        """A column of numbers, [n]."""
+        """Return a column of numbers, [n]."""
         try:
             return self.rows[column].to_numpy(dtype=np.float64)
         except ValueError as error:
             raise DataError(f"{self.path}: {column}: {error}") from error
 
     def symbols(self, bars: Bars) -> Index:
-        """Number of each row's symbol among those of the bars [n], -1 for another."""
+        """Return the number of each row's symbol in the bars, [n], -1 for another symbol."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
         of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
@@ -158,7 +158,7 @@ class _Portion:
 
 
 def _portions(path: Path) -> Iterator[_Portion]:
-    """The rows of a file, so many at a time as are held in memory."""
+    """Yield the rows of a file in portions that fit into memory."""
     with _opened(path) as file:
         for missing in (name for name in COLUMNS if name not in file.schema_arrow.names):
             raise DataError(
@@ -173,7 +173,7 @@ def _portions(path: Path) -> Iterator[_Portion]:
 
 
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
-    """Write a portion's rows into values [N, H, Q]; rows of other symbols or times are passed."""
+    """Write a portion's rows into values [N, H, Q]; skip rows of other symbols or times."""
     step, given, value = (portion.numbers(name) for name in ("step", "level", "value"))
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
@@ -196,7 +196,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
-    """Number of the window that each row's forecast was issued for [n], -1 where none is."""
+    """Return the number of the window of each row's forecast, [n], -1 without one."""
     symbol = portion.symbols(bars)
     column = portion.rows["issued_at"]
     stamps = parse_instant_column(column, str(portion.path), portion.before)
@@ -216,7 +216,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:
-    """Where each stamp stands among the instants, -1 where it does not."""
+    """Return the position of each stamp in the sorted instants, -1 if it is not among them."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
     place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)
@@ -231,7 +231,7 @@ def _symbol(name: object) -> str:
 
 
 def _check(values: Array32, windows: Windows, bars: Bars, path: Path) -> None:
-    """Every step whole, steps without a gap, levels that do not fall, and prices of these bars."""
+    """Check that steps and levels are complete and ordered, and that prices fit the bars."""
     counted = np.isfinite(values).sum(axis=2)
     there = counted > 0
     short = there.any(axis=1) & ~there.all(axis=1)

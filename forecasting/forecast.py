@@ -1,4 +1,4 @@
-"""Quantile forecasts: the protocol that makes them, and the table of a whole history.
+"""Quantile forecasts: the forecaster protocol, and the table of forecasts of a history.
 
 S symbols, T instants, N windows, H steps, Q levels.
 """
@@ -21,21 +21,21 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.instants import utc_text
 
-# Steps of every forecast. The number is fixed: with another one Chronos-2 answers otherwise at
-# step 1, because its attention over future patches runs both ways.
+# Steps of every forecast. The number is fixed: with another one Chronos-2 gives another step 1,
+# because its attention over future patches is bidirectional.
 HORIZON = 24
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
-CHUNK = 4096  # windows looked at at once where a whole table is walked
-MAPPED_BYTES = 256 * 2**20  # bytes from which on an array lies in a file
+CHUNK = 4096  # windows processed at once in a scan of a whole table
+MAPPED_BYTES = 256 * 2**20  # bytes from which an array is stored in a file
 
-Progress = Callable[[str, int, int], None]  # what, done, of how many
+Progress = Callable[[str, int, int], None]  # kind of work, done, total
 Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
 def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
-    """Quantiles […, K] at levels [K] within 0.01 … 0.99, linear between the 21 of values […, Q]."""
+    """Return quantiles […, K] at levels [K] in 0.01 … 0.99, interpolated from values […, Q]."""
     wanted = np.asarray(levels)
     upper = np.clip(np.searchsorted(LEVELS, wanted), 1, len(LEVELS) - 1)
     lower = upper - 1
@@ -45,18 +45,21 @@ def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """A progress that says nothing."""
+    """A progress callback that does nothing."""
 
 
 def empty_array(*shape: int) -> Array32:
-    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file."""
+    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file.
+
+    Raises InputError if the temporary folder has too little space.
+    """
     size = 4 * prod(shape)
     if size < MAPPED_BYTES:
         return np.empty(shape, dtype=np.float32)
     try:
         with TemporaryFile() as file:
-            # A mapped file whose disk is full kills the process that writes to it: the whole of it
-            # is taken now.
+            # A full disk would kill a process that writes to a mapped file: all of its space is
+            # reserved now.
             os.posix_fallocate(file.fileno(), 0, size)
             return np.asarray(np.memmap(file, dtype=np.float32, mode="r+", shape=shape))
     except OSError as error:
@@ -68,15 +71,16 @@ def empty_array(*shape: int) -> Array32:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LocationScale:
-    """Quantiles [N, H, Q] of which only what differs is held: price · exp(median + scale · shape).
+    """Quantiles [N, H, Q] in factored form: price · exp(median + scale · shape).
 
-    They are an array to who reads them: `[rows]` answers those of some windows, [n, H, Q] float32,
-    `[rows, step]` those of one step, [n, Q], and `[rows, step, level]` one of these, [n].
+    They are indexed like an array: `[rows]` returns the quantiles of some windows, [n, H, Q]
+    float32, `[rows, step]` those of one step, [n, Q], and `[rows, step, level]` one level of it,
+    [n].
 
     price: [N] last close of each window, in USD.
     median, scale: [N, H] of the log return after each step; NaN where there is no forecast.
     shapes: [W, H, Q] quantiles of the log return around its median, over its scale.
-    shape_index: [N] number of each window's shape: those of years, one a window, would not fit into
+    shape_index: [N] number of each window's shape: one shape for each window of years would exceed
         memory.
     """
 
@@ -102,7 +106,7 @@ class LocationScale:
     ) -> Array32:
         rows, step, *level = at if isinstance(at, tuple) else (at, slice(None))
         shape = self.shapes[self.shape_index[rows], step, *level]
-        each = (..., *[None] * (1 - len(level)))  # of the levels that are read
+        each = (..., *[None] * (1 - len(level)))  # axes of the levels that are read
         move = self.scale[rows, step][each] * shape
         move += self.median[rows, step][each]
         np.exp(move, out=move)
@@ -112,16 +116,17 @@ class LocationScale:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QuantileView:
-    """Quantiles of some windows, of which the steps that are asked for alone are read.
+    """Quantiles of some windows that are read by step on demand.
 
-    quantiles: [N, H, Q] of a table. windows: [n] numbers of those that are meant.
+    quantiles: [N, H, Q] of a table.
+    windows: [n] numbers of the windows in it.
     """
 
     quantiles: Array32 | LocationScale
     windows: Index
 
     def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
-        """[m, Q] of one step of some of these windows, or [m] of one level of it."""
+        """Return one step of some of these windows, [m, Q], or one level of it, [m]."""
         rows, *rest = at
         chosen: Any = (self.windows[rows], *rest)
         return self.quantiles[chosen]
@@ -129,23 +134,21 @@ class QuantileView:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastTable:
-    """Forecasts of every window of a history, checked once; a table is itself a `Forecaster`.
+    """Forecasts of every window of a history, validated once; a table is itself a `Forecaster`.
 
-    name: of the forecaster that made it.
-    symbols: [S].
+    name: name of the forecaster.
+    symbols: [S] names.
     clock: [T] the panel's instants.
     latest: [S, T] number of the last window issued by each instant, -1 before the first.
-    windows: what each forecast has seen.
+    windows: input of each forecast.
     price: [N] last close of each window, in USD.
-    quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, not falling along
+    quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, nondecreasing along
         Q; NaN at all levels of a step without a forecast.
-    persistence: [N] share of a forecast's first-step median that is left a bar later; 0 where
-        nothing is known of it.
-    shrinkage: [N] what the base forecaster's median was multiplied by; NaN where it was not.
-    skill: [N] information coefficient of the first step, as far as it is believed in; 0 where
-        nothing is known of it.
-    source: digest of what made the forecasts beside the bars, where that can change under a
-        forecaster (weights can); empty where it cannot.
+    persistence: [N] autocorrelation of the first-step median from bar to bar; 0 if unknown.
+    shrinkage: [N] factor on the base forecaster's median; NaN where there was none.
+    skill: [N] lower estimate of the first step's information coefficient; 0 if unknown.
+    source: digest of the forecasts' inputs other than bars, if they can change under one name
+        (weights can); empty if not.
     """
 
     name: str
@@ -190,10 +193,10 @@ class ForecastTable:
         skill: Array | None = None,
         source: str = "",
     ) -> ForecastTable:
-        """The windows' quantiles, indexed by the panel's clock.
+        """Return a table of the windows' quantiles, indexed by the panel's clock.
 
-        Raises ValueError for shapes that do not fit, and quantiles that are no prices or fall along
-        the levels.
+        Raises ValueError for shapes that do not fit, and quantiles that are no prices or decrease
+        along the levels.
         """
         count = len(windows)
         return cls(
@@ -213,7 +216,7 @@ class ForecastTable:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """The table itself: what it holds was made from the same bars."""
+        """Return the table itself, which was made from the same bars."""
         return self
 
     @property
@@ -227,11 +230,11 @@ class ForecastTable:
         return out
 
     def check_quantiles(self, above: float) -> None:
-        """Refuse quantiles that fall along the levels, or are not finite and above a number.
+        """Check that quantiles are nondecreasing along the levels, finite and above a bound.
 
-        A network may expect a price below zero: only a crash makes it do so.
+        A network may forecast a price below zero, but only in a crash.
 
-        Raises ValueError naming the first, its symbol, instant and step.
+        Raises ValueError naming the first invalid one, its symbol, instant and step.
         """
         quantiles = self.quantiles
         if isinstance(quantiles, LocationScale):
@@ -267,16 +270,16 @@ def reads_future(name: str) -> bool:
 
 
 def mark_as_future(name: str) -> str:
-    """Mark the name of a forecaster whose forecasts contain the future, once."""
+    """Return the name of a forecaster that reads the future, with the mark added once."""
     return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 
 
 class Forecaster(Protocol):
-    """Makes quantile forecasts 24 own bars ahead, from nothing after the panel's last instant."""
+    """A source of quantile forecasts 24 own bars ahead that uses no data after the panel's end."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Name of the forecaster in reports."""
         ...
 
     def forecast(

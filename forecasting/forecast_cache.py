@@ -1,10 +1,10 @@
-"""Forecasts that are computed once, ever: an SQLite file a specification and year of issue.
+"""A disk cache of forecasts: an SQLite file for each specification and year of issue.
 
     FOLDER/<digest of the specification>/<year>.sqlite
 
-A row is a portion: forecasts issued in one month that were computed together, with the bits of what
-each has seen. It is written whole, and two processes that compute the same write it once. Every
-part of it carries a checksum: what is not as it was written is removed, and computed again.
+A row is a portion: forecasts issued in one month that were computed together, with the digests of
+their inputs. It is written in one transaction, and two processes that compute the same portion
+write it once. Every part of it has a checksum: a damaged part is removed, and computed again.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from foundation.errors import InputError
 log = logging.getLogger(__name__)
 
 DEFAULT_CACHE = Path("~/.cache/kelly-chronos/forecasts")
-FITS_FOLDER = "fits"  # the folder of a cache that holds what calibration has learned
+FITS_FOLDER = "fits"  # folder of calibration fits in a cache
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PART_SHAPES = {"moments": (2, HORIZON), "quantiles": (HORIZON, len(LEVELS))}
-_WAIT = 60.0  # seconds for another process that writes
-_CHECKSUM = 4  # bytes at the end of what is written
+_WAIT = 60.0  # longest wait in seconds for another process that writes
+_CHECKSUM = 4  # bytes of the checksum at the end of a blob
 _ISSUE = np.dtype([("issued_at", "datetime64[ns]"), ("key", np.uint64)])
-# What is read last stands last: SQLite walks through what stands before it.
+# The column that is read last comes last: SQLite walks through those before it.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS portions (number INTEGER PRIMARY KEY AUTOINCREMENT,"
     " specification TEXT NOT NULL, name BLOB NOT NULL, month TEXT NOT NULL, issues BLOB NOT NULL,"
@@ -48,19 +48,19 @@ _SCHEMA = (
 
 
 class ForecastsDamaged(Exception):
-    """Forecasts that are gone, or not as they were written; they can be computed again."""
+    """Cached forecasts that are gone or damaged; they can be computed again."""
 
 
 class CacheWriteFailed(Exception):
-    """What could not be kept, and why."""
+    """Forecasts that could not be written to the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The forecasts of one specification, for any thread.
+    """The forecasts of one specification; thread-safe.
 
-    folder: of the partition, named after the specification.
-    specification: what the forecasts depend on beside their bars, as JSON text.
+    folder: folder of the partition, named after the specification.
+    specification: inputs of the forecasts other than bars, as JSON text.
     """
 
     folder: Path
@@ -68,14 +68,17 @@ class Partition:
 
     @classmethod
     def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
-        """The partition of a specification, used now."""
+        """Return the partition of a specification, and mark it as used now.
+
+        Raises InputError for a folder that cannot be created.
+        """
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(folder)
         except OSError as error:
-            # What is there can be read, and what a full disk does not take is held in memory.
+            # Existing forecasts can still be read; without disk space new ones are held in memory.
             if not folder.is_dir() and error.errno not in DISK_FULL_ERRORS:
                 raise InputError(
                     f"forecaster.cache: {folder} cannot be written: {error.strerror}"
@@ -83,7 +86,7 @@ class Partition:
         return cls(folder, text)
 
     def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
-        """Number of the portion of each forecast [n], 0 for none, and its row there [n].
+        """Return the number of the portion of each forecast [n], 0 for none, and its row there [n].
 
         All are issued in one month.
         """
@@ -101,14 +104,14 @@ class Partition:
         issues = np.concatenate(parts)
         if not len(issues):
             return np.zeros(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.int64)
-        # Keys are digests. Looked up in their own order they would go all over memory.
+        # Keys are digests in random order: sorted look-ups avoid random memory access.
         held = np.ascontiguousarray(issues["key"])
         order = np.argsort(held, kind="stable")
         rising = np.argsort(keys, kind="stable")
         nearest = np.empty(len(keys), dtype=np.int64)
         place = np.searchsorted(held[order], keys[rising])
         nearest[rising] = order[np.minimum(place, len(held) - 1)]
-        # A key of 64 bits may meet another window's by chance: the instant is compared as well.
+        # A 64-bit key may collide with another window's: the instant is compared as well.
         hit = (held[nearest] == keys) & (issues["issued_at"][nearest] == issued_at)
         return np.where(hit, np.concatenate(numbers)[nearest], 0), np.concatenate(rows)[nearest]
 
@@ -117,7 +120,7 @@ class Partition:
     ) -> None:
         """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
 
-        Raises NotWritten saying why.
+        Raises CacheWriteFailed with the reason.
         """
         issues = np.empty(len(keys), _ISSUE)
         issues["issued_at"], issues["key"] = issued_at, keys
@@ -132,14 +135,15 @@ class Partition:
         )
         try:
             with self._file(int(month[:4])) as file, file:
-                # Parts are of megabytes: small pages would take twice the time.
+                # Blobs have megabytes: small pages would take twice the time.
                 file.execute("PRAGMA page_size = 65536")
-                # What a power cut spoils is found by its checksum, and computed again.
+                # A power cut may damage a blob; its checksum reveals that, and it is computed
+                # again.
                 file.execute("PRAGMA synchronous = OFF")
                 for statement in _SCHEMA:
                     file.execute(statement)
                 added = file.execute(insert, row)
-                # As a value of the statement it would be copied four times on its way.
+                # As a parameter of the statement it would be copied four times.
                 if added.rowcount:
                     with file.blobopen("portions", "quantiles", added.lastrowid or 0) as blob:
                         for part in large:
@@ -148,9 +152,9 @@ class Partition:
             raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
     def read(self, issued_at: Instants, number: int, part: str) -> Array32:
-        """The moments [n, 2, H] or the quantiles [n, H, Q] of a portion that was located.
+        """Return the moments [n, 2, H] or the quantiles [n, H, Q] of a located portion.
 
-        Raises Damaged for what is gone or not as it was written; it is removed, as far as may be.
+        Raises ForecastsDamaged for a portion that is gone or damaged; it is removed if possible.
         """
         year = int(_month(issued_at)[:4])
 
@@ -162,7 +166,7 @@ class Partition:
         return np.frombuffer(whole, np.float32).reshape(-1, *PART_SHAPES[part])
 
     def _asked(self, year: int, ask: Callable[[sqlite3.Connection], Sequence[Any]]) -> Any:
-        """What a file answers; nothing where there is none, or none that can be used."""
+        """Return the result of a query on a year's file; empty without a usable file."""
         path = self._path(year)
         if not os.path.exists(path):
             return []
@@ -178,7 +182,7 @@ class Partition:
         return []
 
     def _whole(self, place: tuple[int, int], blob: bytes) -> memoryview:
-        """What was written, without its checksum; what is not so is removed, as far as may be."""
+        """Return a blob without its checksum; remove a damaged portion if possible."""
         content = memoryview(blob)[:-_CHECKSUM]
         if len(blob) > _CHECKSUM and zlib.crc32(content).to_bytes(_CHECKSUM) == blob[-_CHECKSUM:]:
             return content
@@ -200,6 +204,6 @@ def _month(issued_at: Instants) -> str:
 
 
 def _sealed(values: np.ndarray) -> tuple[memoryview, bytes]:
-    """Bytes of an array, and their checksum."""
+    """Return the bytes of an array, and their checksum."""
     content = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
     return content, zlib.crc32(content).to_bytes(_CHECKSUM)

@@ -1,4 +1,4 @@
-"""Expected return and volatility over the holding interval, read from a quantile forecast."""
+"""Expected return and volatility over the holding interval from a quantile forecast."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from forecasting.windows import Windows
 from foundation.arrays import Array, Array32, Index
 from foundation.compiled import compiled
 
-Quantiles = Array32 | QuantileView  # [n, H, Q], of which one step of each is read at a time
+Quantiles = Array32 | QuantileView  # [n, H, Q], read one step at a time
 
 _Q = np.array(LEVELS)
 _Q10 = LEVELS.index(0.1)
@@ -32,10 +32,10 @@ NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
 def expected_return_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
-    """Median return of forecasts between two of the symbol's own bars after their issue.
+    """Return the median return of forecasts between two of the symbol's own bars after issue.
 
-    It runs linearly between steps, and nothing is expected beyond the last one. Each answer depends
-    on its own forecast alone, to the last bit, however many are asked for at once.
+    It is linear between steps, and nothing is expected beyond the last one. Each result depends on
+    its own forecast alone, to the last bit, in a batch of any size.
 
     values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
     begin, finish: [n], or [P, n] for several each, own bars after the issue, fractional inside a
@@ -47,9 +47,9 @@ def expected_return_between(values: Quantiles, price: Array, begin: Array, finis
 def variance_until(
     values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
-    """Variance from a forecast's issue to `place` own bars later, [n], or [P, n] for several each.
+    """Return the variance from issue to `place` own bars later, [n], or [P, n] for several each.
 
-    It runs linearly between steps, and by `beyond`, a bar, after the last.
+    It is linear between steps, and grows by `beyond` a bar after the last.
     """
 
     def squared(rows: Index, step: int, close: Array) -> Array:
@@ -59,13 +59,13 @@ def variance_until(
 
 
 def variance_beyond(place: Array, beyond: Array) -> Array:
-    """The part of `variance_until` that lies after the last step."""
+    """Return the part of `variance_until` after the last step."""
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
     return np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
-    """Standard deviation of the return a quantile function [..., Q] stands for, by a named rule.
+    """Return the standard deviation of the return of quantiles [..., Q], by a named rule.
 
     original  |q90 - q10| / (2·price): a normal's deviation times 1.28.
     normal    |q90 - q10| / (2·1.2816·price): too small for heavy tails.
@@ -81,7 +81,7 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
 
 
 def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
-    """Median and log variance [n, H] of the log returns that forecasts stand for.
+    """Return median and log variance [n, H] of the forecasts' log returns.
 
     values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
     """
@@ -95,11 +95,11 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogMoments:
-    """What calibration reads of a history of forecasts, a tenth of the whole.
+    """The moments of a history of forecasts that calibration needs, a tenth of the whole.
 
-    name, source: of the forecaster, and of what made the forecasts (`ForecastTable`).
-    windows: what each forecast has seen.
-    median, log_variance: [N, H] of the log returns that forecasts stand for.
+    name, source: of the forecaster and of its inputs (`ForecastTable`).
+    windows: input of each forecast.
+    median, log_variance: [N, H] of the forecasts' log returns.
     """
 
     name: str
@@ -110,7 +110,7 @@ class LogMoments:
 
     @classmethod
     def from_table(cls, table: ForecastTable) -> LogMoments:
-        """Those of a table's quantiles."""
+        """Return the moments of a table's quantiles."""
         count = len(table.windows)
         median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)
         for first in range(0, count, CHUNK):
@@ -120,7 +120,7 @@ class LogMoments:
 
 
 def _median(values: Quantiles, price: Array, place: Array) -> Array:
-    """Median return from each forecast's issue to `place` own bars later, [n] or [P, n]."""
+    """Return the median return from each issue to `place` own bars later, [n] or [P, n]."""
 
     def returned(rows: Index, step: int, close: Array) -> Array:
         return np.asarray(values[rows, step, MEDIAN] / close - 1)
@@ -129,9 +129,11 @@ def _median(values: Quantiles, price: Array, place: Array) -> Array:
 
 
 def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
-    """What `read` makes of a step of forecasts [m] and of their prices, at `place`, [n] or [P, n].
+    """Return the values of `read` at `place`, interpolated between steps, [n] or [P, n].
 
-    It is 0 at the issue, and beyond the last step as it is at the last.
+    It is 0 at the issue, and constant beyond the last step.
+
+    read: function of numbers of forecasts [m], a step, and their prices [m].
     """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)
@@ -140,7 +142,7 @@ def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of
     # 1e-8.
     close = price.astype(np.float32).astype(np.float64)
-    # Each step that is needed of a forecast is read once.
+    # Each required step of a forecast is read once.
     needed = np.zeros((HORIZON + 1, len(price)), dtype=bool)
     rows = np.arange(len(price))
     needed[low, rows] = True
@@ -155,7 +157,7 @@ def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array
 
 
 def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
-    """Standard deviation of the return that quantiles [..., Q] at LEVELS stand for, at a price."""
+    """Return the standard deviation of the return of quantiles [..., Q] at LEVELS, at a price."""
     rows = values.reshape(-1, len(_Q))
     prices = np.broadcast_to(price, values.shape[:-1]).reshape(-1).astype(np.float64)
     deviation = _deviations(rows, prices, _FIRST, _ONE, _OTHER, _WEIGHT)
@@ -166,12 +168,14 @@ def _whole_deviation(values: Array | Array32, price: Array | Array32) -> Array:
 def _deviations(
     values: Array | Array32, price: Array, first: Array, one: Index, other: Index, weight: Array
 ) -> Array:
-    """√(q·b·q - (a·q)²) of the returns q less their median, of each row of values [n, Q].
+    """Return √(q·b·q - (a·q)²) of the returns q less their median, for each row of values [n, Q].
 
-    price: [n]. first: [Q] a. one, other, weight: [m] row, column and value of each entry of b.
+    price: [n].
+    first: [Q] a.
+    one, other, weight: [m] row, column and value of each entry of b.
     """
-    # A matrix product would sum in an order that depends on how many rows there are, and a decision
-    # on the same bars would differ in the last bit. Rows stand beside each other, so that the
+    # A matrix product would sum in an order that depends on the number of rows, and a decision on
+    # the same bars would differ in the last bit. Rows are processed in blocks, so that the
     # processor adds several at once, each in the same order.
     out = np.empty(len(values))
     row = np.empty(len(first))
@@ -201,7 +205,7 @@ def _deviations(
 
 
 def _moment_forms() -> tuple[Array, Array]:
-    """(a [Q], b [Q, Q]) such that quantiles q have the mean a·q and the second moment q·b·q.
+    """Return a [Q] and b [Q, Q] such that quantiles q have mean a·q and second moment q·b·q.
 
     Linear between levels; beyond the outermost two an exponential tail through them.
     """

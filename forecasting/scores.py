@@ -1,9 +1,9 @@
-"""How good forecasts were: proper scores and calibration of each, and their means with errors.
+"""Scores of forecasts: proper scores and calibration of each, and their means with errors.
 
 Everything is measured on log returns from the issuing bar's close, in units of the symbol's
 trailing deviation (100 own bars, times √step), so that symbols and steps can be averaged. Errors
 are clustered by week: forecasts of one week, of all symbols and overlapping steps, are one
-observation. A mean's reach is half of its 95 % interval, by Student's t over weeks.
+observation. Half of a mean's 95 % interval follows Student's t over weeks.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
-TRAILING_BARS = 100  # own bars of the deviation that scores are measured in
+TRAILING_BARS = 100  # own bars of the deviation that scales the scores
 FORECASTS_PER_CHUNK = 8192  # forecasts scored at once
 LEVEL_ARRAY = np.array(LEVELS)
 INTERVALS = {80: (LEVELS.index(0.1), LEVELS.index(0.9)), 90: (1, -2), 98: (0, -1)}
-# of each level in twice the integral of the pinball loss over the levels
+# weight of each level in twice the integral of the pinball loss over the levels
 CRPS_WEIGHTS = 2 * np.gradient(LEVEL_ARRAY)
 
 
 def pinball(quantiles: Array, realised: Array) -> Array:
-    """Pinball loss [n, Q] of quantiles [n, Q] at `LEVELS` (Koenker and Bassett 1978)."""
+    """Return the pinball loss [n, Q] of quantiles [n, Q] at `LEVELS` (Koenker and Bassett 1978)."""
     error = realised[:, None] - quantiles
     return np.asarray(np.maximum(LEVEL_ARRAY * error, (LEVEL_ARRAY - 1) * error))
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
-    """Width plus 2/α times the miss [n] (Gneiting and Raftery 2007)."""
+    """Return the width plus 2/α times the miss, [n] (Gneiting and Raftery 2007)."""
     miss = np.maximum(lower - realised, 0) + np.maximum(realised - upper, 0)
     return np.asarray(upper - lower + 2 / (1 - coverage) * miss)
 
 
 def probability_transform(quantiles: Array, realised: Array) -> Array:
-    """Probability integral transform [n]: the level that `realised` fell on.
+    """Return the probability integral transform [n]: the level of `realised`.
 
     Linear between levels; 0 or 1 beyond the outermost.
     """
@@ -55,7 +55,7 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
     high = np.clip(above, None, len(LEVEL_ARRAY) - 1)
     rows = np.arange(len(realised))
     width = quantiles[rows, high] - quantiles[rows, low]
-    # Two equal quantiles leave the share between them open: the middle favours neither.
+    # Between two equal quantiles the share is undefined: the middle favours neither.
     middle = np.full(len(rows), 0.5)
     share = np.divide(realised - quantiles[rows, low], width, out=middle, where=width > 0)
     inside = LEVEL_ARRAY[low] + share * (LEVEL_ARRAY[high] - LEVEL_ARRAY[low])
@@ -65,12 +65,12 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
 def score_frame(
     bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]
 ) -> pd.DataFrame:
-    """A row a forecast and step, in the same order for every forecaster.
+    """Return a row for each forecast and step, in the same order for every forecaster.
 
     Its columns are
 
     symbol, kind, issued_at, week, step: of the forecast.
-    slot: place in the day of the issuing bar.
+    slot: slot in the day of the issuing bar.
     loss: mean pinball loss over the levels, in units of the trailing deviation; NaN where the
         outcome is not known.
     crps: in the same units.
@@ -94,11 +94,11 @@ def score_frame(
 
 
 class _Closes(NamedTuple):
-    """Own closes, one symbol after another.
+    """Own closes of all symbols, concatenated.
 
-    log: [M] of each.
-    squares: [M] squared log returns of its symbol up to each, summed.
-    begin: [S + 1] where each symbol's lie.
+    log: [M] log of each.
+    squares: [M] cumulative squared log returns of its symbol.
+    begin: [S + 1] position of each symbol's first one.
     """
 
     log: Array
@@ -109,7 +109,7 @@ class _Closes(NamedTuple):
 def _scored(
     bars: Bars, table: ForecastTable, rows: Index, steps: Index, closes: _Closes
 ) -> pd.DataFrame:
-    """Scores of the forecasts with numbers `rows` [n] after `steps` [K], one step after another."""
+    """Return scores of the forecasts with numbers `rows` [n] after `steps` [K], step by step."""
     windows = table.windows
     symbol = windows.symbol[rows]
     issued = windows.issued_at[rows]
@@ -121,7 +121,7 @@ def _scored(
     since = np.maximum(last - TRAILING_BARS, closes.begin[symbol])
     variance = (closes.squares[last] - closes.squares[since]) / np.maximum(last - since, 1)
     unit = np.sqrt(variance * steps[:, None]).ravel()
-    # A symbol that stands still has no unit to measure in.
+    # A symbol that does not move has no scale.
     unit = np.where(unit > 0, unit, np.nan)
     slot = np.zeros(len(rows), dtype=np.int64)
     for kind in AssetClass:
@@ -163,12 +163,12 @@ def _scored(
 
 
 def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
-    """(mean, its standard error), clustered by week (Liang and Zeger 1986).
+    """Return a mean and its standard error, clustered by week (Liang and Zeger 1986).
 
     The error is NaN within one week.
     """
-    # Overlapping steps and symbols of one week move together. As independent rows they would make
-    # chance look like skill.
+    # Overlapping steps and symbols of one week move together. Counted as independent rows they
+    # would make chance look like skill.
     mean = float(values.mean())
     sums = (values - mean).groupby(week).sum().to_numpy()
     count = len(sums)
@@ -178,10 +178,10 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
 
 
 def interval_half_width(error: float, week: pd.Series) -> float | None:
-    """Half of the 95 % interval of a mean with this clustered error; None for too few weeks.
+    """Return half of the 95 % interval of a mean with this clustered error; None below MIN_WEEKS.
 
-    Student's t with a degree of freedom less than there are weeks (Cameron and Miller 2015): two
-    errors would be 14 % to miss by chance over 4 weeks, and 5 % over 60.
+    Student's t with one degree of freedom less than weeks (Cameron and Miller 2015): a half width
+    of two errors would miss by chance 14 % of the time over 4 weeks, and 5 % over 60.
     """
     weeks = week.nunique()
     if weeks < MIN_WEEKS or np.isnan(error):
@@ -190,10 +190,12 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """mean: share of the baseline's loss that is saved. error: of it, none within one week.
+    """Return the gain over a baseline as figures.
 
-    reach: half of its 95 % interval, none for too few weeks. beyond: its sign where it is beyond
-    that, else 0.
+    mean: share of the baseline's loss that is saved.
+    error: its standard error, None within one week.
+    reach: half of its 95 % interval, None for too few weeks.
+    beyond: its sign if it exceeds that, else 0.
     """
     level = float(baseline["loss"].mean())
     saved, error = clustered_mean(baseline["loss"] - main["loss"], main["week"])
@@ -204,7 +206,7 @@ def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
 
 
 def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
-    """The same with None for what is not a number."""
+    """Return the figures with None in place of NaN."""
     return {
         name: None if value is None or np.isnan(value) else value for name, value in figures.items()
     }
@@ -213,7 +215,7 @@ def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
 def rank_correlation(
     expected: pd.Series, realised: pd.Series, week: pd.Series
 ) -> tuple[float, float]:
-    """(rank correlation of expected with realised return, its standard error).
+    """Return the rank correlation of expected with realised return, and its standard error.
 
     NaN where nothing is expected.
     """
@@ -225,9 +227,9 @@ def rank_correlation(
 
 
 def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Means over a frame of `score_frame`, with errors beside those that people compare.
+    """Return means over a frame of `score_frame`, with errors of the figures that are compared.
 
-    None stands for a figure that is not defined.
+    None marks an undefined figure.
     """
     week = frame["week"]
     pit = np.sort(frame["pit"].to_numpy())
@@ -258,12 +260,14 @@ def score_common_forecasts(
     steps: Sequence[int],
     progress: Progress = no_progress,
 ) -> list[pd.DataFrame]:
-    """Scores of each table's forecasts, row by row the same ones, whose outcome is known.
+    """Return scores of each table's forecasts with a known outcome, row by row the same ones.
 
-    They are those that all tables issue within a span, in the order of time and symbol.
+    They are the forecasts that all tables issue within a range, in the order of time and symbol.
+
+    Raises InputError if there are none.
     """
-    # Forecasters wait for different numbers of bars: scored on forecasts of their own, the one that
-    # begins later would be compared on other weeks.
+    # Forecasters need different numbers of bars: scored on its own forecasts, one that begins later
+    # would be compared on other weeks.
     numbers = common_forecasts(tables, first, last)
     if not len(numbers[0]):
         raise InputError(
@@ -291,7 +295,7 @@ def score_common_forecasts(
 def common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
-    """Numbers, table by table, of the forecasts that all of them issue within a span.
+    """Return, by table, the numbers of the forecasts that all tables issue within a range.
 
     They are in the order of time and symbol.
     """

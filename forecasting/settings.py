@@ -1,4 +1,4 @@
-"""Which forecaster a run uses, from configuration: the keys of `configs/forecaster/*.yaml`."""
+"""Settings of forecasters: the keys of `configs/forecaster/*.yaml`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 Baseline = Literal["ewma", "mix", "garch", "historical"]
 
-GROUP = "forecaster"  # the group that names one
+GROUP = "forecaster"  # the settings group of a forecaster
 TARGET_KEY = f"{GROUP}.{TARGET}"
 DEFAULT_SYMBOL_FOLDER = (
     Path(__file__).resolve().parent.parent / "configs" / "preaugstrategies" / "chronos2" / "hourly"
@@ -41,7 +41,7 @@ DEFAULT_SYMBOL_FOLDER = (
 
 @settings_class("forecaster")
 class ForecasterSettings(Profile):
-    """Which forecaster, and its arguments, where it has them."""
+    """Choice of a forecaster, and its arguments."""
 
     kind: str = setting(
         "chronos2",
@@ -75,7 +75,7 @@ class ForecasterSettings(Profile):
 
     @property
     def context_bars(self) -> int:
-        """Of a symbol that a forecast sees; 0 where it is a file's, or a class of one's own."""
+        """Own bars that a forecast sees; 0 for a file or a custom class."""
         return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
@@ -89,9 +89,10 @@ class ForecasterSettings(Profile):
         return self.kind == "chronos2" and self.cache is not None
 
     def build(self, symbols: Sequence[str], predictions: Predictor | None = None) -> Forecaster:
-        """The forecaster itself, for these symbols.
+        """Return the forecaster for these symbols.
 
-        predictions: computes forecasts that the cache lacks; None: this process computes them.
+        predictions: function that computes forecasts that the cache lacks; None: this process
+            computes them.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -109,11 +110,11 @@ class ForecasterSettings(Profile):
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
-        """Refuse a file, a folder, a model or a class of one's own that cannot be used.
+        """Check the file, folder, model or custom class of the settings.
 
-        One's own class is loaded, and made with `build` alone.
+        A custom class is loaded, but created by `build` alone.
 
-        Raises InputError naming the setting and what it names.
+        Raises InputError naming the setting and its value.
         """
         if is_plugin(self.kind):
             own = load_plugin(GROUP, self.kind)
@@ -177,9 +178,9 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
 
 
 def computed_on_text(forecaster: Forecaster) -> str:
-    """Where a model's forecasts came from in this process; empty for what is no model.
+    """Return where a model's forecasts were computed in this process; empty without a model.
 
-    forecaster: as `ForecasterSettings.build` has made it.
+    forecaster: result of `ForecasterSettings.build`.
     """
     from forecasting.calibration.forecaster import CalibratedForecaster
     from forecasting.chronos2.cached_forecaster import CachedForecaster
@@ -194,7 +195,7 @@ def computed_on_text(forecaster: Forecaster) -> str:
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
-    """Refuse a symbol that several of the words of `symbols` name, written alike or not."""
+    """Refuse a symbol that occurs twice in `symbols`, in any spelling."""
     seen: set[str] = set()
     for part in ",".join(words).split(","):
         if not part.strip():
@@ -207,7 +208,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
 
 @settings_class()
 class PanelSettings:
-    """Symbols and a span of their bars, and what forecasts them."""
+    """Symbols, the range of their bars, and their forecaster."""
 
     symbols: tuple[str, ...] = setting((), "none: all that the data holds")
     start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
@@ -246,20 +247,20 @@ class PanelSettings:
 
     @property
     def files_timeframe(self) -> Timeframe | None:
-        """The timeframe that files are put together to; none where they say it."""
+        """The timeframe that files are joined to; None if they state it."""
         day = self.data.crypto_day
-        # What days alone have is refused of hours, in words of its own.
+        # A setting of days alone is refused for hours, with its own message.
         found = day == "utc" and self.fill == "open"
         named = self.timeframe or (None if found else HOURLY.name)
         return Timeframe(named, self.fill, day) if named else None
 
     @property
     def named_timeframe(self) -> Timeframe:
-        """The timeframe where no files say it: hours unless another is named."""
+        """The timeframe if no files state it: hours unless another is named."""
         return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
-        """The panel: files up to `end` with all history before `start`, or the synthetic market."""
+        """Return the panel: files up to `end` with all earlier history, or the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
 
 
@@ -326,10 +327,10 @@ class EvaluationSettings(PanelSettings):
 
 @dataclass(frozen=True, slots=True)
 class PluginForecaster:
-    """Answers quantiles as `inner` does, or ends the run with one line.
+    """A custom forecaster whose invalid results end the run with one line.
 
     inner: the forecaster.
-    origin: what named it, for the message.
+    origin: the setting that names it, for the message.
     """
 
     inner: Forecaster
@@ -343,7 +344,10 @@ class PluginForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """The inner forecaster's table: of these bars, with a first step in every forecast."""
+        """Return the inner forecaster's table, checked: same panel, a first step in every forecast.
+
+        Raises InputError for any other result.
+        """
         with plugin_errors(GROUP, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)
         sound = isinstance(table, ForecastTable) and len(table.windows) > 0
@@ -366,7 +370,7 @@ class PluginForecaster:
 
 
 def _read_only(bars: Bars) -> Bars:
-    """The same bars, in which nothing can be written."""
+    """Return the same bars as read-only arrays."""
     view = bars.slice_rows(0, len(bars.times))
     for array in (view.times, view.values, view.mask):
         array.setflags(write=False)

@@ -1,4 +1,4 @@
-"""The windows of a history: what each forecast sees, and the content address of its answer.
+"""Windows of a history: the input of each forecast, and its content address in the cache.
 
 S symbols, T instants, N windows, L bars of a window.
 """
@@ -19,12 +19,12 @@ WindowKeys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Windows:
-    """A symbol's last own closes up to and including the issuing bar, for every forecast to make.
+    """The input of every forecast: a symbol's last own closes up to the issuing bar.
 
     closes: [S] arrays of each symbol's closes, all its own bars, in USD.
-    lengths: [S] bars a window of each symbol holds.
+    lengths: [S] bars of each symbol's windows.
     symbol: [N] number of the symbol, rising.
-    last: [N] the issuing bar among the symbol's own.
+    last: [N] number of the issuing bar among the symbol's own.
     issued_at: [N] instant at which the issuing bar became known.
     """
 
@@ -38,10 +38,10 @@ class Windows:
     def from_bars(
         cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index
     ) -> Windows:
-        """Windows issued at or after `since`, and each symbol's last one before.
+        """Return the windows issued at or after `since`, and each symbol's last one before.
 
-        since, lengths: one for all symbols, or one each [S]. A symbol waits until it has a window's
-        bars of its own.
+        since, lengths: one for all symbols, or one each [S]. A symbol has no window before it has
+            enough bars of its own.
         """
         count = len(bars.symbols)
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
@@ -65,19 +65,19 @@ class Windows:
         return len(self.symbol)
 
     def select(self, numbers: Index) -> Windows:
-        """These windows alone."""
+        """Return the windows of these numbers."""
         symbol = self.symbol[numbers]
         last = self.last[numbers]
         issued = self.issued_at[numbers]
         return Windows(self.closes, self.lengths, symbol, last, issued)
 
     def slices_by_symbol(self) -> list[slice]:
-        """[S] where each symbol's windows lie."""
+        """Return the slice of each symbol's windows, [S]."""
         bounds = np.searchsorted(self.symbol, np.arange(len(self.closes) + 1))
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
     def by_month(self) -> list[Index]:
-        """Numbers of the windows issued in each month, months and numbers rising."""
+        """Return the numbers of the windows issued in each month, months and numbers rising."""
         if not len(self):
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
@@ -85,7 +85,10 @@ class Windows:
         return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
 
     def split_at(self, marks: Instants) -> list[Index]:
-        """Rising numbers of the windows issued from each of rising instants on, before the next."""
+        """Return the rising numbers of the windows issued from each mark on, before the next.
+
+        marks: rising instants.
+        """
         parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
         ends = np.array([part.stop for part in parts])
@@ -95,14 +98,17 @@ class Windows:
 
     @property
     def price(self) -> Array:
-        """[N] the last close of each window, in USD."""
+        """Last close of each window, in USD, [N]."""
         prices = np.empty(len(self))
         for closes, part in zip(self.closes, self.slices_by_symbol(), strict=True):
             prices[part] = closes[self.last[part]]
         return prices
 
     def contexts(self, rows: Index) -> Array:
-        """Closes [n, L] of windows that are equally long."""
+        """Return the closes [n, L] of windows of equal length.
+
+        Raises ValueError for windows of different lengths.
+        """
         symbol = self.symbol[rows]
         last = self.last[rows]
         length = int(self.lengths[symbol[0]]) if len(rows) else 0
@@ -118,14 +124,14 @@ class Windows:
         return batch
 
     def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """[S, T] number of the last window issued by each instant of `clock`; -1 before any."""
+        """Return the number of the last window issued by each instant, [S, T]; -1 before any."""
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
         column = np.searchsorted(clock, self.issued_at)
         rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
     def keys(self) -> WindowKeys:
-        """Content address [N] of each window: 64 bits of its closes in order and of its instant."""
+        """Return the content address [N] of each window: 64 bits of its closes and its instant."""
         addresses = np.empty(len(self), dtype=np.uint64)
         parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
@@ -139,12 +145,12 @@ class Windows:
 
 
 def last_index_before(times: Instants, since: np.datetime64) -> int:
-    """Number of the last of rising instants before one; 0 where there is none."""
+    """Return the number of the last of rising instants before one; 0 without one."""
     return max(int(np.searchsorted(times, since)) - 1, 0)
 
 
 def mix_bits(bits: WindowKeys) -> WindowKeys:
-    """Every bit spread over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
+    """Spread every bit over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -152,9 +158,9 @@ def mix_bits(bits: WindowKeys) -> WindowKeys:
 
 
 def _rolling(values: WindowKeys, length: int) -> WindowKeys:
-    """A polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
-    # Every run is summed anew: an address then depends on its own bars alone, wherever the history
-    # begins.
+    """Return a polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
+    # Every run is summed from scratch: an address then depends on its own bars alone, not on the
+    # history's begin.
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for k in range(length):

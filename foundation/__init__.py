@@ -1,6 +1,6 @@
-"""What every package stands on: errors, settings, command lines, files, compiled functions.
+"""Common base of all packages: errors, settings, command lines, files, compiled functions.
 
-It knows no market.
+It contains nothing about markets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = "0.9.0"  # CHANGELOG.md says when it becomes 1.0.0
-# From the layer that knows the others least to those that know most; see pyproject.toml.
+# In the order of the layers, the lowest first; see pyproject.toml.
 PACKAGES = (
     "foundation",
     "trainingdata",
@@ -27,9 +27,9 @@ PACKAGES = (
 
 
 def lazy_exports(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """The lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
+    """Return the lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
 
-    The names are those that it imports from its own modules, where type checkers alone look.
+    The names are those that it imports from its own modules under `TYPE_CHECKING`.
     """
     package = sys.modules[name]
     assert package.__file__ is not None

@@ -1,4 +1,4 @@
-"""Names of array types by what they hold; shapes stand in the docstrings that use them."""
+"""Array types by content; the docstrings that use them state shapes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Records = npt.NDArray[np.void]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:
-    """The numbers first … stop - 1 of each span, one after another; of none where stop is less."""
+    """Return the numbers first … stop - 1 of each range, concatenated; none if stop ≤ first."""
     counts = np.maximum(stop - first, 0)
     begin = np.cumsum(counts) - counts
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))
 
 
 def first_true(rows: Mask) -> int:
-    """Number of the first row that is marked."""
+    """Return the number of the first row that is true."""
     return int(np.flatnonzero(rows)[0])

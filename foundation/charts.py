@@ -1,4 +1,4 @@
-"""Charts of a page as data: a script of the page draws them, their text says what they show."""
+"""Charts of a page as data for its script, with a text that describes them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import numpy as np
 
 from foundation.arrays import Array, Index, Instants
 
-MAX_POINTS = 400  # of a curve at most
-COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in this order
-PIT_BINS = 20  # of a probability integral transform
-VALUE_DIGITS = 8  # of a value, significant
-FAINT_DIGITS = 4  # of one that the legend leaves out
+MAX_POINTS = 400  # most points of a curve
+COLOURS = ("first", "second", "third", "fourth", "fifth", "sixth")  # of curves, in order
+PIT_BINS = 20  # bins of a probability integral transform
+VALUE_DIGITS = 8  # significant digits of a value
+FAINT_DIGITS = 4  # significant digits of series without a legend entry
 
 SeriesForm = Literal["line", "faint", "steps", "area", "bars", "dots", "dotted", "band", "whiskers"]
 ValueUnit = Literal["plain", "percent", "usd", "multiple"]
@@ -24,13 +24,14 @@ ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Series:
-    """Values that are drawn together.
+    """One curve, band or set of bars of a chart.
 
-    name: for the legend; empty for those that it leaves out.
+    name: for the legend; empty for a series without a legend entry.
     colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
-    x: [T] increasing where a line joins them: instants, numbers, or places of the chart's labels.
+    x: [T] increasing where a line joins them: instants, numbers, or positions of the chart's
+        labels.
     values: [T]; NaN leaves a gap.
-    form: `steps` hold until the next value, `area` fills what is below such steps, `dotted` is a
+    form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
         line through dots, `band` and `whiskers` reach from `base` to `values`.
     base: [T] of the two forms that have one.
     """
@@ -43,7 +44,7 @@ class Series:
     base: Array | None = None
 
     def thin(self, most: int = MAX_POINTS) -> Series:
-        """At most so many of the values, which show the curve of all."""
+        """Return the series with at most `most` values that preserve the shape of the curve."""
         kept = thin(self.values, most)
         base = None if self.base is None else self.base[kept]
         return replace(self, x=self.x[kept], values=self.values[kept], base=base)
@@ -51,13 +52,13 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What is drawn over one pair of axes.
+    """A chart: series over one pair of axes.
 
-    text: what it shows, for those who do not see it.
-    series: in the order in which they are drawn; the legend begins with the last one.
-    unit: how values are written; fractions as percent.
-    zone: of the clock by which instants are written; empty where x are none.
-    labels: of the places 0, 1, …; empty where x are numbers or instants.
+    text: description for readers who do not see the chart.
+    series: in drawing order; the legend begins with the last one.
+    unit: format of values; fractions as percent.
+    zone: time zone of instants; empty where x are not instants.
+    labels: labels of the positions 0, 1, …; empty where x are numbers or instants.
     logarithmic: whether a reader may choose a logarithmic scale.
     """
 
@@ -70,10 +71,10 @@ class Chart:
 
     @property
     def json(self) -> str:
-        """The values that the page's script draws, as `foundation/templates/charts.js` reads them.
+        """The chart as JSON, as `foundation/templates/charts.js` reads it.
 
-        Instants are seconds since 1970, each as what it adds to the one before. An x that is that
-        of the series before is left out.
+        Instants are seconds since 1970, each as its difference to the one before. An x equal to
+        that of the series before is left out.
         """
         written: list[dict[str, Any]] = []
         before: list[float | None] = []
@@ -105,14 +106,14 @@ class Chart:
 def level_line(
     value: float, x: Array | Instants, colour: str, name: str = "", form: SeriesForm = "line"
 ) -> Series:
-    """A line at one value, from the first place to the last one."""
+    """Return a horizontal line from the first position to the last one."""
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
 def thin(values: Array, most: int = MAX_POINTS) -> Index:
-    """Numbers of at most so many values that show the curve of all, increasing.
+    """Return the increasing numbers of at most `most` values that preserve the curve's shape.
 
-    The first, the last, and the lowest and the highest of each stretch are among them.
+    They include the first, the last, and the lowest and the highest of each stretch.
 
     values: [T], T at least 1.
     """
@@ -132,13 +133,13 @@ def thin(values: Array, most: int = MAX_POINTS) -> Index:
 def pit_density_chart(
     text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
-    """Densities of probability integral transforms: 1 in every bin where calibrated.
+    """Return densities of probability integral transforms: 1 in every bin if calibrated.
 
-    text: what the first one is of.
+    text: description of the first transform.
     transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
         are steps in the colours after the first.
-    names: of each, for the legend.
-    target_name: the name of 1.
+    names: names for the legend.
+    target_name: name of the line at 1.
     """
     edges = np.linspace(0.0, 1.0, PIT_BINS + 1)
     series: list[Series] = []
@@ -154,7 +155,7 @@ def pit_density_chart(
 
 
 def _numbers(values: Array, digits: int = VALUE_DIGITS) -> list[float | None]:
-    """Values as JSON has them: none for NaN."""
+    """Return values for JSON: None for NaN."""
     return [float(f"{v:.{digits}g}") if np.isfinite(v) else None for v in values.tolist()]
 
 

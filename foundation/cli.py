@@ -1,9 +1,9 @@
 """A command, from the first word on the terminal to its exit code.
 
-A `Command` names its module, its configuration below `configs`, and what its run leaves. Help needs
-the module's docstring alone. Every other line is composed by Hydra from the classes' defaults, the
-YAML files and the words key=value, and is checked before the command's own libraries are loaded; of
-a multirun, -m, every job is. What is refused is one line, and the exit code is 2.
+A `Command` names its module, its configuration below `configs`, and the files of its run. Help
+needs the module's docstring alone. Every other line is composed by Hydra from the classes'
+defaults, the YAML files and the words key=value. It is checked before the command's own libraries
+are loaded; of a multirun, -m, every job is checked. An error is one line, with exit code 2.
 """
 
 from __future__ import annotations
@@ -48,9 +48,7 @@ if TYPE_CHECKING:
 
     from foundation.compose import CommandLine
 
-HYDRA_FOLDER_CONFIGS = (
-    "backtest",
-)  # configurations of which each run of a multirun has Hydra's folder
+HYDRA_FOLDER_CONFIGS = ("backtest",)  # configurations whose multirun jobs use Hydra's folder
 
 _HELP_FLAGS = ("-h", "--help")
 _SHOW_FLAGS = ("--cfg", "-c")
@@ -60,28 +58,28 @@ _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command before its module is imported.
+    """A command, before its module is imported.
 
     The module's docstring is its help. Its `run(settings)` or `run(settings, progress)` does the
     work and returns a `Result`; the class in the annotation of `settings` reads a configuration
-    with its `from_config`. A module whose words are more than settings has `read(words)`, which
-    returns the settings and the folder of the output, or None; one whose output is no folder of its
-    own checks it in `resolve_output(settings, config)`.
+    with its `from_config`. A module with other arguments than settings has `read(words)`, which
+    returns the settings and the output folder, or None. A module whose output is not its own folder
+    checks it in `resolve_output(settings, config)`.
 
-    module: as `python -m` takes it.
-    config: name of its file in configs; none where flags are all that it takes.
-    output: file that each run leaves in the folder `output`, by which that folder is known as one
-        of an earlier run; empty where the module checks it, or nothing is written.
-    keys: those that this JSON file has after every run.
-    interrupted: what an interruption leaves, for its message.
+    module: dotted name, as for `python -m`.
+    config: name of its file in configs; None if the command takes flags alone.
+    output: file that each run writes to the output folder, which marks it as an earlier run's;
+        empty if the module checks the folder itself, or writes nothing.
+    keys: keys of this JSON file after every run.
+    interrupted: state after an interruption, for its message.
     log: name of its file in `logs/`; empty: none.
     log_links: names in `logs/` of links to the newest of these files, without the suffix.
-    words_parser: `module:function` that makes settings of other words; empty: there are no others.
-    flags: by setting, its flag on the command line.
+    words_parser: `module:function` that converts other words to settings; empty: none.
+    flags: flag of the command line by setting.
     hydra: whether it takes -m, --config-dir and --config-name.
-    private: whether only the owner may read its files, as those of an account.
+    private: whether only the owner may read its files, such as those of an account.
     extras: extra that installs each optional library.
-    is_listed: whether `kelly-chronos` names it.
+    is_listed: whether `kelly-chronos` lists it.
     """
 
     module: str
@@ -103,8 +101,8 @@ class Command:
 class Result:
     """Result of a command; `start` writes its files and prints the rest.
 
-    tables: of rich, or lines between them.
-    sentences: printed below them.
+    tables: rich tables, or lines between them.
+    sentences: lines printed below them.
     files: writer of each file by its name in the output; all are written, or none.
     code: the exit code.
     """
@@ -116,7 +114,7 @@ class Result:
 
 
 def find_command(module: str) -> Command:
-    """Return the command that a product registers for a module, most often its own package."""
+    """Return the command that a product registers for a module, usually its own package."""
     package = module.partition(".")[0]
     own = [importlib.import_module(package).COMMANDS] if package != module else []
     tables = chain(own, product_tables("COMMANDS"))
@@ -127,11 +125,11 @@ def find_command(module: str) -> Command:
 
 
 def start(module: str) -> None:
-    """Run a command on the words of this process: answer --help and --cfg job, or do its work.
+    """Run a command with this process's arguments: answer --help and --cfg job, or do its work.
 
-    A signal that ends it before its work begins leaves one line, too.
+    A signal before its work begins also ends it with one line.
 
-    module: as it is registered.
+    module: module of the command, as registered.
     """
     command = find_command(module)
     words = sys.argv[1:]
@@ -173,9 +171,9 @@ def _gc_disabled() -> Iterator[None]:
 
 
 def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
-    """Answer --help and --cfg, or refuse wrong words before the command is loaded.
+    """Answer --help and --cfg, or reject invalid arguments before the command is loaded.
 
-    Return the line of a command whose settings are key=value words alone, else None.
+    Return the command line of a command that takes only key=value words, else None.
     """
     if set(_HELP_FLAGS) & set(words):
         _answer(help_text(command))
@@ -198,7 +196,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
     from foundation.compose import config_of_line, job_configs, refuse_values
 
     line = _parsed(command, words)
-    # Words alone, as `status`, may need no settings, nor the time that they take.
+    # Plain words, such as `status`, may need no settings, nor the time to compose them.
     if line.overrides or not words:
         for config in job_configs(line) if line.multirun else [config_of_line(line)]:
             refuse_values(command.config, config)
@@ -206,7 +204,7 @@ def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
 
 
 def _parsed(command: Command, words: Sequence[str]) -> CommandLine:
-    """Tell flags of a command line from settings; a command without `hydra` reads its own flags."""
+    """Separate flags from settings; a command without `hydra` reads its own flags."""
     from foundation.compose import CommandLine, is_override, refuse_hydra_settings
 
     assert command.config is not None
@@ -244,7 +242,7 @@ def _check_own_files(folder: Path) -> None:
 
 
 def help_text(command: Command) -> str:
-    """Return what --help prints: the docstring, and where the settings are."""
+    """Return the text of --help: the docstring, and how to list the settings."""
     lines = [module_docstring(command.module), "", "-h, --help   this text"]
     if command.config is not None:
         lines.append(
@@ -263,14 +261,14 @@ def module_docstring(module: str) -> str:
 
 
 def _home(module: str) -> str:
-    """Return the module that a command's `run` is in: of a package its `__main__`."""
+    """Return the module that has a command's `run`: `__main__` of a package."""
     spec = importlib.util.find_spec(module)
     is_package = spec is not None and spec.submodule_search_locations is not None
     return f"{module}.__main__" if is_package else module
 
 
 def _overrides(command: Command, words: Sequence[str]) -> list[str]:
-    """Return the settings that a command's words stand for."""
+    """Return the settings that a command's arguments represent."""
     if not command.words_parser:
         return list(words)
     module, _, name = command.words_parser.partition(":")
@@ -279,7 +277,7 @@ def _overrides(command: Command, words: Sequence[str]) -> list[str]:
 
 
 def _show_settings(command: Command, words: Sequence[str]) -> NoReturn:
-    """Print the settings that a command line asks for, as YAML, each with its meaning."""
+    """Print the settings of a command line as YAML, each with its meaning."""
     from omegaconf import OmegaConf
 
     from foundation.compose import annotated_yaml, compose_config, is_override, settings_classes
@@ -307,15 +305,15 @@ def _work(
 ) -> None:
     """Read the settings, do the work, write and print the result.
 
-    line: of settings alone; none where the command reads its words itself.
-    config, folder: of a multirun's job, and Hydra's folder for it.
+    line: command line with settings alone; None if the command reads its arguments itself.
+    config, folder: configuration of a multirun's job, and Hydra's folder for it.
     """
     folder = folder if command.config in HYDRA_FOLDER_CONFIGS else None
     with (
         one_line_errors(command.interrupted) as folders,
         name_flags_in_errors(command.flags, sys.argv[1:]),
     ):
-        # Hydra has made its own folder by now; of a run that is refused nothing is left.
+        # Hydra has created its folder already; after an error it is removed.
         if config is not None and (made := folder or config.get("output")):
             folders.append(Path(str(made)).expanduser())
         settings, output = _read(command, home, line, config, folder)
@@ -343,7 +341,7 @@ def _read(
     config: DictConfig | None,
     folder: Path | None,
 ) -> tuple[Any, Path | None]:
-    """Return the settings, and the folder of the output once it may be written."""
+    """Return the settings, and the checked output folder."""
     words = sys.argv[1:]
     if hasattr(home, "read"):
         settings, output = home.read(words)
@@ -394,7 +392,7 @@ def _print(result: Result, output: Path | None) -> None:
 
 
 def _answer(text: str) -> NoReturn:
-    """Print a text and end; a reader that has seen enough is no error."""
+    """Print a text and exit; a closed pipe is no error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -404,17 +402,17 @@ def _answer(text: str) -> NoReturn:
 
 
 def _end_while_loading(number: int, _: object) -> NoReturn:
-    # An exception would be lost in a finaliser that runs just then, or be taken by a library for a
-    # fault of its own, and the work would begin all the same. Nothing is held yet.
-    with suppress(OSError):  # nobody reads it
+    # An exception could be lost in a finaliser, or be taken by a library for its own error, and the
+    # work would begin. No resource is held yet.
+    with suppress(OSError):  # the reader is gone
         os.write(2, b"interrupted: nothing had begun\n")
     os._exit(128 + number)
 
 
 class FlagParser(argparse.ArgumentParser):
-    """Flags whose refusals are one line and exit code 2; `start` answers --help.
+    """A parser whose errors are one line with exit code 2; `start` answers --help.
 
-    settings: whether words key=value stand beside the flags, as `overrides`.
+    settings: whether key=value words may follow the flags, as `overrides`.
     """
 
     def __init__(self, *, settings: bool = False, **options: Any) -> None:
@@ -429,7 +427,7 @@ class FlagParser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse in one line, with the nearest flag or choice."""
+        """Exit with one line that proposes the nearest flag or choice."""
         if unknown := _UNKNOWN_FLAG.search(message):
             message += did_you_mean(closest_choices(unknown[1].partition("=")[0], self._flags))
         if wrong := _WRONG_CHOICE.fullmatch(message):
@@ -438,7 +436,7 @@ class FlagParser(argparse.ArgumentParser):
         exit_with_error(InputError(f"{message} (see --help)"))
 
     def refuse_others(self, words: Iterable[str]) -> None:
-        """Refuse the first word that is no key=value."""
+        """Exit with an error at the first word that is not key=value."""
         from foundation.compose import is_override
 
         for word in words:
@@ -447,9 +445,9 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
-    """Return the flags that the words of a command line have, by the setting they stand for.
+    """Return the flags of a command line, by the setting that they represent.
 
-    flags: by setting. A flag may be cut short, and its value may follow an equals sign.
+    flags: flag by setting. A flag may be abbreviated, and its value may follow an equals sign.
     """
     heads = [word.partition("=")[0] for word in words if word.startswith("--")]
     return {
@@ -460,9 +458,9 @@ def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str
 
 
 def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None:
-    """Refuse a setting that a flag and a word key=value both give a value.
+    """Raise `InputError` for a setting that both a flag and a key=value word set.
 
-    flags: of the command, by setting; words: of its command line.
+    flags: the command's flags by setting; words: its command line.
     """
     typed = typed_flags(flags, words)
     for word in words:
@@ -473,9 +471,9 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
 
 @contextmanager
 def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
-    """Name flags in errors about settings that flags of the command line stand for.
+    """Name flags in place of the settings that they represent, in errors of the block.
 
-    flags: of the command, by setting; words: of its command line.
+    flags: the command's flags by setting; words: its command line.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Time as a process lives it: instants, seconds that only increase, and waiting by them."""
+"""Clocks of a process: instants, monotonic seconds, and waits."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ Answer = TypeVar("Answer")
 
 
 def utc_now() -> np.datetime64:
-    """This machine's clock, UTC."""
+    """Return this machine's UTC time."""
     return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
 
 
 def monotonic_seconds() -> float:
-    """Seconds that only increase, those while the machine slept included where it can tell."""
+    """Return monotonic seconds, including sleep of the machine where the system counts it."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
 
 
 class InstantSource(Protocol):
-    """What tells an instant: `TimeSource`, or a venue."""
+    """A source of instants: `TimeSource`, or a venue."""
 
     def now(self) -> np.datetime64: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSource:
-    """What tells the time, and waits.
+    """A clock that can wait.
 
-    now: the instant, UTC.
-    elapsed: seconds that only increase.
-    wait: returns after so many seconds.
+    now: function that returns the instant, UTC.
+    elapsed: function that returns monotonic seconds.
+    wait: function that returns after so many seconds.
     """
 
     now: Callable[[], np.datetime64] = utc_now
@@ -49,10 +49,10 @@ class TimeSource:
     wait: Callable[[float], None] = time.sleep
 
     def attempts(self, delays: Sequence[float]) -> Iterator[None]:
-        """A try after each of these delays, seconds.
+        """Yield once after each of these delays, seconds.
 
-        What changes nothing when it is done again is tried so, a read, a poll or a cancellation; an
-        order never is.
+        Only idempotent requests are repeated this way: a read, a poll or a cancellation, never an
+        order.
         """
         for seconds in delays:
             if seconds:
@@ -65,9 +65,9 @@ class TimeSource:
         ask: Callable[[], Answer],
         retry_on: type[BrokerError] = BrokerError,
     ) -> Answer:
-        """What the first of these tries returns that does not fail; the last one may.
+        """Return the result of the first attempt that succeeds; raise the error of the last one.
 
-        retry_on: failures after which it is tried again.
+        retry_on: errors after which the request is repeated.
         """
         *earlier, last = delays
         for _ in self.attempts(earlier):

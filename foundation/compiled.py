@@ -46,7 +46,7 @@ from foundation.threads import run_in_background
 log = logging.getLogger(__name__)
 
 PROJECT = Path(__file__).resolve().parent.parent
-EXPECTED_COMPILATIONS = 276  # number in a first backtest, both processes together
+EXPECTED_COMPILATIONS = 276  # number of compilations in a first backtest, both processes together
 LINKED = "-linked"
 _CHECKED_HASH = (3).to_bytes(4, "little")
 
@@ -162,11 +162,11 @@ AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function to machine code of its own at its first call, and keep it on disk.
+    """Compile a function to its own machine code at its first call, and keep it on disk.
 
-    Compiled callers call it at its address, like a function of a shared library. They contain no
-    copy of its code, and a function that is never called is never compiled. Division by zero gives
-    inf or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
+    Compiled callers call it by address, like a function of a shared library. They contain no copy
+    of its code, and a function that is never called is never compiled. Division by zero gives inf
+    or nan, as in numpy. Arguments and results are arrays, numbers and named tuples of them.
     """
     return cast(Function, _Linked(function, LINKED).as_function())
 
@@ -571,7 +571,7 @@ def compile_in_background(program: str, unless: str) -> Iterator[None]:
 
 @cache
 def _cache_folder() -> Path:
-    """Return the cache folder beside this file, or the user's if that is not writable."""
+    """Return the cache folder next to this file, or the user's if that is not writable."""
     folder = Path(__file__).resolve().parent
     kept = folder / "__pycache__" / "compiled"
     existing = next(each for each in (kept, kept.parent, folder) if each.exists())

@@ -1,4 +1,4 @@
-"""Settings composed by Hydra: defaults of the classes, YAML files, and words key=value.
+"""Settings composed by Hydra: defaults of the classes, YAML files, and key=value words.
 
 Hydra's errors become an `InputError` of one line. Help does not load this module.
 """
@@ -56,9 +56,9 @@ from foundation.settings import (
 register_env_resolver()
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
-ADVICE = "see `--cfg job` for every setting"  # every command answers it
-LAUNCHERS = ("joblib", "ray")  # of multiruns, each installed by the extra of its name
-COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # a line's own
+ADVICE = "see `--cfg job` for every setting"  # every command supports it
+LAUNCHERS = ("joblib", "ray")  # launchers of multiruns, each installed by the extra of its name
+COMPOSING_ERRORS = (HydraException, OmegaConfBaseException, ValueError)  # errors in a command line
 
 _SEVERAL = re.compile(r"[^,'\"()\[\]{}]+(,[^,'\"()\[\]{}]+)+,?")
 _UNKNOWN_KEYS = (
@@ -80,13 +80,13 @@ _EMPTY = ("", "''", '""')
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A command line as it is composed.
+    """A command line to compose.
 
     config: the command's file in `configs`.
-    overrides: words key=value.
+    overrides: key=value words.
     config_name: the user's own file in place of it.
-    folder: of the user's own files, searched after the project's.
-    multirun: whether every combination of values between commas is a run.
+    folder: folder of the user's own files, searched after the project's.
+    multirun: whether every combination of comma-separated values is a run.
     """
 
     config: str
@@ -97,7 +97,7 @@ class CommandLine:
 
     @property
     def name(self) -> str:
-        """The file that is composed."""
+        """Name of the composed file."""
         return self.config_name or self.config
 
 
@@ -110,6 +110,10 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def config_of_line(line: CommandLine) -> DictConfig:
+    """Return the read-only configuration of a command line.
+
+    Raises InputError for an error that Hydra or OmegaConf reports.
+    """
     try:
         config = _composed(line, tuple(_hydras_words(line)))
     except COMPOSING_ERRORS as error:
@@ -126,7 +130,7 @@ def _composed(line: CommandLine, words: tuple[str, ...] = ()) -> DictConfig:
 def _compose(
     config: str, name: str, words: tuple[str, ...], others: tuple[str, ...] = ()
 ) -> DictConfig:
-    """Compose once for the same words: Hydra takes a quarter of a second."""
+    """Compose a configuration; cached, because Hydra takes a quarter of a second."""
     _lay_defaults(config)
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         composed = compose(name, [*words, *others])
@@ -135,12 +139,15 @@ def _compose(
 
 
 def _search_words(line: CommandLine) -> tuple[str, ...]:
-    """Return the word by which Hydra searches the user's folder, too."""
+    """Return the word that adds the user's folder to Hydra's search path."""
     return (f"hydra.searchpath=['file://{line.folder.absolute()}']",) if line.folder else ()
 
 
 def job_configs(line: CommandLine) -> Iterator[DictConfig]:
-    """Yield the configuration of every run of a multirun: each combination of several values."""
+    """Yield the configuration of every run of a multirun: each combination of listed values.
+
+    Raises InputError for an error that Hydra or OmegaConf reports.
+    """
     try:
         words = _hydras_words(line)
         with initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -159,7 +166,7 @@ def job_configs(line: CommandLine) -> Iterator[DictConfig]:
 
 @cache
 def _chain(config: str) -> tuple[str, ...]:
-    """Return a configuration and those that its file begins with, which have classes."""
+    """Return a configuration and, recursively, the included ones that have classes."""
     listed = read_plain_yaml(CONFIGS / f"{config}.yaml")["defaults"]
     bases = [each for each in listed if (CONFIGS / f"{each}.yaml").is_file()]
     return (config, *(each for base in bases for each in _chain(base)))
@@ -172,14 +179,14 @@ def _class_of(config: str) -> Any:
 
 
 def settings_classes(config: str) -> list[Any]:
-    """Return the settings classes of a configuration; of two with the same key the first counts."""
+    """Return the settings classes of a configuration; for a key in two of them the first counts."""
     return [_class_of(each) for each in _chain(config)]
 
 
 @cache
 def _lay_defaults(config: str) -> None:
-    """Store the defaults of classes for Hydra, which files list as `classes/NAME`."""
-    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # what groups of files lay
+    """Store the defaults of classes for Hydra, which files include as `classes/NAME`."""
+    others = {path.name for path in CONFIGS.iterdir() if path.is_dir()}  # groups of files set these
     for name in reversed(_chain(config)):
         kind = _class_of(name)
         values = {key: each for key, each in defaults_in(kind).items() if key not in others}
@@ -188,7 +195,10 @@ def _lay_defaults(config: str) -> None:
 
 
 def refuse_values(name: str, config: DictConfig) -> None:
-    """Check a configuration by its settings classes; raises `InputError`."""
+    """Validate a configuration by its settings classes.
+
+    Raises InputError for the first invalid value.
+    """
     seen: set[str] = set()
     for kind in settings_classes(name):
         keys = {each.name for each in fields(kind)} - seen
@@ -199,10 +209,10 @@ def refuse_values(name: str, config: DictConfig) -> None:
 
 
 def _hydras_words(line: CommandLine) -> list[str]:
-    """Return the words of a line as Hydra takes them.
+    """Return the words of a command line in Hydra's grammar.
 
-    Several values without brackets are a list, unless a multirun takes them one after the other. A
-    mapping that is empty takes any key, which Hydra's grammar marks by `++`.
+    Several values without brackets are a list, unless a multirun runs them one by one. An empty
+    mapping accepts any key, which Hydra's grammar marks by `++`.
     """
     refuse_empty(line.overrides)
     refuse_underscored(line.overrides)
@@ -220,7 +230,7 @@ def _hydras_words(line: CommandLine) -> list[str]:
 def _open_prefixes(config: str) -> tuple[str, ...]:
     """Return the key prefixes of mappings that are empty by default, each ending in a dot.
 
-    A key may be in a class or in a file alone, as `positions` of `configs/live.yaml`.
+    A mapping may be in a class or in a file alone, such as `positions` of `configs/live.yaml`.
     """
     in_files = [read_plain_yaml(CONFIGS / f"{each}.yaml") for each in _chain(config)]
     defaults = [*map(defaults_in, settings_classes(config)), *in_files]
@@ -271,7 +281,7 @@ def _unreadable_word(word: str) -> InputError:
 
 
 def _with_quotes(value: str) -> str:
-    """Return a value in quotes; of a list, those items that are no plain words."""
+    """Return a value in quotes; in a list, quote the items that are not plain words."""
     if not value.startswith(("[", "{")):
         return quoted_value(value.strip("'\""))
     inside = value[1:-1].split(",")
@@ -357,7 +367,7 @@ def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
 def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
     """List the files of a group in `configs` that fit a configuration's keys.
 
-    folder: of the user's own files, which are listed too.
+    folder: folder of the user's own files, which are listed too.
     """
     keys = {"defaults", TARGET}
     for kind in settings_classes(config):
@@ -373,7 +383,7 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
 def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
-    """Yield lines of YAML, each with what its setting means, where a class declares it."""
+    """Yield lines of YAML, each with the meaning that a settings class declares for it."""
     keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
@@ -391,11 +401,11 @@ def annotated_yaml(
 
 
 def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None:
-    """Run every job of a multirun, by the launcher that it names.
+    """Run every job of a multirun with the configured launcher.
 
-    run: on a job's configuration, and the folder that Hydra has made for it.
+    run: function of a job's configuration and the folder that Hydra has created for it.
 
-    Raises InputError for what Hydra refuses, and for a folder that cannot be made.
+    Raises InputError for Hydra's errors, and for a folder that cannot be created.
     """
     try:
         words = [*_hydras_words(line), *_search_words(line)]
@@ -421,9 +431,9 @@ def is_override(word: str) -> bool:
 
 
 def refuse_repeated(words: Iterable[str]) -> None:
-    """Refuse a key that two words give a value: Hydra would take the last one silently.
+    """Raise `InputError` for a key that two words set: Hydra would silently use the last one.
 
-    A group in braces gives a value to each of its keys.
+    A group in braces sets each of its keys.
     """
     values: dict[str, str] = {}
     for word in words:
@@ -442,9 +452,9 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 
 def refuse_words(words: Iterable[str]) -> None:
-    """Refuse `~key`, which removes a setting, unknown homes, and code in Hydra's groups.
+    """Raise `InputError` for `~key`, unknown home folders, and code in Hydra's groups.
 
-    A removed setting would take its class's default, which may differ from the configuration's.
+    `~key` removes a setting, which would then take its class's default and not the configuration's.
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
@@ -459,20 +469,21 @@ def refuse_words(words: Iterable[str]) -> None:
 
 
 def quoted_value(value: str) -> str:
-    """Return the value in quotes, which Hydra's grammar takes literally."""
+    """Return the value in quotes, which Hydra's grammar reads literally."""
     # The grammar reads a backslash as an escape only before a quote.
     escaped = _BEFORE_QUOTE.sub(lambda found: found[1] * 2 + found[2].replace("'", "\\'"), value)
     return f"'{escaped}'"
 
 
 def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
-    """Return words key=value for values by key; None and empty lists have none."""
+    """Return key=value words for values by key; None and empty lists are left out."""
     overrides = []
     for key, value in flags.items():
         if value is None or value == []:
             continue
         if isinstance(value, list):
-            # Commas, brackets and colons are Hydra's grammar: a folder's name may have any of them.
+            # Commas, brackets and colons belong to Hydra's grammar, and a folder's name may contain
+            # them.
             text = f"[{','.join(map(quoted_value, value))}]"
         else:
             text = quoted_value(str(value))
@@ -481,7 +492,7 @@ def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_hydra_settings(line: CommandLine) -> None:
-    """Refuse words that are not key=value, and Hydra's own settings of a single run."""
+    """Raise `InputError` for words that are not key=value, and Hydra's settings in a single run."""
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):
@@ -495,7 +506,7 @@ def refuse_hydra_settings(line: CommandLine) -> None:
 
 
 def refuse_empty(words: Iterable[str]) -> None:
-    """Refuse words with nothing before or after their equals sign."""
+    """Raise `InputError` for words without a key or without a value."""
     for word in words:
         if word.startswith("="):
             raise InputError(f"{word!r}: a setting's name is missing before the =")
@@ -505,7 +516,7 @@ def refuse_empty(words: Iterable[str]) -> None:
 
 
 def refuse_underscored(words: Iterable[str]) -> None:
-    """Refuse words whose value is a number of the form 1_000, which Hydra reads as 1000."""
+    """Raise `InputError` for numbers with underscores: Hydra would read 1_000 as 1000."""
     for word in words:
         key, _, value = word.partition("=")
         if is_override(word) and _UNDERSCORED.fullmatch(value):
@@ -516,8 +527,8 @@ def refuse_underscored(words: Iterable[str]) -> None:
 
 
 def expand_home(word: str) -> str:
-    """Return the word with the user's folder where a value, or one of several, begins with `~`.
+    """Return the word with the user's home folder in place of a leading `~` of each value.
 
-    A shell puts it there only at the beginning of a word, and Hydra cannot read it.
+    A shell expands it only at the beginning of a word, and Hydra cannot read it.
     """
     return _HOME.sub(lambda _: str(Path.home()), word) if is_override(word) else word

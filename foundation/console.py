@@ -36,7 +36,7 @@ from foundation.threads import run_in_background
 
 log = logging.getLogger(__name__)
 
-WIDTH = 160  # characters of a line where there is no terminal
+WIDTH = 160  # characters per line without a terminal
 SECONDS_BETWEEN_LINES = 2.0  # seconds
 LOGS = Path("logs")
 
@@ -111,7 +111,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
 
 
 class _Rate(ProgressColumn):
-    """The rate of a kind of work."""
+    """Rate of a kind of work."""
 
     def render(self, task: Task) -> Text:
         """Return the rate as 1,234/s."""
@@ -122,7 +122,8 @@ class _Rate(ProgressColumn):
 class ProgressLines:
     """Progress as plain lines, for a file or a pipe.
 
-    clock: seconds of a monotonic clock.
+    console: output of the lines.
+    clock: function that returns monotonic seconds.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:

@@ -1,8 +1,8 @@
-"""An SQLite file that one process writes and any may read.
+"""An SQLite file that one process writes and any process may read.
 
-It keeps a rollback journal, not a write-ahead log: SQLite before 3.51.3 can lose what a second
-connection reads while a log is taken over. What a transaction has written is on the disk when it
-ends, the folder's entry too.
+It uses a rollback journal, not a write-ahead log: with a write-ahead log SQLite before 3.51.3 can
+lose what a second connection reads during a checkpoint. A transaction is on disk when it ends, the
+folder's entry included.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from foundation.errors import InputError
 from foundation.signals import DeferSignals
 
 Row = tuple[Any, ...]
-_OURS = int.from_bytes(b"KlyC")  # what SQLite keeps in the head of a file
-BUSY_SECONDS = 5.0  # for which a reader holds up a commit, and a commit a reader
+_OURS = int.from_bytes(b"KlyC")  # SQLite's application id in the file header
+BUSY_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for a commit
 
 
 class DatabaseFailed(InputError):
-    """A file that cannot be read or written; what was to be written has not been."""
+    """A database file that cannot be read or written; the failed write has no effect."""
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file that is not one of SQLite's, or not whole."""
+    """A file that is no SQLite database, or a damaged one."""
 
 
 class Database:
-    """A file, which is begun where there is none.
+    """An SQLite file, created if necessary.
 
-    path: of the file; none keeps everything in memory.
+    path: path of the file; None keeps the database in memory.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        # Transactions take turns, whichever thread they come from; one may hold another.
+        # Transactions of all threads are serialised; they may be nested.
         self._lock = threading.RLock()
         self._depth = 0
         with self._named_errors():
@@ -55,7 +55,7 @@ class Database:
             self._connection.execute("PRAGMA journal_mode = DELETE")
             self._connection.execute("PRAGMA synchronous = EXTRA")
             if path is not None and path.stat().st_size == 0:
-                # From its first moment on a file of ours is never empty: an emptied one shows.
+                # A file with the application id is never empty, so that a truncated one is noticed.
                 self._connection.execute(f"PRAGMA application_id = {_OURS}")
 
     def close(self) -> None:
@@ -63,10 +63,10 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """What is executed within is written as one, or not at all; an inner one joins the outer.
+        """Run the block as one transaction; a nested one joins the outer one.
 
-        Nothing else of a transaction is on the disk before its end. A signal that ends the process
-        is heard after it.
+        Nothing is on disk before the outermost block ends. A signal that ends the process is
+        deferred until then.
         """
         with DeferSignals(), self._named_errors():
             if self._depth == 0:
@@ -84,7 +84,7 @@ class Database:
                 self._depth -= 1
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> None:
-        """Write, as a part of the transaction around it or as one of its own."""
+        """Execute a statement within the current transaction, or in one of its own."""
         with self.transaction():
             self._connection.execute(statement, values)
 
@@ -93,7 +93,7 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def create(self, *statements: str) -> None:
-        """Execute definitions, all or none."""
+        """Execute definitions in one transaction."""
         with self.transaction():
             for statement in statements:
                 self._connection.execute(statement)
@@ -114,12 +114,12 @@ class Database:
 
 
 def check_integrity(path: Path) -> None:
-    """Refuse a file that is not one of SQLite's, or that is damaged.
+    """Raise `DatabaseDamaged` for a file that is no SQLite database, or is damaged.
 
-    What a killed process has not committed is taken back first.
+    Uncommitted changes of a killed process are rolled back first.
 
-    Raises Damaged saying what SQLite says of it; DatabaseFailed for a file that cannot be read now,
-    which says nothing of what is in it.
+    Raises DatabaseDamaged with SQLite's report; DatabaseFailed if the file cannot be read now,
+    which says nothing about its content.
     """
     with raise_damaged(), closing(Database(path)) as database:
         said = database.rows("PRAGMA integrity_check")
@@ -129,7 +129,7 @@ def check_integrity(path: Path) -> None:
 
 @contextmanager
 def raise_damaged() -> Iterator[None]:
-    """What cannot be read because it is damaged raises `DatabaseDamaged`."""
+    """Raise `DatabaseDamaged` for errors in the block that are caused by damage."""
     try:
         yield
     except DatabaseFailed as error:
@@ -139,10 +139,12 @@ def raise_damaged() -> Iterator[None]:
 
 
 def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
-    """What a query finds in a file that another process may be writing; nothing is written.
+    """Return the rows of a query on a file that another process may be writing; read-only.
 
-    A file whose process was killed within a commit is read from a copy, in which that was taken
-    back.
+    A file whose process was killed within a commit is read from a copy, in which the commit is
+    rolled back.
+
+    Raises DatabaseFailed for a file that cannot be read.
     """
     try:
         return _rows(path, query, values)
@@ -158,14 +160,17 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
 
 
 def copy_database(path: Path, folder: Path) -> Path:
-    """A copy in another folder, in which what a killed process has begun is taken back."""
+    """Return a copy in another folder; transactions of killed processes are rolled back in it.
+
+    Raises DatabaseFailed if the file cannot be read or is being written.
+    """
     copy = folder / path.name
     try:
         files = [file for file in (path, rollback_journal(path)) if file.exists()]
         before = [file.stat().st_mtime_ns for file in files]
         for file in files:
             shutil.copyfile(file, copy.with_name(file.name))
-        # A process that has started since may have gone on with it: the two are of one moment.
+        # A process that has started since may have written: the two files must be of one moment.
         if [file.stat().st_mtime_ns for file in files] != before:
             raise OSError("it is written just now; read it again")
         Database(copy).close()
@@ -175,14 +180,14 @@ def copy_database(path: Path, folder: Path) -> Path:
 
 
 def query_table(path: Path, table: str, query: str, values: Sequence[object] = ()) -> list[Row]:
-    """What a query finds in a table of a file; nothing where the table is not there."""
+    """Return the rows of a query on a table; empty if the table does not exist."""
     # A process may have been killed before it made the table.
     tables = query_rows(path, "SELECT 1 FROM sqlite_master WHERE name = ?", (table,))
     return query_rows(path, query, values) if tables else []
 
 
 def rollback_journal(path: Path) -> Path:
-    """The file in which SQLite keeps what a commit has overwritten, until it has ended."""
+    """Return the path of SQLite's rollback journal, which exists until a commit ends."""
     return path.with_name(f"{path.name}-journal")
 
 
@@ -200,8 +205,8 @@ def _says_damaged(cause: BaseException | None) -> bool:
     if isinstance(cause, UnicodeDecodeError):
         return True
     code = getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK)
-    # Text that is no UTF-8 is Python's finding, which has no code; of a text that is no JSON any
-    # more, from which a column is computed, SQLite says nothing else.
+    # Python itself reports text that is not UTF-8, without a code. For invalid JSON in a generated
+    # column, SQLite gives no specific code either.
     said = str(cause)
     codes = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return code & 0xFF in codes or (

@@ -1,4 +1,4 @@
-"""Numbers that others have written or given, and amounts of money in whole cents."""
+"""Exact numbers from text and callers, and money amounts in whole cents."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Name = TypeVar("Name", bound=Hashable)
 Column = TypeVar("Column", bound=Hashable)
 
 CENT = Decimal("0.01")
-MAX_EXPONENT = 14  # digits before the point but one: a thousand million million
-MIN_EXPONENT = -24  # digits behind it
+MAX_EXPONENT = 14  # decimal exponent of the leading digit: a thousand million million
+MIN_EXPONENT = -24  # decimal exponent of the last digit
 INFINITY = Decimal("Infinity")
 EXACT_CONTEXT = Context(prec=100)  # the sum and product of two bounded numbers have fewer digits
-# Python reads 1_000 as well, and the digits of every script.
+# Python also accepts 1_000, and the digits of every script.
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def is_bounded(number: Decimal) -> bool:
-    """Whether sums and products of it stay numbers.
+    """Return whether a number is finite and its sums and products stay representable.
 
-    Decimal reads `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a product
-    with 1e-9999999 has ten million digits.
+    Decimal accepts `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a
+    product with 1e-9999999 has ten million digits.
     """
     exponent = number.as_tuple().exponent
     return (
@@ -37,10 +37,10 @@ def is_bounded(number: Decimal) -> bool:
 
 
 def parse_number(text: str) -> Decimal:
-    """The number that a text is, in digits 0 to 9, with a point and an exponent or without.
+    """Return the number in a text of digits 0 to 9, with optional point and exponent.
 
-    Raises ValueError for anything else, `1_000` and full-width digits among it: what is a slip may
-    not be money.
+    Raises ValueError for anything else, `1_000` and full-width digits included: a typing error must
+    not become money.
     """
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is no number")
@@ -51,16 +51,18 @@ ZERO = Fraction(0)
 
 
 def to_fraction(number: Fraction | Decimal | float) -> Fraction:
-    """The number as it is written: 0.1 is a tenth."""
+    """Return a number as a fraction of its decimal digits: 0.1 is a tenth."""
     return Fraction(number if isinstance(number, Fraction | Decimal) else repr(float(number)))
 
 
 def check_amount(value: object, name: str) -> Fraction:
-    """A number that a caller gave, as the fraction that its digits are.
+    """Return a caller's number as the fraction of its decimal digits.
 
-    name: of the argument, for messages.
+    name: name of the argument, for messages.
+
+    Raises InputError for a value that is no number, or is too large or too precise for an account.
     """
-    # A bool is an integer for Python, and numpy's is none.
+    # A bool is an integer in Python; numpy's bool is not.
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
         raise InputError(f"{name}: {str(value)[:50]!r} ({type(value).__name__}) is no number")
     if isinstance(value, Rational):
@@ -78,12 +80,12 @@ def check_amount(value: object, name: str) -> Fraction:
 
 
 def plain_text(number: Decimal) -> str:
-    """A number as text without an exponent; equal numbers are equal texts."""
+    """Return a number as text without an exponent; equal numbers give equal texts."""
     return f"{EXACT_CONTEXT.normalize(EXACT_CONTEXT.plus(number)):f}"
 
 
 def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
-    """The sum of numbers, exact in any order."""
+    """Return the sum of numbers, exact in any order."""
     whole = Decimal(0)
     for number in numbers:
         whole = EXACT_CONTEXT.add(whole, number)
@@ -93,11 +95,11 @@ def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
 def cents_that_add_up(
     parts: Mapping[Name, Fraction | Decimal | float], total: Decimal
 ) -> dict[Name, Decimal]:
-    """USD amounts rounded to the cent so that they add up to their total.
+    """Return USD amounts rounded to the cent that add up to their total.
 
-    Each is rounded down; the cents that are then missing go to the largest remainders.
+    Each is rounded down; the missing cents go to the largest remainders.
 
-    Raises ValueError where the parts are further from the total than rounding can be.
+    Raises ValueError if the parts differ from the total by more than rounding.
     """
     exact = {name: 100 * to_fraction(usd) for name, usd in parts.items()}
     whole = {name: math.floor(cents) for name, cents in exact.items()}
@@ -116,12 +118,12 @@ def table_that_adds_up(
     rows: Mapping[Name, Decimal],
     columns: Mapping[Column, Decimal],
 ) -> dict[Name, dict[Column, Decimal]]:
-    """USD amounts rounded to the cent so that every row and every column adds up to its total.
+    """Return USD amounts rounded to the cent whose rows and columns add up to their totals.
 
-    Columns are rounded first. Rows that then have a cent too many give it to rows that lack one, in
-    a column in which both have something, or one of them: nothing in all rows stays nothing.
+    Columns are rounded first. Rows with a cent too many then give it to rows that lack one, in the
+    column in which both have the largest amounts: a column of zeros stays zero.
 
-    Raises ValueError where the cells are further from the totals than rounding can be.
+    Raises ValueError if the cells differ from the totals by more than rounding.
     """
     if sum(rows.values()) != sum(columns.values()):
         raise ValueError(
@@ -146,5 +148,5 @@ def table_that_adds_up(
 
 
 def to_cents(usd: Fraction | Decimal | float) -> Decimal:
-    """USD, to the nearest cent; nothing has no sign."""
+    """Return USD rounded to the nearest cent; zero has no sign."""
     return CENT * round(100 * to_fraction(usd))

@@ -1,4 +1,4 @@
-"""Errors a user can mend. Command lines print them as one line and exit with code 2."""
+"""Errors that a user can correct. Command lines print them as one line and exit with code 2."""
 
 from __future__ import annotations
 
@@ -7,35 +7,36 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from functools import cache
 
-# What turns the text around it (Unicode 16, section 23.2), and what ends a line or a paragraph.
+# Characters that change the text direction (Unicode 16, section 23.2), and those that end a line or
+# a paragraph.
 _TURNING = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _ENDS = (0x2028, 0x2029)
 MAX_LISTED = 24  # choices that a message names; it counts the others
 MAX_PROPOSED = 3  # settings with the same last word, or choices with the same first part
-SIMILARITY = 0.6  # difflib's ratio of two words from which one is proposed for the other
+SIMILARITY = 0.6  # difflib's ratio from which one word is proposed for another
 CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message says what, where and what to do."""
+    """Invalid input of the user; the message says what is wrong, where, and how to correct it."""
 
 
 class DataError(InputError):
-    """A bar file cannot be trusted; the message names file, row and value."""
+    """A bar file that cannot be trusted; the message names file, row and value."""
 
 
 class BrokerError(InputError):
-    """The venue did not answer, refused, or answered nonsense.
+    """A venue that did not respond, refused, or sent an invalid response.
 
-    The message says what was requested of whom.
+    The message names the venue and the request.
     """
 
 
 class InvalidResponse(BrokerError):
-    """What the venue answered says nothing that could be used.
+    """A response of the venue that cannot be used.
 
-    why: what of it, and how, uncut: what may hold secrets is redacted before it is cut. To which
-        request is said where the request was made.
+    why: the invalid part and the reason, uncut: secrets are redacted before the text is cut. The
+        caller that made the request names it.
     """
 
     def __init__(self, why: str) -> None:
@@ -44,21 +45,21 @@ class InvalidResponse(BrokerError):
 
 
 class ResponseRejected(BrokerError):
-    """The venue answered, and what it says of a field or an account cannot be so."""
+    """A response of the venue with an impossible value of a field or an account."""
 
 
 class AccessDenied(BrokerError):
-    """The keys do not open what was requested; asking again changes nothing."""
+    """Keys that do not allow the request; a retry fails too."""
 
 
 class TradingPaused(BrokerError):
-    """Trading is paused at the venue, which did nothing; an immediate retry fails too."""
+    """A pause of trading at the venue, which did nothing; an immediate retry fails too."""
 
 
 class OrderRejected(BrokerError):
-    """The venue rejected an order.
+    """The venue's rejection of an order.
 
-    alerted: whether an alert of this refusal has been sent.
+    alerted: whether an alert of this rejection has been sent.
     """
 
     def __init__(self, why: str, *, alerted: bool = False) -> None:
@@ -67,15 +68,15 @@ class OrderRejected(BrokerError):
 
 
 class OutcomeUnknown(BrokerError):
-    """An order was sent, and neither an answer nor a look-up says what became of it."""
+    """An order that was sent and whose fate neither a response nor a look-up reveals."""
 
 
 class AccountChanged(BrokerError):
-    """The account is not what a decision was made for any more; nothing of it was sent."""
+    """An account that differs from the one that a decision was made for; no order was sent."""
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """The text in one line of so many characters at most, with `…` where it is cut."""
+    """Return the text in one line of at most `most` characters, ending in `…` if it is cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= most else f"{flat[:most]}…"
 
@@ -162,7 +163,8 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
 def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
     """Return the choice most similar to a word, ignoring case; empty without a similar one.
 
-    Where no choice is, those whose first part is: `drop_before` and `drop_after` for `dropp`.
+    If no choice is similar, return those whose first part is: `drop_before` and `drop_after` for
+    `dropp`.
     """
     by_fold = {choice.casefold(): choice for choice in reversed(choices)}
     if found := get_close_matches(word.casefold(), by_fold, n=1, cutoff=similarity):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and outputs checked before any work is done for them."""
+"""Atomic files, and output folders that are checked and locked before a command begins its work."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from foundation.errors import InputError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-OVERWRITE_KEY = "overwrite"  # of a configuration, beside its settings
+OVERWRITE_KEY = "overwrite"  # key of a configuration that is not part of its settings
 OVERWRITE = f"{OVERWRITE_KEY}=true"
-SUMMARY_FILES = ("summary.json", "replay.json")  # what a run leaves in its folder, one of them
-DIGESTS = "digests"  # there, of the other files by name
-UNFINISHED_MARKER = ".unfinished"  # in a folder while the files of a run are given their names
+SUMMARY_FILES = ("summary.json", "replay.json")  # summaries; a run's folder has one of them
+DIGESTS = "digests"  # key in the summary: digests of the run's other files by name
+UNFINISHED_MARKER = ".unfinished"  # present while the files of a run are renamed into place
 
 
 def check_output(
     folder: Path, mark: str | None = None, keys: Collection[str] = (), *, overwrite: bool = False
 ) -> None:
-    """Refuse a folder that cannot be written, before any work is done for it, and hold the others.
+    """Check that a command may write to a folder, and lock it against other processes.
 
-    One process at a time holds a folder: two that wrote it would leave a mixture. It is made, and
-    held until `release_outputs`, or the end of the process.
+    One process at a time holds a folder: two writers would leave a mixture of files. The folder is
+    created, and held until `release_outputs` or the end of the process.
 
-    folder: that a command writes into.
-    mark: pattern of a file that each run of the command leaves: a folder that holds one, with what
-        the command writes there, is an earlier run's, and written again. Any other has to be empty.
-        None: whatever it holds stays.
-    keys: of that JSON file, or columns of that table, which it has after every run.
-    overwrite: whether a folder that holds something else may be written to.
+    folder: output of the command.
+    mark: pattern of a file that each run of the command writes. A folder that holds one is an
+        earlier run's and is overwritten; any other has to be empty. None: any content stays.
+    keys: keys of that JSON file, or columns of that table, after every run.
+    overwrite: whether a folder with other content may be written to.
+
+    Raises InputError if the folder cannot be written, holds something else, or is locked.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -49,7 +50,10 @@ def check_output(
 
 
 def may_overwrite(config: DictConfig) -> bool:
-    """Return whether an output that holds something else may be written to."""
+    """Return whether an output folder with other content may be written to.
+
+    Raises InputError for a setting that is neither true nor false.
+    """
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
         raise InputError(f"{OVERWRITE_KEY}: {word!r} is neither true nor false")
@@ -59,10 +63,12 @@ def may_overwrite(config: DictConfig) -> bool:
 def resolve_output(
     config: DictConfig, mark: str, keys: Collection[str] = (), output: Path | None = None
 ) -> Path:
-    """Return the folder that a command writes into, once it may.
+    """Return the output folder of a command, checked and locked.
 
-    mark, keys: the file that each run of the command leaves there, as in `check_output`.
-    output: the folder, where it is not the one that the configuration names.
+    mark, keys: the file that each run of the command writes there, as in `check_output`.
+    output: the folder, in place of the configured one.
+
+    Raises InputError for a folder that may not be written to.
     """
     if output is None:
         if not str(config.output or "").strip():
@@ -74,7 +80,7 @@ def resolve_output(
 
 
 def refuse_data_folder(config: DictConfig, output: Path) -> None:
-    """Refuse to write into a folder where bars are read from: files of results are no bars."""
+    """Raise `InputError` if the output folder is one from which bars are read."""
     places = (config.get("data") or {}).get("dir") or ()
     for place in [places] if isinstance(places, str) else list(places):
         if Path(str(place)).expanduser().resolve() == output.resolve():
@@ -82,8 +88,8 @@ def refuse_data_folder(config: DictConfig, output: Path) -> None:
 
 
 def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
-    """Refuse a folder that holds something else than an earlier run of the command."""
-    # Hidden files are what killed runs, editors and file managers have left.
+    """Raise `InputError` for a folder with content other than an earlier run of the command."""
+    # Killed runs, editors and file managers leave hidden files.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
     if held and not any(_has(path, keys) for path in of_that_name):
@@ -94,12 +100,12 @@ def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
         )
 
 
-_held: dict[Path, int] = {}  # open folders under a lock, by their paths
-_made: list[Path] = []  # folders that were made to be held, outer ones first
+_held: dict[Path, int] = {}  # open handles of locked folders, by path
+_made: list[Path] = []  # folders created to be locked, outer ones first
 
 
 def _hold(folder: Path) -> None:
-    """Lock a folder for this process; it is made where there is none."""
+    """Lock a folder for this process; create it if necessary."""
     path = folder.resolve()
     if path in _held:
         return
@@ -125,29 +131,29 @@ def _hold(folder: Path) -> None:
 
 
 def release_outputs() -> None:
-    """Let other processes write the folders that this one has held; what stayed empty goes."""
+    """Unlock the folders of this process, and remove those that it created and left empty."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
     for folder in reversed(_made):
-        with suppress(OSError):  # something is in it, or somebody else has removed it
+        with suppress(OSError):  # not empty, or removed by another process
             folder.rmdir()
     _made.clear()
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a folder in which nothing is, unless another process holds it."""
+    """Remove an empty folder, unless another process holds it."""
     with suppress(InputError, OSError):
         _hold(folder)
         folder.rmdir()
 
 
 def check_same_run(folder: Path, name: str) -> None:
-    """Refuse a folder whose files are not all of the run that its summary is of.
+    """Raise `InputError` for a folder with files of another run than its summary's.
 
-    Earlier runs have left no digests: of theirs nothing is known.
+    Summaries without digests are not checked.
 
-    name: of the setting, for messages.
+    name: name of the setting, for messages.
     """
     if _is_unfinished(folder):
         raise InputError(
@@ -165,7 +171,7 @@ def check_same_run(folder: Path, name: str) -> None:
 
 
 def _digests(path: Path) -> Mapping[str, str]:
-    """Of the files beside a run's summary, by name; none where it names none."""
+    """Return the digests in a run's summary by file name; empty without them."""
     try:
         content: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -186,14 +192,15 @@ def check_file(
     overwrite: bool = False,
     word: str = OVERWRITE,
 ) -> None:
-    """Refuse a file that cannot be written, before any work is done for it.
+    """Check that a command may write a file, before any work is done for it.
 
-    path: that a command writes.
-    name: of the setting, for messages.
-    is_ours: whether a file that is there was written by the command, and may be written again;
-        None: any may.
-    overwrite: whether any other is written again all the same.
-    word: by which a user says so, for the message.
+    path: file that a command writes.
+    name: name of the setting, for messages.
+    is_ours: predicate for existing files that the command wrote and may overwrite; None: all.
+    overwrite: whether any other existing file may be overwritten.
+    word: word or flag by which a user allows that, for the message.
+
+    Raises InputError for a folder, for a path that is not writable, and for another's file.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
@@ -206,11 +213,11 @@ def check_file(
 
 
 def _refuse_folder(folder: Path, what: str) -> None:
-    """Refuse a folder in which nothing can be made, or that cannot be made itself."""
+    """Raise `InputError` for a folder that is not writable, or cannot be created."""
     absolute = folder.absolute()
     try:
         nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
-    except OSError as error:  # a name that no folder has
+    except OSError as error:  # an invalid name
         raise InputError(f"{what} cannot be written: {error.strerror}") from error
     if not nearest.is_dir():
         raise InputError(f"{what} cannot be written: {nearest} is a file")
@@ -219,24 +226,24 @@ def _refuse_folder(folder: Path, what: str) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, in hex."""
+    """Return the SHA-256 of a file's content, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which replaces it once the block has ended well.
+    """Yield a temporary path next to `path`; it replaces `path` if the block succeeds.
 
-    Its folder is made where there is none.
-    A process that is killed meanwhile leaves a hidden `.NAME.HOST.PID.part`; the file is as it was.
+    The folder is created if necessary. A process that is killed in the block leaves a hidden
+    `.NAME.HOST.PID.part`; `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
         yield part
-        # The content is on the disk before the name is, or a power failure could leave an empty
-        # file in the place of a whole one; the folder's entry is the last to be written.
+        # The content is flushed before the rename: otherwise a power failure could leave an empty
+        # file in place of a whole one. The folder's entry is flushed last.
         flush_to_disk(part)
         part.replace(path)
         flush_to_disk(path.parent)
@@ -245,14 +252,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_parts(path: Path) -> None:
-    """Take away what killed processes of this machine have left of a file that they wrote."""
+    """Remove the temporary files that killed processes of this machine have left of a file."""
     for left in path.parent.glob(f".{escape(f'{path.name}.{platform.node()}')}.*.part"):
         if not _is_running(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
 
 
 def _is_running(number: str) -> bool:
-    """Whether a process of this number runs on this machine, whoever's it is."""
+    """Return whether any process with this number runs on this machine."""
     try:
         os.kill(int(number), 0)
     except ProcessLookupError:
@@ -263,7 +270,7 @@ def _is_running(number: str) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, on disk before it has its name."""
+    """Write a file completely or not at all, flushed to disk before it has its name."""
     with atomic_file(path) as part:
         part.write_bytes(content)
 
@@ -271,15 +278,17 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_files_atomically(
     writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output"
 ) -> None:
-    """Write every file into a folder, each put in place whole once all of them are written.
+    """Write several files into a folder; each is renamed into place after all are written.
 
-    While several are put in place the folder is marked: one in which a process was ended between
-    two of them is a mixture, which `check_same_run` names. What is left there of the run that a run
-    replaces goes.
+    While several files are renamed the folder is marked as unfinished. After a crash in that phase
+    the folder is a mixture, which `check_same_run` reports. Remaining files of the replaced run are
+    removed.
 
-    writers: by the file's name, what writes it to a path.
+    writers: function that writes each file to a path, by file name.
     output: the folder.
-    name: of the setting, for messages.
+    name: name of the setting, for messages.
+
+    Raises InputError if the folder cannot be written.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -297,9 +306,9 @@ def write_files_atomically(
 
 
 def _remove_stale(output: Path, writers: Collection[str]) -> None:
-    """Remove what an earlier run has left where a run is written anew.
+    """Remove the files of an earlier run that the new run replaces.
 
-    What was changed since is somebody's own, and stays.
+    Files that a user has changed since are kept.
     """
     marks = [mark for mark in SUMMARY_FILES if mark in writers]
     for mark in marks:
@@ -312,7 +321,7 @@ def _remove_stale(output: Path, writers: Collection[str]) -> None:
 def run_files(
     writers: Mapping[str, Callable[[Path], object]], mark: str, summary: Mapping[str, object]
 ) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a run, last its summary with the digests of the others.
+    """Return the writer of each file of a run, last its summary with the digests of the others.
 
     mark: the summary's file, one of `SUMMARY_FILES`.
     """
@@ -330,7 +339,7 @@ def run_files(
 
 
 def flush_to_disk(path: Path) -> None:
-    """Wait until what was written to a file, or the names in a folder, are on the disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -365,16 +374,16 @@ def _columns(path: Path) -> frozenset[str]:
         return frozenset()
 
 
-OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # what a group and everybody else may do
+OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group and of all others
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that only its owner may read; one that is there is closed, all in it too.
+    """Create a folder that only its owner may access, or restrict an existing one with all in it.
 
-    Links stay as they are, and so does what belongs to somebody else, which is said.
-    Everything in it is looked at, at every start: 10,000 files take a fifth of a second.
+    Links are not changed. Files of other owners are not changed either, which is logged. Every
+    start checks every file: 10,000 files take a fifth of a second.
 
-    Raises OSError for a folder that cannot be made.
+    Raises OSError if the folder cannot be created.
     """
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
     paths = [folder, *folder.rglob("*")]
@@ -384,14 +393,14 @@ def make_private(folder: Path) -> None:
 
 
 def _closed(path: Path) -> bool:
-    """Whether others had any access to a file or folder, which they have no more."""
+    """Remove all access of others to a file or folder; return whether they had any."""
     try:
         mode = stat.S_IMODE(path.stat().st_mode)
         if not mode & OTHERS_PERMISSIONS:
             return False
         path.chmod(mode & ~OTHERS_PERMISSIONS)
     except FileNotFoundError:
-        return False  # another process has taken it away
+        return False  # another process has removed it
     except OSError as error:
         _warn("%s: others may read it: %s", path, error.strerror or error)
         return False
@@ -399,6 +408,6 @@ def _closed(path: Path) -> bool:
 
 
 def _warn(text: str, *values: object) -> None:
-    import logging  # help, which loads this module, does without
+    import logging  # help loads this module and does not need logging
 
     logging.getLogger(__name__).warning(text, *values)

@@ -1,4 +1,4 @@
-"""Numbers and instants as people read them: on pages, on terminals, in remarks."""
+"""Numbers and instants as text for pages, terminals and remarks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 
 _SMALL_PRICE = 1e-3  # USD; four places would show smaller prices as 0.0000
-NO_VALUE = "—"  # where there is no number
+NO_VALUE = "—"  # text for a missing number
 Number = Fraction | Decimal | float
 NumberFormatter = Callable[[Number | None], str]
 
@@ -24,10 +24,10 @@ def number(
     unit: str = "",
     scale: int = 1,
 ) -> str:
-    """1,234.50; what is written as nothing has no sign.
+    """Return a number as 1,234.50; a value that rounds to zero has no sign.
 
-    sign: also of what is above nothing.
-    before, unit: what stands between sign and number, and behind it.
+    sign: whether positive values have a sign, too.
+    before, unit: text between sign and number, and after the number.
     scale: units in one.
     """
     if value is None or value != value:
@@ -40,32 +40,32 @@ def number(
 
 
 def usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """$1,234.50, -$0.10; with `sign` also +$1.00."""
+    """Return an amount as $1,234.50 or -$0.10; with `sign` also as +$1.00."""
     return number(amount, places, sign=sign, before="$")
 
 
 def short_usd(amount: Fraction) -> str:
-    """$10,000, with cents where there are any."""
+    """Return an amount as $10,000, with cents only if it has some."""
     return usd(amount, 0 if amount.denominator == 1 else 2)
 
 
 def percent(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """12.50% of 0.125."""
+    """Return a fraction in percent: 12.50% for 0.125."""
     return number(fraction, places, sign=sign, unit="%", scale=100)
 
 
 def basis_points(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """1.25 bp of 0.000125."""
+    """Return a fraction in basis points: 1.25 bp for 0.000125."""
     return number(fraction, places, sign=sign, unit=" bp", scale=10_000)
 
 
 def multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """1.25×, of equity for one."""
+    """Return a multiple of equity as 1.25×."""
     return number(value, places, sign=sign, unit="×")
 
 
 def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
-    """1,250.5, without idle zeros; digits: at most, but a Decimal has all of its own."""
+    """Return a quantity as 1,250.5, without trailing zeros; digits: most of a float's digits."""
     if value is None:
         return NO_VALUE
     exact = value if isinstance(value, Decimal) else Decimal(f"{float(value):.{digits}g}")
@@ -81,26 +81,26 @@ def rounded_price(value: float, places: int = 4, *, before: str = "") -> str:
 
 
 def price(value: Decimal | float | str) -> str:
-    """A price in USD: $1,250.50, with more places where it has more.
+    """Return a price in USD: $1,250.50, with more decimal places if it has more.
 
-    A float is shown to the eight digits that a price of a bar file is good for.
+    A float is shown to eight digits, the precision of a price in a bar file.
     """
     exact = Decimal(value if isinstance(value, Decimal | str) else f"{value:.8g}")
     return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
 
 
 def interval(ends: Sequence[Number] | None, words: NumberFormatter, between: str = " to ") -> str:
-    """The ends of an interval, 1.0% to 2.0%; empty where there is none."""
+    """Return the ends of an interval as 1.0% to 2.0%; empty without an interval."""
     return between.join(map(words, ends or ()))
 
 
 def plus_minus(reach: Number | None, words: NumberFormatter) -> str:
-    """How far an interval reaches on either side, as ± 2.0%; empty where there is none."""
+    """Return half the width of an interval as ± 2.0%; empty without one."""
     return "" if reach is None else f" ± {words(reach)}"
 
 
 def minute_text(at: np.datetime64) -> str:
-    """An instant in UTC: 2024-10-01 14:30Z."""
+    """Return an instant in UTC as 2024-10-01 14:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
 
 
@@ -108,16 +108,17 @@ MINUTE = 60  # seconds
 
 
 def count_text(number: int, noun: str, plural: str = "") -> str:
-    """The number and the noun, as 1 day or 1,000 days.
+    """Return a number with its noun: 1 day, 1,000 days.
 
-    plural: of a noun that takes more than an s.
+    plural: irregular plural of the noun.
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def duration_text(seconds: float) -> str:
-    """How long, in the two largest units: 980 days 18 hours, 2 minutes 5 seconds; 5.2 s below one
-    minute.
+    """Return a duration in its two largest units: 980 days 18 hours, 2 minutes 5 seconds.
+
+    Durations below one minute are shown as 5.2 s.
     """
     if seconds < MINUTE:
         return f"{seconds:.1f} s"
@@ -130,13 +131,13 @@ def duration_text(seconds: float) -> str:
     return " ".join(count_text(count, name) for count, name in parts[:2] if count)
 
 
-# How much there has to be before a page shows a figure or makes a claim. Figures that are scaled to
-# a year take days and fills; an interval, and with it a claim that one is ahead of another beyond
-# error, takes days. Forecasts, whose errors go by weeks, take the weeks that 20 sessions make.
-MIN_FILLS = 30  # for yearly figures
-MIN_DAYS = 60  # the same
-MIN_INTERVAL_DAYS = 20  # days, for intervals that say anything
-MIN_WEEKS = 4  # the same, where weeks are what is counted
+# Least amount of data for a figure or a claim on a page. Yearly figures need days and fills.
+# Intervals, and claims that one run is ahead of another beyond error, need days. Forecast errors
+# are correlated within weeks, so their claims need the weeks that 20 sessions span.
+MIN_FILLS = 30  # fills, for yearly figures
+MIN_DAYS = 60  # days, for yearly figures
+MIN_INTERVAL_DAYS = 20  # days, for informative intervals
+MIN_WEEKS = 4  # weeks, for informative intervals of forecasts
 
 
 def allows_annual_figures(trades: int, days: int) -> bool:

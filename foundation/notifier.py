@@ -1,9 +1,9 @@
-"""Notices to the operator, and signs of life to the supervisor of a process.
+"""Notices to the operator, and liveness messages to the supervisor of a process.
 
-A separate thread sends a heartbeat every five minutes, and an alert when something needs a person,
-to the operator's addresses: an address that does not answer delays nothing. An alert is sent until
-it is accepted, also after a restart; a refused one delays no other. Addresses may contain secrets:
-only their host is ever printed.
+A separate thread sends a heartbeat every five minutes, and an alert when something needs a person.
+An address that does not respond delays nothing. An alert is sent until it is accepted, also after a
+restart; a refused alert delays no other. Addresses may contain secrets: only their host is ever
+printed.
 
 systemd listens on a datagram socket that the environment names, and restarts a process that has
 been silent for too long (sd_notify(3), sd_watchdog_enabled(3)).
@@ -36,23 +36,22 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 300.0  # seconds between heartbeats
 REQUEST_TIMEOUT = (3.0, 5.0)  # seconds to connect, and to wait for the next bytes
 NOTICE_DEADLINE = 10.0  # seconds that a notice may take
-FIRST_RETRY_SECONDS = 5.0  # seconds before what was in vain is sent again, doubled every time
+FIRST_RETRY_SECONDS = 5.0  # seconds before a failed notice is sent again, doubled every time
 MAX_RETRY_SECONDS = 300.0
 EXIT_WAIT_SECONDS = 10.0  # seconds that a process waits for its alerts when it ends
 UNDELIVERED_FILE = "undelivered_alerts.json"
 MAX_TEXT = 4000  # characters of an alert
-MAX_CONTENT = 2000  # characters that Discord takes
+MAX_CONTENT = 2000  # characters that Discord accepts
 MAX_LOGGED_TEXTS = 100  # different texts of one alert that are logged
 MAX_WAITING_ALERTS = 1000  # alerts that wait at most; beyond that the oldest are dropped
 ALL_CLEAR = "all clear"  # kind of a notice that an alert's cause has ended
 TRADING_PAUSED = "trading paused"  # kind of a notice that a venue is paused, which needs no person
 INFORMATIONAL_KINDS = (ALL_CLEAR, TRADING_PAUSED)
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
-SEND_SECONDS = 1.0  # that a message may take where nobody reads
+SEND_SECONDS = 1.0  # seconds that a message may take if the supervisor does not read
 
 
 def _alert(kind: str, text: str) -> dict[str, str]:
-    """What is posted."""
     return {"text": text[:MAX_TEXT], "content": text[:MAX_CONTENT], "kind": kind}
 
 
@@ -62,21 +61,21 @@ def heading(kind: str) -> str:
 
 
 class AlertRecord(Protocol):
-    """Where alerts are kept besides being sent."""
+    """A store that records alerts in addition to their delivery."""
 
     def record(self, kind: str, text: str) -> None: ...
 
 
 class Notifier:
-    """Sends heartbeats and alerts; None for an address sends none.
+    """Sender of heartbeats and alerts; an address of None sends none.
 
-    Left as a context, it waits up to ten seconds for alerts to be taken and for its thread to end.
+    At the end of its context it waits up to ten seconds for pending alerts and for its thread.
 
-    healthcheck: address that is read at every heartbeat.
-    alerts: address that a JSON object {text, content, kind} is posted to; text and content are the
-        first 4000 and 2000 characters of the same.
-    folder: where alerts that nobody has taken yet are kept over a restart; none keeps none.
-    time: by which they are due.
+    healthcheck: address that is requested at every heartbeat.
+    alerts: address to which a JSON object {text, content, kind} is posted; text and content are the
+        first 4000 and 2000 characters of the alert.
+    folder: folder in which undelivered alerts are kept over a restart; None keeps none.
+    time: clock by which notices are due.
     """
 
     def __init__(
@@ -115,7 +114,7 @@ class Notifier:
             self._thread.join(max(end - self._time.elapsed(), 0.0))
 
     def record_in(self, record: AlertRecord) -> None:
-        """Record every alert that is raised from now on."""
+        """Record every later alert in a store."""
         self._record = record
 
     def heartbeat(self) -> None:
@@ -130,9 +129,9 @@ class Notifier:
         self._wake()
 
     def alert(self, kind: str, text: str) -> None:
-        """Send and log an alert of a kind, once until `end_alert` says that its cause has ended.
+        """Send and log an alert of a kind once, until `end_alert` ends its cause.
 
-        What else is said of the same kind meanwhile is logged.
+        Other texts of the same kind are logged meanwhile.
         """
         if (said := self._raised.get(kind)) is not None:
             if text not in said and len(said) < MAX_LOGGED_TEXTS:
@@ -143,7 +142,7 @@ class Notifier:
         self.announce(kind, text)
 
     def announce(self, kind: str, text: str) -> None:
-        """Send and log an alert or an all-clear, each time that it is called."""
+        """Send and log an alert or an all-clear at every call."""
         if self._alerts is not None:
             with self._changed:
                 self._waiting.append(_alert(kind, text))
@@ -155,18 +154,18 @@ class Notifier:
             self._record.record(kind, text)
 
     def end_alert(self, kind: str) -> None:
-        """Note that the cause of an alert has ended: the next one of its kind is sent."""
+        """End the cause of an alert: the next alert of its kind is sent."""
         self._raised.pop(kind, None)
 
     def set_alert(self, kind: str, text: str) -> None:
-        """Alert of something, or end the alert of this kind where there is nothing to say."""
+        """Send an alert of a kind, or end it if the text is empty."""
         if text:
             self.alert(kind, text)
         else:
             self.end_alert(kind)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until every notice has been taken, or so many seconds; whether all were."""
+        """Wait at most `seconds` for delivery of all notices; return whether all are delivered."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: not self._waiting and not self._beat_due, timeout=seconds
@@ -181,7 +180,7 @@ class Notifier:
             self._changed.notify_all()
 
     def _deliver(self) -> None:
-        """Send what waits, until the context or the process ends."""
+        """Send pending notices until the context or the process ends."""
         from requests import Session
 
         from foundation.transport import RateLimiter, Transport
@@ -198,7 +197,7 @@ class Notifier:
                 _sent(session, "HEALTHCHECK_URL", self._healthcheck)
             self._beat_due = self._beat_due and not beat
             for alert in alerts:
-                # A heartbeat waits for no alert that nobody takes.
+                # An undeliverable alert delays no heartbeat.
                 if self._ended or self._beat_due:
                     break
                 if self._alerts and _sent(session, "ALERT_URL", self._alerts, alert):
@@ -213,13 +212,13 @@ class Notifier:
 
     def _note_taken(self, alert: dict[str, str]) -> None:
         with self._changed:
-            # It may have been dropped meanwhile, for newer ones.
+            # Newer alerts may have displaced it.
             if alert in self._waiting:
                 self._waiting.remove(alert)
             self._keep_alerts()
 
     def _kept_alerts(self) -> list[dict[str, str]]:
-        """Alerts of an earlier process that nobody has taken."""
+        """Return the undelivered alerts of an earlier process."""
         if self._path is None or self._alerts is None:
             return []
         try:
@@ -244,7 +243,7 @@ class Notifier:
 
 
 def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = None) -> bool:
-    """Whether an address took a notice."""
+    """Send a notice; return whether the address accepted it."""
     from requests import RequestException
 
     host = urlsplit(url).hostname
@@ -260,7 +259,7 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
 
 @settings_class()
 class MonitoringSettings:
-    """Who is told of a loop, and when it gives up."""
+    """Recipients of a loop's notices, and the limit on failed cycles."""
 
     max_failed_cycles: int = setting(
         3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000
@@ -276,9 +275,9 @@ class MonitoringSettings:
 
 
 def check_url(name: str, url: str | None) -> None:
-    """Refuse what is no http or https address with a host, without printing it.
+    """Raise `InputError`, without the URL, unless it is an http or https address with a host.
 
-    name: of the setting.
+    name: name of the setting.
     """
     try:
         parts = urlsplit(url or "http://none")
@@ -296,9 +295,9 @@ def check_url(name: str, url: str | None) -> None:
 class Supervisor:
     """The supervisor of this process.
 
-    address: of its socket, a path or an abstract name that begins with `@`; empty without one.
-    watchdog: seconds between two signs of life, half of those after which a silent process is
-        ended; none where they are not expected of this process.
+    address: its socket, a path or an abstract name that begins with `@`; empty without one.
+    watchdog: seconds between two liveness messages, half of the supervisor's timeout; None if it
+        expects none from this process.
     """
 
     address: str = ""
@@ -306,7 +305,10 @@ class Supervisor:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Supervisor:
-        """Return the supervisor that an environment names."""
+        """Return the supervisor that the environment names.
+
+        Raises InputError for an invalid address or number.
+        """
         address = environment.get(SOCKET_VARIABLE, "")
         if address and address[0] not in "/@":
             raise InputError(f"{SOCKET_VARIABLE}: {address!r} is no path and no name after an @")
@@ -317,13 +319,13 @@ class Supervisor:
         return cls(address, microseconds / 2e6)
 
     def notify(self, **fields: object) -> None:
-        """Send fields, as `notify(READY=1, STATUS="waits for 15:30")`.
+        """Send fields, as in `notify(READY=1, STATUS="waits for 15:30")`.
 
-        A message that is lost is logged: a supervisor that hears nothing restarts the process.
+        A lost message is only logged: a supervisor that receives none restarts the process.
         """
         if not self.address:
             return
-        # A field ends with its line: a value of several lines would be several fields.
+        # A field ends with its line: a multi-line value would become several fields.
         lines = [f"{name}={' '.join(str(value).split())}" for name, value in fields.items()]
         address = os.fsencode(self.address)
         try:

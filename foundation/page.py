@@ -1,4 +1,4 @@
-"""Pages: self-contained HTML from templates in the packages whose pages they are."""
+"""Pages: self-contained HTML from templates in the packages that own the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
 
 
 def read_asset(name: str) -> str:
-    """The text of a template, style or script; name: PACKAGE/FILE, of the package's `templates`."""
+    """Return the text of a template, style or script; name: PACKAGE/FILE, in `templates`."""
     package, file = name.split("/")
     return (files(package) / "templates" / file).read_text(encoding="utf-8")
 
@@ -30,10 +30,11 @@ def style(*names: str) -> Markup:
 
 
 def content_policy(*scripts: str) -> Markup:
-    """The tag by which a page fetches nothing and runs nothing but these scripts, whatever a text
-    among its values has brought into it.
+    """Return the tag that forbids a page to fetch anything or run other scripts than these.
 
-    scripts: names as of `read_asset`.
+    It also blocks code in the texts among a page's values.
+
+    scripts: names as in `read_asset`.
     """
     digests = [hashlib.sha256(read_asset(name).encode()).digest() for name in scripts]
     sources = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
@@ -45,20 +46,20 @@ def content_policy(*scripts: str) -> Markup:
 
 
 def script(*names: str) -> Markup:
-    """Scripts that a page runs, which its policy has to allow."""
+    """Return the tags of scripts, which the page's policy has to allow."""
     return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
 
 def render_page(name: str, **values: Any) -> str:
-    """The page, or the part of one, of a Jinja template; name: as of `read_asset`.
+    """Return the page, or the part of one, from a Jinja template; name: as in `read_asset`.
 
-    Text among the values is escaped.
+    Text values are escaped.
     """
     return _template(name).render(**values)
 
 
 def table_html(table: Table) -> Markup:
-    """A table alone, as a part of a page that has `foundation/sheet.css`."""
+    """Return a table as a part of a page that includes `foundation/sheet.css`."""
     return Markup(_template("foundation/sheet.html.j2").module.tabled(table))  # type: ignore[attr-defined]
 
 

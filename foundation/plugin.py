@@ -5,12 +5,13 @@
 
 products     packages whose `COMMANDS` are words of `kelly-chronos`, each with its `Command`, and
              whose `SETTINGS` are files of `configs`, each with its class, `module:Class`
-jobs         words of `jobs=[…]` of the live loop: functions as `open_job`, each the context of a
+jobs         words of `jobs=[…]` of the live loop: functions like `open_job`, each the context of a
              `ProductJob` (`execution/live/runner.py`), which brings its section of the page
 brokers      words of `broker.name=…`: functions of settings and keys that return a
              `BrokerConnection` (`execution/brokers.py`); `BrokerContract` of `execution.testing`
              tests one
-desks        classes as `OptionDesk`, for the practice Alpaca's instruments beside stocks and crypto
+desks        classes like `OptionDesk`, for instruments of Alpaca's practice account other than
+             stocks and crypto
 forecasters, strategies, correlations, ranks, fees
              words of `GROUP._target_=…` in place of `module.Name`
 
@@ -72,7 +73,7 @@ _named: set[str] = set()
 
 
 def is_plugin(name: str) -> bool:
-    """Return whether a name is one of custom code, `module.name`."""
+    """Return whether a name has the form of custom code, `module.name`."""
     return _DOTTED.fullmatch(name) is not None
 
 
@@ -81,7 +82,7 @@ def allow_import(name: str) -> None:
 
 
 def allow_named(values: Any) -> None:
-    """Allow imports of code that unresolved settings of a command's words name."""
+    """Allow imports of the code that a command line's unresolved settings name."""
     if isinstance(values, Mapping):
         name = values.get(TARGET)
         if isinstance(name, str):
@@ -91,7 +92,7 @@ def allow_named(values: Any) -> None:
 
 
 def insert_plugins(values: dict[str, Any]) -> None:
-    """Put custom code in its group's place, in settings as plain mappings.
+    """Replace each group's `_target_` by its custom code, in settings as plain mappings.
 
     For fees, `_target_` is a function without arguments that returns them.
     """
@@ -110,7 +111,7 @@ def insert_plugins(values: dict[str, Any]) -> None:
 
 
 def child_values(values: Any) -> dict[str, Any]:
-    """Return the parts of a mapping or a list by name or number; of other values none."""
+    """Return the parts of a mapping or a list by name or number; empty for other values."""
     if isinstance(values, Mapping):
         return {str(name): part for name, part in values.items()}
     return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
@@ -127,9 +128,9 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
 
 
 def _placed(group: str, name: object) -> str:
-    """Return the `module.name` of what words of this command name, themselves or as an entry point.
+    """Return the `module.name` of a `_target_`, directly or through an entry point.
 
-    Raises InputError for any other, and for a name of one word that no installed package offers.
+    Raises InputError if the command line does not name it, or no installed package offers it.
     """
     if not isinstance(name, str) or is_plugin(name) or name not in _named:
         _refuse_unnamed(group, name)
@@ -157,7 +158,9 @@ def _refuse_unnamed(group: str, name: object) -> None:
 def load_plugin(group: str, name: str) -> Any:
     """Import `module.name` from the environment or the working folder.
 
-    group: whose `_target_` it is.
+    group: the group whose `_target_` it is.
+
+    Raises InputError if the command line does not name it, or the import fails.
     """
     _refuse_unnamed(group, name)
     module, _, attribute = name.rpartition(".")
@@ -175,12 +178,12 @@ def load_plugin(group: str, name: str) -> Any:
 
 @contextmanager
 def plugin_errors(group: str, name: str) -> Iterator[None]:
-    """Run code of a user's own: what it raises is an error of the group that names it.
+    """Run custom code in the block; its errors become errors of the group that names it.
 
-    name: what the group's `_target_` names, or that as it was called (`call_text`).
+    name: the group's `_target_`, or its call as text (`call_text`).
 
-    Raises InputError for whatever is raised within, with the file and the line that it comes from;
-    BrokerError, DataError as they came.
+    Raises InputError for any exception, with its file and line; BrokerError and DataError are
+    passed on.
     """
     try:
         yield
@@ -193,7 +196,7 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """The name, with the arguments that it is called with where there are some."""
+    """Return the name, followed by its arguments if there are any."""
     if not arguments:
         return name
     words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
@@ -201,9 +204,9 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def plugin_digest(name: str) -> str:
-    """Digest of the source of the module that `module.name` is in; empty where it has none.
+    """Return the digest of the source of a plugin's module; empty without a source.
 
-    It is empty, too, for what may not be imported: to find a module its package is.
+    It is also empty for code that may not be imported: finding a module imports its package.
     """
     if name not in _named:
         return ""
@@ -216,9 +219,9 @@ def plugin_digest(name: str) -> str:
 
 
 def _place(error: BaseException, name: str) -> str:
-    """File and line that an error comes from: the last one of the module that `name` names.
+    """Return file and line of an error: the last one in the module that `name` names.
 
-    Where that module has no line in it, it is the very last one.
+    Without a line in that module it is the last one of all.
     """
     import traceback  # not needed for help
 
@@ -232,7 +235,7 @@ def _place(error: BaseException, name: str) -> str:
 
 @cache
 def _project_entry_points() -> Mapping[str, Mapping[str, str]]:
-    """Return the entry points of a source tree, as text; none where the project is installed."""
+    """Return the entry points of a source tree as text; empty if the project is installed."""
     import tomllib
 
     if not _PROJECT.is_file():
@@ -251,7 +254,7 @@ def _installed(kind: str) -> Mapping[str, EntryPoint]:
 
 
 def entry_point_names(kind: str) -> list[str]:
-    """Return the names of a kind, the project's first."""
+    """Return the entry point names of a kind, the project's first."""
     return list(
         dict.fromkeys(
             [*_project_entry_points().get(ENTRY_POINT_PREFIX + kind, ()), *_installed(kind)]
@@ -268,7 +271,7 @@ def entry_point_target(kind: str, name: str) -> str | None:
 
 
 def load_entry_point(kind: str, name: str) -> Any:
-    """Import and return the object of a name of a kind."""
+    """Import and return the object of an entry point."""
     from importlib import import_module
 
     module, _, attribute = (entry_point_target(kind, name) or "").partition(":")

@@ -1,4 +1,4 @@
-"""Secrets taken out of a text before anybody sees it."""
+"""Removal of secrets from texts before they are shown."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Mapping
 from typing import Protocol
 from urllib.parse import quote
 
-MIN_SECRET_LENGTH = 8  # letters of a secret; what is shorter is a word, or a practice server's
-MIN_EMBEDDED_LENGTH = 16  # letters from which on no ordinary word holds a secret by chance
+MIN_SECRET_LENGTH = 8  # letters of a secret; a shorter one is a word, or of a practice server
+MIN_EMBEDDED_LENGTH = 16  # letters from which a secret is found inside other words, too
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
-    """The text with the name of each secret in its place, and no password in an address.
+    """Return the text with each secret replaced by its name, and without passwords in addresses.
 
-    A secret shorter than 8 letters stays: a key `x` would take the letter out of every word. One
-    shorter than 16 goes where it stands alone, and a longer one wherever it is.
+    A secret shorter than 8 letters stays: a key `x` would be replaced in every word. One shorter
+    than 16 is replaced where it stands alone, a longer one anywhere.
 
-    secrets: by what stands in their place; they go as Python, JSON and addresses write them, too.
+    secrets: secrets by their names; forms escaped for Python, JSON and addresses are replaced, too.
     """
     for name, secret in sorted(secrets.items(), key=lambda item: -len(item[1])):
         for form in _forms(secret):
@@ -32,14 +32,14 @@ def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
 
 
 def _forms(secret: str) -> list[str]:
-    """How a secret may stand in a text, longest first."""
+    """Return the forms of a secret in a text, longest first."""
     escaped = secret.encode("unicode_escape").decode()
     forms = {secret, escaped, repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe="")}
     return sorted(forms, key=len, reverse=True)
 
 
 class Redactor(Protocol):
-    """Keys of an account, or whatever else knows the secrets of a text."""
+    """An object that knows the secrets of a text, such as the keys of an account."""
 
     def redact(self, text: str) -> str:
         """Return the text without secrets."""

@@ -1,10 +1,10 @@
-"""Settings: a field of a class declares type, bounds, meaning and default, and nothing else does.
+"""Settings: a class field declares the type, bounds, meaning and default of a setting.
 
     @settings_class("limits")
     class Limits:
         symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
 
-What `--cfg job`, the page of settings and a refusal say of `limits.symbol_cap` comes from there.
+`--cfg job`, the page of settings and error messages about `limits.symbol_cap` all use that field.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ Class = TypeVar("Class")
 Value = TypeVar("Value")
 Settings = TypeVar("Settings")
 
-NO_KEY = "no_key"  # in the schema of a field that is no key of a configuration
+NO_KEY = "no_key"  # in the schema of a field that is not a key of a configuration
 _NO_KEY: dict[str, Any] = {NO_KEY: True}
 _CONFIG = ConfigDict(extra="forbid", allow_inf_nan=False)
 _ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)")
 _DURATION = re.compile(r"\d+([smhd])")  # default of a setting that is a duration, 60d
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
 _NUMBERS = ("int", "float", "decimal")
-# What pydantic calls wrong, by what a person calls it.
+# Messages of this project by pydantic's error types.
 _WORDS = {
     "float_parsing": "is no number",
     "float_type": "is no number",
@@ -86,30 +86,33 @@ class _Declared:
 def setting(
     default: Value, meaning: str, *, hidden: bool = False, key: bool = True, **bounds: Any
 ) -> Value:
-    """A field's default, and what it means.
+    """Declare a field's default and meaning.
 
     hidden: whether it may hold a secret, and is left out where settings are printed.
-    key: whether it is one of a configuration's. What follows from others is none, nor what a model
-        has from its source: a study names that with a plus, +index.jumps=0.
-    bounds: as pydantic names them: gt, ge, lt, le, min_length, pattern.
+    key: whether the field is a key of a configuration. A field that follows from others is not, nor
+        one that a model takes from its source: a study sets that with a plus, +index.jumps=0.
+    bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
     return cast(Value, _Declared(default, required_setting(meaning, **bounds, **extra), hidden))
 
 
 def required_setting(meaning: str, **bounds: Any) -> Any:
-    """What a field without a default means: `Annotated[float, about("a share", gt=0, lt=1)]`."""
+    """Declare the meaning of a field without a default.
+
+    depth: Annotated[float, required_setting("a share", gt=0, lt=1)]
+    """
     return Field(description=meaning, **bounds)
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
-    """Make a class one of settings: a frozen dataclass that refuses what does not fit its fields.
+    """Make a class a frozen dataclass of settings that validates its fields.
 
-    Numbers are no words with underscores and neither true nor false; where several values are
-    needed, one alone is a list of one.
+    Numbers may not contain underscores and are not booleans. A single value where several are
+    needed becomes a list of one.
 
-    group: that its keys stand in, in front of what is refused of a class made in Python.
+    group: prefix of the keys in error messages of instances made in Python.
     """
 
     def declare(kind: type[Class]) -> type[Class]:
@@ -143,7 +146,7 @@ def _field_of(given: _Declared) -> Any:
 
 
 class _Plain:
-    """Refuses what pydantic would make a number of, and takes one value for a list of one."""
+    """A validator that rejects values which pydantic would coerce, and wraps single values."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -151,7 +154,7 @@ class _Plain:
 
 
 def _plain(schema: Any) -> Any:
-    """The schema with those refusals at every depth but within other settings, which have them."""
+    """Return the schema with these checks at every depth, except within other settings classes."""
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     if not isinstance(schema, dict) or schema.get("type") == "dataclass":
@@ -177,20 +180,20 @@ def _several(value: Any) -> Any:
 
 
 def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputError:
-    """Return, in one line, the first thing that is wrong with settings.
+    """Return the first problem of invalid settings as an error of one line.
 
-    kind: class of the settings; group: that they stand in.
+    kind: class of the settings; group: prefix of their keys.
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
-    # Entries that are wrong make their list too short, too.
+    # Invalid entries make their list too short, too.
     problem = min(
         unknown or problems, key=lambda each: (each["type"] == "too_short", len(each["loc"]))
     )
     # A check of a settings class names the key itself; pydantic's own message does not.
     reason = problem.get("ctx", {}).get("error")
     parts = [part for part in problem["loc"] if not str(part).endswith("]")]
-    if parts and isinstance(parts[0], int):  # of an argument without its name
+    if parts and isinstance(parts[0], int):  # a positional argument
         parts[0] = dataclasses.fields(kind)[parts[0]].name
     if isinstance(reason, InputError):
         return _with_group(reason, kind, parts)
@@ -217,9 +220,9 @@ def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputE
 
 
 def _separated(value: object) -> str:
-    """Return a number with separators of thousands, 20,000, as it was typed; else "".
+    """Return a number with thousands separators, such as 20,000, as it was typed; else "".
 
-    On a command line it has become a list, [20, '000'].
+    On a command line it is parsed as a list, [20, '000'].
     """
     parts = value if isinstance(value, list | tuple) else [value]
     text = ",".join(map(str, parts))
@@ -315,12 +318,12 @@ def to_yaml_value(value: Any) -> Any:
 
 
 def _variable(name: str, *default: object) -> str | None:
-    """Return what `${oc.env:name,default}` stands for.
+    """Return the value of `${oc.env:name,default}`.
 
-    A variable that is empty is not set, as in a shell's `${name:-default}`. Where the default is
-    null, the word null is none.
+    An empty variable counts as unset, as in a shell's `${name:-default}`. If the default is null,
+    the word null means None.
 
-    Raises LookupError for one that is not set, without a default.
+    Raises LookupError for an unset variable without a default.
     """
     from omegaconf.resolvers import oc
 
@@ -341,7 +344,10 @@ def register_env_resolver() -> None:
 
 
 def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
-    """Return the checked settings of a composed configuration; group: the part that they form."""
+    """Return the checked settings of a composed configuration; group: the part that they form.
+
+    Raises InputError for the first missing or invalid value.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -355,7 +361,7 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
         key = error.full_key or ""
         reason = str(error).splitlines()[0].rpartition(" resolving interpolation: ")[2]
         raise InputError(f"{key}: {reason}" if key else reason) from error
-    # It is no setting of the work, but of where its files go: see `may_overwrite`.
+    # `overwrite` concerns the output files, not the work: see `may_overwrite`.
     plain.pop(OVERWRITE_KEY, None)
     insert_plugins(plain)
     with _named_variables(config):
@@ -364,9 +370,9 @@ def settings_from_config(kind: type[Settings], config: DictConfig, group: str = 
 
 @contextmanager
 def _named_variables(config: DictConfig) -> Iterator[None]:
-    """Name in a refusal the environment variable that the value comes from, too.
+    """Add to an error the environment variable that the value comes from.
 
-    A user who set the variable would not find the key in what was typed.
+    A user who set the variable would not find the key in the command line.
     """
     try:
         yield
@@ -404,7 +410,10 @@ def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Return the settings with some values, named by dotted keys, replaced and checked."""
+    """Return the settings with some values, named by dotted keys, replaced and checked.
+
+    Raises InputError for an unknown key or an invalid value.
+    """
     plain: dict[str, Any] = dataclasses.asdict(settings)  # type: ignore[call-overload]
     for name, value in changes.items():
         *groups, key = name.split(".")
@@ -418,10 +427,10 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def check_config_file(path: Path, group: str, examples: str = "") -> None:
-    """Refuse a user's YAML file that holds no settings: one line with file, line and reason.
+    """Raise `InputError` for an invalid YAML file of a user: one line with file, line and reason.
 
-    group: of settings that it is for, the folder below `configs`. examples: where such files are
-    shown; none: in that folder.
+    group: group of settings that it is for, the folder below `configs`.
+    examples: where such files are documented; empty: in that folder.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -432,7 +441,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
     try:
         content = read_plain_yaml(path)
         if isinstance(content, dict):
-            OmegaConf.load(path)  # it refuses more, as a key that is listed twice
+            OmegaConf.load(path)  # it also rejects a key that occurs twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
         raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error
@@ -446,11 +455,11 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
 
 def read_plain_yaml(path: Path) -> Any:
-    """Return the content of a YAML file in which no node refers to another.
+    """Return the content of a YAML file without aliases.
 
-    A few lines of aliases can stand for billions of values.
+    A few lines of aliases can expand to billions of values.
 
-    Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read, or is none.
+    Raises OSError, ValueError, yaml.YAMLError for a file that cannot be read or is invalid.
     """
     text = path.read_text(encoding="utf-8")
     for event in yaml.parse(text, Loader=yaml.SafeLoader):

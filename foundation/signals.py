@@ -1,4 +1,4 @@
-"""How a command ends: with one line and an exit code, also where a signal ends it."""
+"""The end of a command, by an error or a signal: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ def exit_with_error(error: Exception) -> NoReturn:
 
 @contextmanager
 def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
-    """End an `InputError` with one line and exit code 2, an interruption with 128 and its signal.
+    """End an `InputError` with one line and exit code 2, an interruption with 128 + its signal.
 
-    A signal that tells the process to end is an interruption.
+    A signal that ends the process is an interruption.
 
-    interrupted: what is true after an interruption, for its line. Folders put into the list that
-    this yields are removed after either, if nothing is in them.
+    interrupted: state after an interruption, for its line.
+
+    It yields a list: folders put into it are removed after either, if they are empty.
     """
     folders: list[Path] = []
     try:
@@ -55,11 +56,11 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """End what is within as an interruption does, when the process is told to end or hangs up.
+    """Raise `Terminated` in the block at a signal that ends the process, or at a hang-up.
 
-    A signal that the process was started to ignore, as by nohup, is ignored on. Outside the main
-    thread, where Python lets nobody handle signals, nothing changes. `Terminated` is raised within,
-    at whatever it does then, or after a transaction that is open.
+    A signal that the process was started to ignore, as by nohup, stays ignored. Outside the main
+    thread, where Python allows no signal handlers, nothing changes. The error is raised at once, or
+    after an open transaction.
     """
 
     def end(number: int, _: object) -> None:
@@ -74,8 +75,8 @@ def raise_on_signals() -> Iterator[None]:
         try:
             yield
         except (Exception, KeyboardInterrupt) as error:
-            # A library may make an interruption, or an error, of its own of what a handler raises:
-            # Ray does where it waits, pydantic where it compiles a class.
+            # A library may convert the exception of a handler to its own error or interruption: Ray
+            # does in waits, pydantic while it compiles a class.
             if _told[before:] and not isinstance(error, Terminated):
                 raise Terminated(_told[before]) from error
             raise
@@ -87,7 +88,7 @@ def raise_on_signals() -> Iterator[None]:
 def handle_signals(
     numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
 ) -> Iterator[None]:
-    """Have signals handled within; one that the process was started to ignore is ignored on."""
+    """Handle signals in the block; those that the process was started to ignore stay ignored."""
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -99,17 +100,17 @@ def handle_signals(
             signal.signal(number, handler)
 
 
-_told: list[signal.Signals] = []  # signals heard by those of `raise_on_signals` that are open
+_told: list[signal.Signals] = []  # signals received by the open blocks of `raise_on_signals`
 
 
 def raise_if_signalled() -> None:
-    """End where a signal has said so and its exception was lost, as in a finaliser."""
+    """Raise `Terminated` if a signal's exception was lost, as in a finaliser."""
     if _told:
         raise Terminated(_told[0])
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was told to end; number: the signal that said so."""
+    """The interruption of a process by a signal; number: the signal."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -117,23 +118,23 @@ class Terminated(KeyboardInterrupt):
 
 
 class _Section:
-    depth = 0  # of the main thread, where handlers run
+    depth = 0  # open sections of the main thread, where handlers run
     waiting: BaseException | None = None
 
 
 def _interrupt_with(error: BaseException) -> None:
-    """Raise an error from the handler of a signal, now or when nothing undisturbed is open."""
+    """Raise an error from a signal handler, at once or when no deferring section is open."""
     if _Section.depth == 0:
         raise error
     _Section.waiting = _Section.waiting or error
 
 
 class DeferSignals:
-    """A section that no signal interrupts: one that ends the process is heard when it is over.
+    """A section that no signal interrupts: an ending signal takes effect at its end.
 
-    A handler's exception comes between any two steps of the main thread. One that came just after a
-    transaction had begun left it open, and what was written after that was never on the disk.
-    Sections may hold others.
+    A handler's exception can occur between any two steps of the main thread. Just after the begin
+    of a transaction it would leave the transaction open, and later writes would never reach the
+    disk. Sections may be nested.
     """
 
     def __enter__(self) -> None:

@@ -1,4 +1,4 @@
-"""One table for readers, on the terminal and on a page; what was found as JSON for programs."""
+"""A table for terminals and pages, and JSON output for programs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from typing import Any
 import numpy as np
 from rich.table import Table as TerminalTable
 
-DrawnShape = tuple[
-    str, str
-]  # kind, by which a page colours it, and path in a box 1,000 wide, 100 high
+DrawnShape = tuple[str, str]  # kind (a page's colour), and path in a box 1,000 wide, 100 high
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a place of a table.
+    """One cell of a table.
 
-    text: as people read it; of a drawing, what it shows.
+    text: text for readers; for a drawing, its description.
     tone: `good`, `bad`, `muted` or `strong`.
-    subtext: what stands beneath, smaller.
-    line_colour: colour of the line that is drawn of it elsewhere.
-    link: where the text leads to.
-    drawing: what a page draws instead of the text.
+    subtext: smaller text below.
+    line_colour: colour of the cell's line in a chart.
+    link: target of the text.
+    drawing: shapes that a page draws in place of the text.
     """
 
     text: str
@@ -46,10 +44,12 @@ Row = Sequence[str | Cell]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Figures as they are read, a row each; the first column names the row.
+    """Figures in rows; the first column names the row.
 
-    heads: of the columns; none of a list of named figures.
-    text_columns: numbers of the other columns that are text: they stand to the left.
+    title: title of the table; empty for none.
+    heads: names of the columns; empty for a list of named figures.
+    rows: cells of each row.
+    text_columns: numbers of further text columns, which are left-aligned.
     optional_columns: numbers of the columns that a narrow page leaves out.
     has_total: whether the last row is the sum of the others.
     """
@@ -62,7 +62,7 @@ class Table:
     has_total: bool = False
 
     def __rich__(self) -> TerminalTable:
-        """The table in a terminal's width."""
+        """Return the table for a terminal."""
         table = TerminalTable(*self.heads, title=self.title or None)
         for k, column in enumerate(table.columns):
             column.justify = "left" if k == 0 or k in self.text_columns else "right"
@@ -72,7 +72,7 @@ class Table:
         return table
 
     def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
-        """By what a page lays out a cell of a column, or its head."""
+        """Return the CSS classes of a cell of a column, or of its head."""
         kinds = (
             ("words", column in self.text_columns),
             ("optional_columns", column in self.optional_columns),
@@ -83,15 +83,15 @@ class Table:
 
 
 def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
-    """A bar from one place to another, 0 … 100; kind: `long` or `short` where none is said."""
+    """Return a bar between two positions, 0 … 100; kind: default `long` or `short` by direction."""
     path = f"M{10 * begin:.1f} 10V90H{10 * end:.1f}V10Z"
     return kind or ("long" if end >= begin else "short"), path
 
 
 def json_text(content: Any) -> str:
-    """JSON of values that know no JSON: money and quantities as text, instants in UTC.
+    """Return values as JSON: money and quantities as text, instants in UTC.
 
-    Raises ValueError for what is not a number: whoever has none says None.
+    Raises ValueError for NaN and infinity: use None for a missing number.
     """
     return json.dumps(content, indent=1, allow_nan=False, default=_plain) + "\n"
 

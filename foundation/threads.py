@@ -22,10 +22,11 @@ MAX_THREADS = 16  # threads
 def parallel_map(
     make: Callable[[Part], Made], parts: Iterable[Part]
 ) -> Generator[Made, None, None]:
-    """`map`, in as many threads as linear algebra may take: a processor each, or OMP_NUM_THREADS.
+    """Yield the results of `map` in order, computed in parallel threads.
 
-    The next ones are made beside the use of one; as many as there are threads wait in memory. The
-    threads have ended when it is closed.
+    The number of threads is that of linear algebra: one per processor, or OMP_NUM_THREADS, at most
+    MAX_THREADS. Later results are computed while one is used; at most one per thread waits in
+    memory. Closing the generator ends the threads.
     """
     waiting: deque[Future[Made]] = deque()
     with single_threaded_blas() as threads, ThreadPoolExecutor(min(threads, MAX_THREADS)) as pool:

@@ -1,7 +1,7 @@
-"""Requests that end: one deadline for all of a request, a shared pace, no order sent twice.
+"""HTTP requests with one deadline for the whole request, a shared pace, and no repeated order.
 
-The libraries below bound each wait for bytes, not their sum: a server that sends a byte a second
-never times out. Here the connection is shut when the deadline has passed, wherever it is by then.
+The libraries below limit each wait for bytes, not their sum: a server that sends a byte a second
+never times out. Here the connection is shut down at the deadline, in any phase of the request.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ log = logging.getLogger(__name__)
 MINUTE = 60.0  # seconds
 Signer = Callable[[str, str], Mapping[str, str]]  # headers of a method and a path with its query
 
-MAX_PAUSE = 60.0  # seconds that a venue may ask to wait; more is not believed
-LOGGED_WAIT_SECONDS = 5.0  # seconds of waiting from which on the log says why
-_CHANCE = random.Random()  # of its own: that of a program may be seeded
+MAX_PAUSE = 60.0  # longest pause that a venue may ask for, seconds
+LOGGED_WAIT_SECONDS = 5.0  # seconds from which a wait is logged with its reason
+_CHANCE = random.Random()  # own generator: the program's may be seeded
 RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is repeated
 
 
 class DeadlineGuard:
-    """Shuts the connection of a request once its seconds, above 0, are over."""
+    """A context that shuts down the connection of a request after `seconds`, above 0."""
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
@@ -69,7 +69,7 @@ class DeadlineGuard:
         self._timer.cancel()
 
     def guard(self, connection: socket.socket | None) -> None:
-        """Take this for the request's connection from now on."""
+        """Guard this connection instead of the former one."""
         with self._lock:
             self._socket = connection
             if self.over:
@@ -93,8 +93,9 @@ _UNTIL: ContextVar[float] = ContextVar("until", default=math.inf)
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Requests within have so many seconds together, pauses included, where their own deadlines
-    leave them more.
+    """Limit the total time of all requests in the block to `seconds`, pauses included.
+
+    Shorter deadlines of single requests still apply.
     """
     token = _UNTIL.set(min(_UNTIL.get(), time.monotonic() + seconds))
     try:
@@ -104,22 +105,22 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def _time_left() -> float:
-    """Seconds that the time limit leaves; infinite without one."""
+    """Return the seconds that the time limit leaves; infinite without one."""
     return _UNTIL.get() - time.monotonic()
 
 
 class _Guarded(HTTPConnection):
-    """A connection that the watch over the present request can shut."""
+    """A connection that the guard of the current request can shut down."""
 
     def connect(self) -> None:
         super().connect()
         self._guard()
 
     def _tunnel(self) -> None:
-        # What a proxy answers to CONNECT is read while the connection is being made.
+        # A proxy's response to CONNECT is read while the connection is being made.
         self._guard()
         super()._tunnel()
-        # A status line that was shut off can pass for a whole one.
+        # A truncated status line can pass for a complete one.
         watch = _WATCH.get()
         if watch is not None and watch.over:
             raise TimeoutError("no whole answer of the proxy")
@@ -150,14 +151,14 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class Transport(HTTPAdapter):
-    """Sends requests paced, with timeouts; repeats reads, and all else where nothing has left.
+    """An adapter with paced, time-limited requests; it repeats reads and requests never sent.
 
     timeout: seconds to connect, and to wait for the next bytes.
-    deadline: seconds that a request may take, repeats included; what the venue asks to wait does
+    deadline: seconds that a request may take, repeats included; pauses that the venue asks for do
         not count.
-    attempts: of a read, or to connect.
-    pace: of the address.
-    signer: headers that every attempt has anew; none where they never change.
+    attempts: attempts of a read, or of a connection.
+    pace: rate limiter of the address.
+    signer: function that returns fresh headers for every attempt; None if headers are constant.
     """
 
     def __init__(
@@ -177,13 +178,13 @@ class Transport(HTTPAdapter):
         self._signer = signer
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """The connections through a proxy, guarded as the others."""
+        """Return the connections through a proxy, guarded like all others."""
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
-        """Send a request and read all of its answer."""
+        """Send a request and read its whole response."""
         reads = request.method == "GET"
         self._pace.wait()
         whole = min(self._deadline, _time_left())
@@ -218,14 +219,15 @@ class Transport(HTTPAdapter):
     ) -> Response:
         """Send a request once.
 
-        end: of its deadline, by the monotonic clock; whole: seconds of that, for messages.
+        end: its deadline, by the monotonic clock; whole: seconds up to it, for messages.
         """
         began = time.monotonic()
         seconds = min(end - began, _time_left())
         if seconds <= 0:
             raise ReadTimeout("no time is left for the request", request=request)
         if self._signer is not None:
-            # A signature holds for seconds: one of the first attempt would be stale by the last.
+            # A signature is valid for seconds: that of the first attempt would be stale by the
+            # last.
             request.headers.update(self._signer(request.method or "", request.path_url))
         watch = DeadlineGuard(seconds)
         token = _WATCH.set(watch)
@@ -233,7 +235,7 @@ class Transport(HTTPAdapter):
         try:
             with watch:
                 answer = super().send(request, *words, **{**options, "timeout": self._timeout})
-                # Read here, while the watch is kept: a session would read it later.
+                # The body is read here, under the guard: a session would read it later.
                 _ = answer.content
         except RequestException as error:
             if not watch.over:
@@ -242,7 +244,7 @@ class Transport(HTTPAdapter):
         finally:
             _WATCH.reset(token)
             _note_length(time.monotonic() - began, request)
-        # An answer whose length nobody said ends where its connection does.
+        # A response without a length ends where its connection does.
         if watch.over:
             raise late
         if answer.is_redirect:
@@ -254,12 +256,12 @@ class Transport(HTTPAdapter):
 
 
 def _back_off(attempt: int) -> float:
-    """Seconds before the attempt after one that was refused without a word about time."""
+    """Return the seconds to wait after a failed attempt without a Retry-After."""
     return 0.0 if attempt == 1 else min(0.3 * 2 ** (attempt - 1) + _CHANCE.uniform(0, 0.3), 10.0)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What Retry-After says, 0 to 60 seconds; None where it says nothing."""
+    """Return the seconds of Retry-After, 0 to 60; None without a valid value."""
     text = headers.get("Retry-After", "")
     try:
         seconds = float(text)
@@ -279,16 +281,16 @@ def _note_length(seconds: float, request: PreparedRequest) -> None:
 
 
 def log_pause(seconds: float, why: str) -> None:
-    """Log a wait that somebody could take for a standstill."""
+    """Log a long wait, so that it is not taken for a hang."""
     if seconds >= LOGGED_WAIT_SECONDS:
         log.warning("waiting %.0f s: %s", seconds, why)
 
 
 class RateLimiter:
-    """Never more than so many requests in any minute; none while the venue says that none remain.
+    """A limit on requests per minute that also obeys the venue's remaining count.
 
     limit: requests a minute; None for no limit.
-    time: by which it waits.
+    time: clock by which it waits.
     """
 
     def __init__(self, limit: int | None, time: TimeSource = SYSTEM_TIME) -> None:
@@ -299,7 +301,7 @@ class RateLimiter:
         self._lock = threading.Lock()
 
     def delay(self) -> float:
-        """Seconds to wait before the next request."""
+        """Return the seconds to wait before the next request."""
         now = self.time.elapsed()
         while self._sent and now - self._sent[0] >= MINUTE:
             self._sent.popleft()
@@ -308,7 +310,10 @@ class RateLimiter:
         return max(until_free, self._not_before - now, 0.0)
 
     def wait(self) -> None:
-        """Wait as long as it takes, and count one request."""
+        """Wait until a request is allowed, and count it.
+
+        Raises ReadTimeout if the time limit ends before.
+        """
         while True:
             with self._lock:
                 if (seconds := self.delay()) <= 0:
@@ -320,10 +325,10 @@ class RateLimiter:
             self.time.wait(seconds)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Wait for the X-RateLimit-Reset of an answer whose X-RateLimit-Remaining is 0."""
+        """Wait until X-RateLimit-Reset after a response whose X-RateLimit-Remaining is 0."""
         reset = headers.get("X-RateLimit-Reset", "")
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
-            # The venue counts by the minute: a reset that lies further off is another clock's.
+            # The venue counts by the minute: a later reset comes from a wrong clock.
             now = self.time.now().astype("datetime64[ms]").astype(np.int64) / 1000
             seconds = min(max(float(reset) - now, 0.0), MINUTE)
             self._not_before = self.time.elapsed() + seconds
@@ -331,21 +336,21 @@ class RateLimiter:
 
 @cache
 def shared_rate_limiter(where: str, limit: int | None) -> RateLimiter:
-    """The one pace of all clients of an address: the venue counts the requests of an account."""
+    """Return the one rate limiter of all clients of an address: venues count per account."""
     return RateLimiter(limit)
 
 
 @contextmanager
 def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
-    """Turn whatever goes wrong with a request into one line without secrets.
+    """Convert any error of a request into one line without secrets.
 
-    What a venue answered with a status is its adapter's to say, within.
+    The adapter reports responses with an error status itself, within the block.
 
-    request: whom it asks, and for what.
-    redact: takes secrets out of a text.
+    request: name of the venue and of the request.
+    redact: function that removes secrets from a text.
 
-    Raises BrokerError saying what was requested of whom, and what came back; `ResponseRejected` for
-    a `InvalidResponse`.
+    Raises BrokerError with the request and the response or failure; `ResponseRejected` for an
+    `InvalidResponse`.
     """
 
     def failed(what: str, kind: type[BrokerError] = BrokerError) -> BrokerError:
@@ -360,7 +365,7 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
     except JSONDecodeError as error:
         raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
     except RequestException as error:
-        # Redacted before it is cut: of a cut key a part would stay.
+        # Redacted before it is cut: a part of a cut key would remain.
         raise failed(f"no answer: {one_line(redact(connection_error_text(error)))}") from None
     except RecursionError:
         raise failed("the answer makes no sense: it is nested too deep") from None
@@ -373,17 +378,17 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
 
 
 def connection_error_text(error: RequestException) -> str:
-    """What became of a request that had no answer: its host, and the first cause of the failure."""
+    """Return the host and the root cause of a request without a response."""
     host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
     cause: BaseException = error
-    # The libraries put what a failure comes from into its arguments.
+    # The libraries store a cause in the arguments of their errors.
     while inner := _inner(cause):
         cause = inner
     return f"{host.rpartition('@')[2]}: {str(cause) or type(cause).__name__}"
 
 
 def _never_left(error: BaseException) -> bool:
-    """Whether no connection was made, so that nothing of the request can have arrived."""
+    """Return whether no connection was made, so that the venue cannot have received the request."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, (ConnectTimeoutError, NewConnectionError)):
         cause = _inner(cause)

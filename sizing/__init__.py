@@ -1,4 +1,4 @@
-"""How much: growth-optimal weights, limits, and quantities."""
+"""Position sizing: growth-optimal weights, limits, and quantities."""
 
 from __future__ import annotations
 

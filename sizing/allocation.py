@@ -1,4 +1,4 @@
-"""From beliefs and an account to target weights, in backtest, live trading and `get_qty` alike."""
+"""Target weights from beliefs and an account, shared by backtest, live trading and `get_qty`."""
 
 from __future__ import annotations
 
@@ -22,27 +22,26 @@ from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Holding
 
-WEIGHT_TOL = 1e-9  # a weight this close to the desired one is it
+WEIGHT_TOL = 1e-9  # a weight this close to the desired one is set to it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:
-    """What a strategy would hold, what it may, what holds it there and what it rests on.
+    """Target weights of a strategy with the limits that bind them and the reasons for them.
 
-    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for what does not
-        decide.
+    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for symbols that are
+        not adjustable.
     target: [S] weights under every limit.
-    binding_limits: what holds each target where it is; `cost` stands where moving would not pay.
-    periods: [S] number of periods that `unconstrained` is reckoned over, from the first one on.
-    premium, forecast: [S] what of `unconstrained` would be held on each alone; NaN for what does
-        not
-        decide, and where the premium's part of what is expected is not known. Kelly's weight
-        without limits is linear in what is expected, and they add up to it. What they leave of
-        `unconstrained` rests on neither: the hedge of others' targets, the shape of returns, a
-        rule.
-    optimality_gap: what the best book of `limits.max_positions` can be better at most, a return
-        net of risk and cost over all periods; NaN where targets are not chosen by return, or nobody
-        can say.
+    binding_limits: the limits that bind each target; `cost` means that moving would not pay.
+    periods: [S] number of periods, from the first one on, that `unconstrained` is computed over.
+    premium, forecast: [S] the parts of `unconstrained` that rest on the premium alone and on the
+        forecast alone. NaN for symbols that are not adjustable, and where the premium's part of the
+        expected return is unknown. Kelly's weight without limits is linear in expected returns, so
+        both parts add up to it. The remainder of `unconstrained` rests on neither: the hedge of
+        others' targets, the shape of returns, a rule.
+    optimality_gap: bound on the gain that the best book of `limits.max_positions` has over this
+        one, a return net of risk and cost over all periods; NaN where targets are not chosen by
+        return, or no bound is known.
     """
 
     unconstrained: Array
@@ -55,43 +54,43 @@ class Allocation:
 
     @property
     def binding(self) -> tuple[Mapping[str, float], ...]:
-        """[S] the limits that hold each target where it is, by name, with their shadow prices.
+        """[S] the limits that bind each target, by name, with their shadow prices.
 
-        A shadow price is what one more of the limit would add to the expected return over the
-        interval, net of risk and cost; NaN where targets are not chosen by return.
+        A shadow price is the gain in expected return over the interval, net of risk and cost, per
+        unit of the limit; NaN where targets are not chosen by return.
         """
         return self.binding_limits.names
 
 
 class Strategy(Protocol):
-    """How much of everything, from its inputs."""
+    """A rule that turns sizing inputs into target weights."""
 
     @property
     def uses_forecast(self) -> bool:
-        """Whether the forecast counts for a symbol's expected return."""
+        """True if the forecast is part of a symbol's expected return."""
 
     @property
     def uses_premium(self) -> bool:
-        """Whether the premium of its class counts for a symbol's expected return."""
+        """True if the premium of the asset class is part of a symbol's expected return."""
 
     @property
     def holding(self) -> Holding | None:
-        """The interval it has to look at; none: the one that is configured.
+        """The holding interval that the strategy needs; None: the configured one.
 
-        `session` for what compares the risk of symbols over a whole day.
+        `session` is for strategies that compare the risk of symbols over a whole day.
         """
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Target weights of the symbols that decide; all others stay."""
+        """Return the target weights of adjustable symbols; all others keep their weights."""
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
-        """The line operators grep for."""
+        """Return the log phrase that operators search for."""
 
 
 def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
-    """Fractional Kelly under limits, net of the cost of moving and borrowing.
+    """Return fractional Kelly weights under limits, net of the costs of trading and borrowing.
 
-    Symbols that do not decide stay as they are. fraction: of full Kelly.
+    Symbols that are not adjustable keep their weights. fraction: of full Kelly.
 
     Raises
     ------
@@ -115,18 +114,19 @@ def project_onto_limits(
     ranked: Array | None = None,
     forecast_directed: bool = False,
 ) -> Allocation:
-    """The weights under every limit that are closest to desired ones [S], by least squares.
+    """Return the weights under every limit that are closest to desired ones [S], by least squares.
 
-    They rest on the first period and on no premium.
+    The allocation has one period and no premium.
 
-    ranked: [S] weights that say which positions stand where not all may; none: the desired ones.
+    ranked: [S] weights that rank the positions where `limits.max_positions` allows fewer; None: the
+        desired ones.
     forecast_directed: whether the forecast alone gives them their direction.
     """
     n = len(desired)
     problem = inputs.problem
     account = problem.account
-    # The distance is Kelly's objective with the desired weights as returns and no correlation. It
-    # has no costs, but coins are paid for with them: the cash shrinks by what they take.
+    # The distance is Kelly's objective with the desired weights as returns and no correlation. The
+    # distance has no costs, but purchases of crypto do, so the cash shrinks by them.
     unborrowed = account.unborrowed / (1.0 + float(inputs.cost.max()))
     distance = problem._replace(
         returns=problem.returns._replace(mu=desired[None], covariance=np.eye(n)[None]),
@@ -141,7 +141,7 @@ def project_onto_limits(
         distance = distance._replace(returns=standing)
     weights, _, gap = _solve(distance, 1.0)
     # The program's ridge moves a weight by 1e-10 of it. Where the limits allow the desired weight,
-    # that is the answer to the last bit: whoever desires what is held must get no order.
+    # the target equals it to the last bit: a desired weight that is held must give no order.
     same = inputs.adjustable & (np.abs(weights[0] - desired) <= WEIGHT_TOL)
     target = np.where(same, desired, weights[0])
     unconstrained = np.where(inputs.adjustable, desired, np.nan)
@@ -157,7 +157,13 @@ def project_onto_limits(
 
 
 def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
-    """Weights [K, S] of the periods, prices [4 + G + N + K] and gap, as of `solve_plan`."""
+    """Return the weights [K, S], prices [4 + G + N + K] and gap of `solve_plan`.
+
+    Raises
+    ------
+    SolverFailed
+        if the quadratic program is not solved.
+    """
     status, weights, prices, gap = solve_plan(problem, fraction)
     if status == SOLVED:
         return weights, prices, gap
@@ -172,14 +178,14 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
     Returns
     -------
     status
-        as of `active_set.solve`.
+        as in `active_set.solve`.
     weights : [K, S]
         of every period.
     prices : [4 + G + N + K]
-        of the CEILINGS, of the groups' limits of sizes and net, then of what is borrowed in each
-        period.
+        shadow prices of the CEILINGS, of the groups' gross and net limits, then of borrowing in
+        each period.
     gap
-        of `sparse_weights`.
+        as in `sparse_weights`.
     """
     program = sizing_problem(problem, fraction)
     if problem.limits.max_positions < len(program.held):
@@ -190,7 +196,7 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
 
 @compiled
 def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
-    """The program's form of a problem: the book's limits as bounds and ceilings."""
+    """Return the solver's form of a problem: the book's limits as bounds and ceilings."""
     lower, upper = weight_bounds(problem.limits, problem.account)
     rows, rooms = gross_rows(problem)
     return SizingProblem(

@@ -1,9 +1,9 @@
-"""What holds a target weight where it is, and the price of it.
+"""The limits that bind each target weight, and their shadow prices.
 
-A limit binds a weight that would move on without it. Its shadow price is what one more of the limit
-would add to the expected return over the interval, net of risk and cost. A ceiling's price comes
-from the program. The price of a symbol's own bound is what is left of the gradient there, less the
-cost of moving further, less the prices of the ceilings that the symbol takes part in.
+A limit binds a weight that would move further without it. Its shadow price is the gain in expected
+return over the interval, net of risk and cost, per unit of the limit. The program gives the price
+of a ceiling. The price of a symbol's own bound is the remaining gradient there, less the cost of
+moving further, less the prices of the ceilings that the symbol uses.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from foundation.compiled import compiled, jit_inline
 from sizing.limits import CEILINGS, gross_rows
 from sizing.problem import DecisionProblem, GroupConstraints
 
-# Whatever can hold a weight where it is. The place of a name is its bit in what `binding_bits`
-# says.
+# Everything that can hold a weight. A name's position is its bit in the result of `binding_bits`.
 BINDING_NAMES = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "max_positions")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
@@ -28,10 +27,8 @@ FIRST_CEILING = 2
 FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
 MAX_POSITIONS = 4 + len(CEILINGS)
-FIRST_GROUP_BIT = (
-    22  # the bit of the first limit on a group; what else can hold a target lies below it
-)
-PRICED_LIMITS = BINDING_NAMES[:COST]  # that have a price
+FIRST_GROUP_BIT = 22  # bit of the first limit on a group; all other reasons lie below it
+PRICED_LIMITS = BINDING_NAMES[:COST]  # the reasons that have a shadow price
 
 BINDING_TOL = 1e-6  # a limit this close, in weight, binds
 RETURN_TOL = 1e-12  # a return below this is rounding
@@ -45,20 +42,19 @@ def names_at_bits(bits: int, names: tuple[str, ...] = BINDING_NAMES) -> tuple[tu
 
 
 def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
-    """Names in the places of their bits: the system's own, then those of limits on groups."""
+    """Return names at the positions of their bits: the project's own, then group limits."""
     return (*names, *[""] * (FIRST_GROUP_BIT - len(names)), *rows)
 
 
 class BindingLimits(NamedTuple):
-    """What holds each of S targets where it is.
+    """The limits that bind each of S targets, with their shadow prices.
 
-    binding_bits: [S] which of BINDING, a bit each.
-    bound_price: [S] shadow price of a bound of the symbol's own; NaN where targets are not chosen
-        by
+    binding_bits: [S] one bit for each of BINDING_NAMES, then one for each limit on groups.
+    bound_price: [S] shadow price of a symbol's own bound; NaN where targets are not chosen by
         return.
-    shadow_prices: [4 + G + K] of the CEILINGS, of the G limits on groups, then of what is borrowed
+    shadow_prices: [4 + G + K] prices of the CEILINGS, of the G limits on groups, then of borrowing
         in each period; NaN likewise.
-    group_limit_names: [G].
+    group_limit_names: [G] names of the limits on groups.
     """
 
     binding_bits: Index
@@ -68,7 +64,7 @@ class BindingLimits(NamedTuple):
 
     @property
     def names(self) -> tuple[Mapping[str, float], ...]:
-        """[S] the names of BINDING and of limits on groups with their shadow prices."""
+        """[S] names of the binding limits with their shadow prices."""
         last = len(CEILINGS) + len(self.group_limit_names)
         ceilings = self.shadow_prices[: len(CEILINGS)].tolist()
         financing = float(self.shadow_prices[last:].sum())
@@ -77,7 +73,7 @@ class BindingLimits(NamedTuple):
         every = names_by_bit(BINDING_NAMES, self.group_limit_names)
         named = []
         # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
-        # serves all of them. What names a bound of the symbol itself has a price of its own.
+        # serves all of them. A bound of the symbol itself has its own price.
         shared: dict[int, Mapping[str, float]] = {}
         for bits, own in zip(self.binding_bits.tolist(), self.bound_price.tolist(), strict=True):
             names = shared.get(bits)
@@ -94,15 +90,15 @@ class BindingLimits(NamedTuple):
 def binding_bits(
     problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
-    """Which of BINDING and limits on groups hold each target [S], a bit each, and the price of its
-    own bound [S].
+    """Return the limits that bind each target [S] as bits, and the price of its own bound [S].
 
     unconstrained, target: [S] weights before any limit, and under every limit.
-    gradient: [S] of return net of risk, by weight; NaN where targets are not chosen by return.
-    prices: as of `BindingLimits`.
+    gradient: [S] derivative by weight of return net of risk; NaN where targets are not chosen by
+        return.
+    prices: as in `BindingLimits`.
 
-    A limit holds what would move on without it: by the gradient net of cost, or, where there is no
-    gradient, towards the weight before limits.
+    A limit binds a weight that would move further without it: by the gradient net of cost, or,
+    without a gradient, towards the weight before limits.
     """
     limits = problem.limits
     account = problem.account
@@ -111,8 +107,8 @@ def binding_bits(
     held_by = np.zeros(len(target), dtype=np.int64)
     bound_price = np.full(len(target), np.nan)
     full = np.empty(len(rooms), dtype=np.bool_)
-    # In the first period sizes are borrowed for, so that going on always takes more of it. Later
-    # periods count longs less shorts: going further short gives some back.
+    # In the first period gross weights are borrowed for, so that a larger position always borrows
+    # more. Later periods count longs less shorts: a larger short lowers the borrowing.
     full_net = _full_net(limits.group_constraints, target)
     first_period = prices[len(rooms) + len(full_net)]
     later_periods = 0.0
@@ -132,7 +128,7 @@ def binding_bits(
         held_weight = account.held[k]
         priced = np.isfinite(gradient[k])
         slope = gradient[k] if priced else desired - weight
-        # Away from zero; from zero itself, the way in which it would begin.
+        # Away from zero; at zero, the direction in which a position would begin.
         outward = -1.0 if weight < 0 or (weight == 0 and slope < 0) else 1.0
         taken, bits = _pressing_limits(
             rows[:, k], full, prices, first_period + outward * later_periods
@@ -142,12 +138,13 @@ def binding_bits(
         )
         taken += net_taken
         bits |= outward_bits
-        # Going on outwards costs the trade, unless it leads back to what is held and saves one.
+        # Moving further outwards costs a trade, unless it leads back to the held weight and saves
+        # one.
         saved = cost[k] if (held_weight - weight) * outward > 0 else -cost[k]
         moves_on = outward * slope + (saved if priced else 0.0) > RETURN_TOL
         if not moves_on:
             bits = 0
-        # What asks for a position keeps a weight from going back towards zero.
+        # A limit that requires a position keeps a weight from moving back towards zero.
         back = -cost[k] if (held_weight - weight) * outward >= 0 else cost[k]
         moves_back = -outward * slope + (back if priced else 0.0) > RETURN_TOL
         bits |= _bits_at(weight, many and moves_on, inward_bits if moves_back else 0)
@@ -159,7 +156,8 @@ def binding_bits(
         unshortable = limits.long_only[k] or account.equity < limits.margin_equity
         if weight == min(held_weight, 0.0) and outward < 0 and moves_on and unshortable:
             bits |= 1 << LONG_ONLY
-        # What no limit holds and still stays off its place stays because moving does not pay.
+        # A weight that no limit binds and that differs from its desired value stays because moving
+        # does not pay.
         if bits == 0 and weight == held_weight and desired != weight and cost[k] > 0:
             bits |= 1 << COST
         held_by[k] = bits
@@ -168,7 +166,7 @@ def binding_bits(
 
 @jit_inline
 def _bits_at(weight: float, left_out: bool, back: int) -> int:
-    """What else holds a weight, in bits: the number of positions at zero, or `back` elsewhere."""
+    """Return further bits of a weight: that of `max_positions` at zero, `back` elsewhere."""
     if weight != 0.0:
         return back
     return 1 << MAX_POSITIONS if left_out else 0
@@ -176,7 +174,7 @@ def _bits_at(weight: float, left_out: bool, back: int) -> int:
 
 @jit_inline
 def _full_net(rows: GroupConstraints, target: Array) -> Mask:
-    """Which net limits are full, [M]."""
+    """Return which net limits are full, [M]."""
     full = np.empty(len(rows.net_max), dtype=np.bool_)
     for c in range(len(full)):
         use = 0.0
@@ -190,9 +188,10 @@ def _full_net(rows: GroupConstraints, target: Array) -> Mask:
 def _pressing_net(
     rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
-    """What one more of weight k away from zero pays to full net limits, and which hold it.
+    """Return the price that net limits charge for a larger weight k, and their bits.
 
-    full, prices [M]. In bits, those that hold it on the way outward, and on the way back.
+    full, prices [M]: which net limits are full, and their prices. The bits are those that bind on
+        the way outwards, and those that bind on the way back.
     """
     taken = 0.0
     out = 0
@@ -211,10 +210,10 @@ def _pressing_net(
 
 @jit_inline
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
-    """What one more of a weight pays to everything that has a price, and what holds it, in bits.
+    """Return the price that all limits charge for a larger weight, and their bits.
 
-    row [G]: what the weight takes of each ceiling; full [G]: which ceilings are; financing: price
-    of what is borrowed for it.
+    row [G]: use of each ceiling by one unit of the weight; full [G]: which ceilings are full;
+        financing: price of borrowing for it.
     """
     taken = financing
     bits = 1 << FINANCING if financing > 0.0 else 0

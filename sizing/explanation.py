@@ -1,8 +1,8 @@
-"""What a target rests on: over how many periods of a plan a Kelly weight explains it.
+"""The reason for each target: the number of periods over which a Kelly weight explains it.
 
-A plan decides its first period alone. Where a position pays for coming and going within the first
-period, that period's Kelly weight explains the target; where it is put on for longer, the Kelly
-weight over all periods through which it is held does. The two may have opposite signs.
+Only the first period of a plan is acted on. Where a position pays its round trip within the first
+period, that period's Kelly weight explains the target. A position for a longer time is explained by
+the Kelly weight over all periods through which it is held. The two may have opposite signs.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sizing.kelly import unconstrained_kelly
 from sizing.problem import DecisionProblem, Returns
 from sizing.solver.cholesky import factored_solve, solve_in_place
 
-WEIGHT_TOL = 1e-6  # in weight
-PREMIUM_PART, TOTAL = 0, 1  # what a Kelly weight is of
+WEIGHT_TOL = 1e-6  # of weight
+PREMIUM_PART, TOTAL = 0, 1  # rows of `kelly_by_horizon`
 
 
 class Explanation(NamedTuple):
-    """Why S targets of Kelly are what they are; the fields are those of `Allocation`.
+    """The reasons for S Kelly targets; the fields are those of `Allocation`.
 
-    binding_bits, bound_price: as of `BindingLimits`.
+    binding_bits, bound_price: as in `BindingLimits`.
     """
 
     unconstrained: Array
@@ -39,9 +39,10 @@ class Explanation(NamedTuple):
 def explain_targets(
     problem: DecisionProblem, weights: Array, prices: Array, fraction: float
 ) -> Explanation:
-    """Why the targets that Kelly answers are what they are.
+    """Return the reasons for Kelly targets.
 
-    weights [K, S], prices [4 + K]: as of `solve_plan`. fraction: of full Kelly.
+    weights [K, S], prices [4 + G + N + K]: as in `solve_plan`.
+    fraction: of full Kelly.
     """
     by_horizon, singular = kelly_by_horizon(problem, fraction)
     if singular.any():
@@ -52,7 +53,7 @@ def explain_targets(
 def _spread_evenly(
     problem: DecisionProblem, by_horizon: Array, singular: Mask, fraction: float
 ) -> None:
-    """Fill in [K, 2, S] the spans [K] of whose covariance there is no factor."""
+    """Fill in the rows of `by_horizon` [K, 2, S] whose covariance has no factor."""
     mu, premium, covariance, _, _ = problem.returns
     chosen = np.flatnonzero(problem.account.adjustable)
     for k in np.flatnonzero(singular).tolist():
@@ -67,15 +68,16 @@ def _spread_evenly(
 
 @compiled
 def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
-    """Fractional Kelly without limits or costs, over the first period, the first two, and so on.
+    """Return fractional Kelly weights without limits or costs for the first 1 … K periods.
 
     Without limits or costs a weight held through several periods has the sum of their returns and
     of their risks.
 
     Returns
     -------
-    by_span : [K, 2, S]
-        of the premium alone, and of the whole expected return; NaN for symbols that do not decide.
+    by_horizon : [K, 2, S]
+        of the premium alone, and of the whole expected return; NaN for symbols that are not
+        adjustable.
     singular : [K]
         true if the covariance over these periods has no factor, and there are no weights.
     """
@@ -90,7 +92,7 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
     for horizon in range(1, periods + 1):
         for a in range(count):
             i = chosen[a]
-            # Both sums run in one order: where the forecast is nothing they are the same.
+            # Both sums run in the same order, so that they are equal where the forecast is zero.
             both[PREMIUM_PART, a] = fraction * _sum_over(returns.premium, i, horizon)
             both[TOTAL, a] = fraction * _sum_over(returns.mu, i, horizon)
             for b in range(a + 1):
@@ -109,14 +111,15 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
 def explain_by_horizon(
     problem: DecisionProblem, weights: Array, prices: Array, by_horizon: Array, fraction: float
 ) -> Explanation:
-    """The span that explains each target, its Kelly weight, and what holds the target there.
+    """Return the horizon that explains each target, its Kelly weight, and the limits that bind.
 
-    It is the longest span of periods, from the first one on, whose Kelly weight lies where the
-    target was moved to, or beyond the limit that holds it. A weight that hedges what others may not
-    hold explains nothing: then it is the Kelly weight beside the others' targets. Where none does
-    it is that of the whole plan.
+    The horizon is the longest number of periods, from the first one on, whose Kelly weight fits the
+    target. It fits if it lies in the direction of the target's move, or beyond the limit that binds
+    it. A hedge of weights that others may not hold explains nothing. Then the Kelly weight given
+    the others' targets is used. If no horizon explains the target, the whole plan's does.
 
-    weights [K, S], prices [4 + K]: of the answer. by_span: as of `kelly_by_horizon`.
+    weights [K, S], prices [4 + G + N + K]: of the solution.
+    by_horizon: as in `kelly_by_horizon`.
     """
     returns = problem.returns
     whole, size = returns.mu.shape
@@ -163,7 +166,7 @@ def _explaining_horizon(
 ) -> tuple[int, bool]:
     """Return the number of periods that explain the target of s, all if none does.
 
-    The second value is true if they explain it beside the others' targets.
+    The second value is true if the explanation is the Kelly weight given the others' targets.
     """
     for horizon in range(len(by_horizon), 0, -1):
         if _explains(by_horizon[horizon - 1, TOTAL, s], target[s], direction):
@@ -180,7 +183,7 @@ def _explaining_horizon(
 def _kelly_given_others(
     returns: Returns, target: Array, s: int, horizon: int, fraction: float
 ) -> float:
-    """Fractional Kelly of symbol s, all others at their targets; NaN where it has no variance."""
+    """Return fractional Kelly of symbol s given all other targets; NaN where it has no variance."""
     variance = _risk_over(returns, s, s, horizon)
     if not variance > 0.0:
         return np.nan
@@ -192,7 +195,7 @@ def _kelly_given_others(
 
 @jit_inline
 def _sum_over(values: Array, s: int, horizon: int) -> float:
-    """The sum of values [K, S] of symbol s over the first periods, so many."""
+    """Return the sum of values [K, S] of symbol s over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):
         later += values[k, s]
@@ -201,7 +204,7 @@ def _sum_over(values: Array, s: int, horizon: int) -> float:
 
 @jit_inline
 def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
-    """The covariance of two symbols over the first periods, so many."""
+    """Return the covariance of two symbols over the first `horizon` periods."""
     later = 0.0
     for k in range(1, horizon):
         later += returns.covariance[k, s, r]
@@ -210,10 +213,10 @@ def _risk_over(returns: Returns, s: int, r: int, horizon: int) -> float:
 
 @jit_inline
 def _direction(target: float, held: float, held_by: int) -> float:
-    """In which direction a target would move on: -1, 1, or 0 where nothing says it.
+    """Return the direction in which a target would move further: -1, 1, or 0 if it is unknown.
 
-    What a limit holds would move on away from zero, and what may not be short below it. What none
-    holds came from what was held.
+    A weight that a limit binds would move away from zero; one that may not be short, below zero. A
+    weight that no limit binds moved away from the held one.
     """
     if held_by == 0 or held_by & (1 << COST):
         return float(np.sign(target - held))
@@ -222,6 +225,6 @@ def _direction(target: float, held: float, held_by: int) -> float:
 
 @jit_inline
 def _explains(weight: float, target: float, direction: float) -> bool:
-    """Whether moving towards a weight ends at the target; direction: as of `_direction`."""
+    """Return whether a move towards a weight ends at the target; direction: as in `_direction`."""
     beyond = weight - target
     return beyond * direction > 0.0 or abs(beyond) <= WEIGHT_TOL or direction == 0.0

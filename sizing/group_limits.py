@@ -1,4 +1,4 @@
-"""Limits on groups of symbols, and on a book's market beta, from a file of a user's own.
+"""Limits on groups of symbols, and on a book's market beta, from a file of the user.
 
     groups:
       tech: {symbols: [AAPL, MSFT, NVDA], net: [0.0, 0.5], gross: 0.8}
@@ -37,8 +37,8 @@ from trainingdata.instruments import instrument
 GROUPS_KEY = "limits.groups"
 ALL_SYMBOLS = "all"
 BETA = "beta"
-MAX_LEVEL = 10.0  # of equity: what a limit may be
-MAX_GROUP_LIMITS = 40  # each is a bit of what holds a target, of 62
+MAX_LEVEL = 10.0  # of equity: the largest limit
+MAX_GROUP_LIMITS = 40  # each is one of the 62 bits of `binding_bits`
 FEASIBILITY_TOL = 1e-6  # of equity
 
 _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
@@ -54,7 +54,7 @@ def _symbol(word: object) -> str:
 
 
 def _symbols(words: object) -> frozenset[str] | None:
-    """The symbols of a group; None for all."""
+    """Return the symbols of a group; None for all."""
     if words == ALL_SYMBOLS:
         return None
     if not isinstance(words, list) or not words:
@@ -80,9 +80,9 @@ GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf
 class GroupLimit:
     """Limits on some symbols together; multiples of equity.
 
-    symbols: none for all of a book.
+    symbols: the members; None: all symbols of a book.
     net: least and most of longs less shorts.
-    gross: most of all sizes.
+    gross: most of longs plus shorts.
     """
 
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
@@ -100,7 +100,11 @@ class GroupLimit:
 
 @dataclass(frozen=True, slots=True)
 class BetaLimit:
-    """Least and most of a book's beta to a market, Σ βᵢ·wᵢ."""
+    """Range of a book's beta to a market, Σ βᵢ·wᵢ.
+
+    market: symbol of the market.
+    net: least and most.
+    """
 
     market: Annotated[str, BeforeValidator(_symbol)]
     net: NetRange
@@ -110,7 +114,11 @@ class BetaLimit:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroupLimits:
-    """The content of a file: groups by name."""
+    """Limits on groups and on beta from one file.
+
+    groups: limits by group name.
+    beta: limit on the book's beta; None: no limit.
+    """
 
     groups: Mapping[Annotated[str, Field(pattern=_NAME)], GroupLimit] = field(default_factory=dict)
     beta: BetaLimit | None = None
@@ -123,7 +131,7 @@ class GroupLimits:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the rows, as of `constraints_over`: those of sizes, then net ones."""
+        """Names of the rows of `constraints_over`: gross limits, then net ones."""
         sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
         nets = [name for name, each in self.groups.items() if each.net is not None]
         nets += [] if self.beta is None else [BETA]
@@ -131,7 +139,7 @@ class GroupLimits:
 
     @property
     def markets(self) -> frozenset[str]:
-        """What betas are to: one symbol, or none."""
+        """The symbol that betas refer to, or an empty set."""
         return frozenset() if self.beta is None else frozenset({self.beta.market})
 
     @property
@@ -142,19 +150,19 @@ class GroupLimits:
     def constraints_over(
         self, symbols: Sequence[str], closing_symbols: Sequence[str] = ()
     ) -> GroupConstraints:
-        """The rows over N symbols, then over what open orders have yet to take off positions.
+        """Return the limits over N symbols, then over the quantities of open closing orders.
 
-        closing_symbols: the symbols of these; they count as gone where longs and shorts offset each
-        other, and keep their part of sizes.
+        closing_symbols: symbols of these orders. They count as closed in net limits, and use gross
+            limits until they fill.
         """
         return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
     def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
-        """A row of the groups that no book keeps to, however it is chosen.
+        """Return the name of a group limit that no book satisfies, or None.
 
-        symbol_cap, leverage: of a symbol and of the book, at most.
+        symbol_cap, leverage: largest weight of a symbol, and of the book.
         """
-        # Where a group is of everything, the symbols that are not named are worth a whole book.
+        # If a group has all symbols, those that are not named may fill a whole book.
         symbols = [*sorted(self.symbols), ""]
         n = len(symbols)
         rows = GroupLimits(self.groups).constraints_over(symbols)
@@ -231,7 +239,13 @@ def _rows_over(
 
 @cache
 def read_group_limits(path: str) -> GroupLimits:
-    """The limits of a file, which is read once."""
+    """Return the limits of a file, which is read once.
+
+    Raises
+    ------
+    InputError
+        if the file is missing or invalid, or has no limit or more than MAX_GROUP_LIMITS.
+    """
     file = Path(path).expanduser()
     try:
         check_config_file(file, "limits on groups", "docs/MATH.md shows one")

@@ -1,4 +1,4 @@
-"""What a strategy is given at an instant: the problem that it answers, with its names."""
+"""Inputs of a strategy at one instant: the sizing problem, with the names of its symbols."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from trainingdata.instants import utc_text
 
 
 class AccountLike(Protocol):
-    """What sizing reads of an account."""
+    """The part of an account that sizing reads."""
 
     @property
     def equity(self) -> float:
-        """USD."""
+        """Equity of the account, USD."""
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:
@@ -32,17 +32,17 @@ class AccountLike(Protocol):
 
     @property
     def unborrowed_cash(self) -> float:
-        """USD that may buy coins; not above 0 where there is none."""
+        """Cash in USD that may buy crypto; 0 or less if none is left."""
 
 
 @dataclass(frozen=True, eq=False)
 class SizingInputs:
-    """What sizing needs to know of one instant, for S symbols.
+    """Inputs of sizing at one instant, for S symbols.
 
-    problem: what is expected, what it costs, what is allowed and what is held.
-    symbols: [S] their names; empty for a fixed weight that is counted beside them, and none at all
-        where nobody has named them.
-    at: the instant of the decision, if there is one.
+    problem: expected returns, costs, limits and current positions.
+    symbols: [S] names; empty for a fixed weight that is counted in addition, and an empty tuple if
+        the caller names no symbols.
+    at: the instant of the decision, or None.
     group_limit_names: names of the limits on groups, as in `GroupLimits`.
     """
 
@@ -58,12 +58,12 @@ class SizingInputs:
 
     @property
     def covariance(self) -> Array:
-        """[S, S] of simple returns in the first period."""
+        """[S, S] covariance of simple returns in the first period."""
         return np.asarray(self.problem.returns.covariance[0])
 
     @property
     def universe(self) -> Mask:
-        """[S] what the strategy may hold and has a forecast of."""
+        """[S] symbols that the strategy may hold and that have a forecast."""
         return self.problem.returns.universe
 
     @property
@@ -78,17 +78,17 @@ class SizingInputs:
 
     @property
     def financing(self) -> float:
-        """Price of one USD borrowed in the first period, USD."""
+        """Price in USD of one USD borrowed in the first period."""
         return float(self.problem.costs.financing[0])
 
     @property
     def crypto(self) -> Mask:
-        """[S] whether it is a coin."""
+        """[S] whether the symbol is crypto."""
         return self.problem.limits.crypto
 
     @property
     def long_only(self) -> Mask:
-        """[S] whether it may not be short."""
+        """[S] whether the symbol may not be short."""
         return self.problem.limits.long_only
 
     @property
@@ -98,7 +98,7 @@ class SizingInputs:
 
     @property
     def granted_gross(self) -> float:
-        """Stock gross that is granted now, whether orders reach it or not."""
+        """Stock gross that is granted now, including the part that orders may not reach."""
         return self.problem.limits.granted_gross
 
     @property
@@ -108,38 +108,38 @@ class SizingInputs:
 
     @property
     def adjustable(self) -> Mask:
-        """[S] whether it may change now; all others stay as they are."""
+        """[S] whether the weight may change now; all others stay."""
         return self.problem.account.adjustable
 
     @property
     def equity(self) -> float:
-        """USD."""
+        """Equity of the account, USD."""
         return self.problem.account.equity
 
     @property
     def unborrowed(self) -> float:
-        """Cash that may buy coins, a multiple of equity; below 0 where there is none."""
+        """Cash that may buy crypto, a multiple of equity; below 0 if it is in debit."""
         return self.problem.account.unborrowed
 
     def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
-        """The same where other weights [S] are held and others decide."""
+        """Return the inputs with other held weights [S] and other adjustable symbols [S]."""
         account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
     def symbol_text(self, k: int) -> str:
-        """Symbol number k and the instant, in words."""
+        """Return the name of symbol number k, with the instant if it is known."""
         symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
         return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"
 
 
 def no_equity_text(equity: float) -> str:
-    """Why an account whose equity is not above zero sizes nothing: weights mean nothing in it."""
+    """Return the message for an account without positive equity, where weights are undefined."""
     return f"account: equity is {equity:.2f}; nothing can be sized"
 
 
 def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
-    """Refuse a position without a price."""
-    # A position valued at zero would free its part of every ceiling for another.
+    """Raise `InputError` for a position without a price."""
+    # A position valued at zero would free its headroom for other symbols.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))
     if len(unpriced):
         symbol = symbols[unpriced[0]]

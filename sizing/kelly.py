@@ -3,12 +3,12 @@
     maximise  mu'w - w'Σw / (2·fraction) - cost'|w - held|
     subject to  lower ≤ w ≤ upper  and  Σ cᵢ·|wᵢ| ≤ ceiling for every group
 
-The second-order expansion of expected log growth (Kelly 1956; Thorp 2006); `fraction` 0.5 is
-`Kelly_50pct`. Clipping an unconstrained answer is not the constrained optimum, so everything is
-solved together, as one quadratic program (`solver`).
+The objective is the second-order expansion of expected log growth (Kelly 1956; Thorp 2006);
+`fraction` 0.5 is `Kelly_50pct`. Clipping the unconstrained optimum does not give the constrained
+one, so one quadratic program includes all limits (`solver`).
 
-The program itself checks nothing: a NaN in it would travel through every weight, and an indefinite
-covariance would make it unbounded. So a problem's numbers are checked here once. A valid one
+The solver checks nothing: a NaN would spread to every weight, and an indefinite covariance would
+make the program unbounded. So this module validates the numbers of a problem once. A valid problem
 passes a compiled loop and a Cholesky factorisation; only invalid vectors are searched again, to
 name the fault.
 """
@@ -39,20 +39,27 @@ MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among thre
 
 
 class SolverFailed(RuntimeError):
-    """The program has no answer or the solver found none; `problem` is the one that failed."""
+    """A sizing program without a solution, or one that the solver did not finish.
+
+    message: the reason.
+    problem: the program that failed.
+    """
 
     def __init__(self, message: str, problem: SizingProblem) -> None:
         super().__init__(message)
         self.problem = problem
 
     def __reduce__(self) -> tuple[type[SolverFailed], tuple[str, SizingProblem]]:
-        """Whole again in the process that a sweep's worker reports to."""
+        """Return the arguments that rebuild the error in another process."""
         return type(self), (str(self), self.problem)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Covariance:
-    """Of the returns of S symbols; checking it takes longer than an answer under it.
+    """A validated covariance matrix of the simple returns of S symbols.
+
+    Validation costs more than one solution; a `Covariance` that many solutions share is validated
+    once.
 
     matrix: [S, S] symmetric, positive semi-definite.
     """
@@ -68,10 +75,10 @@ class Covariance:
 
 
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
-    """Fractional Kelly without limits or costs: fraction · Σ⁺ mu, [S], signed.
+    """Return fractional Kelly weights without limits or costs: fraction · Σ⁺ mu, [S], signed.
 
-    Where Σ is singular (two symbols that are one) many books are as good. This is the one of
-    minimum norm, which spreads a weight over symbols that are alike.
+    A singular Σ, as of two identical symbols, has many optimal books. The one of minimum norm is
+    returned, which spreads a weight over identical symbols.
     """
     weights = np.asarray(mu, dtype=np.float64) * fraction
     if factored_solve(np.array(covariance, dtype=np.float64), weights):
@@ -80,27 +87,27 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
 
 
 def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: float = 0.5) -> Array:
-    """Share of wealth to have in contracts that pay $1 or nothing: fraction · f*, [N], at least 0.
+    """Return the share of wealth for contracts that pay $1 or nothing: fraction · f*, [N] ≥ 0.
 
         f* = max((p - c) / (1 - c), 0)
 
-    It maximises expected log growth, p·log(1 - f + f/c) + (1 - p)·log(1 - f) (Kelly 1956; Thorp
-    2006, The Kelly criterion in blackjack, sports betting and the stock market). At p = 0.6 and
-    c = 0.5 it is 0.2. NO is the same bet at 1 - p and the price of NO.
+    f* maximises expected log growth, p·log(1 - f + f/c) + (1 - p)·log(1 - f) (Kelly 1956; Thorp
+    2006, The Kelly criterion in blackjack, sports betting and the stock market). At p = 0.6 and c =
+    0.5 it is 0.2. NO is the same bet at 1 - p and the price of NO.
 
     Parameters
     ----------
-    probability : [N] or one
+    probability : [N] or scalar
         p that the contract pays, 0 … 1.
-    price : [N] or one
-        c, USD of a contract with the costs of the trade, above 0 and below 1.
+    price : [N] or scalar
+        c, USD per contract including trading costs, above 0 and below 1.
     fraction
         of full Kelly, above 0.
 
     Raises
     ------
     ValueError
-        naming the argument that cannot be.
+        if an argument is out of range; it names the argument.
     """
     chance = np.asarray(probability, dtype=np.float64)
     cost = np.asarray(price, dtype=np.float64)
@@ -124,7 +131,7 @@ def kelly_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Weights that maximise fractional-Kelly growth net of trading costs: [S], or [T, S].
+    """Return the weights [S] or [T, S] that maximise fractional-Kelly growth net of trading costs.
 
     [T, S] are the weights of a history of T problems, solved one by one without costs.
 
@@ -133,26 +140,26 @@ def kelly_weights(
     mu : [S] or [T, S]
         expected simple return over the holding interval.
     covariance : [S, S], or [T, S, S] for a history whose covariance changes
-        of returns over the same interval; symmetric, positive semi-definite. One that many
-        answers share is checked once as a `Covariance`.
+        of returns over the same interval; symmetric, positive semi-definite. Pass a `Covariance` if
+        many calls share one: it is validated once.
     fraction
         of full Kelly, above 0.
     lower, upper : [S], or [T, S] for a history
         bounds of the weights; equal where a symbol is fixed.
     groups
         pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and
-        1. A ceiling below what is fixed becomes what is fixed. For a history the ceiling may be
+        1. A ceiling below the fixed weights is raised to them. For a history the ceiling may be
         [T].
     held, cost : [S]
-        weights now, and cost of moving a weight by one; without cost, `held` changes the answer by
-        rounding alone. Not for a history: what is held there follows from what happened before.
+        current weights, and cost of moving a weight by one; without cost, `held` changes the result
+        by rounding alone. Refused for a history, whose held weights follow from earlier rows.
 
     Raises
     ------
     ValueError
-        naming the argument that cannot be.
+        if an argument is invalid; it names the argument.
     SolverFailed
-        if the bounds leave no answer under the ceilings, or the solver does not converge.
+        if no weights within the bounds satisfy the ceilings, or the solver does not converge.
     """
     expected = float_array("mu", mu)
     if not (isinstance(fraction, Real) and 0 < fraction < np.inf):
@@ -171,7 +178,7 @@ def kelly_weights(
 
 
 def failure_text(status: int, symbols: int) -> str:
-    """What a status other than SOLVED means, in words."""
+    """Return the message of a solver status other than SOLVED."""
     if status == INFEASIBLE:
         return (
             f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a"
@@ -190,7 +197,7 @@ def _instant_weights(
     held: npt.ArrayLike | None = None,
     cost: npt.ArrayLike | None = None,
 ) -> Array:
-    """Weights [S] of one problem."""
+    """Return the weights [S] of one problem."""
     if mu.ndim != 1:
         raise ValueError(f"mu must have shape [S] or [T, S], got {mu.shape}")
     n = len(mu)
@@ -218,7 +225,7 @@ def _solved_weights(
     start: Array,
     price: Array,
 ) -> Array:
-    """Weights [S] of a problem whose shapes, covariance and groups are checked."""
+    """Return the weights [S] of a problem whose shapes, covariance and groups are checked."""
     check_problem(mu, low, high, start, price)
     first = mu[None], matrix[None], price[None], np.zeros(1)
     problem = SizingProblem(*first, start, low, high, rows, limits, fraction)
@@ -236,10 +243,10 @@ def _history_weights(
     upper: npt.ArrayLike,
     groups: Sequence[GroupCeiling],
 ) -> Array:
-    """Weights [T, S] of T problems without costs."""
+    """Return the weights [T, S] of T problems without costs."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
-        """The value of each row: its own where the array has one rank more than of one problem."""
+        """Return the values of each row [T, …]; a value of one problem applies to all rows."""
         array = float_array(name, value)
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))
@@ -250,7 +257,7 @@ def _history_weights(
     given = _matrix_of(covariance)
     one = covariance if isinstance(covariance, Covariance) else None
     if one is None and given.ndim == 2:
-        one = Covariance(given)  # of all rows: it is checked once
+        one = Covariance(given)  # shared by all rows: validated once
     matrices = by_row("covariance", given, 2)
     low, high = np.array(by_row("lower", lower, 1)), np.array(by_row("upper", upper, 1))
     ceilings = [by_row("groups", group[-1], 0) for group in groups]
@@ -260,7 +267,7 @@ def _history_weights(
     for t in range(len(mu)):
         limits = np.array([most[t] for most in ceilings])
         try:
-            # What rows share is checked with the first of them.
+            # Inputs that all rows share are validated with the first row.
             if t == 0 or np.isnan(limits).any():
                 limited = [
                     (*group[:-1], most[t]) for group, most in zip(groups, ceilings, strict=True)
@@ -287,16 +294,20 @@ def _check_square(matrix: Array, n: int) -> None:
 
 
 def _matrix_of(covariance: npt.ArrayLike | Covariance) -> Array:
-    """The covariance as an array."""
     if isinstance(covariance, Covariance):
         return covariance.matrix
     return float_array("covariance", covariance)
 
 
 def float_array(name: str, value: npt.ArrayLike) -> Array:
-    """A value as an array of float64, laid out as compiled functions take it.
+    """Return a value as a C-contiguous, writeable float64 array.
 
-    Another layout, or memory that may not be written, would compile all of them again.
+    Compiled functions would be compiled again for another layout or read-only memory.
+
+    Raises
+    ------
+    ValueError
+        if the values are complex, no numbers, or in rows of unequal length.
     """
     try:
         if np.iscomplexobj(value):
@@ -308,7 +319,7 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
 
 
 def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
-    """Check that each of these arrays, by name, has shape [S]."""
+    """Raise `ValueError` unless each of the named arrays has shape [S]."""
     shape = (symbols,)
     for name, array in vectors.items():
         if array.shape != shape:
@@ -316,7 +327,7 @@ def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
 
 
 def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) -> None:
-    """Check the numbers [S] of one problem: all finite, lower ≤ upper, cost ≥ 0."""
+    """Raise `ValueError` unless the vectors [S] are finite, lower ≤ upper and cost ≥ 0."""
     if _are_sound(mu, lower, upper, held, cost):
         return
     vectors = {"mu": mu, "lower": lower, "upper": upper, "held": held, "cost": cost}
@@ -331,13 +342,22 @@ def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Arra
 
 
 def check_covariance(covariance: Array) -> None:
-    """Check that [S, S] is finite, symmetric and positive semi-definite, but for rounding."""
+    """Raise `ValueError` unless [S, S] is finite, symmetric and positive semi-definite.
+
+    Asymmetry and negative eigenvalues within rounding pass (SYMMETRY_TOL, EIGENVALUE_TOL).
+    """
     if not _is_covariance(covariance):
         raise ValueError("covariance must be finite, symmetric and positive semi-definite")
 
 
 def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
-    """Coefficients [G, S] and limits [G] of groups."""
+    """Return the coefficients [G, S] and limits [G] of groups.
+
+    Raises
+    ------
+    ValueError
+        if a shape does not fit, a coefficient is negative or not finite, or a limit is NaN.
+    """
     coefficients = np.zeros((len(groups), symbols))
     limits = np.zeros(len(groups))
     for k, group in enumerate(groups):
@@ -368,7 +388,7 @@ def _are_sound(mu: Array, lower: Array, upper: Array, held: Array, cost: Array) 
 
 def _is_covariance(matrix: Array) -> bool:
     """Return whether [S, S] is finite, symmetric and positive semi-definite, up to rounding."""
-    from scipy.linalg.lapack import dpotrf  # a tenth of a second that no backtest needs
+    from scipy.linalg.lapack import dpotrf  # its import takes a tenth of a second
 
     n = len(matrix)
     variances = matrix.diagonal()
@@ -378,9 +398,9 @@ def _is_covariance(matrix: Array) -> bool:
     # Without any variance there is nothing to factor, and covariances have to be zero as well.
     if largest == 0.0:
         return not matrix.any()
-    # With DEFINITE of the largest variance added to its diagonal, a matrix has a Cholesky factor
-    # exactly where no eigenvalue lies further below zero than that. An eigenvalue would cost many
-    # times as much. What is not a number goes on to the last element.
+    # With EIGENVALUE_TOL of the largest variance added to its diagonal, a matrix has a Cholesky
+    # factor exactly where no eigenvalue lies further below zero than that. An eigenvalue would cost
+    # many times as much. A NaN propagates to the last element of the factor.
     raised = matrix.copy()
     raised.reshape(-1)[:: n + 1] += EIGENVALUE_TOL * largest
     factor, fault = dpotrf(raised.T, overwrite_a=True, clean=False)

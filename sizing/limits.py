@@ -1,4 +1,4 @@
-"""The limits on a book: per symbol, per class, and together."""
+"""Limits on a book: per symbol, per asset class, and together."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from sizing.increments import whole_lots
 from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
 CENT = 0.01  # USD
-CEILING_TOL = 1e-9  # of a ceiling: what a solved problem may stand above it
+CEILING_TOL = 1e-9  # relative: excess over a ceiling that counts as rounding of the solver
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
 @jit_inline
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
-    """The leverage an account gets: 1× at most below margin_equity USD."""
+    """Return the leverage that an account gets: at most 1× below margin_equity USD."""
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
 @jit_inline
 def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float) -> float:
-    """The share of their weights that loose symbols may keep under the joint ceiling, 0 … 1.
+    """Return the share of their weights that trimmable symbols keep under the joint ceiling, 0 … 1.
 
-    weights [S]; loose [S]: the symbols that may be cut. The ceiling: stock gross / stock_ceiling +
-    crypto ≤ 1.
+    weights [S]; trimmable [S]: the symbols that may be cut. The ceiling: stock gross /
+    stock_ceiling + crypto ≤ 1.
     """
     load = 0.0
     part_loose = 0.0
@@ -34,7 +34,7 @@ def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling
         load += part
         if trimmable[s]:
             part_loose += part
-    # The program leaves a full ceiling full up to rounding. Nobody trades for that.
+    # The solver leaves a full ceiling full up to rounding, which is no reason to trade.
     if load <= 1.0 + CEILING_TOL or part_loose == 0.0:
         return 1.0
     return max(1.0 - (load - 1.0) / part_loose, 0.0)
@@ -53,8 +53,8 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
     upper = held.copy()
     for s in range(len(held)):
         if account.adjustable[s]:
-            # What cannot be sold short any more may still be held short: such a position may stay
-            # and shrink, and only going further short is refused.
+            # A symbol that cannot be sold short may be held short already: such a position may stay
+            # or shrink, but not grow.
             lower[s] = max(least, min(held[s], 0.0)) if limits.long_only[s] else least
             upper[s] = limits.symbol_cap
         elif account.exiting[s]:
@@ -65,7 +65,7 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
 
 @jit_inline
 def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
-    """Coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
+    """Return coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
     limits = problem.limits
     held = problem.account.held
     coefficients = np.zeros((4, len(held)))
@@ -80,14 +80,14 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
             coefficients[3, s] = 1.0 / limits.stock_ceiling
     rooms[0] = limits.stock_ceiling
     rooms[1] = limits.crypto_cap
-    # The cost of buying comes out of the same cash, and coins may not be bought with borrowed cash.
+    # Trading costs are paid from the same cash, and crypto may not be bought with borrowed cash.
     dearest = 0.0
     for s in range(len(held)):
         dearest = max(dearest, problem.costs.change[0, s])
     spendable = problem.account.unborrowed / (1.0 + dearest)
-    # Coins are not marginable: cash below zero buys none, and what is held is paid for already.
+    # Crypto is not marginable: cash below zero buys none, and held crypto is paid for already.
     rooms[2] = coins + max(spendable, 0.0)
-    # Coins are no margin for stocks: gross ≤ stock_ceiling · (1 - coins), written as a sum.
+    # Crypto is no margin for stocks: gross ≤ stock_ceiling · (1 - crypto), written as a sum.
     rooms[3] = 1.0
     return coefficients, rooms
 
@@ -112,14 +112,14 @@ def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
 
 
 def count_shadow_prices(problem: DecisionProblem) -> int:
-    """How many limits and periods have a price: 4 + G + N + K."""
+    """Return the number of shadow prices of limits and periods: 4 + G + N + K."""
     rows = problem.limits.group_constraints
     return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
 
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
-    """By how much weights [S] pass net limit k, or what solved ones [S] take where they pass it."""
+    """Return by how much weights [S] exceed net limit k, or the use by solved ones if larger."""
     rows = problem.limits.group_constraints
     use = 0.0
     allowed = 0.0
@@ -131,9 +131,9 @@ def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) 
 
 @jit_inline
 def _whole_sale(held: float, weight: float, increment: float) -> float:
-    """What is sold on the way from one weight to a lower one, in whole increments.
+    """Return the sale, in whole increments, from one weight to a lower one.
 
-    What is left is a whole number of them as well; a sale of everything is not rounded.
+    The remainder is a whole number of increments as well; a sale of everything is not rounded.
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
@@ -149,9 +149,9 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
     whole increments, unless it closes, less a fee rounded up to the cent. The next decision buys
     the rest.
     """
-    # `ceiling_rows` bounds what coins come to: there a sale frees its whole worth. The venue checks
-    # the purchase above its price against the cash that the sale has brought, and refuses all of it
-    # where that falls short.
+    # `ceiling_rows` limits the value of all crypto, as if a sale freed its whole value. The venue
+    # checks a purchase above its price against the cash that sales have brought, and refuses all of
+    # it if that cash falls short.
     account = problem.account
     crypto = problem.limits.crypto
     cost = problem.costs.change[0]
@@ -168,7 +168,7 @@ def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
             freed += max(sold * (1.0 - cost[s]) - cent, 0.0)
     payable = max(account.unborrowed + freed / account.order_price_buffer, 0.0)
     affordable = weights.copy()
-    # A full ceiling is full up to the rounding of the program.
+    # The solver fills a ceiling up to rounding.
     if needed <= payable + CEILING_TOL:
         return affordable
     share = payable / needed

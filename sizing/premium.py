@@ -1,21 +1,20 @@
-"""The premium prior: what an asset class is believed to earn for its risk, stated and not learned.
+"""The premium prior: the stated expected return of an asset class for its risk.
 
 A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe
-1974; Black and Litterman 1992) says which expected returns make equal weights worth holding:
+1974; Black and Litterman 1992) gives the expected returns under which equal weights are optimal:
 
     π = SR · √(ρ̄ / (ρ̄ + (1 - ρ̄) / n)) · Σw / √(w'Σw),   w = 1/n
 
 with ρ̄ the class's mean correlation. n symbols of one class are not all of it: a single stock's
-ratio is √ρ̄ of the class's. Few symbols say little about their class, so the prior of the mean
-correlation counts as `PRIOR_PAIRS` pairs beside those in the matrix.
+ratio is √ρ̄ of the class's. Few symbols carry little information about their class, so the prior of
+the mean correlation counts as `PRIOR_PAIRS` pairs in addition to those in the matrix.
 
 The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
-2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7 and say
-nothing about it.
+2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7, too much
+to estimate it.
 
-Crypto has no such record. Unless it is stated, its ratio is implied by the capital asset
-pricing model (Sharpe 1964; Lintner 1965). E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads
-as ratios
+Crypto has no such record. Unless it is stated, its ratio is implied by the capital asset pricing
+model (Sharpe 1964; Lintner 1965). E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads as ratios
 
     SR_crypto = ρ · SR_stocks,   ρ = ρ̄_across / √(ρ̄_stocks · ρ̄_crypto)
 
@@ -31,7 +30,7 @@ from foundation.arrays import Array, Array32, Index, Mask, Matrix
 from foundation.compiled import compiled, true_indices
 from trainingdata.correlation import MeanCorrelations
 
-PRIOR_PAIRS = 3.0  # of symbols that the prior of a class's mean correlation counts for
+PRIOR_PAIRS = 3.0  # number of pairs that the prior of a class's mean correlation counts as
 
 
 @compiled

@@ -1,6 +1,6 @@
-"""The sizing problem of an instant: what is expected, what it costs, what is allowed, what is held.
+"""The sizing problem of an instant: expected returns, costs, limits and current positions.
 
-Four small values of plain numbers and arrays, which compiled functions take as they are.
+Four small values of plain numbers and arrays, which compiled functions take without conversion.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from foundation.compiled import compiled, jit_inline, take_columns
 
 
 class Returns(NamedTuple):
-    """What S symbols are expected to return over K periods of time; the first one is acted on.
+    """Expected returns of S symbols over K periods of time; the first period is acted on.
 
     mu: [K, S] expected simple return.
-    premium: [K, S] what of it the stated premium expects, the rest being the forecast's; NaN where
-        nobody says it.
+    premium: [K, S] part of `mu` that comes from the stated premium, the rest being the forecast's;
+        NaN where it is unknown.
     covariance: [K, S, S] of simple returns.
-    universe: [S] what the strategy may hold and has a forecast of.
+    universe: [S] symbols that the strategy may hold and that have a forecast.
     years: [S] each symbol's own open time in the first period, in years.
     """
 
@@ -32,9 +32,9 @@ class Returns(NamedTuple):
 
 
 class Costs(NamedTuple):
-    """What moving and borrowing cost.
+    """Costs of trading and borrowing.
 
-    change: [K, S] of moving a weight by one at the start of each period.
+    change: [K, S] cost of moving a weight by one at the start of each period.
     financing: [K] price of one USD borrowed in each period, USD.
     """
 
@@ -45,11 +45,12 @@ class Costs(NamedTuple):
 class GroupConstraints(NamedTuple):
     """Limits on groups of N weights; multiples of equity.
 
-    gross: [G, N] what a weight takes of each limit of sizes: Σ cᵢ·|wᵢ| ≤ most.
-    gross_max: [G].
-    net: [M, N] what it takes of each net limit: Σ nᵢ·wᵢ ≤ most.
-    net_max: [M].
-    market: the row of N whose betas the last two rows of `net` are, and less them; −1: none.
+    gross: [G, N] use of each gross limit by one unit of a weight: Σ cᵢ·|wᵢ| ≤ gross_max.
+    gross_max: [G] the gross limits.
+    net: [M, N] use of each net limit by one unit of a weight: Σ nᵢ·wᵢ ≤ net_max.
+    net_max: [M] the net limits.
+    market: number of the symbol whose betas fill the last two rows of `net`, the last one negated;
+        −1: no limit on beta.
     """
 
     gross: Array
@@ -66,7 +67,7 @@ NO_GROUP_CONSTRAINTS = GroupConstraints(
 
 @jit_inline
 def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
-    """The limits over those chosen [m] of N weights, in order; the market has to be among them."""
+    """Return the limits over the chosen [m] of N weights, in order; the market must be chosen."""
     if len(rows.gross) + len(rows.net) == 0:
         return rows
     market = -1
@@ -84,11 +85,10 @@ def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraint
 
 @compiled
 def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
-    """The rows with each symbol's beta to the market; covariance [K, S, S].
+    """Return the limits with each symbol's beta to the market; covariance [K, S, S].
 
-    Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance
-        nothing
-    has a beta.
+    Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance every
+    beta is 0.
     """
     if rows.market < 0:
         return rows
@@ -108,17 +108,17 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
 
 
 class BookLimits(NamedTuple):
-    """What a book may hold; multiples of equity.
+    """Limits on a book; multiples of equity.
 
-    symbol_cap: of one symbol.
-    crypto_cap: of all coins.
-    margin_equity: USD below which nothing is short.
-    max_positions: how many of them; infinite: any number.
+    symbol_cap: cap on the weight of one symbol.
+    crypto_cap: ceiling on all crypto together.
+    margin_equity: USD of equity below which no position is short.
+    max_positions: largest number of positions; infinite: any number.
     stock_ceiling: stock gross that orders may reach now.
-    granted_gross: stock gross that is granted now, whether orders reach it or not.
-    crypto: [S] whether it is a coin.
-    long_only: [S] whether it may not be short.
-    group_constraints: on groups of symbols.
+    granted_gross: stock gross that is granted now, including the part that orders may not reach.
+    crypto: [S] whether the symbol is crypto.
+    long_only: [S] whether the symbol may not be short.
+    group_constraints: limits on groups of symbols.
     """
 
     symbol_cap: float
@@ -133,16 +133,16 @@ class BookLimits(NamedTuple):
 
 
 class CurrentWeights(NamedTuple):
-    """An account as weights.
+    """Current positions of an account as weights.
 
     held: [S] weight held plus open orders.
-    adjustable: [S] whether it may change now; all others stay as they are.
-    exiting: [S] whether it is sold now: it may not be held any more. It does not decide.
+    adjustable: [S] whether the weight may change now; all others stay.
+    exiting: [S] whether the symbol is closed now because it may not be held; it is not adjustable.
     increment: [S] weight of one increment; 0 where quantities are not rounded.
     equity: USD.
-    unborrowed: cash that may buy coins, a multiple of equity at the venue's check; below 0, what
-        has to be paid back before a coin can be bought.
-    order_price_buffer: times their price, at which the venue checks market buys.
+    unborrowed: cash that may buy crypto, a multiple of equity at the venue's check; a negative
+        value has to be paid back before crypto can be bought.
+    order_price_buffer: factor on the price at which the venue checks market buys.
     """
 
     held: Array
@@ -155,7 +155,7 @@ class CurrentWeights(NamedTuple):
 
 
 class DecisionProblem(NamedTuple):
-    """What a strategy is given to answer."""
+    """The sizing problem that a strategy solves at one instant."""
 
     returns: Returns
     costs: Costs
@@ -164,23 +164,23 @@ class DecisionProblem(NamedTuple):
 
 
 class AccountArrays(NamedTuple):
-    """An account over N rows: the panel's symbols, then what is held beside them.
+    """An account over N rows: the panel's symbols, then further positions and open closing orders.
 
-    The rows from `positions` on are what open orders have yet to take off a position. It counts as
-    gone in `quantity`; until it has filled it keeps its part of every ceiling.
+    The rows from `position_count` on are the quantities that open closing orders have yet to fill.
+    The position's own row excludes them; until they fill they use their part of every ceiling.
 
     quantity: [N] signed, held plus open.
-    price: [N] USD; NaN where none is known.
-    increment: [N] shares or coins that quantities are whole numbers of; 0 where nothing is rounded.
+    price: [N] USD; NaN where it is unknown.
+    increment: [N] lot size in shares or coins; 0 where quantities are not rounded.
     min_order_value: [N] USD, the least value of an order, unless it closes the position.
     dust: [N] USD; a position of less value cannot be closed.
-    tradable: [N] whether it may be ordered at all.
+    tradable: [N] whether the row may be ordered at all.
     position_count: number of rows that are positions.
     equity: USD.
-    unborrowed: USD that may buy coins; not above 0 where there is none.
+    unborrowed: USD that may buy crypto; 0 or less if none is left.
     leverage: stock gross that the venue grants, in multiples of equity.
     shorting: whether the venue lends shares.
-    free_equity_share: share of equity that stocks may rest on.
+    free_equity_share: share of equity that may support stock positions.
     """
 
     quantity: Array
@@ -201,12 +201,12 @@ class AccountArrays(NamedTuple):
 def current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
-    """The account as weights; NaN without equity. adjustable, exiting: [N]."""
+    """Return the account as weights; NaN without equity. adjustable, exiting: [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
     increment = np.zeros(len(held))
     for s in range(len(held)):
-        # What is not held may have no price yet.
+        # A symbol that is not held may have no price yet.
         if np.isfinite(account.price[s]):
             held[s] = account.quantity[s] * account.price[s] / equity
             increment[s] = account.increment[s] * account.price[s] / equity

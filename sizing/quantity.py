@@ -1,4 +1,4 @@
-"""From a weight to a quantity, and `get_qty`: how much of one symbol to trade now.
+"""Order quantities from weights, and `get_qty`: the quantity of one symbol to trade at once.
 
 Backtest, live trading and `get_qty` share these functions, so that all of them round alike.
 """
@@ -38,7 +38,7 @@ from trainingdata.timeframe import HOURLY
 log = logging.getLogger(__name__)
 
 HALF_KELLY = Kelly()
-MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, whatever it is worth
+MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
@@ -46,7 +46,7 @@ class MomentsLike(Protocol):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """[M]."""
+        """[M] names of the symbols."""
 
     @property
     def mu(self) -> Array:
@@ -59,16 +59,16 @@ class MomentsLike(Protocol):
 
 @jit_inline
 def max_crypto_quantity(largest: float, price: float) -> float:
-    """The largest quantity of one order of coins: what `largest` USD buy, MOST_COINS at most."""
+    """Return the largest crypto quantity of an order: `largest` USD or MAX_CRYPTO_QUANTITY."""
     return min(largest / price, MAX_CRYPTO_QUANTITY)
 
 
 @jit_inline
 def count_child_orders(steps: float, rest: float, most: float, step: float) -> int:
-    """In how many orders a quantity goes out, each of `most` at most.
+    """Return the number of orders into which a quantity is split, each of at most `most`.
 
-    steps: whole steps of the quantity; rest: what is left of it, below one step. One step is the
-    least an order can be, whatever it is worth.
+    steps: whole lots of the quantity; rest: its remainder below one lot. One lot is the least that
+        an order can have, at any value.
     """
     slots = steps + (1.0 if rest > 0.0 else 0.0)
     return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
@@ -76,13 +76,13 @@ def count_child_orders(steps: float, rest: float, most: float, step: float) -> i
 
 @jit_inline
 def child_order_lots(steps: float, count: int, k: int) -> float:
-    """Steps of order number k of `count`: as equal as they can be, the larger ones first."""
+    """Return the lots of order number k of `count`: as equal as possible, the larger ones first."""
     least = np.floor(steps / count)
     return float(least + (1.0 if k < steps - least * count else 0.0))
 
 
 def truncate_to_increment(quantity: float, increment: Decimal) -> Decimal:
-    """The largest multiple of `increment` that is no further from zero than `quantity`."""
+    """Return the largest multiple of `increment` that is no further from zero than `quantity`."""
     step = 1.0 if increment == 1 else float(increment)
     return int(whole_lots(quantity, step)) * increment
 
@@ -95,9 +95,9 @@ def target_quantity(
     price: float,
     increment: Decimal,
 ) -> Decimal:
-    """Quantity that a weight stands for, rounded towards zero; what is held where the weight is."""
-    # A fee in coin leaves quantities off the grid of increments. Rounding what already stands where
-    # it should would sell that dust in every decision.
+    """Return the quantity of a weight, rounded towards zero; the held one at the held weight."""
+    # A fee in crypto leaves quantities off the grid of increments. Rounding a position that is at
+    # its target would sell that remainder at every decision.
     if weight == held_weight:
         return held_quantity
     return truncate_to_increment(weight * equity / price, increment)
@@ -121,46 +121,46 @@ def get_qty(
     fallback: Fallback = "none",
     risk_multiplier: float = 1.0,
 ) -> Decimal:
-    """The signed quantity of one symbol to trade now; all else in the account stays as it is.
+    """Return the signed quantity of one symbol to trade now; all other positions stay.
 
-    An account without equity carries nothing: the answer closes what is held.
+    An account without equity supports no position: the result closes the held quantity.
 
     Parameters
     ----------
     price
         USD, at which the symbol is valued and sized.
     account
-        as of now.
+        the current account.
     moments
         over the holding interval, or over the periods of a plan (`multi_period`), premium included.
-        What has no moments counts for every ceiling and has no variance.
+        A symbol without moments uses every ceiling and has no variance.
     correlation : [M, M] or [K, M, M]
-        of the moments' symbols; may be left out when there is only one.
+        of the moments' symbols; optional for a single symbol.
     limits
-        none: the default ones.
+        None: the default limits.
     strategy
         one of `sizing.strategies`.
     cost
-        of trading, as a fraction of what is traded.
+        of trading, as a fraction of the traded value.
     hours
         own bars in the first period, for `vol_target`, `inverse_volatility` and `risk_parity`.
     overnight
-        whether the overnight ceiling is in force.
-    tolls : [K]
-        of one USD borrowed in each period; none: borrowing is free.
+        whether the overnight ceiling applies.
+    borrow_costs : [K]
+        cost of one USD borrowed in each period; empty: borrowing is free.
     signal
-        root mean square of what a forecast of the symbol is worth over its whole life, a return;
-        see `multi_period.change_costs`.
+        root mean square of a forecast's return over its whole decay; see
+        `multi_period.change_costs`.
     enhanced, risk_multiplier
         `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`)
         under the same limits.
     fallback
-        what answers when enhanced sizing cannot: nothing, or `legacy`.
+        the rule that sizes where enhanced sizing fails: `none`, or `legacy`.
 
     Raises
     ------
     InputError
-        for a price or cost that is none, shapes that do not fit, and a position without a price.
+        for an invalid price or cost, shapes that do not fit, and a position without a price.
     """
     item = instrument(symbol)
     request = _Request(
@@ -186,7 +186,7 @@ def get_qty(
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What `get_qty` was asked, with the fields of its parameters."""
+    """The parameters of one `get_qty` call."""
 
     item: Instrument
     price: float
@@ -203,11 +203,11 @@ class _Request:
 def _first_answer(
     request: _Request, strategies: Sequence[Strategy], inputs: SizingInputs, row: int
 ) -> float | None:
-    """The target weight of the first strategy that has one; every failure is logged."""
+    """Return the target weight of the first strategy that succeeds; log every failure."""
     item = request.item
     for strategy in strategies:
         try:
-            # The legacy rule needs no forecast, and answers where there is none.
+            # The legacy rule needs no forecast, so it sizes symbols without one.
             if not isinstance(strategy, Legacy):
                 _check_moments_known(item.symbol, request.moments, request.correlation)
             weight = float(strategy.allocate(inputs).target[row])
@@ -221,7 +221,7 @@ def _first_answer(
 
 
 def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
-    """The account with only the requested symbol deciding, and the symbol's row."""
+    """Return the inputs in which only the requested symbol is adjustable, and that symbol's row."""
     symbol = request.item.symbol
     account = request.account
     moments = request.moments
@@ -281,7 +281,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
 def _moments_of(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
-    """mu [K, S], covariance [K, S, S] and which symbols have moments [S]; 0 for those without."""
+    """Return mu [K, S], covariance [K, S, S] and which symbols have moments [S]; else 0."""
     n = len(symbols)
     has_moments = np.zeros(n, dtype=bool)
     if moments is None:
@@ -310,7 +310,7 @@ def _moments_of(
 
 
 def _check(request: _Request) -> None:
-    """Refuse numbers that cannot be, and beliefs that do not belong together."""
+    """Raise `InputError` for numbers out of range, and for moments that do not fit each other."""
     price = request.price
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
@@ -325,7 +325,7 @@ def _check(request: _Request) -> None:
 def _check_moments(
     moments: MomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
 ) -> None:
-    """Refuse periods that do not fit each other."""
+    """Raise `InputError` for moments, correlation and borrow costs that do not fit each other."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         shape = np.shape(array)
@@ -359,7 +359,7 @@ def _check_moments(
 def _check_moments_known(
     symbol: str, moments: MomentsLike | None, correlation: Array | None
 ) -> None:
-    """Refuse to size what nothing is known about."""
+    """Raise `InputError` if a symbol has no forecast, or several symbols have no correlation."""
     if moments is None or symbol not in moments.symbols:
         raise InputError("no forecast")
     if correlation is None and len(moments.symbols) > 1:

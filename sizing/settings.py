@@ -1,6 +1,6 @@
-"""Settings of position sizes: limits on a book, the bound on drawdowns, and the premium prior.
+"""Settings of position sizes: limits on a book, the drawdown limit, and the premium prior.
 
-This module loads no compiled code, so that a wrong value is refused at once.
+This module loads no compiled code, so that an invalid value is refused at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Fallback = Literal["none", "legacy"]
 
 @settings_class("limits")
 class Limits:
-    """Ceilings in multiples of equity."""
+    """Limits on a book in multiples of equity."""
 
     symbol_cap: float = setting(0.6, "of one symbol, held and open", gt=0, le=4)
     intraday_leverage: float = setting(
@@ -48,7 +48,7 @@ class Limits:
     )
 
     def group_limits(self) -> GroupLimits:
-        """The limits on groups; none where no file is named."""
+        """Return the limits on groups; no limits if no file is named."""
         from sizing.group_limits import NO_GROUPS
 
         if self.groups is None:
@@ -57,9 +57,9 @@ class Limits:
         return _checked_groups(self.groups, self.symbol_cap, leverage)
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
-        """Stock gross exposure allowed, in multiples of equity.
+        """Return the largest stock gross exposure, in multiples of equity.
 
-        Intraday or overnight, and 1× at most for an account without margin.
+        Intraday or overnight; at most 1× for an account without margin.
         """
         from sizing.limits import granted_leverage
 
@@ -67,7 +67,7 @@ class Limits:
         return granted_leverage(leverage, equity, self.margin_equity)
 
     def with_account_leverage(self, leverage: float) -> Limits:
-        """These limits for an account whose broker lends so many times its equity at most."""
+        """Return these limits for an account whose broker lends at most `leverage` × equity."""
         if leverage >= self.intraday_leverage:
             return self
         return replace(self, intraday_leverage=leverage)
@@ -89,7 +89,7 @@ class Limits:
 
 @cache
 def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
-    """The limits of a file, once some book keeps to them."""
+    """Return the limits of a file, after a check that some book satisfies them."""
     from sizing.group_limits import GROUPS_KEY, read_group_limits
 
     limits = read_group_limits(path)
@@ -103,18 +103,18 @@ def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimit
 
 @settings_class("sizing.drawdown")
 class DrawdownLimit:
-    """Wealth is ever to fall by a share of what it was with some probability at most."""
+    """Bound on the probability that wealth ever falls by a given share."""
 
     depth: Annotated[float, required_setting("the share that is lost", gt=0, lt=1)]
     probability: Annotated[float, required_setting("that it ever is", gt=0, lt=1)]
 
     @property
     def fraction(self) -> float:
-        """The fraction c of Kelly that keeps it: 2 / (1 + ln p / ln(1 - d)), 1 at most.
+        """Fraction c of Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
 
         In a diffusion a fraction c of Kelly lets wealth ever fall to a share x of itself with
-        probability x^(2/c - 1) (Thorp 2006). A loose bound allows more than full Kelly, which
-        grows more slowly at more risk. At a depth of 0.2 and a probability of 0.1 it is 0.177.
+        probability x^(2/c - 1) (Thorp 2006). A loose limit allows more than full Kelly, which grows
+        more slowly at more risk. At a depth of 0.2 and a probability of 0.1 it is 0.177.
         """
         aversion = math.log(self.probability) / math.log1p(-self.depth)
         return min(2.0 / (1.0 + aversion), 1.0)
@@ -122,7 +122,7 @@ class DrawdownLimit:
 
 @settings_class("prior")
 class PriorSettings:
-    """The prior before any forecast has proven itself."""
+    """Premium prior: Sharpe ratios of asset classes, and the horizon of a plan."""
 
     stock_sharpe: float = setting(
         0.3, "Sharpe ratio a year of the diversified stock market", ge=0, le=2

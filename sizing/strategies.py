@@ -1,9 +1,9 @@
-"""The named strategies: what each would hold, put under the same limits by the same program.
+"""The named strategies, all under the same limits and the same quadratic program.
 
-A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and the cost of
-moving; the others name a weight per symbol and get the closest one the limits allow. Those that
-hold a pattern leave a weight alone while it is within `band` of its place, a quarter by default
-(the relative half of the 5/25 rule of rebalancing), as nobody trades for a drift.
+A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost;
+the others name a weight per symbol and get the closest one that the limits allow. Pattern
+strategies keep a weight while it is within `band` of its desired value, a quarter by default (the
+relative half of the 5/25 rule of rebalancing).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from sizing.kelly import SolverFailed
 
 KELLY_NAME = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
-MAX_NEWTON_STEPS = 500  # of risk parity's steps at most
+MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
 FULL_STEP_DECREMENT = 0.25  # decrement below which Newton's step is taken whole
-REL_TOL = 1e-10  # relative: where the steps end
-GROUP = "sizing"  # the group that names a rule of one's own
+REL_TOL = 1e-10  # relative decrement at which the steps end
+GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{GROUP}.{TARGET}"
-MAX_RULE_WEIGHT = 1e6  # of equity: where such a rule asks for more, limits need not know how much
+MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipped to
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Kelly:
     """A fraction of the growth-optimal weights.
 
     fraction: of full Kelly, above 0, 1 at most.
-    multiplier: of the weights in stocks; the earlier system had 4.
-    uses_forecast: whether forecasts count beside the premium.
+    multiplier: factor on stock weights; the earlier system used 4.
+    uses_forecast: whether forecasts count in addition to the premium.
     holding: as in `Strategy`.
 
     The multiplier m stretches the weights within the program: they are m·v, with v optimal for
@@ -63,7 +63,7 @@ class Kelly:
         check_fraction(self.fraction)
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Kelly under the limits, net of the cost of moving."""
+        """Return Kelly weights under the limits, net of trading costs."""
         from sizing.allocation import allocate
         from sizing.binding import BindingLimits
         from sizing.problem import Costs, DecisionProblem
@@ -81,7 +81,8 @@ class Kelly:
         problem = DecisionProblem(stretched_returns, stretched_costs, limits, account)
         stretched = replace(inputs, problem=problem)
         allocation = allocate(stretched, self.fraction)
-        # The program's shadow prices are those of v. Nobody holds v, so only the names are kept.
+        # The program's shadow prices are those of v, and the book holds m·v: only the names are
+        # valid.
         held_by, bound_price, prices, rows = allocation.binding_limits
         nan = np.nan
         unpriced = BindingLimits(
@@ -97,11 +98,11 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """Weights by a rule that names one for each symbol.
+    """A strategy whose rule names a weight for each symbol.
 
     name: of the strategy, for logs.
-    rule: inputs → wanted weights [S].
-    band: within which a weight is left alone, relative to where it belongs.
+    rule: function from inputs to desired weights [S].
+    band: relative distance from the desired weight within which a weight is kept.
     holding: as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
     forecast_directed: whether the forecast alone gives every weight its direction.
@@ -116,10 +117,10 @@ class WeightPattern:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """The closest weights under the limits; what is within `band` of its place stays.
+        """Return the closest weights under the limits; keep those within `band` of their place.
 
-        Where not all positions may stand, one that is held gives way to another that is larger by
-        more than `band`.
+        Where `limits.max_positions` binds, a held position is replaced only by one that is larger
+        by more than `band`.
         """
         from sizing.allocation import project_onto_limits
 
@@ -137,11 +138,11 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The earlier system's rule: half of equity in a coin, half of the buying power in a stock.
+    """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
 
-    A stock gets half of what the others leave of the stock ceiling, times `risk_multiplier`,
-    towards the forecast. Symbols take their turn by name; each is cut to what the limits leave
-    beside everything else.
+    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that the others
+    leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one
+    in the order of the inputs; each is cut to the headroom that the rest of the book leaves.
     """
 
     risk_multiplier: float = 1.0
@@ -150,25 +151,25 @@ class Legacy:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Each deciding symbol in turn, the book as the ones before it left it."""
+        """Size each adjustable symbol in turn, given the targets of those before it."""
         from sizing.allocation import project_onto_limits
 
-        # What is sold whole leaves its room to the others.
+        # Symbols that leave the universe are closed and use no headroom.
         held = np.where(inputs.problem.account.exiting, 0.0, inputs.held)
         unconstrained = np.full(len(held), np.nan)
         for k in np.flatnonzero(inputs.adjustable).tolist():
             turn = inputs.with_weights(held, np.arange(len(held)) == k)
             unconstrained[k] = self._unconstrained_weight(turn, k)
             held = project_onto_limits(turn, np.where(turn.adjustable, unconstrained, held)).target
-        # One more look at all of them together names what binds each in the book as it ends.
+        # A projection of all targets together names the limits that bind in the final book.
         allocation = project_onto_limits(inputs, held)
-        # Half of equity in a coin is no answer to what is expected of it.
+        # The crypto weight is a constant: it does not depend on the forecast.
         none = np.where(inputs.adjustable, 0.0, np.nan)
         forecast = np.where(inputs.crypto, none, unconstrained)
         return replace(allocation, unconstrained=unconstrained, forecast=forecast)
 
     def _unconstrained_weight(self, s: SizingInputs, k: int) -> float:
-        """What the rule asks for of symbol k, before limits."""
+        """Return the rule's weight of symbol k before limits."""
         if s.crypto[k]:
             return 0.5
         others = float(np.abs(s.held[~s.crypto]).sum() - abs(s.held[k]))
@@ -180,7 +181,7 @@ class Legacy:
 
 
 def check_fraction(fraction: float) -> None:
-    """Refuse a fraction of full Kelly outside 0 … 1."""
+    """Raise `InputError` for a fraction of full Kelly outside 0 … 1."""
     if not 0 < fraction <= 1:
         raise InputError(
             f"sizing.fraction: {fraction:g} is outside 0 … 1; 0.5 is half of full Kelly,"
@@ -189,20 +190,20 @@ def check_fraction(fraction: float) -> None:
 
 
 def equal_weight(s: SizingInputs) -> Array:
-    """The same for every symbol with a forecast, 1 in all."""
+    """Return equal weights, 1 in total, for the symbols with a forecast; others keep theirs."""
     return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
 
 
 def buy_and_hold(s: SizingInputs) -> Array:
-    """The same for every symbol, bought when it can be and then left alone."""
+    """Return equal weights for symbols that are not held; held weights stay."""
     return np.where(s.held == 0, equal_weight(s), s.held)
 
 
 def fixed_fraction(s: SizingInputs, size: float) -> Array:
-    """`size` of equity towards the forecast where that pays for coming and going.
+    """Return ±`size` in the forecast's direction where the forecast exceeds the round-trip cost.
 
-    A position stays until the forecast turns. Without that rule it would be sold whenever the
-    forecast is small, and bought back when it is not.
+    A position stays until the forecast changes sign. Without that rule it would be sold whenever
+    the forecast is small, and bought back when it is not.
     """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
@@ -211,7 +212,7 @@ def fixed_fraction(s: SizingInputs, size: float) -> Array:
 
 
 def vol_target(s: SizingInputs, deviation: float) -> Array:
-    """Weights in proportion to 1/σ, scaled so that the book has this deviation a year."""
+    """Return weights in proportion to 1/σ, scaled to a yearly deviation of the book."""
 
     def scaled(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
@@ -221,7 +222,7 @@ def vol_target(s: SizingInputs, deviation: float) -> Array:
 
 
 def inverse_volatility(s: SizingInputs) -> Array:
-    """Weights in proportion to 1/σ, 1 in all."""
+    """Return weights in proportion to 1/σ, 1 in total."""
 
     def shares(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
@@ -231,14 +232,14 @@ def inverse_volatility(s: SizingInputs) -> Array:
 
 
 def risk_parity(s: SizingInputs) -> Array:
-    """Long weights, 1 in all, to each of which belongs the same part of the book's variance."""
+    """Return long weights, 1 in total, with equal contributions to the book's variance."""
     return _by_risk(s, equal_risk)
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
-    """Weights by the covariance of what has a forecast, each over a year of its own open time."""
+    """Return weights by the yearly covariance, in own open time, of symbols with a forecast."""
     symbols = comparable_symbols(s)
-    # Weights from risks that do not compare would be bought now and sold with the next decision.
+    # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
         return s.held
     root = np.sqrt(s.years[symbols])
@@ -248,10 +249,15 @@ def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Weights [S] ≥ 0, 1 in all, with equal wᵢ(Σw)ᵢ.
+    """Return weights [S] ≥ 0, 1 in total, with equal wᵢ(Σw)ᵢ.
 
-    Newton's steps to where the gradient of ½w'Σw − Σ ln(wᵢ)/S vanishes (Spinu 2013). S times that
-    is self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
+    Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
+    self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
+
+    Raises
+    ------
+    InputError
+        if a variance is not above 0, or the steps do not converge.
     """
     variance = np.diag(covariance)
     if not (variance > 0).all():
@@ -270,10 +276,11 @@ def equal_risk(covariance: Array) -> Array:
 
 
 def comparable_symbols(s: SizingInputs) -> Index | None:
-    """Numbers of the symbols with a forecast; none at all where their risks do not compare.
+    """Return the numbers of the symbols with a forecast, or None if their risks do not compare.
 
     Risks compare where the interval holds at least a day of every symbol's own time. Before a
-    weekend a coin's next day holds only part of a session, and no night: stocks would seem calm.
+    weekend the next day of crypto holds only part of a session, and no night: stocks would seem
+    calm.
     """
     symbols = np.flatnonzero(s.universe)
     day = (
@@ -306,18 +313,25 @@ def strategy_from_name(
     band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
-    """The strategy of a name: `kelly_50` or `Kelly_50pct` is half-Kelly, any percentage may stand
-    there; `premium_50` is half-Kelly on the premium alone, without a forecast.
+    """Return the strategy of a name.
 
-    `module.name` is a rule of one's own: a function of a `SizingInputs` that returns the wanted
-    weights [S]. It counts as reading forecasts and looks at the configured holding interval, and
-    its weights are put under the limits.
+    `kelly_50` or `Kelly_50pct` is half-Kelly; any percentage from 1 to 100 is allowed. `premium_50`
+    is half-Kelly on the premium alone, without a forecast.
 
-    fraction: of full Kelly, instead of the name's.
-    size: of a position of `fixed_fraction`, a weight.
-    deviation: a year, of `vol_target`.
-    band: within which patterns leave a weight, relative to where it belongs.
+    `module.name` is a custom rule: a function of a `SizingInputs` that returns the desired weights
+    [S]. It is assumed to read forecasts, uses the configured holding interval, and its weights are
+    projected onto the limits.
+
+    fraction: of full Kelly, in place of the name's.
+    size: weight of a position of `fixed_fraction`.
+    deviation: yearly deviation of `vol_target`.
+    band: relative distance within which pattern strategies keep a weight.
     risk_multiplier: of `legacy`.
+
+    Raises
+    ------
+    InputError
+        if the name is unknown, or a fraction is given for a strategy that has none.
     """
     if KELLY_NAME.fullmatch(name):
         return _kelly(name, fraction)
@@ -363,7 +377,7 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
 
 
 def name_with_fraction(name: str, fraction: float | None) -> str:
-    """The name of a Kelly strategy with another fraction than its own in it; others as they are."""
+    """Return a Kelly strategy's name with `fraction` in it; other names are unchanged."""
     kelly = KELLY_NAME.fullmatch(name)
     if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
         return name
@@ -372,7 +386,7 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 @cache
 def _plugin_strategy(name: str, band: float) -> Strategy:
-    """The strategy that `module.name` stands for: one for all decisions of a process."""
+    """Return the strategy of `module.name`: one instance for all decisions of a process."""
     rule = load_plugin(GROUP, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
@@ -383,9 +397,9 @@ def _plugin_strategy(name: str, band: float) -> Strategy:
 def plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Wrap a user's rule: anything but one finite weight a symbol ends the run with a message.
+    """Wrap a user's rule: any result but one finite weight per symbol raises `InputError`.
 
-    The rule receives a copy of the inputs. Writing to it does not change the limits.
+    The rule receives a copy of the inputs, so that writing to them does not change the limits.
     """
 
     def weights(s: SizingInputs) -> Array:
@@ -397,7 +411,7 @@ def plugin_rule(
                 answer = rule(replace(s, problem=_copied(s.problem)))
             except SolverFailed as error:
                 unsolved = error
-        # No new risk is taken then, as where a strategy of the system has no answer.
+        # Without a solution no new risk is taken, as for the project's own strategies.
         if unsolved is not None:
             raise unsolved
         return _finite_weights(name, answer, s)
@@ -413,10 +427,11 @@ def _copied(value: Any) -> Any:
 
 
 def _finite_weights(name: str, answer: object, s: SizingInputs) -> Array:
-    """Return the weights [S] of a rule's answer, clipped to ±MOST."""
+    """Return the weights [S] of a rule's result, clipped to ±MAX_RULE_WEIGHT."""
     needed = f"{TARGET_KEY}: {name}: one finite weight a symbol is needed"
     wanted = None
-    # What names its symbols itself may name them in another order.
+    # A mapping or a Series may order its symbols differently, so only arrays and lists are
+    # accepted.
     if isinstance(answer, np.ndarray | list | tuple):
         with suppress(ValueError):
             wanted = np.asarray(answer)

@@ -1,4 +1,4 @@
-"""What is known about the market: instruments, sessions, bars, correlation."""
+"""Market data: instruments, sessions, bars, correlation."""
 
 from __future__ import annotations
 

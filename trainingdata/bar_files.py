@@ -1,4 +1,4 @@
-"""Files of bars read into a panel: which file has which symbol, and what is in it.
+"""Files of bars read into a panel: find each symbol's files, and read them.
 
 A file is CSV or Parquet under a head of `trainingdata.file_formats`, in bars of a day, of an hour
 or of 1 to 30 minutes. It is named after its symbol, or has a column that names the symbols of its
@@ -50,10 +50,12 @@ def find_files(
     """Find the bar files of each symbol in folders and files.
 
     A symbol has several files if a column names it in each, or if their names are periods of one
-    series, as BTCUSDT-1h-2023-01.
+    series, such as BTCUSDT-1h-2023-01.
 
     symbols: the symbols to find; None: all.
     renames: those whose old names are searched too; an old name may have no file.
+
+    Raises DataError for a symbol without a file, and for files that are unreadable or ambiguous.
     """
     names = None if symbols is None else parse_symbols(symbols)
     besides = earlier_symbols(names or (), renames)
@@ -141,7 +143,7 @@ def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
 
 
 def _bar_files(place: Path) -> Iterator[Path]:
-    """A file, or every file in a folder that ends as a bar file does."""
+    """Yield a file, or every file in a folder with the suffix of a bar file."""
     if place.is_dir():
         yield from (path for path in sorted(place.iterdir()) if _is_bar_file(path))
     elif not place.is_file():
@@ -162,12 +164,12 @@ def _is_bar_file(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    """A file's name without what says its format and the length of its bars."""
+    """Return a file's name without its format and the length of its bars."""
     return symbol_in_file_name(path.stem)
 
 
 def _symbol_of(path: Path) -> str:
-    """The symbol of a bar file; its name where that is none."""
+    """Return the symbol of a bar file; its name if that is not a symbol."""
     try:
         return normalize_data_symbol(_stem(path))
     except InputError:
@@ -187,9 +189,12 @@ def read_bars(
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
     places: folders of bar files, and single ones.
-    timeframe: of the bars; none: days where a file has them, else hours.
+    symbols: symbols of the panel; None: all.
+    timeframe: timeframe of the bars; None: days if the files have them, else hours.
     conventions: how to read files that do not state it themselves.
-    renames: by which bars of an old name go before those of the new one, in time order.
+    renames: renames by which bars of an old name precede those of the new one.
+
+    Raises DataError for files that cannot be read or trusted.
     """
     files = find_files(places, symbols, renames)
     read = _read_rows(files, conventions)
@@ -205,9 +210,11 @@ def read_finer_bars(
     conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
-    """The panel of the shortest bars that all files of some symbols make, up to `end`.
+    """Return the panel of the shortest bars that all files of some symbols can form, up to `end`.
 
-    timeframe: that they have to be finer than. The others as of `read_bars`.
+    timeframe: upper limit, excluded, of their length. The others as in `read_bars`.
+
+    Raises DataError if the files hold no finer bars.
     """
     files = find_files(places, symbols, renames)
     read = _read_rows(files, conventions)
@@ -225,7 +232,6 @@ def read_finer_bars(
 def _read_rows(
     files: Mapping[str, Sequence[Path]], conventions: Conventions
 ) -> dict[str, SymbolFileRows]:
-    """The checked rows of each symbol."""
 
     # A file of several symbols is read once.
     @cache
@@ -244,7 +250,7 @@ def _read_rows(
 
 
 def _timeframe_of(read: Mapping[str, SymbolFileRows]) -> Timeframe:
-    """Of bars where nobody names it: days where files have them, else hours."""
+    """Return the default timeframe: days if the files have them, else hours."""
     daily = [rows for rows in read.values() if rows.daily]
     others = [rows for rows in read.values() if not rows.daily]
     if daily and others:
@@ -264,7 +270,7 @@ def _laid_out(
     end: np.datetime64 | None,
     renames: Sequence[Rename],
 ) -> Bars:
-    """The bars of a timeframe, as a panel; of every symbol some lie between start and end."""
+    """Return the bars of a timeframe as a panel; every symbol needs some between start and end."""
     series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
     join_renamed(series, renames, timeframe)
     tables = []

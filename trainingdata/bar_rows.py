@@ -40,28 +40,28 @@ _COUNT = r"\d{6,}(?:\.0+)?"
 _ADVICE = ", or name its zone: data.zone=America/New_York"
 _HOUR = np.timedelta64(1, "h")
 _NEARLY_A_DAY = np.timedelta64(20, "h")
-# Median distance in days from which rows are no days: a thin stock has one in two or three, a
-# coin trades every day.
+# Median distance in days from which rows are not daily: a thin stock trades every two or three
+# days, crypto every day.
 _LONGEST_DAILY = {AssetClass.STOCK: 5.5, AssetClass.CRYPTO: 1.5}
 _FEWEST_ROWS = 4
 _LONG_BARS = (("weekly", 6, 8), ("monthly", 28, 31), ("quarterly", 89, 93), ("yearly", 364, 367))
-# Of a price, by which a ratio of adjusted closes may fall from a day to the next: two roundings.
+# Relative fall of the ratio of adjusted closes from a day to the next that two roundings explain.
 _RATIO_FALL = 2e-3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SymbolFileRows:
-    """Checked rows of a symbol as they stand in a file, N of them.
+    """Checked rows of a symbol as stored in its files, N of them.
 
-    item: whose they are.
+    item: the instrument.
     stamps: [N] instants, increasing; those of dates are midnight UTC.
-    values: [N, 5].
-    minutes: that a row lasts, 1440 a day.
-    zone: of the stamps, in words.
+    values: [N, 5] open, high, low, close and volume.
+    minutes: length of a row's bar, 1440 for a day.
+    zone: zone of the stamps, in words.
     ends: whether a stamp is the end of its bar.
-    naive_zone: that stamps without a zone show.
-    notes: what of the file is ignored or changed.
-    path: where they are from, for messages.
+    naive_zone: zone assumed for stamps without one.
+    notes: parts of the file that are ignored or changed.
+    path: path of the file, for messages.
     volume_known: whether the unit of the volume is known.
     """
 
@@ -81,7 +81,10 @@ class SymbolFileRows:
         return self.minutes == DAILY.minutes
 
     def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Origin]:
-        """Known-at instants [n] and values [n, 5] of bars of a timeframe, and how they stood."""
+        """Return the bars of a timeframe: known-at instants [n], values [n, 5] and their origin.
+
+        Raises DataError for rows from which the timeframe's bars cannot be made.
+        """
         notes = list(self.notes)
         starts = self._starts()
         if self.daily and self.item.kind is AssetClass.CRYPTO and timeframe.crypto_day != "utc":
@@ -123,7 +126,6 @@ class SymbolFileRows:
         return times, bars, origin
 
     def _starts(self) -> Instants:
-        """When the bars begin, [N]."""
         stock = self.item.kind is AssetClass.STOCK
         if self.daily:
             return _session_opens(self) if stock else self.stamps - (DAY if self.ends else 0 * DAY)
@@ -141,16 +143,18 @@ def check_symbol_rows(
     path: str,
     conventions: Conventions,
 ) -> SymbolFileRows:
-    """The checked rows of a symbol, oldest first.
+    """Return the checked rows of a symbol, oldest first.
 
     parts: its rows in each file, with the head's columns; the files in any order.
-    path: where they are from, for messages.
+    path: path of the file, for messages.
     conventions: how to read what the head does not state.
+
+    Raises DataError for rows that cannot be read or trusted.
     """
     naive_zone = conventions.zone or head.zone or None
     read, notes = _joined(parts, head, path, naive_zone, conventions.epoch)
     zone, dates = read.zone, read.dates
-    # Rows without a trade show how long bars last, and hold none.
+    # Rows without a trade show how long bars last, but are no bars.
     listed = read.stamps
     traded = np.flatnonzero(np.isfinite(read.values).all(axis=1))
     stamps, values, frame = listed[traded], read.values[traded], read.frame.iloc[traded]
@@ -172,7 +176,7 @@ def check_symbol_rows(
     longest = _LONGEST_DAILY[item.kind]
     minutes = _minutes(listed, path, longest, daily=dates or (head.daily and _are_days(listed)))
     ends = _are_ends(stamps, head, item, minutes, zone, path, conventions, dates=dates)
-    # A stock's days are read by their date.
+    # Stocks' daily bars are matched to sessions by their date.
     if ends and (item.kind is AssetClass.CRYPTO or minutes != DAILY.minutes):
         late = _in_last_second(stamps)
         if late.any():
@@ -195,9 +199,12 @@ def check_symbol_rows(
 class _Part(NamedTuple):
     """The rows of one file, oldest first.
 
-    stamps: [N]. zone: of them, in words. dates: whether they are dates alone.
-    values: [N, 5]. frame: the rows that these are of.
-    newest_first: whether the file is in the reverse order.
+    stamps: [N] instants.
+    zone: zone of the stamps, in words.
+    dates: whether the stamps are dates without a time.
+    values: [N, 5].
+    frame: the same rows as a table.
+    newest_first: whether the file is in reverse order.
     """
 
     stamps: Instants
@@ -286,7 +293,7 @@ def _next_minute(stamps: Instants) -> Instants:
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
-    """Refuse stamps in the last second of a minute under a head that does not call them ends."""
+    """Refuse stamps in the last second of a minute if the head does not call them ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.stamp) or "the first column"
@@ -329,7 +336,7 @@ def _are_ends(
     if item.kind is AssetClass.STOCK:
         if (ends := are_ends_by_calendar(stamps)) is not None:
             return ends
-        # Another clock is the likelier cause, and its message names it.
+        # Another zone is the likelier cause, and its message names it.
         refuse_misread(stamps, minutes, zone, path, ends=False)
     raise DataError(
         f"{path}: a stamp may be the begin or the end of its bar; state"
@@ -338,10 +345,10 @@ def _are_ends(
 
 
 def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
-    """Minutes that a row lasts.
+    """Return the minutes that a row lasts.
 
-    Rows that are all a day apart are days; mostly two hours apart, hours with holes. Raises
-    DataError for rows that are all more than an hour apart and no timeframe's: they would pass for
+    Rows that are all a day apart are days; mostly two hours apart, hours with gaps. Raises
+    DataError if all rows are more than an hour apart at no timeframe's length: they would pass for
     hours. Raises it for weeks and months as well, which would pass for days.
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
@@ -375,7 +382,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
-    """Why bars of so many minutes make none of a timeframe, and which would do."""
+    """Return why bars of this length cannot form a timeframe, and which lengths can."""
     lengths = list(map(str, part_lengths(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
@@ -391,12 +398,12 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
 
 
 def bar_length_text(minutes: int) -> str:
-    """What bars of so many minutes are called."""
+    """Return the name of bars of this length."""
     return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 
 def _session_opens(rows: SymbolFileRows) -> Instants:
-    """When the sessions of daily rows open, [N].
+    """Return the opens of the sessions of daily rows, [N].
 
     A stamp is a date, or an instant of its day in New York: midnight, the open, or, where stamps
     are ends, the close.
@@ -424,7 +431,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
 
 
 def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
-    """Values [N, 5] whose prices are multiplied by adjusted close over close."""
+    """Return the values [N, 5] with prices multiplied by adjusted close over close."""
     numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     ratio = numbers / values[:, CLOSE]
     falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
@@ -451,7 +458,7 @@ def _instants(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
-    """When the stamps [N] are, their zone in words, and whether they are dates alone."""
+    """Return the instants of the stamps [N], their zone in words, and whether they are dates."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epochs:
         units = [each.unit for each in head.epochs]
@@ -607,7 +614,7 @@ def _are_dates(column: pd.Series) -> bool:
 def _counted(
     column: pd.Series, epochs: Sequence[Epoch], path: str, source: str
 ) -> tuple[Instants, str]:
-    """Instants [N] of counts since 1970 in some units, and the unit in words.
+    """Return the instants [N] of counts since 1970 in some units, and the unit in words.
 
     source: the origin of these units, for messages.
     """
@@ -638,7 +645,7 @@ def _counted(
 
 
 def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, path: str) -> None:
-    """Refuse sessions none of which has its first bar, or none its last: the clock is another's."""
+    """Refuse sessions that all lack their first bar or all lack their last: the zone is wrong."""
     days = calendar()
     inside = starts[in_session(starts)]
     k = np.searchsorted(days.opens, inside, side="right") - 1

@@ -1,6 +1,6 @@
-"""Files of bars as tables: CSV (UTF-8, commas) or Parquet, under a head that is known.
+"""Files of bars as tables: CSV (UTF-8, commas) or Parquet, under a known head.
 
-No row of a file is lost in silence: where it is unclear what a row holds, the file is refused.
+No row of a file is dropped silently: a file with an unclear row is refused.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from trainingdata.columns import (
 from trainingdata.file_formats import FileFormat
 from trainingdata.instruments import normalize_data_symbol
 
-_PRICE, _TICKER = "Price", "Ticker"  # of yfinance's first two lines
-_INDEX = "__index_level_0__"  # of pandas in Parquet, where it has no name
+_PRICE, _TICKER = "Price", "Ticker"  # first cells of yfinance's first two lines
+_INDEX = "__index_level_0__"  # pandas' name in Parquet for an unnamed index
 _SURPLUS = "\0surplus"
 _PLAIN: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "low_memory": False}
 # A quoted cell on one line (RFC 4180); a mark inside is doubled.
@@ -46,11 +46,11 @@ _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarTable:
-    """The rows of a file.
+    """The rows of a bar file, with its head.
 
-    path: of the file, for messages.
-    head: under which it is read.
-    frame: a column for each of the file's, text where the head says text.
+    path: path of the file, for messages.
+    head: its head.
+    frame: its columns; text where the head says text.
     """
 
     path: str
@@ -58,7 +58,10 @@ class BarTable:
     frame: pd.DataFrame
 
     def spellings(self) -> dict[str, str]:
-        """The symbols that a column names, and how it spells them; none without such a column."""
+        """Return the spelling of each symbol in the symbol column; empty without such a column.
+
+        Raises DataError for an empty cell, and for two spellings of one symbol.
+        """
         if not self.head.symbol or self.head.symbol not in self.frame.columns:
             return {}
         column = self.frame[self.head.symbol]
@@ -90,7 +93,7 @@ class SymbolRows(NamedTuple):
     """The rows of a table by symbol.
 
     table: a file's table.
-    spellings: of its symbols; none if no column names them.
+    spellings: spellings of its symbols; empty if no column names them.
     rows: numbers of the rows by spelling.
     """
 
@@ -110,7 +113,9 @@ def gather_symbol_rows(
 ) -> tuple[list[pd.DataFrame], FileFormat, str]:
     """Return a symbol's rows in each file of a series, in any order, their head and their place.
 
-    tables: of each file; several if each file holds a day or a month of many symbols.
+    tables: the table of each file; several if each file holds a day or a month of many symbols.
+
+    Raises DataError for files with different heads.
     """
     first = tables[0]
     head = first.table.head
@@ -131,7 +136,7 @@ def gather_symbol_rows(
 
 
 def _layout(head: FileFormat) -> FileFormat:
-    """Return a head without what may differ between months of one series.
+    """Return a head without the parts that may differ between months of one series.
 
     Binance's archive has a line of headings in some months and none in others.
     """
@@ -149,7 +154,7 @@ def _symbol_in(cell: str, form: str) -> str:
 
 
 def symbols_in_column(path: Path) -> tuple[str, ...]:
-    """Return the symbols that a column of a file names; none without such a column.
+    """Return the symbols that a column of a file names; empty without such a column.
 
     Raises DataError if the column cannot be read. `read_table` reports all other faults.
     """
@@ -165,7 +170,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
 
 
 def _columns(path: Path) -> list[str]:
-    """The headings of a file, or the cells of its first line."""
+    """Return the headings of a file, or the cells of its first line."""
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
@@ -176,14 +181,17 @@ def _columns(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> BarTable:
-    """The table of a file."""
+    """Return the table of a file.
+
+    Raises DataError for a file that cannot be read.
+    """
     try:
         if path.suffix.lower() != ".parquet":
             return _of_csv(path.read_bytes(), str(path))
         import pyarrow.parquet as pq
 
         with pq.ParquetFile(path) as file:
-            # What pandas keeps as an index is a column like any other here.
+            # pandas' index is read as a column like any other.
             frame = file.read().to_pandas(ignore_metadata=True)
         frame.columns = pd.Index(_headings(frame.columns))
     except DataError:
@@ -215,7 +223,7 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
         (first + b"\n" + rest, head.columns) if head.headless else (rest, _distinct(names))
     )
     _refuse_rounded(head, columns, body, path)
-    # What is a date may not be taken for a number.
+    # A date may not be parsed as a number.
     words = () if head.epochs else head.stamp
     return _table(path, head, _frame(body, columns, (*words, head.symbol), path))
 
@@ -321,9 +329,9 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _with_commas(text: bytes) -> bytes:
-    """Return text with commas in place of semicolons, where its vendor separates cells by these.
+    """Return text with commas in place of semicolons, if its vendor separates cells by semicolons.
 
-    Text that has commas besides is unchanged, and its head is refused.
+    Text that also has commas is unchanged, and its head is refused.
     """
     head = text.partition(b"\n")[0]
     if b";" not in head or b"," in text:
@@ -333,9 +341,9 @@ def _with_commas(text: bytes) -> bytes:
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:
-    """The table that `yfinance.download` writes: a line of fields, one of tickers, one of stamps.
+    """Return the table that `yfinance.download` writes: lines of fields, tickers and stamps.
 
-    Its columns stand side by side; here each row is of one ticker.
+    Its columns are wide, one for each ticker; the result has one row for each ticker.
     """
     try:
         wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)
@@ -343,7 +351,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
         raise DataError(f"{path}: cannot be read: {error}".rstrip()) from error
     if list(wide.columns.names) != [_PRICE, _TICKER]:
         raise DataError(f"{path}: a line of fields (Price,…) has to be followed by one of tickers")
-    # A row is there for every ticker, also where only another one traded.
+    # Every ticker has a row, also where only another one traded.
     frame = wide.stack(_TICKER, future_stack=True).dropna(how="all").reset_index()
     # Only Yahoo writes this form: no column has to show it.
     head = replace(detect_format(list(frame.columns), path), marker_columns=())
@@ -351,7 +359,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
 
 
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
-    """The rows of a CSV text without its headings; a line is a row.
+    """Return the rows of a CSV text without its headings; a line is a row.
 
     text: columns that are kept as text.
     """

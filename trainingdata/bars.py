@@ -1,6 +1,6 @@
-"""Bars of stocks and coins in one panel, and what a bar has to satisfy to be in it.
+"""Bars of stocks and crypto in one panel, and the checks that a bar has to pass.
 
-The panel marks a bar at the instant it became **known**; what is missing is masked, never filled.
+The panel marks a bar at the instant it became **known**; missing bars are masked, never filled.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
 FIELDS = ("open", "high", "low", "close", "volume")
 OPEN, HIGH, LOW, CLOSE, VOLUME = range(5)
-# USD. Below it an order of the most coins is worth less than a dollar, and a fill has too many
-# parts.
+# USD. Below it an order of the largest quantity is worth less than a dollar, and a fill has too
+# many parts.
 MIN_PRICE = 1e-11
 NO_INSTANTS: Instants = np.empty(0, dtype="datetime64[ns]")
 
 DoubtKind = Literal["split", "ratio", "move", "action", "left_out"]
-MERGED_KINDS = ("move", "left_out")  # kinds of which a symbol may have many
+MERGED_KINDS = ("move", "left_out")  # kinds that `merge_doubts` merges
 UnconfirmedBars = tuple[
     Instants, Array
 ]  # known-at instants [n] and values [n, 5] of a symbol's bars
@@ -45,24 +45,24 @@ _SHARED_FIELDS = (
     "tradable",
 )
 
-# Factors for splits and dividends round a price past the high or low that it equals: by 2e-16 of it
-# in 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the dearest price and never
-# this small.
+# Adjustment factors for splits and dividends may round a price past the high or low that it equals:
+# by 2e-16 of it in 27 of 93,648 adjusted daily bars of a vendor. A tick is 1e-7 of the largest
+# price and never this small.
 OHLC_RTOL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Something about a symbol's bars that may be wrong, reported wherever figures are read.
+    """A possible fault of a symbol's bars, reported wherever figures are read.
 
     symbol: the symbol.
-    at: start of the bar in doubt, or of the first one.
+    at: start of the doubtful bar, or of the first one.
     what: the doubtful fact.
-    effect: on a run's figures.
+    effect: its effect on a run's figures.
     cure: the possible causes, and what to do.
     kind: a `split` by a usual ratio, a `ratio` that splits rarely have, another large `move`, an
         `action` that prices do not show, or a bar `left_out`.
-    size: of the price move, to compare doubts of one kind.
+    size: size of the price move, to compare doubts of one kind.
     """
 
     symbol: str
@@ -77,7 +77,7 @@ class Doubt:
         return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
 
     def as_dict(self) -> dict[str, str]:
-        """The same in texts."""
+        """Return the doubt as texts by field."""
         return {
             "symbol": self.symbol,
             "at": utc_text(self.at),
@@ -90,7 +90,7 @@ class Doubt:
 def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
     """Merge a symbol's moves into one doubt, and its bars left out into another.
 
-    The largest represents the others, and names their number and span.
+    The largest represents the others, and states their number and period.
     """
     groups: dict[tuple[object, ...], list[Doubt]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
@@ -110,12 +110,12 @@ def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """How a symbol's bars stand in their file.
+    """Origin of a symbol's bars in their file.
 
     file: its path.
-    zone: of its stamps, in words.
-    minutes: that a row lasts: as a bar, or less where rows were put together to bars.
-    notes: what of it is ignored, left out or taken for something else.
+    zone: zone of its stamps, in words.
+    minutes: length of a row: the bar's, or shorter where rows were joined to bars.
+    notes: parts of it that are ignored, left out or converted.
     ends: whether a stamp is the end of its bar, not its begin.
     doubts: possible faults of its bars, one for each bar.
     volume_known: whether the unit of its volume is known.
@@ -131,7 +131,7 @@ class Origin:
 
     @property
     def stamps(self) -> str:
-        """What its stamps are, in words."""
+        """Description of its stamps: zone and side of the bar."""
         return f"{self.zone}, {'end' if self.ends else 'begin'}"
 
 
@@ -139,20 +139,19 @@ class Origin:
 class Bars:
     """A panel of bars: S symbols on one clock of T instants.
 
-    instruments: of the symbols, in panel order.
-    times: [T] UTC `datetime64[ns]`, increasing; when a bar of any symbol became known.
+    instruments: instruments of the symbols, in panel order.
+    times: [T] UTC `datetime64[ns]`, increasing; instants at which a bar of any symbol became known.
     values: [S, T, 5] float64, open, high, low, close in USD, and volume; NaN where `mask` is false.
-    mask: [S, T] whether the symbol has a bar then.
-    source: where the bars come from, in a few words, for every report made of them.
-    timeframe: how long a bar lasts.
-    origins: of each symbol's file; none if the bars are not from files.
+    mask: [S, T] whether the symbol has a bar at the instant.
+    source: short description of the source, for reports.
+    timeframe: length of a bar.
+    origins: origin of each symbol's bars; empty if the bars are not from files.
     unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are left out
-        because no
-        other bar confirms them; none if no bar is left out.
+        because no other bar confirms them; empty if no bar is left out.
     symbols: names of the instruments.
-    crypto: [S] which are coins.
-    long_only: [S] which cannot be sold short.
-    tradable: [S] which take orders.
+    crypto: [S] whether the symbol is crypto.
+    long_only: [S] whether the symbol cannot be sold short.
+    tradable: [S] whether the venue accepts orders in the symbol.
     """
 
     instruments: tuple[Instrument, ...]
@@ -205,7 +204,7 @@ class Bars:
     ) -> tuple[Doubt, ...]:
         """Return the doubts about bars known between two instants, merged by `merge_doubts`.
 
-        first, last: both included; none: the first bar, the last bar.
+        first, last: both included; None: the first bar, the last bar.
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
@@ -222,7 +221,7 @@ class Bars:
     def present(self) -> Mask:
         """True where a file has a bar, including bars that are left out; [S, T].
 
-        Only this shows that a symbol has no bar: an unconfirmed bar is no evidence of absence.
+        Only this mask shows that a symbol has no bar: an unconfirmed bar is no evidence of absence.
         """
         if not self.unconfirmed_bars:
             return self.mask
@@ -239,7 +238,7 @@ class Bars:
         return self.timeframe.clock(kind)
 
     def slice_rows(self, first: int, last: int) -> Bars:
-        """Rows first … last - 1 as views; nothing is copied or checked again."""
+        """Return rows first … last - 1 as views, without a copy or a check."""
         part: Bars = object.__new__(Bars)
         put = object.__setattr__
         put(part, "times", self.times[first:last])
@@ -250,11 +249,11 @@ class Bars:
         return part
 
     def at_last_instant(self, symbols: Sequence[str]) -> Bars:
-        """The last instant of some of the symbols, in panel order."""
+        """Return the last instant of some of the symbols, in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
     def select(self, symbols: Sequence[str]) -> Bars:
-        """Some of the symbols, in panel order."""
+        """Return the panel of some of the symbols, in panel order."""
         wanted = frozenset(symbols)
         rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]
         if len(rows) == len(self.symbols):
@@ -272,11 +271,11 @@ class Bars:
         )
 
     def until(self, now: np.datetime64) -> Bars:
-        """What was known at `now`."""
+        """Return the panel as known at `now`."""
         return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
     def real_bars(self, s: int) -> tuple[Instants, Array]:
-        """The real bars of symbol number `s`: known-at instants [N] and values [N, 5]."""
+        """Return the bars of symbol number `s`: known-at instants [N] and values [N, 5]."""
         rows = self.mask[s]
         return self.times[rows], self.values[s, rows]
 
@@ -300,7 +299,7 @@ class Bars:
         )
 
     def with_unconfirmed(self) -> Bars:
-        """The panel as it stands in its files, with the bars that are left out."""
+        """Return the panel as in its files, including the bars that are left out."""
         if not self.unconfirmed_bars:
             return self
         values = self.values.copy()
@@ -314,8 +313,8 @@ class Bars:
         return replace(self, values=values, mask=mask, unconfirmed_bars=())
 
     def last_closes(self) -> Array:
-        """The last known close of each symbol, [S]; NaN for one that has no bar yet."""
-        # A symbol's last bar is nearly always among the latest rows: few need the whole history.
+        """Return the last known close of each symbol, [S]; NaN for one without a bar yet."""
+        # Nearly every symbol's last bar is among the latest rows: few need the whole history.
         length = 128
         while True:
             recent = self.mask[:, -length:]
@@ -332,7 +331,7 @@ def _starts_of(doubts: Sequence[Doubt]) -> Instants:
 
 
 def last_closes_by_symbol(bars: Bars) -> dict[str, float]:
-    """The last known close of every symbol that has one, USD."""
+    """Return the last known close of every symbol that has one, USD."""
     closes = zip(bars.symbols, bars.last_closes(), strict=True)
     return {symbol: float(close) for symbol, close in closes if not np.isnan(close)}
 
@@ -343,9 +342,11 @@ def build_panel(
     timeframe: Timeframe = HOURLY,
     extra_instants: Instants = NO_INSTANTS,
 ) -> Bars:
-    """Lay per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
+    """Merge per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
 
-    extra_instants: instants that it has whether any bar became known then or not.
+    extra_instants: further instants of the panel, with or without a bar.
+
+    Raises DataError without tables.
     """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:
@@ -364,14 +365,17 @@ def build_panel(
 def keep_regular_bars(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
+    """Return known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
 
-    Bars outside regular New York hours are left out. path: where they are from, for messages.
+    Bars outside regular New York hours are left out. path: path of the file, for messages.
+
+    Raises DataError for a bar off the grid of the timeframe, and if no bar is left.
     """
     ends = timeframe.clock(item.kind).known_at(starts)
     irregular = np.isnat(ends)
-    # Feeds bring hours before and after the session: those are dropped. A start within the session
-    # that is no start of a regular bar means another grid, and its bars would be marked wrongly.
+    # Feeds include hours before and after the session: those are dropped. A start within the
+    # session that is no start of a regular bar means another grid, and its bars would get wrong
+    # instants.
     misplaced = irregular & in_session(starts) if item.kind is AssetClass.STOCK else irregular
     if misplaced.any():
         row = first_true(misplaced)
@@ -393,7 +397,7 @@ def no_regular_hours_error(starts: Instants, path: str) -> DataError:
 
 
 def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
-    """What the grid is and what a file with another one would need."""
+    """Return a description of the grid, and the bars that a file with another grid would need."""
     coin = item.kind is AssetClass.CRYPTO
     grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
     if timeframe == HOURLY:
@@ -402,13 +406,13 @@ def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
 
 
 def row_error(path: str, row: int, what: str) -> DataError:
-    """What is wrong with a row of a file, counted from 0; path: where it is from."""
+    """Return the error about a row of a file, counted from 0; path: path of the file."""
     return DataError(f"{path}: row {row + 1}: {what}")
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Refuse starts that do not increase, prices outside their range and volumes below zero."""
-    # An empty timestamp compares false with everything: without this it would pass for increasing.
+    """Raise `DataError` for unordered starts, prices out of range and negative volumes."""
+    # NaT compares false with everything: without this check it would pass for increasing.
     if np.isnat(starts).any():
         raise row_error(path, first_true(np.isnat(starts)), "timestamp is empty")
     steps = np.diff(starts)

@@ -1,4 +1,4 @@
-"""A correlation matrix from folders of hourly bar files.
+"""Build a correlation matrix from folders of hourly bar files.
 
     python trainingdata/build_correlation_matrix_from_csvs.py --input DIR …
         --output correlation/matrix [--lookback 120] [--as-of 2025-06-30]
@@ -7,14 +7,14 @@
 --input DIR …        folders of bar files, one a symbol, or single files
 --output NAME        NAME.parquet and NAME.json are written
 --lookback N         sessions; hourly windows are 25/6 as many bars
---as-of D            New York date, inclusive, or an instant with a zone; none: the last bar
---symbols SYMBOL …   none: every file
---zone ZONE          of stamps that say none; none: those are refused
---epoch UNIT         of stamps that count since 1970 (s, ms, us, ns); none: those are refused
---stamps SIDE        of a bar that a stamp marks (begin, end) if the file does not state it
+--as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
+--symbols SYMBOL …   default: every file
+--zone ZONE          zone of stamps without one; default: those are refused
+--epoch UNIT         unit of stamps since 1970 (s, ms, us, ns); default: those are refused
+--stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
 --overwrite          write over files that are no correlation matrix
 
-Writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and what from.
+It writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and its source.
 `correlation.file=correlation/matrix` uses it, at instants after it was known.
 """
 
@@ -49,7 +49,7 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 def build_matrix(
     bars: Bars, estimator: CorrelationEstimator
 ) -> tuple[CorrelationMatrix, dict[str, Any]]:
-    """The matrix as of the last 16:00 New York at or before the panel's end, and facts about it."""
+    """Return the matrix as of the last 16:00 New York by the panel's end, and facts about it."""
     raw, boundary = estimator.estimate(bars)
     matrix = repair_matrix(bars.symbols, raw, boundary)
     facts = {
@@ -77,7 +77,7 @@ def _parser() -> FlagParser:
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
-    """Refuse names at which there are files that are no matrix of an earlier run."""
+    """Refuse output names of existing files that are no matrix of an earlier run."""
     for path in (output, *matrix_paths(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
@@ -92,7 +92,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
-    """The flags, before the work: a path that cannot be used would lose it."""
+    """Return the checked flags; a check after the work would lose it."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:

@@ -1,9 +1,10 @@
-"""Find the columns of a bar file: by a vendor's head, else by their names in any case and order.
+"""Detection of a bar file's columns: by a vendor's head, else by their names.
 
-Names identify the columns. Most give no zone, no unit of counts since 1970, no side of a bar for
-stamps, and no unit of crypto volume. A vendor (`trainingdata.file_formats.VENDORS`) or a name that
-states them does, as `Gmt time`, `unix` or `Volume BTC`; else the file has to, or the user
-(`data.zone`, `data.epoch`, `data.stamps`, `data.volume_unit`).
+Names in any case and order identify the columns. Most give no zone, no unit of counts since 1970,
+no side of a bar for stamps, and no unit of crypto volume. A vendor
+(`trainingdata.file_formats.VENDORS`) or a name that states them does, such as `Gmt time`, `unix` or
+`Volume BTC`. Else the file has to, or the user (`data.zone`, `data.epoch`, `data.stamps`,
+`data.volume_unit`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
-# The same, of files without any of the usual names.
+# The same in files without any of the usual names.
 _OPENINGS = ("opentime", "timeopen")
 _CLOSINGS = ("closetime", "timeclose")
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
@@ -34,7 +35,7 @@ _UNIT = re.compile(r"volume[ _]+\(?(\w{2,10})\)?", re.IGNORECASE)
 _DOLLARS = {"USD", "USDT", "USDC", "CURRENCY", "QUOTE"}
 _QUOTE_VOLUMES = {"quotevolume", "quoteassetvolume", "volumenotional"}
 _GENERAL = Vendor("general", frozenset(), "", stamps_are_ends=None)
-_NAME = "name"  # of a symbol in some data sets, of a company in others
+_NAME = "name"  # a symbol in some data sets, a company in others
 
 
 def detect_format(names: Sequence[str], path: str) -> FileFormat:
@@ -106,16 +107,19 @@ def refuse_other_separator(names: Sequence[str], path: str) -> None:
 
 
 def separator_of(headings: str) -> str:
-    """Return the separator of a vendor's cells by its line of headings; a comma but for few."""
+    """Return the separator of a vendor's cells by its line of headings; usually a comma."""
     meanings = {_meaning(name) for name in headings.split(";")}
     written = any(one.semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
 
 
 class _Volume(NamedTuple):
-    """The columns of volume: its heading, the unit and the coin that it names, and the other's.
+    """The columns of volume.
 
-    quote: heading of the volume in dollars beside it; empty for none.
+    name: heading of the volume; None without one.
+    unit: unit that the heading names.
+    coin: coin that the heading names; empty for none.
+    quote: heading of the volume in dollars; empty for none.
     """
 
     name: str | None
@@ -125,7 +129,7 @@ class _Volume(NamedTuple):
 
 
 class _Columns:
-    """The headings of a file, looked up by what they mean."""
+    """The headings of a file by their meaning."""
 
     def __init__(self, names: Sequence[str], path: str) -> None:
         self.path = path
@@ -134,7 +138,10 @@ class _Columns:
             self.by_meaning.setdefault(_meaning(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
-        """Return the heading with one of several meanings, or None."""
+        """Return the heading with one of several meanings, or None.
+
+        Raises DataError if several headings match.
+        """
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
             raise self._ambiguous(found, what)

@@ -1,4 +1,4 @@
-"""Leave out bars that no other bar confirms yet.
+"""A filter of price errors: bars that no other bar confirms are left out.
 
 A bar waits if one of its prices is far from the last accepted close. The next bar decides. It
 confirms the move if it opens nearer to the waiting close than to the last accepted one. It also
@@ -19,16 +19,16 @@ from foundation.arrays import Array, Instants, Mask
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
 from trainingdata.instruments import AssetClass, Instrument
 
-# Times the last accepted close, up or down, beyond which an open, high, low or close waits for the
-# next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within: the
-# furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40 (XRP
-# 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's 2.17 of
-# 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
+# Factor of the last accepted close, up or down, beyond which an open, high, low or close waits for
+# the next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within:
+# the furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40
+# (XRP 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's
+# 2.17 of 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
 LARGEST_MOVE = 1.5
 # The same in the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to 02-02, are
 # within (the low of 01-28 is a third of the close before); a price ten times off is not.
 LARGEST_WILD_MOVE = 5.0
-# The same of a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
+# The same for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
 LARGEST_VOLATILITY_MOVE = 3.0
 # Number of own bars: how long the wider limit lasts, how recent a contradicted bar has to be, and
 # how soon a move has to reverse.
@@ -48,7 +48,7 @@ WAITS = "the bar is not decided on, filled or marked, because it waits for the n
 
 
 def find_unconfirmed(bars: Bars) -> Mask:
-    """[S, T] the bars that are left out."""
+    """Return the bars that are left out, [S, T]."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
         mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.real_bars(s)[1])
@@ -56,12 +56,12 @@ def find_unconfirmed(bars: Bars) -> Mask:
 
 
 def find_unconfirmed_volatility(closes: Array) -> Mask:
-    """[N] which closes of a volatility index are left out; closes: [N] points, day by day."""
+    """Return the closes of a volatility index that are left out, [N]; closes: [N] daily, points."""
     return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_VOLATILITY_MOVE)
 
 
 def drop_unconfirmed(bars: Bars) -> Bars:
-    """The panel without bars that nothing confirms; itself where there are none."""
+    """Return the panel without unconfirmed bars; the same panel if there are none."""
     return bars.without(find_unconfirmed(bars))
 
 
@@ -83,12 +83,13 @@ def restore_confirmed(bars: Bars) -> Bars:
 
 
 def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
-    """[S, T] the last bars of symbols whose last close a venue's price is further from than `gap`.
+    """Return the last bars of symbols whose last close is off the venue's price, [S, T].
 
-    They begin after the last bar that agrees with the price; where none of the recent ones does, as
-    where a whole history is in other units, the last bar alone is meant.
+    They begin after the last recent bar that agrees with the price. If none agrees, as for a
+    history in other units, only the last bar is marked.
 
-    prices: USD, by symbol. gap: a share of the close.
+    prices: USD, by symbol.
+    gap: tolerance, a share of the close.
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
@@ -104,18 +105,18 @@ def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Ma
 
 
 def _apart(values: Array, before: Array | float, largest: float) -> Mask:
-    """[…] whether a price of bars [… 5] is more than `largest` times away from closes before."""
+    """Return whether a price of bars [… 5] differs from closes by more than a factor, […]."""
     moves = values[..., :VOLUME] / np.asarray(before)[..., None]
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
 def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
-    """[N] which of a symbol's bars [N, 5] are left out.
+    """Return which of a symbol's bars [N, 5] are left out, [N].
 
     largest: ratio to the last accepted close beyond which a price waits.
     """
     left_out = np.zeros(len(values), dtype=bool)
-    # The first bar has its own close alone.
+    # The first bar can only be compared with its own close.
     before = np.concatenate([values[:1, CLOSE], values[:-1, CLOSE]])
     apart = _apart(values, before, largest)
     if not apart.any():
@@ -132,7 +133,7 @@ def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
         confirms = confirms or (moved and _repeats(values[: k + 1], accepted, left_out, largest))
         limit = LARGEST_WILD_MOVE if k < wild_until else largest
         left_out[k] = not confirms and bool(_apart(values[k], values[accepted, CLOSE], limit))
-        # Nothing came before a first bar: where the two after it agree, it is the one that is off.
+        # No bar came before the first: if the two after it agree, the first one is the error.
         if confirms and moved and k == 2:
             left_out[:2] = True, False
         elif confirms or (moved and not left_out[k]):
@@ -181,7 +182,9 @@ def doubts_about_unconfirmed(
 ) -> tuple[Doubt, ...]:
     """Return the doubts about a symbol's bars: earlier ones, and one for each bar left out.
 
-    starts: [N] of its bars; values: [N, 5]; left_out: [N].
+    starts: [N] starts of its bars.
+    values: [N, 5].
+    left_out: [N] bars that are left out.
     others: earlier doubts; a bar that is also left out gets both effects.
     """
     waits = starts[left_out]

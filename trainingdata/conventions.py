@@ -13,7 +13,7 @@ StampSide = Literal["begin", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """The conventions of bar files that do not state them; None: refuse what depends on them.
+    """The conventions of bar files that do not state them; None: refuse files that need them.
 
     adjusted: whether prices are multiplied by adjusted close over close, if a file has both.
     zone: the clock of stamps without a zone.

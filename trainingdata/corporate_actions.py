@@ -1,20 +1,20 @@
-"""Dividends, splits and ends of symbols: read from a file; splits applied to a history of prices.
+"""Dividends, splits and ends of symbols from a file; adjustment of prices for splits.
 
-Settlement applies them to a book. A file (CSV or Parquet) has a row an event;
-columns and kinds are read in any case:
+Settlement applies them to a book. A file (CSV or Parquet) has one row for each event; columns and
+kinds are read in any case:
 
-    symbol  of a stock; of a coin, too, where it ends
+    symbol  of a stock; for an end, also of crypto
     date    New York, YYYY-MM-DD, the first day without it
     kind    dividend, split, ended, merger or rename
     value   dividend: USD a share, in the prices' own units; split: new shares for one old share;
-            ended: USD that a share is paid, 0 for nothing, empty for the last price less a stated
+            ended: USD paid for a share, 0 for nothing, empty for the last price less a stated
             loss; merger: shares of `into` for one share; rename: 1 or empty
-    into    (merger, rename) the symbol that takes its place
-    cash    (merger) USD a share beside the new ones
-    known   (ended, merger) when that was known, a New York date or an instant with a zone; empty
+    into    (merger, rename) the symbol that replaces it
+    cash    (merger) USD a share in addition to the new shares
+    known   (ended, merger) when it was known, a New York date or an instant with a zone; empty
             for the open of `date`
 
-What a session has twice is refused: two splits, or one dividend in two rows. A symbol ends once.
+Duplicates in a session are refused: two splits, or one dividend in two rows. A symbol ends once.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ COLUMNS = ("symbol", "date", "kind", "value")
 OPTIONAL_COLUMNS = ("into", "cash", "known")  # columns that a file may have
 DELISTING_KINDS = ("ended", "merger", "rename")
 ACTION_KINDS = ("dividend", "split", *DELISTING_KINDS)
-# Which kinds have an entry in a column that not all have.
+# Kinds that have an entry in an optional column.
 _OF_KIND = {"into": DELISTING_KINDS[1:], "cash": DELISTING_KINDS[1:2], "known": DELISTING_KINDS[:2]}
 
 
@@ -46,8 +46,8 @@ _OF_KIND = {"into": DELISTING_KINDS[1:], "cash": DELISTING_KINDS[1:2], "known": 
 class CorporateAction:
     """A dividend or a split of a stock.
 
-    symbol: of the stock.
-    opens: when the first session without it opens, UTC.
+    symbol: symbol of the stock.
+    opens: open of the first session without it, UTC.
     ratio: new shares for one old share; 1 where there is no split.
     dividend: USD an old share; 0 where there is none.
     """
@@ -74,7 +74,10 @@ class _Row(NamedTuple):
 
 
 def read_actions(path: Path) -> tuple[ListedEvent, ...]:
-    """What a file lists, in time order."""
+    """Return the events of a file, in time order.
+
+    Raises DataError for a row that cannot be read, or is there twice.
+    """
     listed: list[ListedEvent] = []
     rows: dict[tuple[object, ...], int] = {}
     found = text_rows(path, COLUMNS, ("corporate actions", "have"), OPTIONAL_COLUMNS)
@@ -100,16 +103,16 @@ def read_actions(path: Path) -> tuple[ListedEvent, ...]:
 
 
 def _place(event: ListedEvent) -> tuple[object, ...]:
-    """Its place in a file's list; a dividend comes before its session's split, an end after it."""
+    """Return an event's sort key; a dividend precedes its session's split, an end follows it."""
     if isinstance(event, CorporateAction):
         return event.opens, event.symbol, event.ratio != 1.0, event.dividend
     return event.opens, event.symbol, True, np.inf
 
 
 def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
-    """Raw prices and volumes in the units after the panel's last split.
+    """Return raw prices and volumes in the units after the panel's last split.
 
-    A model compares these across a split; raw ones would read as a loss of most of the price.
+    A model compares prices across a split; a raw one would look like a loss of most of the price.
     """
     splits = [action for action in actions if action.ratio != 1.0]
     if not splits:
@@ -117,9 +120,9 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
     values = bars.values.copy()
     unconfirmed_bars = [(times, left_out.copy()) for times, left_out in bars.unconfirmed_bars]
     for action in splits:
-        # A decision sees the splits that are known then and no later one: a panel adjusted for
-        # those, too, would give it the same returns, but for the rounding of a quotient, and so now
-        # and then another share.
+        # A decision sees only splits known by then. A panel that is adjusted for later ones, too,
+        # would give the same returns up to the rounding of a quotient, and so sometimes another
+        # share.
         if action.symbol not in bars.symbols or action.opens > bars.now:
             continue
         s = bars.symbols.index(action.symbol)
@@ -134,7 +137,6 @@ def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
 
 
 def _event(row: _Row) -> ListedEvent:
-    """Parse a row."""
     symbol, kind = row.symbol, row.kind
     _check_kind(symbol, kind)
     for column, kinds in _OF_KIND.items():
@@ -182,7 +184,7 @@ def _check_kind(symbol: str, kind: str) -> None:
 def _end(
     row: _Row, name: str, opens: np.datetime64, value: float, cash: float
 ) -> Delisting | Rename:
-    """The end of a symbol that a row says; value: NaN where it says none."""
+    """Return the end of a symbol that a row states; value: NaN where it states none."""
     kind = row.kind
     if kind == "rename" and value != 1.0:
         raise DataError(f"rename with a value of {row.value}; it is 1, or a merger with a ratio")
@@ -205,7 +207,7 @@ def _end(
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
-    """When the first session opens from a day on at whose open the row was known."""
+    """Return the first session open, from a day on, at which the row was known."""
     known = opens
     if row.known:
         try:

@@ -1,9 +1,9 @@
 """Correlation of returns from bars before an instant: shrunk, and positive definite.
 
-Within a class it comes from hourly returns on the class's own clock; between stocks and coins from
-returns between 16:00 and 16:00 New York on session days, because hourly grids of different markets
-understate it. Estimates change once a day, at 16:00; those of daily bars once a month, by which
-their window of years moves no further than that of hours by a day.
+Within a class it comes from hourly returns on the class's own clock. Between stocks and crypto it
+comes from returns between 16:00 and 16:00 New York on session days, because hourly grids of
+different markets understate it. Estimates change once a day, at 16:00. Those of daily bars change
+once a month: their window of years then moves as little as that of hours in a day.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ PRIOR_WITHIN_STOCKS = 0.4
 PRIOR_WITHIN_CRYPTO = 0.6
 PRIOR_STOCK_CRYPTO = 0.2
 SMALLEST_EIGENVALUE = 1e-3
-# A log return, or a deviation of returns, that is the rounding of prices and no move: adjusted
+# Log returns, or deviations of returns, below this are rounding of prices and no move: adjusted
 # prices leave 1e-15, one tick of the dearest coin in 500 bars 5e-9.
 NO_MOVE_TOL = 1e-9
-# The least share of a symbol's own variance in rows in which it moves: rounding leaves 1e-13 of it.
+# The least share of a symbol's own variance in common rows that counts as a move: rounding leaves
+# 1e-13 of it.
 SMALLEST_SHARE_OF_VARIANCE = 1e-10
 MIN_COMMON_ROWS = 3  # two returns have correlation one
 
@@ -48,9 +49,9 @@ class CorrelationMatrix:
     """Correlations between symbols, and the instant they belong to.
 
     symbols: names of rows and columns.
-    values: [S, S] float64, symmetric, unit diagonal, positive definite. An estimator's are values
-        that a float32 holds, so that a history of matrices may be kept in half the space.
-    as_of: the matrix is built from bars known by then.
+    values: [S, S] float64, symmetric, unit diagonal, positive definite. An estimator's values are
+        exact in float32, so that a history of matrices needs half the space.
+    as_of: instant by which all bars of the estimate were known.
     """
 
     symbols: tuple[str, ...]
@@ -71,14 +72,14 @@ class CorrelationMatrix:
 
 @runtime_checkable
 class CorrelationSource(Protocol):
-    """Anything that answers with the correlation known at the end of a panel."""
+    """A source of correlation matrices as known at the end of a panel."""
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix for the panel's symbols as of its last instant."""
+        """Return the matrix of the panel's symbols as of its last instant."""
         ...
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
+        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
         ...
 
     @property
@@ -89,7 +90,7 @@ class CorrelationSource(Protocol):
 
 @settings_class("correlation")
 class CorrelationEstimator:
-    """Ledoit-Wolf on a window a block, leaning on a prior in proportion to what a window lacks."""
+    """Ledoit-Wolf estimates by window, mixed with a prior in proportion to missing data."""
 
     hourly_window: int = setting(500, "hourly returns within a class", ge=2)
     session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
@@ -108,20 +109,20 @@ class CorrelationEstimator:
         return MeanCorrelations(self.within_stocks, self.within_crypto, self.stock_crypto)
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
-        """Calendar time that holds both windows, weekends and holidays included."""
+        """Return the calendar time that holds both windows, weekends and holidays included."""
         # One bar of a session may be missing.
         sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_a_day - 1)
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The matrix of the last estimate at or before the panel's end.
+        """Return the matrix of the last estimate at or before the panel's end.
 
-        It is a function of the bars up to then: nothing that came later changes it.
+        It is a function of the bars up to that estimate: no later bar changes it.
         """
         return repair_matrix(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
+        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
         size = len(bars.symbols)
         matrices = np.empty((len(instants), size, size), dtype=np.float32)
         if not len(instants):
@@ -138,7 +139,7 @@ class CorrelationEstimator:
         return matrices
 
     def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
-        """The estimate [S, S] before its repair, and the 16:00 it belongs to.
+        """Return the estimate [S, S] before its repair, and the 16:00 it belongs to.
 
         Before its repair it may have negative eigenvalues.
         """
@@ -150,16 +151,16 @@ class CorrelationEstimator:
         return values, boundary
 
     def _reach(self, bars: Bars, boundary: np.datetime64) -> Instants:
-        """The calendar time that holds both windows: from the first instant to one after it."""
+        """Return the calendar time that holds both windows: its begin, and its end, excluded."""
         since = boundary - self._calendar_reach(bars.timeframe)
         return np.array([since, boundary + np.timedelta64(1, "ns")])
 
     def _estimated(
         self, bars: Bars, closes: _Closes, boundary: np.datetime64
     ) -> tuple[Array, float]:
-        """The estimate [S, S] of the closes up to a 16:00, of those that the windows reach.
+        """Return the estimate [S, S] from the closes in the windows before a 16:00.
 
-        With it comes what no eigenvalue of it is below, -inf where that is not known.
+        The second value is a lower bound on its eigenvalues, -inf if it is unknown.
         """
         reach = self._reach(bars, boundary)
         since, until = np.searchsorted(bars.times, reach)
@@ -182,7 +183,7 @@ class CorrelationEstimator:
         return values, -np.inf
 
     def _prior(self, crypto: Mask) -> Array:
-        """What is believed of symbols without any return, [S, S]."""
+        """Return the prior correlation of symbols without any return, [S, S]."""
         within = np.where(crypto, self.within_crypto, self.within_stocks)
         values = np.where(crypto[:, None] == crypto, within, self.stock_crypto)
         np.fill_diagonal(values, 1.0)
@@ -193,8 +194,8 @@ class _Returns(NamedTuple):
     """Log returns of symbols as estimates read them.
 
     values: [N, M], 0 where there is none.
-    present: [N, M] whether there is one.
-    moves: [N, M] whether it is more than the rounding of prices.
+    present: [N, M] whether there is a return.
+    moves: [N, M] whether it exceeds the rounding of prices.
     """
 
     values: Array
@@ -203,24 +204,24 @@ class _Returns(NamedTuple):
 
     @classmethod
     def from_logs(cls, logs: Array) -> _Returns:
-        """Those between logarithms of prices [N + 1, M], NaN where there is no price."""
+        """Return the differences of log prices [N + 1, M], NaN where there is no price."""
         values = np.diff(logs, axis=0)
         present = np.isfinite(values)
         values[~present] = 0.0
         return cls(values, present, np.abs(values) > NO_MOVE_TOL)
 
     def rows(self, first: int, last: int) -> _Returns:
-        """Rows first … last - 1 as views."""
+        """Return rows first … last - 1 as views."""
         part = slice(first, max(last, first))
         return _Returns(self.values[part], self.present[part], self.moves[part])
 
 
 class _Closes(NamedTuple):
-    """A panel's closes as estimates read them, laid out once for all days of a history.
+    """A panel's closes as estimates read them, prepared once for all days of a history.
 
-    hourly: of each class that is there its members [M], the instants [N] at which one of them has
-        a bar, and their returns between these, [N - 1, M].
-    daily: `session_closes`, where there are both classes.
+    hourly: for each class in the panel its members [M], the instants [N] at which one of them has a
+        bar, and their returns between these, [N - 1, M].
+    daily: `session_closes` if the panel has both classes.
     """
 
     hourly: list[tuple[Index, Instants, _Returns]]
@@ -228,7 +229,7 @@ class _Closes(NamedTuple):
 
 
 def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
-    """boundary: the last 16:00 that is estimated."""
+    """Return a panel's closes; boundary: the last 16:00 that is estimated."""
     classes = [np.flatnonzero(bars.crypto == coins) for coins in (False, True)]
     hourly = []
     for members in filter(len, classes):
@@ -239,16 +240,16 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
 
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
-    """16:00 New York at which the estimate in force at each instant was made, [N]."""
+    """Return the 16:00 New York of the estimate in force at each instant, [N]."""
     return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
 
 
 def correlations_in_force(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Matrices of a history: number [T] of the one in force at each instant, and values [D, S, S].
+    """Return the number [T] of the matrix in force at each instant, and the matrices [D, S, S].
 
-    A matrix holds from one estimate to the next, so each is made once.
+    A matrix is in force from one estimate to the next, so each is made once.
     """
     boundaries = estimation_times(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
@@ -257,11 +258,11 @@ def correlations_in_force(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedCorrelations:
-    """A source whose history of matrices is estimated once for all that look at one panel.
+    """A source that caches the history of matrices of a panel.
 
     Panels are parts of one history: two that end at the same instant hold the same bars.
 
-    source: of the matrices.
+    source: source of the matrices.
     """
 
     source: CorrelationSource
@@ -277,7 +278,7 @@ class CachedCorrelations:
         return self.source.matrix_at_end(bars)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Matrices [D, S, S] of what the panel knew at these instants, an estimate each."""
+        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
         boundaries = estimation_times(bars.timeframe, instants)
         held, matrices = self._kept.get(bars.now, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
@@ -291,7 +292,7 @@ class CachedCorrelations:
 def repair_matrix(
     symbols: tuple[str, ...], values: Array, as_of: np.datetime64
 ) -> CorrelationMatrix:
-    """An estimate [S, S] made positive definite, in values that a float32 holds."""
+    """Return an estimate [S, S] made positive definite, with values exact in float32."""
     with single_threaded_blas():
         whole = raise_eigenvalues(values)
     rounded = whole.astype(np.float32).astype(np.float64)
@@ -299,20 +300,20 @@ def repair_matrix(
 
 
 def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
-    """The symmetric matrix [S, S] with its eigenvalues raised to a floor and a diagonal of one.
+    """Return the symmetric matrix [S, S] with eigenvalues raised to a floor and a unit diagonal.
 
-    A matrix whose eigenvalues are above the floor is unchanged. Blocks that were estimated on
-    different clocks and pairs on different rows need not be positive definite together.
+    A matrix whose eigenvalues are above the floor is unchanged. Blocks from different clocks, and
+    pairs from different rows, need not be positive definite together.
 
-    least: what no eigenvalue is below, where that is known.
+    least: lower bound on the eigenvalues, if it is known.
     """
-    # Cholesky's factor exists where all eigenvalues are above the floor, at a tenth of their price.
-    # Twice the floor is above it however the estimate was rounded.
+    # A Cholesky factor exists if all eigenvalues are above the floor, at a tenth of their cost.
+    # Twice the floor is above it in spite of rounding.
     if least > 2 * SMALLEST_EIGENVALUE or _has_cholesky(values, SMALLEST_EIGENVALUE):
         return values
     from scipy.linalg import eigh
 
-    # A few are below it, if any are: all 500 of a matrix take three times as long.
+    # Only a few eigenvalues can be below it: all 500 of a matrix take three times as long.
     low, vectors = eigh(values, subset_by_value=(-np.inf, SMALLEST_EIGENVALUE))
     raised = values + (vectors * (SMALLEST_EIGENVALUE - low)) @ vectors.T
     root = np.sqrt(np.diag(raised))
@@ -322,7 +323,7 @@ def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
 
 
 def _has_cholesky(values: Array, above: float = 0.0) -> bool:
-    """Whether all eigenvalues of a symmetric matrix [S, S] are above a number."""
+    """Return whether all eigenvalues of a symmetric matrix [S, S] are above a number."""
     lowered = values.copy()
     np.fill_diagonal(lowered, np.diag(values) - above)
     try:
@@ -333,7 +334,7 @@ def _has_cholesky(values: Array, above: float = 0.0) -> bool:
 
 
 def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
-    """Rows [N] in which one of the members has a bar, and the logarithms of their closes [N, M]."""
+    """Return rows [N] in which a member has a bar, and the members' log closes [N, M]."""
     rows = np.flatnonzero(bars.mask[members].any(axis=0))
     return rows, np.log(bars.values[members, rows[:, None], CLOSE])
 
@@ -341,7 +342,7 @@ def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
 def session_closes(
     bars: Bars, boundary: np.datetime64, most: int | None = None
 ) -> tuple[Instants, Array]:
-    """16:00 on the last `most` session days up to a boundary, [N], and the closes then, [N, S].
+    """Return 16:00 on the last `most` session days up to a boundary, [N], and closes then, [N, S].
 
     NaN where a symbol had no bar in the day.
     """
@@ -357,18 +358,18 @@ def session_closes(
         if not len(times):
             continue
         k = np.searchsorted(times, marks, side="right") - 1
-        # An older close would be yesterday's price again: a return of zero that never was.
+        # An older close would repeat yesterday's price: a false return of zero.
         fresh = (k >= 0) & (marks - times[np.maximum(k, 0)] < DAY)
         closes[fresh, s] = values[k[fresh], CLOSE]
     return marks, closes
 
 
 def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Array, float]:
-    """Shrunk correlation [M, M] of returns [N, M], mixed with the prior pair by pair.
+    """Return the shrunk correlation [M, M] of returns [N, M], mixed with the prior pair by pair.
 
-    The data weigh n / window, n the rows in which both symbols are present; a pair in which one
-    does not move in those rows has the prior. With it comes what no eigenvalue of it is below, -inf
-    where that is not known.
+    The data weigh n / window, n the rows in which both symbols are present. A pair in which one
+    does not move in those rows has the prior. The second value is a lower bound on its eigenvalues,
+    -inf if it is unknown.
     """
     whole = bool(returns.present.all())
     shared = _rows_in_common(returns.present)
@@ -384,22 +385,23 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
     if not estimated.all():
         sample[~estimated] = prior
     elif whole:
-        # Of no eigenvalue below 0 are the correlation of whole columns and a matrix of ones. What
-        # is put on the diagonal beside their shares is the least of the sum.
+        # The sample correlation of complete columns and a matrix of ones have no eigenvalue below
+        # 0. So the least eigenvalue of the sum is at least the remainder that is added to the
+        # diagonal.
         least = float(trust[0, 0] * intensity + (1 - trust[0, 0]) * (1 - prior))
     np.fill_diagonal(sample, 1.0)
     return sample, least
 
 
 def _rows_in_common(present: Mask) -> Array:
-    """How many rows [M, M] each two symbols share, [1, 1] where every symbol has every row."""
+    """Return the number of common rows [M, M] of each pair, [1, 1] if no row is missing."""
     if present.all():
         return np.full((1, 1), float(len(present)))
     return _summed_in_common(present.astype(np.float64), present)
 
 
 def _summed_in_common(values: Array, present: Mask) -> Array:
-    """Sums [M, M] of each column of values [N, M] over the rows in which each symbol is present."""
+    """Return the sums [M, M] of each column of values [N, M] over each symbol's rows."""
     sums = np.repeat(values.sum(axis=0)[:, None], values.shape[1], axis=1)
     lacking = ~present.all(axis=0)
     sums[:, lacking] = values.T @ present[:, lacking].astype(np.float64)
@@ -407,9 +409,9 @@ def _summed_in_common(values: Array, present: Mask) -> Array:
 
 
 def _standardised(returns: _Returns, shared: Array) -> Array:
-    """Returns [N, M] with mean 0 and deviation 1 over the rows a symbol has.
+    """Return returns [N, M] with mean 0 and deviation 1 over a symbol's rows.
 
-    They are 0 where it has no row, and everywhere where it stands still.
+    They are 0 in missing rows, and in all rows of a symbol that does not move.
     """
     rows = np.maximum(np.diag(shared), 1)
     standard = returns.values - returns.values.sum(axis=0) / rows
@@ -423,9 +425,9 @@ def _standardised(returns: _Returns, shared: Array) -> Array:
 def _pairwise_correlation(
     standard: Array, products: Array, present: Mask, shared: Array
 ) -> tuple[Array, Mask]:
-    """Sample correlation [M, M] over the rows a pair shares, and where there is one.
+    """Return the sample correlation [M, M] over common rows, and where it is defined.
 
-    There is none where these are too few, or where one of the two does not move in them.
+    It is undefined for too few common rows, and if one of the two does not move in them.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         sample = products / shared
@@ -442,15 +444,15 @@ def _pairwise_correlation(
 
 
 def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
-    """Pairs [M, M] on which the intensity is estimated, and on the diagonal the symbols in any.
+    """Return the pairs [M, M] that estimate the intensity; on the diagonal the symbols in any pair.
 
-    A pair counts if it shares half the window and both move in a tenth of it. A symbol that is in
-    some pairs takes part in the intensity, as Ledoit and Wolf's formula has it: the others change
-    by that factor.
+    A pair counts if it shares half the window and both move in a tenth of it. A symbol in some
+    pairs counts in the intensity, as in Ledoit and Wolf's formula: the others change by that
+    factor.
     """
-    # A symbol without variance, with few bars or with a few ticks is in no pair and leaves the
-    # others' correlations as they are. The standardised fourth moment of a single tick is the
-    # length of the window, which alone would shrink a small class to nothing.
+    # A symbol without variance, with few bars or with a few ticks is in no pair and does not affect
+    # the others' correlations. The standardised fourth moment of a single tick is the length of the
+    # window, which alone would shrink a small class to zero.
     busy = returns.moves.sum(axis=0) >= window / 10
     counted_pairs = estimated & (shared >= window / 2) & (busy[:, None] & busy)
     np.fill_diagonal(counted_pairs, False)
@@ -461,18 +463,19 @@ def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: 
 def _ledoit_wolf_intensity(
     standard: Array, products: Array, shared: Array, counted_pairs: Mask
 ) -> float:
-    """Shrinkage intensity, 0 … 1: how much of the distance from the identity is noise.
+    """Return the shrinkage intensity, 0 … 1: the noise share of the distance from the identity.
 
     Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
     pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
-    matrices", section 3.2, with each pair's own rows; where no row is missing it is theirs, and
-    scikit-learn's to 1e-15. Its function knows no missing rows: with 2 % of them at zero, the
-    synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of 0.071.
+    matrices", section 3.2, with each pair's own rows. Without missing rows it equals theirs, and
+    scikit-learn's to 1e-15. scikit-learn's function supports no missing rows: with 2 % of them at
+    zero, the synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of
+    0.071.
     """
     if not counted_pairs.any():
         return 0.0
     if len(shared) == 1 and counted_pairs.all():
-        # Where all pairs weigh the same, the sum over them is a square of the sum over symbols.
+        # With equal weights the sum over all pairs is the square of a sum over symbols.
         count = len(standard)
         fourth = (np.einsum("nm,nm->n", standard, standard) ** 2).sum() / count**2
         squared = np.vdot(products, products) / count**2

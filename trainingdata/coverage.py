@@ -1,4 +1,4 @@
-"""What was read for a run: a row a symbol, what its bars lack, and what of the range they lack."""
+"""A report on the bars that were read: a row for each symbol, its gaps, and missing ranges."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from foundation.tables import Table
 from trainingdata.bars import CLOSE, Bars, Doubt
 from trainingdata.instants import parse_instant, utc_text
 
-# Share of its price by which a bar's close differs from the one before it in a jump: a split that
-# the prices are not adjusted for, a wrong row, or news.
+# Relative difference of a close from the one before that counts as a jump: an unadjusted split, a
+# wrong row, or news.
 JUMP_SHARE = 0.2
 
 _NAMED = 6
@@ -25,7 +25,7 @@ _MEANING = (
 
 
 def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
-    """A row for each symbol of a panel that has bars."""
+    """Return a row for each symbol of a panel that has bars."""
     rows = []
     present = bars.present
     for s, item in enumerate(bars.instruments):
@@ -46,9 +46,9 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
 
 
 def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
-    """What a range asks for that the bars do not have at its begin and at its end.
+    """Return the parts of a range, at its begin and its end, that the bars lack.
 
-    start, end: of the range, as a run's settings have them.
+    start, end: the range, as in a run's settings.
     """
     said: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
@@ -76,10 +76,10 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """Report the bars read from files: their length, doubts, a table, and missing ranges.
+    """Yield the report on the bars from files: their length, doubts, a table, and missing ranges.
 
-    start, end: of the range, as a run's settings have them.
-    doubts: of the bars in the range.
+    start, end: the range, as in a run's settings.
+    doubts: doubts about bars in the range.
     """
     if bars.origins:
         yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
@@ -97,7 +97,7 @@ def coverage_parts(
 
 
 def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """What is said of symbols, each once with those it is about."""
+    """Yield each distinct text once, after the symbols that it is about."""
     about: dict[str, list[str]] = {}
     for words, symbol in said:
         about.setdefault(words, []).append(symbol)

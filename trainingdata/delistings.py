@@ -1,10 +1,10 @@
-"""Symbols that end: delisted, merged into another one, or renamed.
+"""Ends of symbols: delistings, mergers, and renames.
 
-A symbol is missing from the first session of its class in which its file has no bar. It has ended
-after several such sessions in a row, unless it trades in the next one: with daily bars the end is
-booked as that opens, with shorter ones as the session after it opens. An unconfirmed bar counts as
-present. The end is known only then: no earlier decision uses it, and the end of a panel is not an
-end. A row of the actions file states an end, and when it was known.
+A symbol is missing from the first session of its class in which its file has no bar. It ends after
+several such sessions in a row, unless it trades in the next one. With daily bars the end is booked
+at that session's open, with shorter ones at the open of the session after it. An unconfirmed bar
+counts as present. The end is known only then: no earlier decision uses it, and the end of a panel
+is not an end. A row of the actions file states an end, and when it was known.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe
 
 # Shumway (1997), The Delisting Bias in CRSP Data: the mean return of NYSE and AMEX stocks that were
-# delisted for their performance, where the file of returns has none.
+# delisted for their performance, if the file of returns has none.
 DELISTING_LOSS = 0.3
-MAX_PAYOUT_MULTIPLE = 10.0  # times the last close: more is a slip of a row, no offer
-DELISTING_SESSIONS = 10  # a halt for news lasts hours; one for filings that are late lasts weeks
+MAX_PAYOUT_MULTIPLE = 10.0  # times the last close; a larger payout is an error in the row, no offer
+DELISTING_SESSIONS = 10  # a halt for news lasts hours; one for late filings lasts weeks
 
 SymbolSeries = tuple[Instants, Array, Origin]
 
 
 @dataclass(frozen=True, slots=True)
 class Delisting:
-    """The end of a symbol, and what a share of it becomes.
+    """The end of a symbol, and its payout per share.
 
-    symbol: that ends.
-    opens: when the first session without it opens.
-    booked: when the first session opens that comes after it and after it was known.
-    price: USD that a share is paid; NaN where nobody has said what it was worth.
-    share: of its last price that a share is worth, beside it.
-    ratio: shares of `into` that a share becomes, beside both.
-    into: the symbol that takes its place; empty for none.
-    unconfirmed: its last price in USD, where no other bar confirms it; `price` rests on it. Else 0.
+    symbol: the symbol that ends.
+    opens: open of the first session without it.
+    booked: open of the first session that is not before `opens` and at which the end was known.
+    price: USD paid for a share; NaN where it is unknown.
+    share: further payout, as a share of its last price.
+    ratio: further payout, in shares of `into`.
+    into: the symbol that replaces it; empty for none.
+    unconfirmed: its last price in USD if no other bar confirms it; `price` rests on it. Else 0.
     """
 
     symbol: str
@@ -58,10 +58,10 @@ class Delisting:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A symbol that goes on under another name.
+    """A symbol that continues under another name.
 
     symbol: the old name.
-    opens: when the first session under the new one opens.
+    opens: open of the first session under the new name.
     into: the new name.
     """
 
@@ -72,12 +72,12 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Delistings:
-    """How symbols of a panel end.
+    """Rules for ends of symbols of a panel.
 
-    listed: by a file.
+    listed: ends from a file.
     after: sessions without a bar after which a symbol has ended unless it trades in the next one;
-        none: only a file ends it.
-    loss: part of the last price that is lost where no file says what a share became.
+        None: only a file ends it.
+    loss: part of the last price that is lost if no file states the payout.
     """
 
     listed: tuple[Delisting, ...] = ()
@@ -108,7 +108,7 @@ class Delistings:
         # bars the session has to be over: a first trade may come at any hour of it.
         missed = self.after if bars.timeframe.daily else self.after + 1
         for s, span in np.argwhere(absent.missing == missed).tolist():
-            # A span in which nobody has a bar counts no further: the first one is meant.
+            # A span without any bar does not increase the count: the first one is meant.
             if span and absent.missing[s, span - 1] == missed:
                 continue
             opens = np.datetime64(absent.following[span])
@@ -126,7 +126,7 @@ class Delistings:
         return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
     def delisted_mask(self, bars: Bars) -> Mask:
-        """[S] which have ended by a panel's last instant, and have had no bar since."""
+        """Return which symbols have ended by a panel's last instant and had no bar since, [S]."""
         last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
         return np.array(
             [
@@ -139,11 +139,11 @@ class Delistings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarAbsence:
-    """The time without bars by symbol, over the D spans between sessions' opens of a panel.
+    """Absence of bars by symbol, over the D spans between sessions' opens of a panel.
 
     missing: [S, D] spans since a symbol's last bar in its file in which others of its class had a
         bar; 0 before its first bar.
-    following: [D] when the session after each span opens.
+    following: [D] open of the session after each span.
     """
 
     missing: Index
@@ -151,8 +151,8 @@ class BarAbsence:
 
     @classmethod
     def from_bars(cls, bars: Bars) -> BarAbsence:
-        """That of a panel."""
-        # What becomes known as a session opens belongs to the span before.
+        """Return the absence of bars in a panel."""
+        # A bar that becomes known at a session's open belongs to the span before.
         opens = calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
         spans, first = np.unique(number, return_index=True)
@@ -166,12 +166,12 @@ class BarAbsence:
 
     @property
     def at_end(self) -> Index:
-        """[S] spans that each symbol has been missing for at the panel's end."""
+        """Spans without a bar of each symbol at the panel's end, [S]."""
         return np.asarray(self.missing[:, -1])
 
 
 def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
-    """Refuse an end that the bars contradict, or that leads to a symbol that is not there."""
+    """Raise `DataError` for an end that the bars contradict, or that leads to a missing symbol."""
     for each in endings:
         if each.symbol not in bars.symbols or each.opens > bars.now:
             continue
@@ -208,9 +208,12 @@ def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
 def join_renamed(
     series: dict[str, SymbolSeries], renames: Sequence[Rename], timeframe: Timeframe
 ) -> None:
-    """Put the bars of old names before those of the new ones: one symbol, by its last name.
+    """Join the bars of old and new names, under the last name, in place.
 
-    series: by symbol, known-at instants, values and origin. renames: in time order.
+    series: known-at instants, values and origin by symbol.
+    renames: in time order.
+
+    Raises DataError for a missing new name, or bars on the wrong side of the rename.
     """
     for each in renames:
         if each.symbol not in series:
@@ -240,7 +243,7 @@ def join_renamed(
 
 
 def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
-    """What a symbol of an instant is called in the end; renames: in time order."""
+    """Return the last name of a symbol of an instant; renames: in time order."""
     for each in renames:
         if each.symbol == symbol and at <= each.opens:
             symbol = each.into
@@ -248,7 +251,7 @@ def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> 
 
 
 def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
-    """Under which other names some symbols went before."""
+    """Return the earlier names of symbols, sorted."""
     names = set(symbols)
     for each in reversed(renames):
         if each.into in names:
@@ -257,7 +260,7 @@ def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[s
 
 
 def next_session_open(at: np.datetime64) -> np.datetime64:
-    """When the first session after an instant opens."""
+    """Return the open of the first session after an instant."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right")])
 
@@ -278,7 +281,7 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
 
 
 def _is_back(bars: Bars, end: Delisting) -> bool:
-    """Return whether a bar of the symbol runs at its end's open, so that it trades there.
+    """Return whether a bar of the symbol includes its end's open, so that it trades there.
 
     A first trade later in that session is unknown at the open, and cancels nothing.
     """

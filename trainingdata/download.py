@@ -1,17 +1,17 @@
-"""Hourly history from the venue into files that every other command reads.
+"""Download bars from the venue into files that every other command reads.
 
     python -m trainingdata.download --symbols NVDA BTCUSD --start 2023-01-01
         [--end 2024-12-31] --output DIR [key=value …]
 
---symbols SYMBOL …   to load
---start, --end       New York dates, inclusive, or instants with a zone; without --end up to now
+--symbols SYMBOL …   symbols to load
+--start, --end       New York dates, inclusive, or instants with a zone; default end: now
 --output DIR         folder of the files
 
-One Parquet file a symbol. A run that was stopped goes on where it was; a later one adds what is
-new. Stocks are adjusted for splits: where the venue's bars no longer agree with a file's last day,
-as after a split, the file is loaded anew. Settings are those of configs/live.yaml (`data.feed=sip`,
-`data.adjustment=raw`, `broker.url_override=URL`); keys come from APCA_API_KEY_ID and
-APCA_API_SECRET_KEY, and coins need none.
+It writes one Parquet file for each symbol. An interrupted run continues where it stopped; a later
+one adds new bars. Stocks are adjusted for splits: if the venue's bars disagree with a file's last
+days, as after a split, the file is loaded again. Settings are those of configs/live.yaml
+(`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`). Keys come from APCA_API_KEY_ID
+and APCA_API_SECRET_KEY; crypto needs none.
 """
 
 from __future__ import annotations
@@ -49,9 +49,10 @@ from trainingdata.timeframe import HOURLY, Timeframe
 
 Progress = Callable[[str, int, int], None]
 
-# What is requested at once, and written: a run that is stopped loses no more.
+# Period that is requested and written at once: an interrupted run loses no more.
 REQUEST_SPAN = 90 * DAY
-# The end of a file that is requested again, to see whether the venue still gives the same bars.
+# Period at the end of a file that is requested again, to see whether the venue still gives the same
+# bars.
 RECHECKED_SPAN = 3 * DAY
 # A file may begin this much after the start: the first days may have no bar at all.
 MAX_START_DELAY = 7 * DAY
@@ -65,10 +66,12 @@ def download(
     folder: Path,
     progress: Progress,
 ) -> dict[str, int]:
-    """Bring the files of some symbols up to `end`, and count the bars that each holds then.
+    """Extend the files of some symbols up to `end`; return the number of bars in each.
 
-    A file is never half-written. What was written stays where the venue fails, and a later run goes
-    on from there.
+    A file is never half-written. If the venue fails, written bars stay, and a later run continues
+    from there.
+
+    Raises DataError for a symbol without a bar at the venue.
     """
     counts = {}
     names = dict.fromkeys(instrument(symbol).symbol for symbol in symbols)
@@ -88,8 +91,8 @@ def _update_file(
 ) -> int:
     path = folder / f"{item.symbol}.parquet"
     times, values = _stored_bars(path, item, data.timeframe, start)
-    # After a split the venue's whole history is in other units: a file that went on from there
-    # would hold a jump that no market made.
+    # After a split the venue's whole history is in other units: a continued file would contain a
+    # false jump.
     if len(times) and not _still_agrees(data, item, times, values):
         times = times[:0]
         values = values[:0]
@@ -116,9 +119,9 @@ def _update_file(
 def _stored_bars(
     path: Path, item: Instrument, timeframe: Timeframe, start: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] that a file holds already.
+    """Return known-at instants [N] and values [N, 5] of the bars in a file.
 
-    None where the file begins later than `start`: a run only adds at its end.
+    None of them if the file begins later than `start`: a run only adds at its end.
     """
     nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
     if not path.exists():
@@ -131,7 +134,7 @@ def _stored_bars(
 
 
 def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
-    """Whether the venue gives the same bars for a file's last days as the file holds."""
+    """Return whether the venue still gives the same bars for a file's last days."""
     tables = data.tables([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
         return False
@@ -144,7 +147,6 @@ def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: A
 def _write(
     path: Path, item: Instrument, timeframe: Timeframe, times: Instants, values: Array
 ) -> None:
-    """The whole file, put in place at once."""
     frame = pd.DataFrame(values, columns=list(FIELDS))
     starts = timeframe.clock(item.kind).started_at(times)
     frame.insert(0, "timestamp", pd.DatetimeIndex(starts).tz_localize("UTC"))
@@ -158,14 +160,14 @@ def _write(
 
 @dataclass(frozen=True, slots=True)
 class DownloadSettings:
-    """What is loaded, from where, and into which folder.
+    """Symbols, range, source and folder of a download.
 
     symbols: names.
     start, end: instants.
     broker: the venue.
     data: feed and adjustment.
-    folder: of the files.
-    timeframe: of the bars.
+    folder: folder of the files.
+    timeframe: timeframe of the bars.
     """
 
     symbols: tuple[str, ...]
@@ -178,7 +180,10 @@ class DownloadSettings:
 
 
 def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
-    """What flags and settings say; the folder is checked."""
+    """Return the settings of flags and words, and the checked folder.
+
+    Raises InputError for flags or settings that do not fit.
+    """
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", required=True)
     parser.add_argument("--start", required=True)
@@ -217,7 +222,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
 
 
 def run(settings: DownloadSettings, progress: Progress) -> Result:
-    """Bring the files up to the end."""
+    """Extend the files up to the end."""
     stocks = any(not is_crypto(symbol) for symbol in settings.symbols)
     keys = ApiKeys.from_environment(os.environ) if stocks else None
     feed, adjustment = settings.data.feed, settings.data.adjustment

@@ -1,7 +1,7 @@
-"""The heads of bar files by vendor: columns, stamps and volume.
+"""Heads of bar files by vendor: columns, stamps and volume.
 
 A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or
-hold a coin. `trainingdata.columns` finds the columns of any other file by their names.
+contain a coin. `trainingdata.columns` finds the columns of any other file by their names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Epoch:
     """Counts since 1970 in UTC.
 
     unit: `s`, `ms`, `us` or `ns`.
-    since, until: UTC dates between which the vendor counts in this unit, the last not included.
+    since, until: UTC dates between which the vendor counts in this unit, the last excluded.
     """
 
     unit: str
@@ -36,42 +36,39 @@ class Epoch:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The first count of `since` and of `until`."""
+        """First count of `since` and of `until`."""
         counts = np.array([self.since, self.until], dtype=f"datetime64[{self.unit}]").astype(int)
         return int(counts[0]), int(counts[1])
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """How a vendor writes a file of bars.
+    """A vendor's format of bar files.
 
-    vendor: whose it is, in words.
-    stamp: columns that say when a bar is; text of several is joined by a blank.
+    vendor: name of the vendor.
+    stamp: columns of a bar's time; text of several is joined by a blank.
     fields: columns of open, high, low, close and volume.
-    symbol: column that says which symbol a row is of, where there is one.
-    symbol_pattern: what a cell of it looks like; its group is the symbol.
-    adjusted: column of closes that are adjusted; it is not read, and that is noted.
-    others: further columns that may be there and are not read.
-    date_formats: of stamps that are no ISO text, as `strptime` has it; none: those of
-        `DATE_FORMATS` that
-        fit.
-    zone: whose clock stamps without a zone show; none: the user says so (`data.zone`).
-    epochs: units of stamps that are counts; none: they are text.
-    stamps_are_ends: whether a stamp is the end of its bar, not its begin; none: the head does not
+    symbol: column of symbols; empty without one.
+    symbol_pattern: pattern of its cells; its group is the symbol.
+    adjusted: column of adjusted closes, whose use is noted.
+    others: further columns that may exist and are not read.
+    date_formats: `strptime` formats of stamps that are no ISO text; empty: those of `DATE_FORMATS`
+        that fit.
+    zone: zone of stamps without one; empty: the user states it (`data.zone`).
+    epochs: units of stamps that are counts; empty: they are text.
+    stamps_are_ends: whether a stamp is the end of its bar, not its begin; None: the head does not
         state it.
-    daily: whether the bars are of days.
+    daily: whether the bars are daily.
     headless: whether the file has no line of headings; its columns are all of these, in order.
-    crypto_volume_unit: unit of the volume of crypto; none: the head does not state it. The volume
-        of
-        stocks counts shares.
-    marker_columns: columns that only this vendor writes; without one of them `crypto_volume` is
-        unknown.
-        Empty: no other vendor has this head.
+    crypto_volume_unit: unit of the volume of crypto; None: the head does not state it. The volume
+        of stocks counts shares.
+    marker_columns: columns that only this vendor writes; without one of them `crypto_volume_unit`
+        is unknown. Empty: no other vendor has this head.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
     volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
     volume_named: whether the volume's heading names its unit.
-    decorated: whether numbers may have a dollar sign, commas, or K, M or B behind the volume.
-    gaps: whether a row without any number stands for a time without a trade.
+    decorated: whether numbers may have a dollar sign, commas, or K, M or B after the volume.
+    gaps: whether a row without any number means a period without a trade.
     ignored: columns of the file that are not read.
     """
 
@@ -99,12 +96,12 @@ class FileFormat:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Every column that a file may have, those first that it has to have."""
+        """All columns that a file may have, the required ones first."""
         optional = (self.symbol, self.adjusted, *self.others)
         return (*self.stamp, *self.fields, *(name for name in optional if name))
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Whether a file with these headings, or this first line, is one of the vendor's."""
+        """Return whether a file with these headings, or this first line, has this format."""
         if self.headless:
             return len(names) == len(self.columns) and all(map(_COUNT.fullmatch, names))
         return {*self.stamp, *self.fields} <= {*names} <= {*self.columns}
@@ -117,7 +114,7 @@ _YAHOO = ("Dividends", "Stock Splits", "Capital Gains")
 # The archive of spot bars counts microseconds from 2025 on, that of futures milliseconds.
 _BINANCE = (Epoch("ms"), Epoch("us", since="2025-01-01"))
 _UNIX = (Epoch("s"), Epoch("ms"))
-# Forms of dates that are no ISO text. A file is of the one that fits all its rows.
+# Date formats other than ISO. A file has the one that fits all its rows.
 _TIMES = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _DATES = (
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y", "%Y/%m/%d", "%Y.%m.%d"),
@@ -208,16 +205,16 @@ FILE_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """What a vendor's columns mean beyond their names, which are found in any case and order.
+    """Meaning of a vendor's columns, which are found by name in any case and order.
 
-    name: whose they are.
+    name: name of the vendor.
     marker_columns: names without case, blanks and punctuation that only this vendor writes
         together.
-    stamp: name of the column that says when a bar is.
+    stamp: name of the column of a bar's time.
     close: name of the column of closes.
     semicolons: whether it separates cells by semicolons.
 
-    The others as of `FileFormat`.
+    The others as in `FileFormat`.
     """
 
     name: str
@@ -285,7 +282,7 @@ VENDORS = (
         crypto_volume_unit="usd",
         semicolons=True,
     ),
-    # Columns as clients of Binance's API name them.
+    # Column names of clients of Binance's API.
     Vendor("Binance", frozenset({"opentime", "closetime"}), "opentime", epochs=_BINANCE),
     # Any file may count seconds or milliseconds; its name does not state the side of a bar.
     Vendor("unix", frozenset({"unix"}), "unix", epochs=_UNIX, stamps_are_ends=None),

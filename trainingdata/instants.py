@@ -1,6 +1,6 @@
-"""Instants in time: read from text, written as text, and as New York's clock shows them.
+"""Instants: parsing, text, and New York's clock.
 
-Every instant is UTC `datetime64[ns]`; New York's clock says what day it is for the exchange.
+Every instant is UTC `datetime64[ns]`; New York's clock gives the exchange's day.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _INSTANT = re.compile(
     r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?( ?(Z|[+-]\d{2}:?\d{2}))?", re.IGNORECASE
 )
-# Names of UTC that are no names of its zone here.
+# Names of UTC that are not accepted as a zone.
 _UTC_NAMES = {"UTC", "GMT", "Z", "ZULU", "UCT", "GMT0", "GREENWICH", "UNIVERSAL"}
-# Places that abbreviations mean, and hours ahead of UTC of a clock without daylight saving. Those
-# of several countries, as CST and IST, are missing.
+# Places of zone abbreviations, and UTC offsets in hours without daylight saving. Abbreviations of
+# several countries, such as CST and IST, are missing.
 _ABBREVIATIONS = {
     **dict.fromkeys(("EST", "EST5EDT", "ET"), ("America/New_York", -5)),
     "EDT": ("America/New_York", -4),
@@ -54,9 +54,10 @@ Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with it
 
 
 def check_zone(zone: str | None, name: str) -> None:
-    """Refuse what is no zone's name; name: of the setting that says it.
+    """Raise `InputError` for an invalid zone; name: name of its setting.
 
-    EST and its like are fixed offsets: half of the year they are an hour off New York's.
+    EST and similar names are fixed offsets: half of the year they differ by an hour from New
+    York's.
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
@@ -77,7 +78,7 @@ def _is_zone(zone: str) -> bool:
 
 
 def _zone_hint(zone: str) -> str:
-    """Return the end of a message: the accepted zones that a refused word means; else empty."""
+    """Return the end of a message: the accepted zones nearest to a refused word; else empty."""
     word = zone.strip().upper()
     if word in _UTC_NAMES:
         return did_you_mean(["UTC"])
@@ -104,19 +105,21 @@ def _zone_hint(zone: str) -> str:
 
 
 def _fixed_zone(hours: int) -> str:
-    """Return the zone whose clock is so many hours ahead of UTC; its name reverses the sign."""
+    """Return the zone with this UTC offset in hours; its name reverses the sign."""
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
 def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
-    """A New York date or an instant with a zone, as UTC.
+    """Return a New York date, or an instant with a zone, as UTC.
 
     A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
+
+    Raises InputError for any other text; name: name of the setting.
     """
     import pandas as pd
 
     written = str(text).strip()
-    # Of other forms, 2/10/2024 may be a day in February or in October.
+    # In other forms, 2/10/2024 may be a day in February or in October.
     exact = _DATE.fullmatch(written) or _INSTANT.fullmatch(written)
     try:
         stamp = pd.Timestamp(written) if exact else pd.NaT
@@ -147,10 +150,10 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
 
 
 def parse_date(text: str) -> np.datetime64:
-    """The date that a text names as YYYY-MM-DD.
+    """Return the date of a text YYYY-MM-DD.
 
-    Raises ValueError for any other text: NumPy takes 2024, today and 20240610, a year, for dates as
-    well.
+    Raises ValueError for any other text: NumPy also parses 2024, today and 20240610, a year, as
+    dates.
     """
     if not _DATE.fullmatch(text):
         raise ValueError(f"{text!r} is no date (YYYY-MM-DD)")
@@ -158,10 +161,10 @@ def parse_date(text: str) -> np.datetime64:
 
 
 def history_start(now: np.datetime64, days: int) -> np.datetime64:
-    """UTC's midnight so many calendar days before an instant's own.
+    """Return UTC midnight `days` calendar days before that of an instant.
 
-    No bar of a stock or a coin is under way then: a history from there on begins with whole bars,
-    and is the same all day.
+    No stock or crypto bar is open then: a history from there begins with whole bars, and is the
+    same all day.
     """
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
 
@@ -169,12 +172,15 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
 def parse_instant_column(
     column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
-    """UTC instants [N] of a file's column, where each has a zone, in its text or in its type.
+    """Return UTC instants [N] of a file's column, each with a zone in its text or in its type.
 
-    column: at least a row.
-    path: of the file, for messages, which call the column by its own name.
-    before: how many rows of the file precede these.
-    zone: whose clock those without one show; none: they are refused, with an advice.
+    column: at least one row.
+    path: path of the file, for messages, which name the column.
+    before: number of rows of the file before these.
+    zone: zone of stamps without one; None: they are refused.
+    advice: end of that message.
+
+    Raises DataError for a stamp that cannot be read.
     """
     import pandas as pd
 
@@ -198,7 +204,7 @@ def parse_instant_column(
 
 
 def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
-    """Stamps with a zone from their text."""
+    """Return stamps with a zone from their text."""
     import pandas as pd
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
@@ -235,12 +241,12 @@ def _abbreviation_fault(cell: str, advice: str) -> str:
 
 
 def _has_zone(text: pd.Series) -> Mask:
-    """Whether each date and time [N] ends with a zone or an offset."""
+    """Return whether each date and time [N] ends with a zone or an offset."""
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
 def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
-    """Stamps with a zone from a column of stamps."""
+    """Return stamps with a zone from a column of stamps."""
     import pandas as pd
 
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
@@ -253,9 +259,9 @@ def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str
 
 
 def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fault) -> pd.Series:
-    """The instants at which a zone's clock shows these stamps, in UTC.
+    """Return the UTC instants of these local stamps of a zone.
 
-    An hour that the clock shows twice is told from the order of the rows.
+    An hour that the clock repeats is resolved by the order of the rows.
     """
     if len(naive) > 1 and naive.iloc[-1] < naive.iloc[0]:  # newest first
         return _on_clock(naive[::-1], zone, rows[::-1], fault)[::-1]
@@ -272,7 +278,7 @@ def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fa
 
 
 def cell_text(value: object) -> str:
-    """A cell of a table as messages write it: text between quotation marks, at most 40 of it."""
+    """Return a table cell as text for messages: strings in quotes, cut at 40 characters."""
     import pandas as pd
 
     if isinstance(value, str):
@@ -281,7 +287,7 @@ def cell_text(value: object) -> str:
 
 
 def utc_text(at: np.datetime64) -> str:
-    """An instant as messages write it: 2024-10-01T15:30Z."""
+    """Return an instant as text for messages: 2024-10-01T15:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z"
 
 
@@ -291,27 +297,27 @@ def utc_texts(instants: Instants) -> list[str]:
 
 
 def compact_text(at: np.datetime64) -> str:
-    """An instant as names of files and orders write it: 20240305T173000Z."""
+    """Return an instant as text for names of files and orders: 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 
 def time_text(minutes: int) -> str:
-    """A time of day as messages write it, from its minutes after midnight: 09:30."""
+    """Return a time of day, in minutes after midnight, as text: 09:30."""
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def midnight(dates: npt.NDArray[np.datetime64]) -> Instants:
-    """0:00 New York on each date, as UTC instants."""
+    """Return 0:00 New York on each date, as UTC instants."""
     return at_new_york_time(dates, 0 * HOUR)
 
 
 def four_pm(dates: npt.NDArray[np.datetime64]) -> Instants:
-    """16:00 New York on each date, as UTC instants."""
+    """Return 16:00 New York on each date, as UTC instants."""
     return at_new_york_time(dates, 16 * HOUR)
 
 
 def at_new_york_time(dates: npt.NDArray[np.datetime64], time: np.timedelta64) -> Instants:
-    """When New York's clock shows a time of day on each date, as UTC instants."""
+    """Return a New York time of day on each date, as UTC instants."""
     import pandas as pd
 
     local = pd.DatetimeIndex(dates.astype("datetime64[ns]")) + pd.Timedelta(time)
@@ -320,18 +326,17 @@ def at_new_york_time(dates: npt.NDArray[np.datetime64], time: np.timedelta64) ->
 
 
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
-    """The New York calendar date of each instant, `datetime64[D]`."""
+    """Return the New York calendar date of each instant, `datetime64[D]`."""
     return np.asarray(_new_york_time(instants).astype("datetime64[D]"))
 
 
 def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
-    """The New York time of day of each instant, in whole minutes after midnight."""
+    """Return the New York time of day of each instant, in whole minutes after midnight."""
     minutes = _new_york_time(instants).astype("datetime64[m]").astype(np.int64)
     return np.asarray(minutes % MINUTES_A_DAY)
 
 
 def _new_york_time(instants: Instants) -> Instants:
-    """Return New York's local time at each instant."""
     changes, offsets = new_york_offsets()
     return np.asarray(instants + offsets[np.searchsorted(changes, instants, side="right")])
 

@@ -1,4 +1,4 @@
-"""What can be traded: recognising a symbol, its kind, and the increments its quantities come in."""
+"""Instruments: symbols, their asset classes, and the increments of their quantities."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from functools import cache
 
 from foundation.errors import InputError, closest_choices
 
-# The finest step in which venues count quantities.
+# The smallest increment of any venue.
 BILLIONTH = Decimal("1e-9")
 
 
 class AssetClass(StrEnum):
     """The asset class of a symbol.
 
-    Stocks trade regular New York hours, on margin, long or short; crypto trades around the clock,
-    in cash, long only.
+    Stocks trade in regular New York hours, on margin, long or short. Crypto trades around the
+    clock, in cash, long only.
     """
 
     STOCK = "stock"
@@ -28,10 +28,10 @@ class AssetClass(StrEnum):
 
 _COIN = re.compile(r"[A-Z0-9]{2,12}[/-]?USD")
 _STOCK = re.compile(r"[A-Z][A-Z0-9]{0,5}([.-][A-Z]{1,2})?")
-# A class of shares: Yahoo writes BRK-B, others BRK/B, Alpaca BRK.B.
+# Share classes: Yahoo writes BRK-B, others BRK/B, Alpaca BRK.B.
 _SHARE_CLASS = re.compile(r"([A-Z]{1,5})[-/]([A-Z])")
 _FOREIGN = re.compile(r"\?[A-Z0-9._]{1,40}")
-# Codes of ISO 4217; no ticker of a stock is as long as two of them.
+# Currency codes of ISO 4217; no stock ticker is as long as two of them.
 _CURRENCY = (
     "EUR|GBP|JPY|CHF|AUD|CAD|NZD|CNH|CNY|SEK|NOK|DKK|PLN|CZK|HUF|TRY|ZAR|MXN|BRL|INR|KRW|SGD|HKD"
 )
@@ -42,7 +42,7 @@ _OTHER_QUOTE = re.compile(
 _PAIR = re.compile(r"([A-Z0-9]{2,12})[/_-]?(USDT?)")
 # Shiba Inu against the dollar, which reads like a pair quoted in BUSD.
 _SHIB = re.compile(r"SHIB[/_-]?USDT?")
-# What the names of files add to a symbol: how long a bar lasts.
+# Suffixes of file names: the length of a bar.
 _BAR_LENGTH = re.compile(
     r"[ ._-]+(\d{1,2}-?(M|MIN|MINS|H|HR|D)|[MH]\d{1,2}|D1|HOURLY|DAILY)(_data)?$", re.IGNORECASE
 )
@@ -70,10 +70,10 @@ _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 class Instrument:
     """A tradable symbol.
 
-    symbol: as positions spell it, BTCUSD or NVDA.
+    symbol: spelling of positions, BTCUSD or NVDA.
     kind: its asset class.
-    increment: the smallest quantity step; whole shares and thousandths of a coin by default.
-    tradable: whether orders are taken at all.
+    increment: lot size; by default whole shares and thousandths of a coin.
+    tradable: whether the venue accepts orders at all.
     borrowable: whether a stock can be sold short now.
     min_order_qty: the least quantity of an order; 0 if the venue states none.
     """
@@ -91,14 +91,14 @@ class Instrument:
 
     @property
     def shortable(self) -> bool:
-        """Whether it can be sold short: a stock that can be borrowed, never a coin."""
+        """True if it can be sold short: a stock that can be borrowed, never crypto."""
         return self.kind is AssetClass.STOCK and self.borrowable
 
 
 def venue_spelling(symbol: str) -> str:
-    """A symbol as the venue's orders and bars spell it: BTC/USD.
+    """Return the spelling of the venue's orders and bars: BTC/USD.
 
-    Its positions say BTCUSD, as everything here does.
+    Its positions, like this project, use BTCUSD.
     """
     if is_crypto(symbol):
         return f"{symbol.removesuffix('USD')}/USD"
@@ -110,12 +110,12 @@ def is_crypto(symbol: str) -> bool:
 
 
 def is_stock(symbol: str) -> bool:
-    """Whether a symbol is of a stock; options and foreign ones count as such."""
+    """Return whether a symbol is a stock; options and foreign symbols count as stocks."""
     return not is_symbol(symbol) or not is_crypto(symbol)
 
 
 def placeholder_symbol(name: str) -> str:
-    """What is called here what an account holds beside stocks and coins against the dollar.
+    """Return the placeholder for a holding that is neither a stock nor crypto against the dollar.
 
     It counts as a stock that is not traded, for equity and for margin.
     """
@@ -123,7 +123,7 @@ def placeholder_symbol(name: str) -> str:
 
 
 def parse_symbols(words: Iterable[str]) -> list[str]:
-    """The symbols that words of a setting name, each once; a word may hold several, by commas."""
+    """Return the distinct symbols that a setting names; a word may hold several, by commas."""
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
@@ -131,10 +131,12 @@ def parse_symbols(words: Iterable[str]) -> list[str]:
 
 
 def normalize_data_symbol(text: str) -> str:
-    """The symbol whose bars are meant: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
+    """Return the symbol of a bar file's name: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
 
-    A price in tethers is taken for one in dollars. That holds for bars alone: at a venue a pair
-    against the tether is another instrument.
+    A price in USDT counts as one in dollars. That is valid for bars alone: at a venue a pair
+    against USDT is another instrument.
+
+    Raises InputError for another quote currency, or no symbol.
     """
     if reason := why_not_usd_pair(text):
         raise InputError(f"symbols: {reason}")
@@ -143,7 +145,7 @@ def normalize_data_symbol(text: str) -> str:
 
 
 def why_not_usd_pair(text: str) -> str:
-    """Why a pair is not quoted in dollars; empty for one that is, and for a stock."""
+    """Return why a crypto pair is not quoted in dollars; empty if it is, and for a stock."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
@@ -158,7 +160,7 @@ def why_not_usd_pair(text: str) -> str:
 
 
 def is_quoted_in_usdt(text: str) -> bool:
-    """Whether a text names a pair against the tether, BTC-USDT."""
+    """Return whether a text names a pair against USDT, such as BTC-USDT."""
     pair = _PAIR.fullmatch(text.strip().upper())
     return pair is not None and pair[2] == "USDT"
 
@@ -166,7 +168,7 @@ def is_quoted_in_usdt(text: str) -> bool:
 def symbol_in_file_name(stem: str) -> str:
     """Return the symbol as a file's name spells it, without the length and period of its bars.
 
-    nvda_1h names nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
+    nvda_1h contains nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
     """
     name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
@@ -185,7 +187,7 @@ def series_in_file_name(stem: str) -> str:
 
 
 def why_other_security(text: str) -> str:
-    """Return why a name with a small letter is another security than its capitals, or "".
+    """Return why a mixed-case name is another security than its capitals, or "".
 
     On the consolidated tape a small letter marks a preferred share, a right or shares when issued:
     TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
@@ -204,7 +206,7 @@ def why_other_security(text: str) -> str:
 
 
 def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
-    """Return the symbol that an unknown one may mean: BTCUSD for BTC, else the most similar."""
+    """Return the known symbol nearest to an unknown one: BTCUSD for BTC, else the most similar."""
     pair = f"{symbol}USD"
     return [pair] if pair in there else closest_choices(symbol, there)
 
@@ -214,18 +216,18 @@ def is_symbol(text: str) -> bool:
 
 
 def names_symbol(text: str) -> bool:
-    """Return True if a user's text names a symbol, also in small letters."""
+    """Return whether a user's text names a symbol, also in small letters."""
     return is_symbol(text.strip().upper()) and not why_other_security(text)
 
 
 @cache
 def instrument(symbol: str) -> Instrument:
-    """The instrument behind a symbol.
+    """Return the instrument of a symbol.
 
-    `BTCUSD`, `BTC/USD` and `BTC-USD` are one coin, `BRK.B`, `BRK-B` and `BRK/B` one class of
+    `BTCUSD`, `BTC/USD` and `BTC-USD` are one crypto pair, `BRK.B`, `BRK-B` and `BRK/B` one class of
     shares, `?037833100` is foreign.
 
-    Raises InputError if the text is neither.
+    Raises InputError if the text is none of these.
     """
     if reason := why_other_security(symbol):
         raise InputError(f"symbols: {reason}")

@@ -1,6 +1,6 @@
-"""A symbol's variance in the long run, from bars before an instant.
+"""The long-run variance of a symbol, from bars before an instant.
 
-It is an average of squared returns from 16:00 to 16:00 New York, later ones weighing more.
+It is an average of squared returns from 16:00 to 16:00 New York with exponential weights.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_four_pms
 
 HALF_LIFE_SESSIONS = 60  # sessions
-# Sessions that count at most: what an estimate says must not depend on where a run began.
+# Largest number of sessions: an estimate must not depend on a run's begin.
 MAX_SESSIONS = 250
 SESSIONS_A_YEAR = 252
-# Variance a year in the place of each session that a symbol lacks.
+# Yearly variance that replaces each session that a symbol lacks.
 PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
-    """Variance a year as of each instant: number [T] of the row in force, and rows [D, S].
+    """Return yearly variances: number [T] of the row in force at each instant, and rows [D, S].
 
-    A row holds from one 16:00 to the next. The k-th last squared return of a symbol weighs
-    2^(-k / 60), and so does the prior in the place of each of the last 250 that it lacks.
+    A row is in force from one 16:00 to the next. The k-th last squared return of a symbol has the
+    weight 2^(-k / 60). The prior replaces each of the last 250 returns that it lacks.
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)

@@ -1,4 +1,4 @@
-"""What a run goes through: bars, what happens to their symbols, and where in them it begins."""
+"""The market of a run: bars, corporate actions and ends of symbols, and the run's first instant."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from trainingdata.splits import find_actions_not_in_prices, refuse_jumps
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Market:
-    """The market of a run.
+    """Market data of a run: bars, corporate actions, and ends of symbols.
 
     bars: history, then the instants of the run.
-    first: number of the instant that the run begins at.
+    first: number of the run's first instant.
     actions: dividends and splits of positions in these prices, in time order.
-    accept_jumps: whether splits that the prices contradict are applied all the same.
-    endings: how symbols end.
-    finer: bars that orders meet in the place of these, on a panel that has all of their instants.
+    accept_jumps: whether splits that the prices contradict are applied nevertheless.
+    endings: rules for ends of symbols.
+    finer: bars that fill orders in place of these, on a panel that has all of their instants.
     """
 
     bars: Bars
@@ -40,17 +40,17 @@ class Market:
 
     @property
     def history(self) -> Bars:
-        """What is known when the run begins."""
+        """The bars that are known when the run begins."""
         return self.bars.slice_rows(0, self.first + 1)
 
     @property
     def period(self) -> Bars:
-        """What becomes known from then on."""
+        """The bars that become known in the run."""
         return self.bars.slice_rows(self.first, len(self.bars.times))
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """The doubts about the bars that become known in the run."""
+        """Doubts about the bars that become known in the run."""
         return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property
@@ -59,12 +59,12 @@ class Market:
 
     @property
     def splits(self) -> tuple[CorporateAction, ...]:
-        """Those that the prices are not adjusted for."""
+        """Splits that the prices are not adjusted for."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
 
     @property
     def ended(self) -> tuple[Delisting, ...]:
-        """The ends of its symbols that are booked in it, each where it was known, in time order."""
+        """Ends of symbols that are booked in the run, as known at their instants, in time order."""
         begun = self.bars.times[self.first]
         return tuple(
             each for each in self.endings.booked_until_end(self.bars) if each.booked > begun
@@ -72,29 +72,29 @@ class Market:
 
     @property
     def returned(self) -> tuple[Delisting, ...]:
-        """The ends in it that are cancelled because the symbol trades at their open."""
+        """Ends in the run that are cancelled because the symbol trades at their open."""
         begun = self.bars.times[self.first]
         return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
-        """The same run over other bars, which orders meet, from the same instant on."""
+        """Return the same run over other bars, which fill orders, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
         return replace(self, bars=bars, first=first, finer=None)
 
     def view(self, end: int | None = None) -> Bars:
-        """The first `end` rows, or all, as a decision at the last of them sees them.
+        """Return the first `end` rows, or all, as a decision at the last of them sees them.
 
         Raw prices are adjusted for the splits that are known then. A later split changes nothing.
         """
         bars = self.bars.slice_rows(0, end or len(self.bars.times))
-        # Only prices that are adjusted for nothing have splits left to apply.
+        # Only raw prices have splits left to apply.
         if self.splits:
             jumps = find_actions_not_in_prices(bars, self.actions, raw=True)
             refuse_jumps(jumps, accepted=self.accept_jumps)
         return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:
-        """The run as rows [begin, end) between splits, with the panel as each of them sees it."""
+        """Yield the run as rows [begin, end) between splits, each with the panel seen in them."""
         count = len(self.bars.times)
         opens = [split.opens for split in self.splits if split.symbol in self.bars.symbols]
         rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()

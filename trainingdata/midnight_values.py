@@ -1,4 +1,4 @@
-"""Values of a panel that were known at each midnight: closes, volatility, traded value."""
+"""Values of a panel known at each midnight: closes, volatility, traded value."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MidnightValues:
 
     bars: the panel.
     days: [R] increasing.
-    window: calendar days.
-    begin: the first day whose bars count one by one: the one before all windows.
+    window: length in calendar days.
+    begin: the day before all windows, the first whose bars are counted by day.
     counts: [D + 1, S] bars known at each midnight from `begin` on.
-    closes: [D + 1, S] the last close then; NaN before the first.
-    traded: [D, S] of each day, USD.
+    closes: [D + 1, S] last close known then; NaN before the first.
+    traded: [D, S] traded value of each day, USD.
     """
 
     bars: Bars
@@ -61,18 +61,18 @@ class MidnightValues:
         return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
-        """[R, S] the last close known at the midnight of each day; NaN before the first."""
+        """Return the last close known at the midnight of each day, [R, S]; NaN before the first."""
         return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
-        """[R, S] a year, of the returns of days in the window; NaN without two of them."""
+        """Return the yearly volatility of daily returns in the window, [R, S]; NaN below two."""
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
         variance = _variances(self.counts, self.closes, last - self.window, last)
         return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
-        """[R, S] the median of a day in the window, USD; minus infinity where nothing traded."""
+        """Return the median daily value in the window, USD, [R, S]; -inf if nothing was traded."""
         found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
         last = self._places(self.days)
         sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)
@@ -99,10 +99,9 @@ def _write_days(
     closes: Array,
     traded: Array,
 ) -> None:
-    """Write what was known after each of D days, as of `MidnightValues`, from bars [T, S] of
-    theirs.
+    """Write the values known after each of D days, as in `MidnightValues`, from their bars [T, S].
 
-    rows: [D + 1] how many of the bars' rows were known by then.
+    rows: [D + 1] number of bar rows known by then.
     """
     for d in range(len(traded)):
         for s in range(counts.shape[1]):
@@ -147,7 +146,7 @@ def _medians(daily: Array, first: Index, last: Index) -> Matrix:
     for s in range(len(daily)):
         begin = end = size = 0
         for r in range(len(first)):
-            # The window's values stay in order: what comes in and goes out is moved past others.
+            # The window's values stay sorted: insertion and removal shift the others.
             while end < last[r]:
                 k = size
                 while k > 0 and ordered[k - 1] > daily[s, end]:

@@ -1,4 +1,4 @@
-"""Cells of prices and volumes as numbers; a cell that is none is refused by its cause."""
+"""Prices and volumes parsed from cells; an invalid cell is refused with its cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _NO_NUMBER = ("NaN", "nan")
 
 
 def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
-    """Open, high, low, close and volume, [N, 5] float64; finite but in rows without a trade."""
+    """Return open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
+
+    Raises DataError for a cell that is no number.
+    """
     columns: list[Array] = []
     gaps = np.zeros(len(frame), dtype=bool)
     if head.gaps:
@@ -69,9 +72,9 @@ def _has_decimals(prices: Array) -> bool:
 
 
 def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
-    """Return True if every number of a column from 1,000 on has commas between its thousands.
+    """Return whether every number of a column from 1,000 on has thousands commas.
 
-    With decimal points, in the column or in the prices, these are not decimal commas.
+    Decimal points, in the column or in the prices, rule out decimal commas.
 
     prices: the columns read before this one, [N] each.
     """

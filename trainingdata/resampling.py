@@ -1,6 +1,7 @@
-"""Bars of some minutes put together to longer ones.
+"""Short bars joined to longer ones.
 
-Stocks' begin at 09:30 New York, the last one ends with the session; coins' lie on their own clock.
+Bars of stocks begin at 09:30 New York, the last one ends with the session; crypto bars follow
+crypto's clock.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ from trainingdata.instruments import AssetClass, Instrument
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import HOURLY, Clock, Timeframe
 
-# Lengths in minutes of which a whole number fills every bar of the grid, the half hour before the
-# close as well.
+# Lengths in minutes that divide every bar of the grid, the half hour before the close included.
 PART_MINUTES = (1, 2, 3, 5, 6, 10, 15, 30)
 
 _MINUTE = np.timedelta64(1, "m")
@@ -27,16 +27,16 @@ _EPOCH = np.datetime64(0, "ns")
 
 
 def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
-    """Lengths in minutes of bars that are put together to those of a timeframe."""
+    """Return the lengths in minutes of bars that can be joined to those of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JoinedBars:
-    """Bars made of shorter ones: B bars of N parts.
+    """B bars joined from N parts.
 
-    times: [B] when each becomes known.
+    times: [B] known-at instant of each.
     values: [B, 5] open, high, low, close, volume.
     outside: number of parts outside regular New York hours.
     cut: number of bars left out because the file begins or ends within them.
@@ -51,7 +51,7 @@ class JoinedBars:
 
 
 def usual_minutes(starts: Instants) -> int:
-    """The most common distance between starts [N], whole minutes, 1440 for a day and more.
+    """Return the most common distance between starts [N], whole minutes, at most 1440.
 
     0 for fewer than two rows, and for rows that mostly do not increase.
     """
@@ -64,22 +64,24 @@ def usual_minutes(starts: Instants) -> int:
 def join_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> JoinedBars:
-    """The bars that checked bars of so many minutes make.
+    """Join checked bars of `minutes` to bars of a timeframe.
 
     starts: [N], increasing.
     values: [N, 5].
     minutes: one of `part_lengths(timeframe)`.
-    path: where they are from, for messages.
+    path: path of the file, for messages.
 
-    A part that is missing within the file had no trade, as at the vendors that leave such parts
-    out: its bar is whole without it. A bar in which the file begins or ends is not.
+    A part that is missing within the file had no trade, since vendors leave such parts out: its bar
+    is complete without it. A bar in which the file begins or ends is left out.
+
+    Raises DataError for starts off the grid, and if no bar is complete.
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
     bar_starts, ends, within = bars_around(timeframe.clock(item.kind), starts)
     if not within.any():
         raise no_regular_hours_error(starts, path)
-    # The vendor has no hours but the file's own begin and end to say what it holds.
+    # Only the file's own begin and end show which period it covers.
     whole = within & (bar_starts >= starts[0]) & (ends <= starts[-1] + step)
     cut = len(np.unique(bar_starts[within & ~whole]))
     if not whole.any():
@@ -96,7 +98,7 @@ def join_bars(
 def join_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> JoinedBars:
-    """Bars as of `join_between_closes` that checked bars make; the rest as of `join_bars`."""
+    """Join checked bars as in `join_between_closes`; parameters and errors as in `join_bars`."""
     _refuse_misplaced(starts, item.kind, minutes, path)
     made = join_between_closes(starts, values, minutes, timeframe)
     if made.outside == len(starts):
@@ -111,11 +113,11 @@ def join_days_between_closes(
 def join_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> JoinedBars:
-    """A stock's bars from one closing auction to the decision on the next, made of shorter ones.
+    """Join parts to a stock's bars from one closing auction to the decision on the next.
 
-    A bar opens with the last price of the session before, which its high and low count; one whose
-    session before has no part is left out. It holds the parts that have ended by its decision; a
-    part that begins before it and ends after it is in no bar, but for its close.
+    A bar opens with the last price of the session before, which its high and low include; without a
+    part in that session it is left out. It includes the parts that have ended by its decision. A
+    part that ends later is in no bar, except for its close.
 
     starts, values: of the parts, [N] increasing and [N, 5].
     """
@@ -144,9 +146,9 @@ def join_between_closes(
 
 
 def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
-    """Begin and end of the bar that ends next, [N] each, and whether a part that starts is in it.
+    """Return begin and end of the bar that ends next, [N] each, and whether it includes the part.
 
-    Between sessions none is.
+    Between sessions no bar includes a part.
     """
     ends = clock.end_of(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.started_at(ends)
@@ -154,9 +156,10 @@ def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mas
 
 
 def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
-    """Place of the first part [B], and values [B, 5], of each bar that some parts [N, 5] are of.
+    """Return the position of the first part [B], and the values [B, 5], of each joined bar.
 
-    bar_starts: when that of each part starts, [N], not decreasing.
+    bar_starts: start of each part's bar, [N], not decreasing.
+    parts: [N, 5].
     """
     first = np.flatnonzero(np.diff(bar_starts, prepend=bar_starts[:1] - DAY))
     last = np.append(first[1:], len(bar_starts))[: len(first)] - 1
@@ -171,9 +174,9 @@ def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
 
 
 def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
-    """Refuse a start that is not one of a bar of so many minutes.
+    """Refuse starts off the grid of bars of this length.
 
-    A stock's hours are counted from the open, and those outside the session are not looked at.
+    A stock's hours are counted from the open; those outside the session are not checked.
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is AssetClass.STOCK:

@@ -1,7 +1,7 @@
-"""Which of the decisions that bars allow are made: all, the first of a period, or those at a time.
+"""The schedule of decisions: at every bar, at the first of a period, or at times of day.
 
-A decision belongs to the day in which it fills. A week's first is Monday's first of hourly bars;
-of daily ones it is made at Friday's close, which fills at Monday's open.
+A decision belongs to the day of its fill. With hourly bars a week's first decision is Monday's
+first; with daily bars it is Friday's close, which fills at Monday's open.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ _NAMED: tuple[Period, ...] = ("bars", "weekly", "monthly")
 
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 _CLASSES = {AssetClass.STOCK: "stocks", AssetClass.CRYPTO: "coins"}
-_APART = 45 * DAY  # decisions of a schedule lie at most, a month and holidays on both its sides
-# Days without an end before its hour, of New York's winter and summer.
+_APART = 45 * DAY  # largest distance of two decisions: a month, holidays on both sides
+# Full sessions in New York's winter and summer.
 _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"))
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When decisions are made, of those that a clock allows.
+    """The schedule of decisions, a subset of those of a clock.
 
     period: `bars` decides always, `weekly` and `monthly` at the first decision that fills in a week
         or a month, `times` at some times of day.
-    times: of day, in minutes after New York's midnight.
+    times: times of day, in minutes after New York's midnight.
     """
 
     period: Period = "bars"
@@ -45,7 +45,10 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """The schedule that a setting names."""
+        """Return the schedule that a setting names.
+
+        Raises InputError for any other text.
+        """
         for period in _NAMED:
             if text == period:
                 return cls(period)
@@ -59,7 +62,7 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
-        """Refuse a time of day at which no class decides, and a class that never would."""
+        """Raise `InputError` for a time at which no class decides, and a class that never would."""
         if self.period != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
@@ -74,7 +77,7 @@ class Schedule:
                 )
 
     def decides(self, clock: Clock, instants: Instants) -> Mask:
-        """Whether a class decides at each instant, [N]."""
+        """Return whether a class decides at each instant, [N]."""
         decides = clock.is_decision(instants)
         if self.period == "bars":
             return decides
@@ -88,6 +91,8 @@ class Schedule:
         """Return the end of the holding interval of a decision at each instant, [N].
 
         It is the first decision of the schedule at or after the end by the clock.
+
+        Raises InputError for an interval that ends beyond the calendar.
         """
         ends = clock.holding_ends(instants, holding)
         if self.period == "bars" or not len(ends):
@@ -105,7 +110,7 @@ class Schedule:
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
     def is_last_decision_of_session(self, stocks: StockClock, instants: Instants) -> Mask:
-        """Whether no decision on stocks follows within the session of each instant, [N]."""
+        """Return whether no decision on stocks follows within the session of each instant, [N]."""
         if not len(instants):
             return np.zeros(0, dtype=bool)
         closes = calendar().closes
@@ -116,10 +121,10 @@ class Schedule:
         return np.asarray(done == np.searchsorted(decisions, closes[k], side="right"))
 
     def _period_of(self, dates: npt.NDArray[np.datetime64]) -> Index:
-        """Number of the week or the month of each date, [N]."""
+        """Return the number of the week or the month of each date, [N]."""
         if self.period == "monthly":
             return dates.astype("datetime64[M]").astype(np.int64)
-        # The first of January 1970 was a Thursday, and weeks begin on Mondays.
+        # 1970-01-01 was a Thursday, and weeks begin on Mondays.
         return np.asarray((dates.astype("datetime64[D]").astype(np.int64) + 3) // 7)
 
 
@@ -127,7 +132,7 @@ EVERY_BAR = Schedule()
 
 
 def _times_of_day(clock: Clock) -> Sequence[int]:
-    """Minutes after New York's midnight at which decisions are made on every whole day."""
+    """Return the minutes after New York's midnight of the decisions on every full day."""
     winter, summer = (
         new_york_minutes(clock.decisions_between(day, day + DAY)) for day in _ORDINARY
     )

@@ -1,4 +1,4 @@
-"""The exchange's calendar: sessions, the nights between them, days and weeks that end at 16:00.
+"""The exchange's calendar: sessions, nights between them, days and weeks that end at 16:00.
 
 It is New York's (`exchange_calendars`, XNYS). All instants are UTC `datetime64[ns]`.
 """
@@ -26,7 +26,7 @@ FULL_SESSION = np.timedelta64(390, "m")
 # Yahoo's daily bars begin in 1962. Before 1952 the exchange traded on Saturdays as well, which
 # `exchange_calendars` does not know.
 CALENDAR_START = "1962-01-01"
-# Before the first session: a Friday and the last day of a month lie among them, and the next day.
+# Days before the first session that include a Friday, the last day of a month, and the next day.
 _DAYS_BEFORE = np.timedelta64(32, "D")
 # pandas applies holiday rules by default from this date on.
 _HOLIDAYS_APPLY = "1970-01-01"
@@ -35,11 +35,11 @@ _SEAL = hashlib.sha256().digest_size  # bytes of the digest before the rows of t
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Calendar:
-    """Every regular session that is known, D of them.
+    """All known regular sessions, D of them.
 
-    opens: [D] when each opens.
-    closes: [D] when it closes.
-    dates: [D] its New York date.
+    opens: [D] open of each.
+    closes: [D] close of each.
+    dates: [D] New York date of each.
     """
 
     opens: Instants
@@ -112,20 +112,20 @@ def _listed_columns() -> Index:
 
 
 def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
-    """Whether each instant lies within regular New York hours, the close excluded."""
+    """Return whether each instant lies within regular New York hours, the close excluded."""
     days = calendar()
     k = np.searchsorted(days.opens, starts, side="right") - 1
     return np.asarray((k >= 0) & (starts < days.closes[np.maximum(k, 0)]))
 
 
 def news_overlap(begin: Instants, end: Instants) -> Array:
-    """Share of its news that a stock has in common with a coin in each interval, [T], 0 … 1.
+    """Return the share of news that a stock has in common with crypto in each interval, [T], 0 … 1.
 
-    |A ∩ B| / √(|A|·|B|): B, a coin's time, is the interval. A, a stock's, reaches from its begin,
-    or from the close before where the market opens within it (the first price holds all the news
-    since), to its end, or the last close in it. Over an hour of the session, or a night from
-    afternoon to morning, they are the same; in the hour of the open a coin has moved on most of
-    that news before.
+    |A ∩ B| / √(|A|·|B|): B, the time of crypto, is the interval. A, the time of a stock, begins
+    with the interval, or with the close before if the market opens within it (the first price
+    reflects all news since). A ends with the interval, or with the last close in it. Over an hour
+    of the session, or a night from afternoon to morning, A and B are equal. In the hour of the open
+    crypto has reacted to most of that news before.
     """
     days = calendar()
     first = np.searchsorted(days.opens, begin, side="right") - 1
@@ -133,7 +133,7 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
     last = np.searchsorted(days.opens, end, side="left") - 1
     until = np.minimum(end, days.closes[np.maximum(last, 0)])
     since = np.where(open_at_begin, begin, days.closes[np.maximum(first, 0)])
-    # An interval that begins and ends while the market is shut has no price of the stock in it.
+    # An interval that begins and ends while the market is closed has no stock price in it.
     moves = (last >= 0) & (open_at_begin | (last > first))
     spans = ((until - since) / HOUR) * ((end - begin) / HOUR)
     common = np.maximum((until - begin) / HOUR, 0.0)
@@ -142,7 +142,7 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
 
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
-    """Nights for which a debit is carried from sessions that closed since the instant before, [N].
+    """Return the nights of debit interest from sessions that closed since the instant before, [N].
 
     Friday counts three.
     """
@@ -150,34 +150,36 @@ def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
 
 
 def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
-    """Nights for which a debit is carried from sessions that close after `begin`, up to `end`, [N].
+    """Return the nights of debit interest from sessions that close in (begin, end], [N].
 
     Friday counts three.
+
+    Raises InputError for an instant beyond the calendar.
     """
     days = calendar()
     closed = [np.searchsorted(days.closes, instants, side="right") for instants in (begin, end)]
     if len(end) and closed[1].max() >= len(days.dates):
         raise outside_calendar_error(end.max())
-    # A debit is carried to the next session, and interest runs on every calendar day until then.
+    # Interest on a debit runs on every calendar day until the next session.
     dates = days.dates.astype("datetime64[D]").astype(np.int64)
     return np.asarray(dates[closed[1]] - dates[closed[0]])
 
 
 def has_session_opened(instants: Instants) -> npt.NDArray[np.bool_]:
-    """Whether a session has opened since the instant before, [N]."""
+    """Return whether a session has opened since the instant before, [N]."""
     number = np.searchsorted(calendar().opens, instants, side="right")
     return np.concatenate([[False], np.diff(number) > 0])[: len(instants)]
 
 
 def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
-    """When the session of each New York date opens, [N]; NaT where there is none."""
+    """Return the open of the session of each New York date, [N]; NaT where there is none."""
     days = calendar()
     k = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     return np.where(days.dates[k] == dates, days.opens[k], np.datetime64("NaT", "ns"))
 
 
 def first_open_from(date: np.datetime64) -> np.datetime64 | None:
-    """When the first session on or after a New York date opens; None beyond the calendar."""
+    """Return the open of the first session from a New York date on; None beyond the calendar."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     return np.datetime64(days.opens[k]) if k < len(days.dates) else None
@@ -188,9 +190,9 @@ class Session:
     """A regular session.
 
     date: its New York date.
-    before: the date of the session before it.
-    opens: when it opens.
-    closes: when it closes.
+    before: date of the previous session.
+    opens: its open.
+    closes: its close.
     """
 
     date: np.datetime64
@@ -204,7 +206,7 @@ class Session:
 
 
 def session_on(date: np.datetime64) -> Session | None:
-    """The session of a New York date; None where there is none."""
+    """Return the session of a New York date; None where there is none."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     if not 0 < k < len(days.dates) or days.dates[k] != date:
@@ -218,20 +220,20 @@ def session_on(date: np.datetime64) -> Session | None:
 
 
 def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[np.datetime64]:
-    """Session dates (New York, `datetime64[D]`) in [first, last]."""
+    """Return the session dates (New York, `datetime64[D]`) in [first, last]."""
     dates = calendar().dates
     return np.asarray(dates[(dates >= first) & (dates <= last)])
 
 
 def last_four_pms(instants: Instants) -> Instants:
-    """The last 16:00 New York at or before each instant, [N]."""
+    """Return the last 16:00 New York at or before each instant, [N]."""
     return _last_of(_learning_marks(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
-    """The last Friday, 16:00 New York, at or before each instant, [N].
+    """Return the last Friday, 16:00 New York, at or before each instant, [N].
 
-    What is learned once a week is learned then.
+    Weekly estimates are made then.
     """
     marks = _learning_marks()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
@@ -239,14 +241,14 @@ def last_fridays(instants: Instants) -> Instants:
 
 
 def last_month_ends(instants: Instants) -> Instants:
-    """16:00 New York on the last day of a month, the last at or before each instant, [N]."""
+    """Return the last 16:00 New York on a month's last day at or before each instant, [N]."""
     marks = _learning_marks()
     month = new_york_date(marks).astype("datetime64[M]")
     return _last_of(marks[:-1][month[1:] != month[:-1]], instants)
 
 
 def _last_of(marks: Instants, instants: Instants) -> Instants:
-    """The last mark at or before each instant, [N]; there is one after it as well."""
+    """Return the last mark at or before each instant, [N]; a later mark must exist as well."""
     k = np.searchsorted(marks, instants, side="right")
     beyond = (k == 0) | (k == len(marks))
     if beyond.any():
@@ -256,9 +258,9 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
 
 @cache
 def _learning_marks() -> Instants:
-    """`four_pms` with the days before them that hold a Friday and the end of a month.
+    """Return `four_pms` with earlier days that include a Friday and the end of a month.
 
-    The calendar's first instants have such a mark before them as well.
+    So the calendar's first instants have such a mark before them as well.
     """
     first = calendar().dates[0]
     return np.concatenate([four_pm(np.arange(first - _DAYS_BEFORE, first)), four_pms()])
@@ -266,7 +268,7 @@ def _learning_marks() -> Instants:
 
 @cache
 def four_pms() -> Instants:
-    """16:00 New York of every calendar day between the calendar's first and last session."""
+    """Return 16:00 New York of every calendar day between the first and last session."""
     dates = calendar().dates
     return four_pm(np.arange(dates[0], dates[-1] + DAY))
 
@@ -277,7 +279,7 @@ def outside_calendar_error(now: np.datetime64) -> InputError:
 
 
 def outside_calendar_text(now: np.datetime64) -> str:
-    """Return the end of a sentence: the calendar's range, and the cure."""
+    """Return the end of a sentence: the calendar's range, and the remedy."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2

@@ -1,4 +1,4 @@
-"""Where a run's bars come from: folders of files, or the synthetic market."""
+"""Sources of a run's bars: folders of files, or the synthetic market."""
 
 from __future__ import annotations
 
@@ -37,25 +37,26 @@ from trainingdata.timeframe import HOURLY, CryptoDay, Timeframe, TimeframeName
 Adjustment = Literal["split", "all", "raw"]
 Feed = Literal["iex", "sip"]
 Span = tuple[np.datetime64, np.datetime64]
-# Of a price, by which the two may differ: they are rounded, or adjusted for splits, on their own.
+# Relative tolerance between finer bars and a run's: they are rounded, or adjusted for splits,
+# separately.
 FINER_BARS_RTOL = 1e-3
 
 
 class ListedEvents(NamedTuple):
-    """What a file of actions lists, each in time order."""
+    """The events of an actions file, each kind in time order."""
 
     actions: tuple[CorporateAction, ...] = ()
     endings: tuple[Delisting, ...] = ()
     renames: tuple[Rename, ...] = ()
 
     def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
-        """The renames up to an instant; none: all."""
+        """Return the renames up to an instant; None: all."""
         return [each for each in self.renames if at is None or each.opens <= at]
 
 
 @settings_class("data")
 class DataSettings:
-    """Where a run's bars come from, and what their prices are adjusted for."""
+    """Source of a run's bars, and the adjustment of their prices."""
 
     dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
     zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
@@ -138,12 +139,13 @@ class DataSettings:
         end: str | None,
         timeframe: Timeframe | None = None,
     ) -> Bars:
-        """The panel: every bar up to `end`, all history before `start` included.
+        """Return the panel: every bar up to `end`, all history before `start` included.
 
         Bars that nothing confirms (`trainingdata.confirmation`) are left out.
 
-        symbols: several in one word stand between commas; none means all there are.
-        timeframe: of the bars; none: days where a file has them, else hours.
+        symbols: symbols; a word may hold several, by commas; empty: all.
+        start, end: New York dates, both inclusive, or instants with a zone.
+        timeframe: timeframe of the bars; None: days if the files have them, else hours.
 
         Raises InputError for settings or files that cannot be used.
         """
@@ -203,12 +205,12 @@ class DataSettings:
         return replace(bars, origins=tuple(origins)).without(left_out)
 
     def market(self, bars: Bars, first: int = 0) -> Market:
-        """Bars with the actions to apply to them, of a run from instant number `first` on."""
+        """Return the market of a run from instant number `first` on: bars, actions and ends."""
         endings = Delistings(self._events().endings, self.delisted_after, self.delisting_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
     def with_finer(self, market: Market) -> Market:
-        """The market with the finer bars that orders meet, where some are named.
+        """Return the market with the finer bars that fill orders, if `data.fills` names some.
 
         Raises InputError for files that cannot be used, or that contradict the market's bars.
         """
@@ -235,18 +237,18 @@ class DataSettings:
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
     ) -> Bars:
-        """Bars of files that were known at an instant, of symbols that have one.
+        """Return the bars of files that were known at an instant, of symbols that have one.
 
-        timeframe: as of `bars`.
+        timeframe: as in `bars`.
 
         Raises InputError for files that cannot be used.
         """
         return self._of_files(symbols, None, now, timeframe)
 
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
-        """Dividends and splits to apply to positions in these prices.
+        """Return the dividends and splits to apply to positions in these prices.
 
-        Raises InputError for a file that cannot be used, or prices that hold dividends already.
+        Raises InputError for a file that cannot be used, or prices that include dividends already.
         """
         listed = self.listed_actions()
         if self.adjustment == "raw":
@@ -254,7 +256,10 @@ class DataSettings:
         return tuple(action for action in listed if action.dividend)
 
     def listed_actions(self) -> tuple[CorporateAction, ...]:
-        """The dividends and splits of the file, in time order."""
+        """Return the dividends and splits of the file, in time order.
+
+        Raises InputError for prices that include dividends already.
+        """
         found = self._events().actions
         if found and self.adjustment == "all":
             raise InputError(
@@ -264,7 +269,7 @@ class DataSettings:
         return found
 
     def _events(self) -> ListedEvents:
-        """What the file lists, in time order, by the last names of symbols."""
+        """Return the events of the actions file, in time order, by the last names of symbols."""
         if self.actions is None:
             return ListedEvents()
         try:
@@ -302,7 +307,7 @@ class DataSettings:
         )
         refuse_not_synthetic(names or ())
         # The whole market is drawn and then cut: fewer symbols or an earlier end would otherwise
-        # change the draws of those that are left.
+        # change the draws of the rest.
         bars = market.bars()
         if end is not None:
             bars = bars.until(end)
@@ -317,9 +322,9 @@ class DataSettings:
 
 
 def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
-    """Refuse symbols that the synthetic market does not have.
+    """Raise `InputError` for symbols that the synthetic market does not have.
 
-    searched: folder in which bars were looked for in vain, for the message.
+    searched: folder in which their bars were not found either, for the message.
     """
     unknown = next((symbol for symbol in names if symbol not in SYMBOLS), None)
     if unknown is not None:
@@ -343,22 +348,22 @@ def load_bars(
     volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
-    """Bars of folders of files, or of single files, as a panel on one clock.
+    """Return the bars of folders or files as a panel on one clock.
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
-    folders: CSV or Parquet, a file a symbol or with a column of symbols.
-    symbols: none means all there are.
+    folders: folders or files, CSV or Parquet; a file for each symbol or with a column of symbols.
+    symbols: symbols of the panel; empty: all.
     start, end: New York dates, both inclusive, or instants with a zone. History before `start` is
         kept: a first decision needs it.
-    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`, to which shorter bars are put together; none means
-        days where a file has them, else hours.
-    zone: of stamps that say none, as America/New_York; without it they are refused.
+    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`, which shorter bars are joined to; None: days if the
+        files have them, else hours.
+    zone: zone of stamps without one, such as America/New_York; None: they are refused.
     epoch: unit of stamps that count since 1970, `s`, `ms`, `us` or `ns`.
     stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
-    volume_unit: of crypto volume, `coins` or `usd`, if the files do not state it.
-    accept_jumps: whether jumps that look like a split go on, among the panel's `doubts`; else they
-        are refused.
+    volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
+    accept_jumps: whether jumps like a split's are accepted, as `doubts` of the panel; else they are
+        refused.
 
     Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """
@@ -377,19 +382,21 @@ def load_bars(
 
 
 def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
-    """First and last instant between `start` and `end`, the panel's where one is not given."""
+    """Return the first and last instant between `start` and `end`, by default the panel's."""
     first = parse_instant(start, name="start") if start else bars.times[0]
     last = parse_instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
 
 
 def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
-    """Finer bars within those of a panel, laid on one that has all of its instants.
+    """Return finer bars within those of a panel, on a panel that has all of its instants.
 
-    What lies within no bar of the panel is left out: no decision knows of it.
+    Finer bars outside every bar of the panel are left out: no decision knows them.
 
-    finer: of the same symbols, from files.
-    first: number of the instant from which on every bar needs some.
+    finer: bars of the same symbols, from files.
+    first: number of the instant after which every bar needs finer ones.
+
+    Raises DataError for bars without finer ones, or that finer ones contradict.
     """
     tables = []
     origins = []
@@ -424,12 +431,14 @@ def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
 def _refuse_contradiction(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
-    """Refuse finer bars that make others than these.
+    """Refuse finer bars that join to other bars than these.
 
-    starts: [N] of the bars. values: [N, 5] of them. made: [N, 5] what finer ones make.
+    starts: [N] of the bars.
+    values: [N, 5] of the bars.
+    made: [N, 5] joined finer bars.
     """
     apart = made[:, :VOLUME] / values[:, :VOLUME] - 1
-    # A part without a trade has no bar, so less of a range may be there, but no more.
+    # A part without a trade has no bar, so the joined range may be narrower, but not wider.
     apart[:, HIGH] = np.maximum(apart[:, HIGH], 0)
     apart[:, LOW] = np.minimum(apart[:, LOW], 0)
     wrong = np.abs(apart) > FINER_BARS_RTOL

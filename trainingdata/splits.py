@@ -1,12 +1,12 @@
-"""Find moves that look like splits or spin-offs the prices are not adjusted for.
+"""Detection of moves like splits or spin-offs that the prices are not adjusted for.
 
-Also find dividends and splits of an actions file that the prices do not show. Three rules classify
-a stock's moves. Crypto pairs have no splits and are not checked.
+It also finds dividends and splits of an actions file that the prices do not show. Three rules
+classify a stock's moves. Crypto pairs have no splits and are not checked.
 
 - `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes by more than
-  the largest. Refused unless accepted.
+    the largest. Refused unless accepted.
 - `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond
-  `RATIO_MULTIPLE` of the symbol's usual overnight moves. A doubt.
+    `RATIO_MULTIPLE` of the symbol's usual overnight moves. A doubt.
 - `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
 
 docs/STUDIES.md has the error rates of the last two, by `studies/doubtful_prices.py`.
@@ -35,12 +35,11 @@ from trainingdata.instants import new_york_date, utc_text
 from trainingdata.instruments import AssetClass
 
 MIN_SPLIT_MOVE = 0.4  # share of its price by which a bar's close differs from the one before it
-SPLIT_LOG_TOL = 0.1  # of the logarithm: how near a ratio of closes is to one that splits have
+SPLIT_LOG_TOL = 0.1  # log distance within which a ratio of closes matches a split's
 OPEN_LOG_TOL = (
-    0.1  # the same, of the open over the close before: a split is made while nobody trades
+    0.1  # the same for the open over the close before: splits take effect between sessions
 )
-# New shares for one old share, and the other way round; 3:2 moves a price by less than
-# `MIN_SPLIT_MOVE`.
+# New shares for one old share, and the reverse; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000
 _WHOLE = range(2, LARGEST_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
@@ -51,7 +50,7 @@ _RARE = ((3, 2), (4, 3), (5, 4), (6, 5), (5, 2), (5, 3), (11, 10))
 RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[::-1]))
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
 RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
-NEAR_TOLERANCE = 0.03  # the same with an ordinary night beside the split: the ratio is named
+NEAR_TOLERANCE = 0.03  # the same including an ordinary night's move: the ratio is named
 # Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
@@ -66,7 +65,7 @@ def _split_like(
 ) -> Doubt:
     """Return the doubt about a jump between closes, USD.
 
-    ratio: of the split it resembles, new shares for one old share; None beyond the largest ratio.
+    ratio: ratio of the split it resembles, new shares for one old share; None beyond the largest.
     """
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
     what = f"jumps by more than {LARGEST_RATIO:,} times {prices}, and no true move is that large"
@@ -93,11 +92,11 @@ def _opens_far(
     multiple: float,
     ratio: Fraction | None,
 ) -> Doubt:
-    """Return the doubt about a session that opens far away.
+    """Return the doubt about a session that opens far from the last close.
 
     before, after: USD, the last close and the open.
-    multiple: of the symbol's usual overnight move.
-    ratio: of the split it resembles.
+    multiple: multiple of the symbol's usual overnight move.
+    ratio: ratio of the split it resembles, or None.
     """
     change = after / before - 1
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
@@ -122,7 +121,7 @@ def _opens_far(
 
 
 def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after: float) -> Doubt:
-    """A dividend, a split or both of a file that the closes around them, USD, do not show."""
+    """Return the doubt about listed actions that the closes around them, USD, do not show."""
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
     closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
@@ -142,8 +141,8 @@ def find_unexplained_jumps(
 ) -> tuple[Doubt, ...]:
     """Find stocks' lasting jumps like a split, and actions that the prices contradict.
 
-    actions: of a file, in time order.
-    raw: whether the prices are not adjusted for splits: one of the file is no doubt of theirs then.
+    actions: actions of a file, in time order.
+    raw: whether prices are not adjusted for splits: then a listed split is no doubt.
     """
     found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
@@ -165,7 +164,7 @@ def find_doubtful_opens(
     """Find stocks' sessions that open like a split of a rare ratio, or unusually far away.
 
     left_out: [S, T] bars that no other bar confirms; a price that reverses is no split.
-    actions: of a file; dividends are added back, and splits too if prices are raw.
+    actions: actions of a file; dividends are added back, and splits too if prices are raw.
     """
     found = []
     for s, item in enumerate(bars.instruments):
@@ -192,7 +191,7 @@ def find_doubtful_opens(
 class OvernightMoves(NamedTuple):
     """The opens of a stock's sessions after the closes before them, [N] each.
 
-    rows: of the sessions' first bars among the symbol's bars.
+    rows: numbers of the sessions' first bars among the symbol's bars.
     before, after: USD, the closes and the opens; opens are adjusted for their session's actions.
     """
 
@@ -216,7 +215,10 @@ def overnight_moves(
 ) -> OvernightMoves:
     """Return a symbol's overnight moves.
 
-    starts: [B] of its bars; values: [B, 5]; left_out: [B]; actions: its own.
+    starts: [B] starts of its bars.
+    values: [B, 5].
+    left_out: [B] bars that are left out.
+    actions: its own actions.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
     before = _closes_before(values, left_out)[firsts]
@@ -308,7 +310,7 @@ def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
 
 
 def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
-    """Refuse what was not accepted, naming the first."""
+    """Raise `DataError` for the first jump unless jumps are accepted."""
     if jumps and not accepted:
         one = jumps[0]
         more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
@@ -321,14 +323,13 @@ def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
 def find_actions_not_in_prices(
     bars: Bars, actions: Sequence[CorporateAction], *, raw: bool
 ) -> list[Doubt]:
-    """What a file lists and the prices do not show, or where they are adjusted for it, show.
+    """Find listed actions that raw prices lack, or that adjusted prices still show.
 
-    Only what moves a price by more than `OPEN_LOG_TOL` can be told from the news of a night.
-    Special
-    dividends of a quarter of the price and more are the ones that are listed under a wrong day: the
-    exchange has them ex on the day after they are paid (FINRA rule 11140(b)(2)).
+    A smaller effect on the price than `OPEN_LOG_TOL` is indistinguishable from a night's news.
+    Special dividends of a quarter of the price or more are often listed under a wrong day: the
+    exchange sets their ex-date to the day after payment (FINRA rule 11140(b)(2)).
 
-    actions: of a file, in time order.
+    actions: actions of a file, in time order.
     raw: whether the prices are not adjusted for splits.
     """
     places = {symbol: s for s, symbol in enumerate(bars.symbols)}
@@ -371,7 +372,7 @@ def _of_symbol(
 
 
 def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
-    """The dividends and the split of one session."""
+    """Return the dividends and splits of one session as one action."""
     ratio = math.prod(action.ratio for action in actions)
     return replace(actions[0], ratio=ratio, dividend=sum(action.dividend for action in actions))
 
@@ -379,14 +380,14 @@ def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
 def _unconfirmed(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
 ) -> Iterator[Doubt]:
-    """What of a session's actions the bars [2, 5] before and after it contradict."""
+    """Yield doubts about a session's actions that the bars [2, 5] around it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
     unsplit = max(before - listed.dividend, 0.0)
     expected = unsplit / listed.ratio if raw else unsplit
     with np.errstate(divide="ignore"):
         size = abs(np.log(expected / before))
-        # The nearer one counts: news has moved the other by then, or it is wrong.
+        # The nearer one counts: by then news has moved the other one, or it is wrong.
         apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
     if not raw and listed.ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():
@@ -397,7 +398,7 @@ def _unconfirmed(
 
 
 def _ratio(values: Array, k: int) -> Fraction | None:
-    """The ratio of a split that the jump from a bar to the next looks like."""
+    """Return the split ratio that the jump from a bar to the next resembles, or None."""
     change = np.log(values[k + 1, CLOSE] / values[k, CLOSE])
     gap = np.log(values[k + 1, OPEN] / values[k, CLOSE])
     # A price falls as shares become more.
@@ -414,7 +415,7 @@ def _too_large(closes: Array, k: int) -> bool:
 
 
 def _way_back(closes: Array, k: int) -> int | None:
-    """The bar, soon after a jump from this one, in which prices are back and stay."""
+    """Return the bar, soon after a jump, from which prices are back; or None."""
     later = closes[k + 2 : k + 2 + RECENT_BARS]
     alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):

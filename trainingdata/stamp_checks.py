@@ -1,9 +1,9 @@
-"""Whether a stock's stamps mean what they say: one side of a bar, at an instant of their zone.
+"""Checks of a stock's stamps against the exchange's calendar: their zone and side of the bar.
 
-The exchange's calendar decides. Stamps are doubted only where they miss the begins or the ends of
-nearly all sessions, of all or of summer's or winter's, and hours away, or as the other side of
-bars, have nearly all of both: files with hours before and after the session, with half-days, holes
-or few rows are left alone.
+Stamps are doubted only under two conditions. They miss the begins or the ends of nearly all
+sessions, of the year or of summer or winter. And shifted by hours, or as the other side of bars,
+they match nearly all of both. Files with hours before and after the session, with half-days, gaps
+or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from trainingdata.instants import HOUR, new_york_date, new_york_minutes
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar
 
-# A day's trading, before and after the session included, in minutes from New York's midnight.
+# Hours of trade, before and after the session included, in minutes after New York's midnight.
 _EARLY, _LATE = 4 * 60, 20 * 60
 _FEWEST_SESSIONS = 2
-# By which clocks are off New York's, Auckland's the furthest; those nearby first.
+# Differences of zones from New York's in hours, Auckland's the largest; the smallest first.
 _HOURS_OFF = sorted(range(-18, 19), key=abs)
 # Shares of sessions with a stamp at the open or the close that distinguish begins from ends.
 _SELDOM, _MOSTLY = 0.2, 0.5
@@ -32,10 +32,10 @@ _COLUMNS = {True: "end", False: "timestamp"}
 
 @dataclass(frozen=True, slots=True)
 class CalendarFit:
-    """How well starts of bars fit the exchange's calendar.
+    """Fit of bar starts to the exchange's calendar.
 
-    sessions: number of sessions that have any of them.
-    trading: share of them on days of a session between 04:00 and 20:00 New York.
+    sessions: number of sessions with any start.
+    trading: share of starts on days of a session between 04:00 and 20:00 New York.
     opened: share of the sessions that have a bar at their begin.
     closed: share of the sessions that have a bar up to their end.
     on_grid: share of those within sessions that begin a whole number of bars after the open.
@@ -49,18 +49,18 @@ class CalendarFit:
 
     @property
     def poor(self) -> bool:
-        """Whether starts that fit so can hardly be what they are said to be."""
+        """True if the assumed zone and side of the bar are implausible."""
         return self.trading < 0.9 or self.opened < 0.2 or self.closed < 0.2
 
     @property
     def good(self) -> bool:
-        """Whether starts hardly fit so well by chance."""
+        """True if the fit is hardly by chance."""
         enough = self.sessions >= _FEWEST_SESSIONS and self.on_grid > 0.5
         return enough and self.trading >= 0.98 and self.opened >= 0.8 and self.closed >= 0.8
 
 
 def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
-    """How well the starts [N] of a stock's bars of so many minutes fit the calendar."""
+    """Return the fit of a stock's bar starts [N] of this length to the calendar."""
     days = calendar()
     step = np.timedelta64(minutes, "m")
     dates = new_york_date(starts)
@@ -82,7 +82,7 @@ def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
 
 
 def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
-    """When bars of so many minutes that end at these instants begin, [N].
+    """Return the begins of bars of this length that end at these instants, [N].
 
     A stock's last bar of a session may be shorter.
     """
@@ -97,12 +97,12 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
 
 
 def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends: bool) -> None:
-    """Refuse stamps [N] of a stock that fit the calendar only if they mean something else.
+    """Raise `DataError` for a stock's stamps [N] that fit the calendar only in another reading.
 
-    minutes: that a bar lasts, 1 … 60.
-    zone: that the stamps are said to be of, in words.
-    path: where they are from, for messages.
-    ends: whether they are said to be the ends of bars, not the begins.
+    minutes: length of a bar, 1 … 60.
+    zone: assumed zone of the stamps, in words.
+    path: path of the file, for messages.
+    ends: whether they are assumed to be the ends of bars, not the begins.
     """
 
     def fit_as(rows: Instants, ends: bool) -> CalendarFit:
@@ -134,7 +134,7 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
 
 
 def are_ends_by_calendar(stamps: Instants) -> bool | None:
-    """Return True if a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
+    """Return whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
     In regular hours begins include the open and never the close, ends the reverse.
     """

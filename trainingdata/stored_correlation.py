@@ -1,6 +1,6 @@
-"""A correlation matrix in files that cannot execute code: Parquet, and JSON beside it.
+"""A correlation matrix in files that cannot execute code: Parquet, with a JSON file.
 
-The Parquet file holds the values; the JSON file says when they were known, and what from.
+The Parquet file holds the values; the JSON file states when they were known, and their source.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from trainingdata.instants import parse_instant, utc_text
 def write_correlation(
     matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path
 ) -> tuple[Path, Path]:
-    """Write a matrix as Parquet and JSON, each put in place whole, and return both paths.
+    """Write a matrix as Parquet and JSON, each atomically, and return both paths.
 
-    facts: what is known about the matrix, for the JSON beside it.
+    facts: further entries of the JSON file.
     """
     import pandas as pd
 
@@ -51,7 +51,10 @@ def write_correlation(
 
 
 def read_correlation(path: Path) -> CorrelationMatrix:
-    """The matrix of `NAME.parquet` and the `NAME.json` beside it."""
+    """Return the matrix of `NAME.parquet` and `NAME.json`.
+
+    Raises InputError for files that are missing or hold no correlation matrix.
+    """
     import pandas as pd
 
     table, notes = matrix_paths(path)
@@ -74,14 +77,17 @@ def read_correlation(path: Path) -> CorrelationMatrix:
 
 
 def matrix_paths(path: Path) -> tuple[Path, Path]:
-    """NAME.parquet and NAME.json, from NAME or from the path of either."""
+    """Return NAME.parquet and NAME.json, from NAME or from the path of either."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredCorrelation:
-    """One matrix for every instant from the one at which it was known."""
+    """One matrix for every instant from the one at which it was known.
+
+    matrix: the matrix.
+    """
 
     matrix: CorrelationMatrix
 
@@ -91,7 +97,10 @@ class StoredCorrelation:
         return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """The part of the matrix that the panel's symbols are in."""
+        """Return the part of the matrix for the panel's symbols.
+
+        Raises InputError if it was not known at the panel's end, or lacks a symbol.
+        """
         if self.matrix.as_of > bars.now:
             as_of = utc_text(self.matrix.as_of)
             now = utc_text(bars.now)
@@ -110,7 +119,10 @@ class StoredCorrelation:
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """The same part [D, S, S] at each of these instants; it has to be known at the first."""
+        """Return the same part [D, S, S] at each of these instants.
+
+        Raises InputError if the matrix was not known at the first instant.
+        """
         size = len(bars.symbols)
         if not len(instants):
             return np.empty((0, size, size), dtype=np.float32)
@@ -120,7 +132,7 @@ class StoredCorrelation:
 
 @settings_class("correlation")
 class CorrelationSettings(CorrelationEstimator):
-    """Where correlations come from: an estimate with these windows and priors, or a file.
+    """Source of correlations: an estimate with these windows and priors, or a file.
 
     The other fields are the estimator's own.
     """
@@ -170,9 +182,10 @@ class CorrelationSettings(CorrelationEstimator):
 
 @dataclass(frozen=True, slots=True)
 class FactorCorrelation:
-    """The matrices of a source, of which a few common factors are kept.
+    """Matrices of a source reduced to a few common factors.
 
-    factors: how many; a matrix of no more symbols stays as it is.
+    source: source of the matrices.
+    factors: number of factors; a matrix of at most as many symbols is unchanged.
     """
 
     source: CorrelationSource
@@ -188,7 +201,7 @@ class FactorCorrelation:
         return CorrelationMatrix(found.symbols, values, found.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """The matrix [D, S, S] of what the panel knew at each of these instants, a day each."""
+        """Return the reduced matrices [D, S, S] known to the panel at these instants, one each."""
         matrices = self.source.matrices_at(bars, instants)
         for day, values in enumerate(matrices):
             matrices[day] = keep_factors(values.astype(np.float64), self.factors)
@@ -196,11 +209,11 @@ class FactorCorrelation:
 
 
 def keep_factors(correlation: Array, factors: int) -> Array:
-    """The correlation [S, S] that its strongest factors leave, and each symbol's own part.
+    """Return the correlation [S, S] from its strongest factors and each symbol's own part.
 
     L L' + diag(1 - the squares of each row of L), L the eigenvectors of the largest eigenvalues
-    times their roots: the principal factors of a correlation matrix. Each symbol keeps a thousandth
-    of its variance for itself, so that the matrix is positive definite.
+    times their roots: the principal factors of a correlation matrix. Each symbol keeps at least a
+    thousandth of its variance as its own, so that the matrix is positive definite.
     """
     if factors >= len(correlation):
         return correlation

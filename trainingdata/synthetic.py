@@ -1,10 +1,10 @@
-"""A seeded synthetic market: the embedded default, and what the tests stand on.
+"""A seeded synthetic market: the embedded default, and the base of the tests.
 
-It has correlated heavy-tailed returns with clustering volatility, a U-shaped trading day, overnight
-gaps and a weaker weekend for stocks, and coins around the clock. It carries a stated
-predictability: the expected return of a bar, after its open, is `edge` standard deviations times
-the symbol's own standardised momentum, so the information coefficient of the true conditional mean
-at one bar is `edge`. With `edge=0` the same shocks make the same market without it.
+It has correlated heavy-tailed returns with clustering volatility. Stocks have a U-shaped trading
+day, overnight gaps and quiet weekends; crypto trades around the clock. Its predictability is
+stated: the expected return of a bar, after its open, is `edge` standard deviations times the
+symbol's own standardised momentum. So the information coefficient of the true conditional mean at
+one bar is `edge`. With `edge=0` the same shocks make the same market without predictability.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ WORLD = 0.6  # loading of a class factor on the factor all classes share
 
 @dataclass(frozen=True, slots=True)
 class SyntheticMarket:
-    """Parameters of the market.
+    """Parameters of the synthetic market.
 
-    seed: of every draw, at least 0.
+    seed: seed of every draw, at least 0.
     edge: information coefficient at one bar, 0 … 0.5.
-    start: New York date of the first bars; half a year of history before a backtest lets
-        correlations and contexts fill.
+    start: New York date of the first bars; half a year of history before a backtest fills
+        correlations and contexts.
     end: New York date of the last bars, inclusive.
-    symbols: stocks and coins of the market.
-    timeframe: of the bars.
+    symbols: stocks and crypto pairs of the market.
+    timeframe: timeframe of the bars.
     """
 
     seed: int = 0
@@ -57,7 +57,10 @@ class SyntheticMarket:
             raise InputError(f"data.seed: {self.seed} is negative")
 
     def bars(self) -> Bars:
-        """Every symbol of the market; the same seed gives the same bars."""
+        """Return the bars of every symbol; the same seed gives the same bars.
+
+        Raises InputError if no session lies between `start` and `end`.
+        """
         first = parse_instant(self.start, name="data.start")
         last = parse_instant(self.end, name="data.end", end_of_day=True)
         if not len(sessions_between(*new_york_date(np.array([first, last])))):
@@ -80,7 +83,7 @@ class SyntheticMarket:
 def _shocks(
     rng: np.random.Generator, items: list[Instrument], slots: int, slot: np.timedelta64
 ) -> Array:
-    """Returns of slots [S, N] in units of a symbol's baseline deviation.
+    """Return the returns of slots [S, N] in units of a symbol's baseline deviation.
 
     They have factors, heavy tails and clustering volatility.
     """
@@ -105,7 +108,10 @@ def _shocks(
 def _volatility_clusters(
     rng: np.random.Generator, slots: int, memory: float, *, width: float
 ) -> Array:
-    """A deviation multiplier [N] with mean square one whose logarithm forgets over some slots."""
+    """Return a deviation multiplier [N] with mean square one.
+
+    Its logarithm is autoregressive with a memory of `memory` slots.
+    """
     keep = np.exp(-1.0 / memory)
     noise = rng.normal(size=slots) * np.sqrt(1 - keep**2)
     noise[0] = rng.normal()
@@ -113,7 +119,7 @@ def _volatility_clusters(
 
 
 def _summed(shocks: Array, keep: float) -> Array:
-    """Each shock [T], and of the sum before it the share that is kept."""
+    """Return running sums [T] of shocks in which each step keeps a share of the sum before it."""
     return np.array(list(accumulate(shocks.tolist(), lambda before, shock: shock + keep * before)))
 
 
@@ -126,10 +132,10 @@ def _symbol_bars(
     shocks: Array,
     edge: float,
 ) -> tuple[Instrument, Instants, Array]:
-    """One symbol's bars: known-at instants [N] and values [N, 5]."""
+    """Return one symbol's bars: known-at instants [N] and values [N, 5]."""
     stock = item.kind is AssetClass.STOCK
     slot = slots[1] - slots[0]
-    # Of a slot in the session, or of any slot for a coin.
+    # Deviation of a slot in the session; for crypto of any slot.
     deviation = (0.0030 if stock else 0.0036) * rng.uniform(0.7, 1.5) * np.sqrt(slot / HALF_HOUR)
     steps = shocks * deviation * (_activity(slots) if stock else 1.0)
     # The latent log price at each slot's start, and after the last.
@@ -160,9 +166,9 @@ def _symbol_bars(
 
 
 def _momentum(standardised: Array, edge: float) -> Array:
-    """Momentum [N] known before each bar, variance one.
+    """Return the momentum [N] known before each bar, variance one.
 
-    The returns contain edge · momentum themselves: so the filter's pole is MOMENTUM + share · edge.
+    The returns themselves contain edge · momentum, so the filter's pole is MOMENTUM + share · edge.
     """
     share = np.sqrt(1 - MOMENTUM**2)
     unit = standardised / max(float(standardised.std()), 1e-12)
@@ -171,16 +177,16 @@ def _momentum(standardised: Array, edge: float) -> Array:
 
 
 def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
-    """Starts [N] and ends [N] of the bars that are known within the slots."""
+    """Return starts [N] and ends [N] of the bars that are known within the slots."""
     ends = clock.known_at(slots)
     rows = ends <= slots[-1]
     return slots[rows], ends[rows]
 
 
 def _activity(slots: Instants) -> Array:
-    """A stock's deviation [N] in each slot relative to mid-session.
+    """Return a stock's deviation [N] in each slot relative to mid-session.
 
-    It is U-shaped by day, and quiet at night and on weekends.
+    It is U-shaped by day, and small at night and on weekends.
     """
     days = calendar()
     k = np.maximum(np.searchsorted(days.opens, slots, side="right") - 1, 0)

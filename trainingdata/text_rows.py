@@ -1,4 +1,4 @@
-"""Rows of a user's own list, CSV or Parquet, as text."""
+"""Rows of a user's list, CSV or Parquet, as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 def text_rows(
     path: Path, columns: Sequence[str], what: tuple[str, str], more: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """The stripped cells of each row, by column; empty for one that is missing.
+    """Return the stripped cells of each row by column; an empty cell is an empty text.
 
     Columns are found in any case.
 
-    columns: that a file has to have. more: that it may have.
-    what: the file is, and the verb that goes with it, `have` or `has`.
+    columns: required columns.
+    more: optional columns.
+    what: content of the file, and its verb, `have` or `has`, for messages.
+
+    Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
     import pandas as pd
 
@@ -45,7 +48,7 @@ def text_rows(
     names = [name for name in (*columns, *more) if name in frame.columns]
     return [
         {
-            # A column of days in a Parquet file has the midnight with them.
+            # Dates in a Parquet file include their midnight.
             name: "" if pd.isna(cell) else str(cell).strip().removesuffix(" 00:00:00")
             for name, cell in zip(names, cells, strict=True)
         }

@@ -1,12 +1,12 @@
-"""How long a bar lasts, and by that where bars lie, when they become known and when one decides.
+"""Length of bars, and from it their grid, known-at instants and decisions.
 
-A stock's bars start at the session's open, the last one ends with the session, on half-days too; a
-daily bar is the session. A coin's bars follow one another without an end, its days are UTC's, or
-end at 16:00 New York. All instants are UTC `datetime64[ns]`.
+A stock's bars start at the session's open; the last one ends with the session, on half-days too. A
+daily bar is the session. Crypto bars follow one another without a gap; its days are UTC's, or end
+at 16:00 New York. All instants are UTC `datetime64[ns]`.
 
-Days that are filled in the closing auction (`fill="close"`) are another grid: a bar of it begins
-with that auction, holds the night, and becomes known a quarter of an hour before the next one, when
-it is decided. So a decision is filled at the next bar's open there too.
+Days that are filled in the closing auction (`fill="close"`) have another grid. A bar of it begins
+with that auction, includes the night, and becomes known a quarter of an hour before the next one,
+at its decision. So a decision is filled at the next bar's open there too.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ CryptoDay = Literal["utc", "new_york"]
 _MINUTES = {"m": 1, "h": 60, "d": MINUTES_A_DAY}  # by the letter that ends a name
 _BAR = {"1h": "an hourly bar", "1d": "a daily bar"}
 _UNIT = {"1h": "hour", "1d": "day"}
-# Days that the market of a class is open.
+# Days a year on which the market of a class is open.
 DAYS_A_YEAR = {AssetClass.STOCK: 252.0, AssetClass.CRYPTO: 365.25}
-_HOURS = 24  # of a day, that a coin's pattern tells apart, on weekends once more
-# Before the close, at which a closing auction is decided: its orders are taken until ten minutes
-# before it.
+_HOURS = 24  # hours of a day in crypto's daily pattern; weekends have their own
+# Time before the close of the decision on a closing auction, which accepts orders until ten minutes
+# before the close.
 CLOSE_DECISION_LEAD = np.timedelta64(15 * 60 * 10**9, "ns")
 # No vendor has bars of a minute, 390 a session, from before this date.
 _FIRST_MINUTES = np.datetime64("1990-01-01")
@@ -57,11 +57,12 @@ Slots = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """Bars of one length.
+    """Length of bars, with the fill of daily decisions and the crypto day.
 
-    name: as settings have it; on `1m` orders may be met, but nothing is decided.
-    fill: of a daily decision on stocks: at the next open, or in the closing auction of the day.
-    crypto_day: where a coin's daily bar begins and ends: midnight UTC, or 16:00 New York.
+    name: name in settings; on `1m` orders may be filled, but nothing is decided.
+    fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the
+        day.
+    crypto_day: begin and end of a daily crypto bar: midnight UTC, or 16:00 New York.
     """
 
     name: BarName
@@ -78,7 +79,7 @@ class Timeframe:
             raise InputError(
                 f"data.crypto_day: {self.crypto_day} needs daily bars; set timeframe=1d"
             )
-        # Its day ends with the auction, of which nobody knows then what has filled.
+        # Its day would end with the auction, whose fills are unknown by then.
         if self.fills_at_close and self.crypto_day != "utc":
             raise InputError(
                 f"data.crypto_day: {self.crypto_day} ends a coin's day with the auction of"
@@ -87,7 +88,7 @@ class Timeframe:
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
-        """The time in force of orders that wait for the auction that a stock's bar begins with."""
+        """Time in force of orders for the auction at a stock bar's begin; None without one."""
         if not self.daily:
             return None
         return "opg" if self.fill == "open" else "cls"
@@ -98,7 +99,7 @@ class Timeframe:
 
     @property
     def minutes(self) -> int:
-        """That a bar lasts at most; a day's are those of a coin."""
+        """Longest duration of a bar in minutes; a day's is that of crypto."""
         return int(self.name[:-1]) * _MINUTES[self.name[-1]]
 
     @property
@@ -126,17 +127,17 @@ class Timeframe:
         return _closing_clock() if self.fills_at_close else _stock_clock(self.name)
 
     def clock(self, kind: AssetClass) -> Clock:
-        """Of a class."""
+        """Return the bar clock of an asset class."""
         if kind is AssetClass.STOCK:
             return self.stock_clock
         return _coin_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
-        """The bars of a class that Alpaca is asked for, of which those of this timeframe are made.
+        """Return the bars that are requested from Alpaca to form this timeframe's bars of a class.
 
-        Its own hours lie on clock hours and hold the time before the open: only its half-hours fit
-        a grid from 09:30. Its days of coins begin at a midnight that is not UTC's. A decision on a
-        closing auction falls on a quarter of an hour.
+        Alpaca's stock hours lie on clock hours and include the time before the open: only its
+        half-hours fit a grid from 09:30. Its crypto days begin at a midnight that is not UTC's. A
+        decision on a closing auction falls on a quarter of an hour.
         """
         if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
@@ -145,7 +146,7 @@ class Timeframe:
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
-        """When the last bar that can be known at `now` became so."""
+        """Return the known-at instant of the last bar that can be known at `now`."""
         clock = self.clock(kind)
         here = np.array([now])
         return np.datetime64(clock.end_of(clock.count_ended_bars(here), here)[0])
@@ -158,23 +159,23 @@ TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """When the `ahead` bars after those that end at each instant become known, [N, ahead]."""
+    """Return the known-at instants [N, ahead] of the `ahead` bars after each instant."""
     numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
     return clock.end_of(numbers, instants)
 
 
 def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """When the `ahead`-th bar of the calendar that ends after each instant becomes known, [N]."""
+    """Return the known-at instant [N] of the `ahead`-th calendar bar that ends after each one."""
     return clock.end_of(clock.count_ended_bars(instants) + ahead, instants)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalendarClock:
-    """When a class has the bars that a calendar lists, and decides: N bars, K decisions.
+    """The bars and decisions of a class that follow a calendar: N bars, K decisions.
 
-    starts: [N] when each bar starts.
-    ends: [N] when it ends and becomes known.
-    session: [N] number of the session it belongs to.
+    starts: [N] start of each bar.
+    ends: [N] end of each bar, at which it becomes known.
+    session: [N] number of its session.
     decisions: [K] ends of bars that are followed by another one of the same session.
     decision_session: [K] number of the session of each decision.
     """
@@ -186,12 +187,12 @@ class CalendarClock:
     decision_session: npt.NDArray[np.int64]
 
     def known_at(self, starts: Instants) -> Instants:
-        """When bars with these start stamps become known, [N]; NaT where no bar starts then."""
+        """Return the known-at instants of bars with these starts, [N]; NaT where no bar starts."""
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
     def started_at(self, ends: Instants) -> Instants:
-        """When the bars that become known at these instants started, [N]; NaT where none does.
+        """Return the starts of the bars with these known-at instants, [N]; NaT where no bar ends.
 
         The inverse of `known_at`.
         """
@@ -199,19 +200,22 @@ class CalendarClock:
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
 
     def count_ended_bars(self, instants: Instants) -> Index:
-        """How many bars of the calendar have ended by each instant, [N]."""
+        """Return the number of calendar bars that have ended by each instant, [N]."""
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """When the bars of these numbers, counted from 1, end; they follow some instants."""
+        """Return the ends of the bars of these numbers, counted from 1; they follow `instants`.
+
+        Raises InputError for a bar beyond the calendar.
+        """
         if numbers.size and numbers.max() > len(self.ends):
             raise outside_calendar_error(instants.max())
         return np.asarray(self.ends[numbers - 1])
 
     def position(self, instants: Instants) -> Array:
-        """Bars that have elapsed by each instant, [N], fractional within a bar.
+        """Return the number of bars elapsed by each instant, [N], fractional within a bar.
 
-        The count stands still while the market is shut.
+        The number is constant while the market is closed.
         """
         done = self.count_ended_bars(instants)
         k = np.minimum(done, len(self.starts) - 1)
@@ -219,31 +223,33 @@ class CalendarClock:
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
-        """Whether a decision may be made: a bar has just closed and a later one can fill it."""
+        """Return whether each instant is a decision: a bar has closed, and a later one can fill."""
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
-        """Every decision in [first, last]."""
+        """Return every decision in [first, last]."""
         begin = np.searchsorted(self.decisions, first)
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
 
     def previous_decisions(self, instants: Instants) -> Instants:
-        """The decision before each instant, [N]; NaT before the first one."""
+        """Return the decision before each instant, [N]; NaT before the first one."""
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        """Date of the day in which what is decided at each instant fills, [N]: the next bar's."""
+        """Return the New York date of a decision's fill at each instant, [N]: the next bar's."""
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
     def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        It is the next decision, and also the end of a plan's first block. With `session` it is the
-        same decision of the next session, or that session's last one; for a coin a day later.
+        It is the next decision, and also the end of a plan's first period. With `session` it is the
+        same decision of the next session, or that session's last one; for crypto it is a day later.
+
+        Raises InputError for an interval that ends beyond the calendar.
         """
         k = np.searchsorted(self.decisions, instants, side="right")
         beyond = k >= len(self.decisions) - 10
@@ -259,16 +265,16 @@ class CalendarClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StockClock(CalendarClock):
-    """Those of the exchange's sessions; of daily bars all ends are decisions.
+    """The clock of stocks: the exchange's sessions; with daily bars every end is a decision.
 
-    whole: number of bars of a whole session.
+    whole: number of bars of a full session.
     """
 
     whole: int
 
     @property
     def bars_a_day(self) -> int:
-        """Bars of a day that its market is open all the time it can be."""
+        """Number of bars of a full session."""
         return self.whole
 
     @property
@@ -277,14 +283,16 @@ class StockClock(CalendarClock):
 
     @property
     def places(self) -> int:
-        """Places in a day that `slots` tells apart."""
+        """Number of slots of a day in `slots`."""
         return self.whole
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Place in its day of each bar that ends at an instant and of `ahead` more, [N, 1 + ahead].
+        """Return the slot of the bar that ends at each instant and of `ahead` more, [N, 1 + ahead].
 
-        The bars after it are those of the calendar. A place is a bar's number within its session: 0
-        for the one that holds the night.
+        The later bars are those of the calendar. A slot is a bar's number within its session; slot
+        0 includes the night.
+
+        Raises InputError for bars beyond the calendar.
         """
         place = _numbers_in_session(self)
         k = np.searchsorted(self.ends, ends)
@@ -293,13 +301,13 @@ class StockClock(CalendarClock):
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     def slot_text(self, place: int) -> str:
-        """New York's time by which bars of a place in the day have ended, as 10:30."""
+        """Return the New York time by which bars of a slot have ended, such as 10:30."""
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
     def is_weekend_slot(self, place: int) -> bool:
-        """Whether a place is one of weekends."""
+        """Return whether a slot is one of weekends."""
         return False
 
     def intraday_ceiling_applies(self, instants: Instants) -> Mask:
@@ -321,9 +329,9 @@ class StockClock(CalendarClock):
 
 @dataclass(frozen=True, slots=True)
 class CryptoClock:
-    """Bars that follow one another from midnight UTC on.
+    """The clock of crypto: bars that follow one another from midnight UTC on.
 
-    length: of a bar, of which a day holds whole ones.
+    length: length of a bar; a day holds a whole number of them.
     """
 
     length: np.timedelta64
@@ -357,7 +365,7 @@ class CryptoClock:
         return np.asarray((instants - _EPOCH) / self.length)
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """The New York hour a bar starts in; a day's is 0; weekends have others."""
+        """Return the New York hour in which a bar starts, 0 for a day; weekends have own slots."""
         import pandas as pd
 
         if not len(ends):
@@ -402,7 +410,7 @@ class CryptoClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NewYorkDayClock(CalendarClock):
-    """A coin's days from 16:00 New York to 16:00 New York: of 23 to 25 hours, each a session."""
+    """The clock of crypto days from 16:00 to 16:00 New York: 23 to 25 hours, each a session."""
 
     @property
     def bars_a_day(self) -> int:
@@ -417,11 +425,11 @@ class NewYorkDayClock(CalendarClock):
         return 2
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """1 for a day that ends on a weekend, through which stocks are shut."""
+        """Return 1 for a day that ends on a weekend, during which stocks are closed; else 0."""
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
         if k.size and k.max() >= len(self.ends):
             raise outside_calendar_error(ends.max())
-        # A Thursday was 1970-01-01.
+        # 1970-01-01 was a Thursday.
         weekday = (new_york_date(self.ends).astype(np.int64) + 3) % 7
         return np.asarray((weekday >= 5)[k], dtype=np.int8)
 
@@ -447,8 +455,8 @@ def _stock_clock(name: BarName) -> StockClock:
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = days.opens[session] + (np.arange(len(session)) - first) * step
     ends = np.minimum(starts + step, days.closes[session])
-    # Nothing is decided at the close of a session that has later bars to wait for: none is left to
-    # fill an order in. Of daily bars the next open fills it.
+    # There is no decision at the close of a session whose timeframe has several bars a session:
+    # none is left to fill an order in. After a daily bar the next open fills it.
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(starts, ends, session, ends[followed], session[followed], whole)

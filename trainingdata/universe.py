@@ -1,18 +1,18 @@
-"""Which symbols may be held at each instant, by a rule over what was known then.
+"""The universe: symbols that may be held at each instant, by a rule over data known then.
 
 Membership is renewed at New York's midnight of some days: of each day, of Mondays, or of the first
-of a month, and of every day on which a list of members changes. It holds until the next renewal.
-What is known by such a midnight says all of it, so that it depends neither on where a run begins
-nor on where it is cut, and live trading has the same.
+of a month, and of every day on which a list of members changes. It is valid until the next renewal.
+It depends only on data known by that midnight: neither on the begin nor on the end of a run, and
+live trading has the same.
 
-Days are calendar days. A stock's are sessions, a coin's all of them; one without a bar counts as
-one on which nothing was traded.
+Days are calendar days: sessions for stocks, all days for crypto. A day without a bar counts as one
+without trade.
 
-A list of members (CSV or Parquet) has a row a membership; a symbol that comes back has several:
+A list of members (CSV or Parquet) has one row for each membership; a symbol may have several:
 
-    symbol  of a stock or a coin
-    from    New York, YYYY-MM-DD, the first day it is a member
-    to      the first day it is none any more; empty while it still is one
+    symbol  of a stock or a crypto pair
+    from    New York, YYYY-MM-DD, the first day of membership
+    to      the first day after it; empty while it lasts
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from trainingdata.volume_units import require_volume_units
 if TYPE_CHECKING:
     from trainingdata.midnight_values import MidnightValues
 
-SETTINGS_GROUP = "universe"  # the group that names a function of a user's own
+SETTINGS_GROUP = "universe"  # the settings group that names a custom function
 GROWTH = "growth"
 RANKS = (GROWTH, "momentum")
-# What leaves a symbol out, by the setting that says so; the place of a name is its number, and the
-# first that holds counts.
+# Rules that exclude a symbol, by the setting of each. A name's position is its number; the first
+# rule that applies counts.
 RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
 TOP, KEEP = RULES.index("top"), RULES.index("keep")
-MAX_WINDOW_DAYS = 1000  # of a window
+MAX_WINDOW_DAYS = 1000  # longest window
 COLUMNS = ("symbol", "from", "to")
 NO_END_DATE = np.datetime64("9999-12-31", "D")
 
@@ -57,7 +57,7 @@ Rank = Callable[[Bars], Any]
 
 @settings_class(SETTINGS_GROUP)
 class UniverseSettings:
-    """Which symbols the strategy may hold at each instant."""
+    """Rule for the symbols that the strategy may hold at each instant."""
 
     top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
     by: Literal["dollar_volume"] = setting(
@@ -121,7 +121,10 @@ class UniverseSettings:
         return self.rank == GROWTH
 
     def rule(self) -> Universe:
-        """The rule these settings say."""
+        """Return the universe of these settings.
+
+        Raises InputError for a custom rank that is no function, and a list that cannot be read.
+        """
         rank = (
             load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
         )
@@ -156,11 +159,12 @@ class UniverseSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Universe:
-    """A rule, with what it reads.
+    """A rule of membership, with the data that it needs.
 
-    settings: what it is.
-    members: the list that it goes by, if it does.
-    rank: a function of a user's own, bars known at a renewal to a score a symbol, if it has one.
+    settings: its settings.
+    members: list of members, or None.
+    rank: custom function of the bars known at a renewal that returns a score for each symbol, or
+        None.
     """
 
     settings: UniverseSettings = field(default_factory=UniverseSettings)
@@ -168,9 +172,10 @@ class Universe:
     rank: Rank | None = None
 
     def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
-        """[T, S] which of RULES leaves each symbol out at each instant; 0 for what is in.
+        """Return the number in RULES that excludes each symbol at each instant, [T, S], or 0.
 
-        A rank by growth is no part of it: `keep_best` applies it to what a decision expects.
+        A rank by growth is no part of it: `keep_best` applies it to the expected returns of a
+        decision.
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
@@ -178,7 +183,7 @@ class Universe:
         return self._left_out_on(bars, days)[number]
 
     def renewals(self, instants: Instants) -> Dates:
-        """[T] the day at whose midnight the membership of each instant was renewed."""
+        """Return the day whose midnight renewed the membership of each instant, [T]."""
         dates = new_york_date(instants).astype("datetime64[D]")
         if self.settings.rebalance == "weekly":
             # 1970-01-01 was a Thursday.
@@ -194,7 +199,7 @@ class Universe:
         return np.asarray(since)
 
     def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
-        """[R, S] which rule leaves each symbol out from each day's midnight on; days increase."""
+        """Return the rule that excludes each symbol from each midnight on, [R, S]; days rise."""
         from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings
@@ -224,13 +229,13 @@ class Universe:
         return rule
 
     def _scores(self, bars: Bars, known: MidnightValues, days: Dates) -> Array:
-        """[R, S] of the rank; NaN where it says nothing."""
+        """Return the scores of the rank, [R, S]; NaN where undefined."""
         if self.rank is None:
             return known.closes_at(days) / known.closes_at(days - self.settings.days) - 1.0
         return np.array([self._own_scores(bars, now) for now in midnight(days)])
 
     def _own_scores(self, bars: Bars, now: np.datetime64) -> Array:
-        """[S] of a function of a user's own."""
+        """Return the scores of the custom rank at an instant, [S]."""
         assert self.rank is not None
         name = str(self.settings.rank)
         seen = bars.until(now)
@@ -250,9 +255,9 @@ class Universe:
 
 
 def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
-    """Leave out by rule `number` all but the `most` with the highest score, in each row of [R, S].
+    """Exclude by rule `number` all but the `most` highest scores in each row of [R, S].
 
-    One without a score, NaN or minus infinity, is not one of them; of equal ones the first is.
+    A symbol whose score is NaN or minus infinity is excluded; ties are broken by order.
     """
     taking_part = (rule == 0) & (score > -np.inf)
     order = np.argsort(np.where(taking_part, -score, np.inf), axis=1, kind="stable")
@@ -263,12 +268,12 @@ def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Members:
-    """M memberships.
+    """M memberships of symbols, from a list.
 
-    file: where they were read.
-    symbols: [M] whose they are.
-    begins: [M] the first day of each.
-    ends: [M] the first day after it.
+    file: path of the list.
+    symbols: [M] symbol of each.
+    begins: [M] first day of each.
+    ends: [M] first day after each.
     """
 
     file: str
@@ -278,11 +283,14 @@ class Members:
 
     @property
     def changes(self) -> Dates:
-        """The days on which somebody comes or goes, in order."""
+        """Days on which a membership begins or ends, in order."""
         return np.unique(np.concatenate([self.begins, self.ends[self.ends != NO_END_DATE]]))
 
     def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
-        """[R, S] whether each symbol is a member on each day; days increase."""
+        """Return whether each symbol is a member on each day, [R, S]; days increase.
+
+        Raises DataError if no symbol is in the list.
+        """
         place = {symbol: s for s, symbol in enumerate(symbols)}
         rows = [m for m, symbol in enumerate(self.symbols) if symbol in place]
         if not rows:
@@ -298,7 +306,10 @@ class Members:
 
 
 def read_members(path: Path) -> Members:
-    """The memberships of a file."""
+    """Return the memberships of a file.
+
+    Raises DataError for rows that are invalid or overlap.
+    """
     found = text_rows(path, COLUMNS, ("a list of members", "has"))
     if not found:
         raise DataError(f"{path}: no row; a list of members has one a membership")

@@ -1,4 +1,4 @@
-"""A volatility index: daily closes from a file, and what they say within a later session."""
+"""A volatility index: daily closes from a file, and its level within a later session."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ log = logging.getLogger(__name__)
 # Log of the volatility index per log of the index lost, measured on SPY and VIX from open to close,
 # 2023-04 to 2025-06.
 VOLATILITY_RESPONSE = 5.8
-# Points between which a median of closes can be: VIX has closed at 9.14 to 82.69. A fraction and
-# the level of a price index are beyond.
+# Range of a plausible median of closes in points: VIX has closed at 9.14 to 82.69. A fraction, or
+# the level of a price index, is outside.
 MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
 
 
 def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
-    """Closes of a volatility index by date, points; without those that no other confirms.
+    """Return the closes of a volatility index by date, points, without unconfirmed ones.
 
-    The session after one that is left out is not traded, in a backtest and live.
+    The session after a close that is left out is not traded, in a backtest and live.
 
     path: a Parquet file with `timestamp` and `close`.
-    key: of the setting that names it, for messages.
+    key: setting that names it, for messages.
+
+    Raises DataError for a file that cannot be read or trusted.
     """
     import pandas as pd
 
     try:
         table = pd.read_parquet(Path(path).expanduser())
-        # Of other forms, 2/10/2024 may be a day in February or in October.
+        # In other forms, 2/10/2024 may be a day in February or in October.
         stamps = pd.to_datetime(table["timestamp"], format="ISO8601")
         days = pd.DatetimeIndex(stamps).tz_localize(None).normalize()
         closes = pd.Series(table["close"].to_numpy(dtype=float), index=days).sort_index()
@@ -75,13 +77,13 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
 def intraday_volatility_index(
     before: float, index: npt.ArrayLike, close: float, response: float = VOLATILITY_RESPONSE
 ) -> npt.NDArray[np.float64]:
-    """The volatility index as far as it follows from its close before and the index's move.
+    """Return the volatility index implied by its previous close and the index's move.
 
     It moves by `response` against the index: before · (index / close) ^ -response.
 
-    before: the volatility index at its close before, points.
-    index: the index now.
-    close: the index at its close before, in the units of `index`.
+    before: the volatility index at its previous close, points.
+    index: the current index.
+    close: the index at its previous close, in the units of `index`.
     response: log of the volatility index per log of the index lost.
     """
     return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)

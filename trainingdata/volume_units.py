@@ -18,18 +18,18 @@ from trainingdata.file_formats import FileFormat, VolumeUnit
 if TYPE_CHECKING:
     import pandas as pd
 
-# USD that a coin-margined contract is worth: 100 for BTC, 10 for every other coin (Binance).
+# USD value of a coin-margined contract: 100 for BTC, 10 for every other coin (Binance).
 CONTRACT_SIZES = (10.0, 100.0)
-_FITTING = 0.99  # share of rows that have to show a unit
+_FITTING = 0.99  # share of rows that must fit a unit
 _ROUNDING = 1e-3
 
 
 class CryptoVolume(NamedTuple):
-    """Volume of crypto.
+    """Volume of crypto and its unit.
 
     coins: [N]; in the file's unit if that is unknown.
     known: whether the unit is known.
-    note: how the unit was converted; empty without a conversion.
+    note: description of the conversion; empty without one.
     """
 
     coins: Array
@@ -43,11 +43,12 @@ def convert_crypto_volume(
     """Convert the volume of rows [N, 5] to coins.
 
     frame: the rows, with the head's columns.
-    unit: stated by the user; none: the head's.
-    path: of the file, for messages.
+    unit: unit stated by the user; None: the head's.
+    path: path of the file, for messages.
 
-    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit. Raises
-    DataError for a user's unit that contradicts the rows, or a heading that names another.
+    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit.
+
+    Raises DataError for a user's unit that contradicts the rows or the heading.
     """
     volume = values[:, VOLUME]
     heading = head.fields[VOLUME]
@@ -120,9 +121,9 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
 
 
 def require_volume_units(bars: Bars, use: str, escape: str = "") -> None:
-    """Refuse bars whose unit of volume is unknown.
+    """Raise `InputError` for bars whose unit of volume is unknown.
 
-    use: what needs the volume, for the message.
+    use: purpose of the volume, for the message.
     escape: a setting that needs no volume, if there is one.
     """
     for symbol, origin in zip(bars.symbols, bars.origins, strict=False):

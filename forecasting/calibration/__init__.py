@@ -1,1 +1,1 @@
-"""Any forecaster's quantiles corrected by what came true: deviation, shape and median."""
+"""Calibration of any forecaster's quantiles by outcomes: deviation, shape and median."""

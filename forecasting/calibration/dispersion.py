@@ -1,6 +1,6 @@
-"""How wide a forecast should be: a regression, corrections, and the shape of what remains.
+"""The width of a forecast: a regression, corrections, and the shape of the residuals.
 
-n rows (forecasts of one class whose outcomes are known, all symbols together), H steps, K classical
+n rows (forecasts of one class with known outcomes, all symbols together), H steps, K classical
 averages, Q levels.
 """
 
@@ -19,7 +19,7 @@ from foundation.compiled import compiled
 PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
 PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
 PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
-MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count for at most so many independent ones
+MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count as at most so many independent ones
 STEP_NUMBERS = 1 + np.arange(HORIZON)
 UPPER_LEVELS = np.array(LEVELS[MEDIAN + 1 :])
 REGIME_COUNT = 5
@@ -30,14 +30,14 @@ PRIOR_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationSample:
-    """What is known of forecasts when they are made.
+    """Data known about forecasts when they are made.
 
-    past_variance: [n, K] log of the classical averages of the variance a bar, the day's pattern
-        divided out.
-    base: [n, H] the base forecaster's log variance a bar over each horizon, likewise.
+    past_variance: [n, K] log of the classical averages of the variance of a bar, without the day's
+        pattern.
+    base: [n, H] the base forecaster's log variance of a bar over each horizon, likewise.
     median: [n, H] its median log return after each step.
     season: [n, H] the day's pattern summed over the steps.
-    slot: [n] place in the day of the issuing bar.
+    slot: [n] slot in the day of the issuing bar.
     symbol: [n] number of the symbol within its class.
     instant: [n] number of the issuing bar on the class's clock.
     """
@@ -57,11 +57,11 @@ class Dispersion:
 
     weights: [K + 2, H] of the intercept and of each log variance.
     upper_half: [H, 10] quantiles of the shape above the median; the shape is symmetric.
-    hour_correction: [slots, H] log of the correction by decision hour.
-    regime: [5, H] the same by volatility regime.
-    symbol: [S, H] the same by symbol.
-    edges: [4, H] log variance a bar at which regimes meet, relative to a symbol's own median.
-    median_level: [S, H] each symbol's median log variance a bar.
+    hour_correction: [slots, H] log of the correction by slot of the day.
+    regime_correction: [5, H] the same by volatility regime.
+    symbol_correction: [S, H] the same by symbol.
+    edges: [4, H] log variance of a bar between regimes, relative to a symbol's own median.
+    median_level: [S, H] each symbol's median log variance of a bar.
     """
 
     weights: Array
@@ -73,7 +73,7 @@ class Dispersion:
     median_level: Array
 
     def deviation(self, sample: CalibrationSample) -> Array:
-        """[n, H] deviation of the log return after each step."""
+        """Return the deviation of the log return after each step, [n, H]."""
         level = _level(sample.past_variance, sample.base, self.weights)
         relative = level - self.median_level[sample.symbol]
         by_regime = _of_rows(self.regime_correction, _regime(relative, self.edges))
@@ -92,22 +92,22 @@ class Dispersion:
 def fit_dispersion(
     sample: CalibrationSample, variance: Array, move: Array, slots: int, symbols: int
 ) -> tuple[Dispersion, Array]:
-    """What came true teaches at every step, and the deviations [n, H] it makes of the sample.
+    """Fit the dispersion to known outcomes; return it with its deviations [n, H] of the sample.
 
-    sample: what was known when the n forecasts were made.
+    sample: data known when the n forecasts were made.
     variance, move: [n, H] realised variance and log return after each step; NaN where the outcome
         is not known yet.
-    slots, symbols: how many places in the day and symbols the class has.
+    slots, symbols: number of slots of the day, and of symbols of the class.
     """
     known = np.isfinite(move)
-    # Bars that did not move have no logarithm: a share of the longest average stands for their
-    # variance.
+    # The variance of bars that did not move has no logarithm: a share of the longest average
+    # replaces it.
     floor = MIN_VARIANCE_RATIO * np.exp(sample.past_variance[:, -1:])
     target = np.log(np.where(known, np.maximum(variance / sample.season, floor), np.nan))
     weights = _regression_weights(sample, target)
     level = _level(sample.past_variance, sample.base, weights)
     # Regimes are relative to a symbol's own median: otherwise the calm symbols of a class would
-    # fill the lowest regime and the wild ones the highest.
+    # fill the lowest regime and the volatile ones the highest.
     median_level = _medians_by_symbol(level, sample.symbol, symbols)
     relative = level - median_level[sample.symbol]
     edges = _quantiles(relative, np.arange(1, REGIME_COUNT) / REGIME_COUNT).T
@@ -118,8 +118,8 @@ def fit_dispersion(
     tables = []
     correction = np.zeros(level.shape)
     for group, count in ((sample.slot, slots), (regime, REGIME_COUNT), (sample.symbol, symbols)):
-        # The next correction is learned on what this one leaves: they are added up, and what two of
-        # them share must count once.
+        # Each correction is fitted to the residuals of the one before: they are added, and their
+        # common part must count once.
         logs = _group_logs(size, known, group, count, instants)
         size *= _of_rows(np.exp(-logs), group)
         correction += _of_rows(logs, group)
@@ -133,9 +133,9 @@ def fit_dispersion(
 
 
 def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
-    """Intercept and weights [K + 2, H] of log variances for the target [n, H], by ridge regression.
+    """Return intercept and weights [K + 2, H] for the target [n, H], by ridge regression.
 
-    The ridge draws towards the classical averages alone.
+    The ridge shrinks towards the classical averages alone.
     """
     import sklearn
     from sklearn.linear_model import Ridge
@@ -144,18 +144,19 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
     weights = np.zeros((1 + len(classical), HORIZON))
     inputs = np.column_stack([sample.past_variance, np.empty(len(target))])
     targets = np.ascontiguousarray(target.T)
-    # What is finite is known: looked at 24 times, the checks took longer than the fits.
+    # The inputs are known to be finite: 24 checks took longer than the fits.
     with sklearn.config_context(assume_finite=True, skip_parameter_validation=True):
         for h, step in enumerate(STEP_NUMBERS):
             known = np.flatnonzero(np.isfinite(targets[h]))
             if not len(known):
-                # There is no mean to return to, and the prior weights add up to one.
+                # Without data there is no mean reversion, and the prior weights add up to one.
                 weights[1:, h] = classical
                 continue
             inputs[:, -1] = sample.base[:, h]
             rows = inputs[known]
             prior = PRIOR_SUM[h] * classical
-            # Forecasts of several steps overlap, so as many rows say less: the prior counts more.
+            # Forecasts of several steps overlap, so as many rows contain less information: the
+            # prior counts more.
             ridge = Ridge(alpha=PRIOR_ROWS * step, solver="cholesky")
             ridge.fit(rows, targets[h, known] - rows @ prior)
             weights[:, h] = np.append(ridge.intercept_, ridge.coef_ + prior)
@@ -164,8 +165,8 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
 @compiled
 def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
-    """Log variance a bar [n, H], the day's pattern divided out, before corrections."""
-    # A matrix product would sum in an order that depends on how many rows there are.
+    """Return the log variance of a bar [n, H], without the day's pattern, before corrections."""
+    # A matrix product would sum in an order that depends on the number of rows.
     out = np.empty(base.shape)
     for row in range(len(base)):
         for h in range(base.shape[1]):
@@ -177,18 +178,18 @@ def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
 
 
 def _regime(relative: Array, edges: Array) -> Index:
-    """How many edges [E, H] each level [n, H] relative to its symbol's median exceeds."""
+    """Return the number of edges [E, H] below each level [n, H] relative to the symbol's median."""
     above = sum((relative > edge).view(np.int8) for edge in edges)
     return np.asarray(above, dtype=np.int64)
 
 
 def _of_rows(table: Array, group: Index) -> Array:
-    """Entries [n, H] of a table [G, H], of each row's group [n] or [n, H]."""
+    """Return the entries [n, H] of a table [G, H] for each row's group [n] or [n, H]."""
     return np.asarray(table[group] if group.ndim == 1 else table[group, np.arange(HORIZON)])
 
 
 def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
-    """Median of values [n, H] of each symbol [S, H]; that of all for one that has none."""
+    """Return each symbol's median of values [n, H], [S, H]; that of all for one without values."""
     import pandas as pd
 
     if not len(values):
@@ -201,7 +202,7 @@ def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
 
 
 def _quantiles(values: Array, at: Array) -> Array:
-    """Quantiles [H, A] of values [n, H] that are not NaN, linear between order statistics.
+    """Return quantiles [H, A] of finite values [n, H], linear between order statistics.
 
     They are 0 for a step without any.
     """
@@ -214,16 +215,16 @@ def _quantiles(values: Array, at: Array) -> Array:
 
 
 def _distinct_instants(instant: Index, known: Mask) -> Index:
-    """How many different instants [n] there are among the rows known [n, H] at each step, [H]."""
+    """Return the number of different instants [n] among the rows known [n, H] at each step, [H]."""
     return np.array([np.count_nonzero(np.bincount(instant[rows])) for rows in known.T])
 
 
 def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
-    """Log of each group's mean size over everyone's, [G, H], towards zero where little was seen.
+    """Return the log of each group's mean size over that of all, [G, H], shrunk to zero.
 
-    size, known: [n, H] of what came true over its deviation, and where it is known; elsewhere 0.
+    size, known: [n, H] outcome over its deviation, and whether it is known; else 0.
     group: [n] or [n, H] number of each row's group, of `groups` = G.
-    instants: [H] different instants of the rows that are known.
+    instants: [H] different instants of the known rows.
     """
     cell = np.broadcast_to(group.T, size.T.shape).T * HORIZON + np.arange(HORIZON)
     count, total = (
@@ -239,18 +240,18 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
 
 
 def _upper_half(size: Array, instants: Index) -> Array:
-    """Quantiles [H, 10] of |return| / deviation [n, H], drawn towards a Student-t(5).
+    """Return quantiles [H, 10] of |return| / deviation [n, H], shrunk to a Student-t(5).
 
-    The Student-t has the root mean square of what was seen. Steps of which nothing is known have
-    its own.
+    The Student-t has the root mean square of the data. Steps without data have its own.
 
-    instants: [H] different ones of what is known.
+    instants: [H] different instants of known outcomes.
     """
     known = np.isfinite(size)
     count = known.sum(axis=0)
     empirical = _quantiles(size, 2 * UPPER_LEVELS - 1)
     some = np.maximum(count, 1)
-    # Symbols of an instant move together and steps overlap: rows count for fewer independent ones.
+    # Symbols of an instant move together and steps overlap: the number of independent rows is
+    # smaller.
     independent = (
         instants
         * np.minimum(count / np.maximum(instants, 1), MAX_INDEPENDENT_SYMBOLS)
@@ -267,7 +268,7 @@ def _upper_half(size: Array, instants: Index) -> Array:
 
 @cache
 def _student_5() -> Array:
-    """Quantiles [10] of the upper half of a Student-t(5) with a deviation of one."""
+    """Return the quantiles [10] of the upper half of a Student-t(5) with a deviation of one."""
     from scipy.special import stdtrit
 
     return np.asarray(stdtrit(5, UPPER_LEVELS) * np.sqrt(3 / 5))

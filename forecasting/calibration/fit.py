@@ -1,4 +1,4 @@
-"""What a class of symbols learns in a week: a function of its last own bars and of nothing else.
+"""The weekly calibration fit of a class: a function of its last own bars only.
 
 A median's slope is the slope of realised on forecast returns, pooled over the symbols of a class,
 with an error that allows for returns that move together. Its persistence is the autocorrelation of
@@ -20,7 +20,7 @@ from forecasting.calibration.variance import LOOKBACKS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, concatenate_ranges
 
-# forecasts a fit learns from at most: symbols of a class move together, more say little more
+# most forecasts of a fit: symbols of a class move together, so more add little information
 MAX_ROWS = 16_384
 MAX_PERSISTENCE = 0.99
 MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
@@ -28,15 +28,15 @@ MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationFit:
-    """What one class learned in one week.
+    """The fit of one class for one week.
 
-    pattern: [K] variance of a bar by its place in the day, in multiples of the day's mean.
+    pattern: [K] variance of a bar by slot of the day, in multiples of the day's mean.
     dispersion: deviation and shape of the log return after each step.
-    slopes: [H] what the base forecaster's median is multiplied by.
-    begin: [S] first own bar of each symbol that anything is computed from.
-    persistence: of the base forecaster's first-step median from one bar to the next.
-    skill: information coefficient of the first step, as far as the slope is believed: the root
-        mean square of the shrunk median over that of the returns.
+    slopes: [H] factors on the base forecaster's median.
+    begin: [S] first own bar of each symbol that the fit uses.
+    persistence: autocorrelation of the base forecaster's first-step median from bar to bar.
+    skill: lower estimate of the first step's information coefficient: the root mean square of the
+        shrunk median over that of the returns.
     """
 
     pattern: Array
@@ -47,10 +47,10 @@ class CalibrationFit:
     skill: float
 
     def apply(self, history: ClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
-        """(median, deviation) of the log return after each step, each [n, H].
+        """Return median and deviation of the log return after each step, each [n, H].
 
         member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
-        it is issued, rising within a symbol.
+            it is issued, rising within a symbol.
         """
         sample = build_sample(history, self.begin, member, last, self.pattern)
         return self.slopes * sample.median, self.dispersion.deviation(sample)
@@ -59,11 +59,11 @@ class CalibrationFit:
 def fit_calibration(
     history: ClassHistory, week: np.datetime64, window: int, confidence: float
 ) -> CalibrationFit:
-    """What a class knows at the beginning of a week.
+    """Fit the calibration of a class at the beginning of a week.
 
     history: the bars and base forecasts of its symbols [S].
-    week: the Friday 16:00 New York that the week begins at; bars after it are not seen.
-    window: own bars of each symbol that are learned from.
+    week: the Friday 16:00 New York at which the week begins; later bars are not used.
+    window: own bars of each symbol that are used.
     confidence: standard errors by which a median's slope must exceed zero to count.
     """
     slots = history.places
@@ -82,8 +82,8 @@ def fit_calibration(
     member, last = _thinned(np.maximum(starts, history.first), ends)
     sample = build_sample(history, begin, member, last, pattern)
     move, variance = outcomes(history, member, last, ends)
-    # A symbol that stands still says nothing of the others, and its forecasts over a deviation of
-    # next to nothing would outweigh theirs.
+    # A symbol that does not move carries no information, and its forecasts over a deviation near
+    # zero would dominate.
     move[sample.past_variance[:, -1] < MIN_LOG_VARIANCE] = np.nan
     members = len(history.members)
     dispersion, deviation = fit_dispersion(sample, variance, move, slots, members)
@@ -97,7 +97,7 @@ def fit_calibration(
 
 
 def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence: float) -> Array:
-    """[H] what the base forecaster's median has been worth at each step."""
+    """Return the factor on the base forecaster's median at each step, [H]."""
     slopes = np.zeros(HORIZON)
     forecasts = (sample.median / deviation).T
     realised = (move / deviation).T
@@ -109,15 +109,15 @@ def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence
 
 
 def _first_step_size(values: Array, deviation: Array) -> float:
-    """Root mean square of the first step of values [n, H] in deviations, where it is known."""
+    """Return the root mean square of the first step of values [n, H] in deviations."""
     finite = (values[:, 0] / deviation[:, 0])[np.isfinite(values[:, 0])]
     return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
 def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
-    """(symbol, own bar) [n] of every k-th of each symbol's bars starts … ends - 1 [S].
+    """Return (symbol, own bar) [n] of every k-th of each symbol's bars starts … ends - 1 [S].
 
-    They are about `MAX_ROWS` at most.
+    They are at most about `MAX_ROWS`.
     """
     counts = np.maximum(ends - starts, 0)
     stride = max(-(-int(counts.sum()) // MAX_ROWS), 1)
@@ -134,15 +134,14 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
 def shrinkage(
     forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
 ) -> float:
-    """Lower end of the slope's one-sided interval, in [0, 1]; 0 where the data say nothing.
+    """Return the lower end of the slope's one-sided interval, in [0, 1]; 0 without evidence.
 
-    The slope is that of a regression through the origin. What is returned lies `confidence`
-    standard errors below it: noise earns nothing, and an edge is believed as far as it has shown
-    itself.
+    The slope is that of a regression through the origin. The result lies `confidence` standard
+    errors below it: noise earns nothing, and an edge counts only as far as it is significant.
 
     forecast, realised: [n] returns over their volatility, of all symbols together.
     instant: [n] number of the bar at which each forecast was issued.
-    overlap: bars that a forecast's interval covers.
+    overlap: bars in a forecast's interval.
     confidence: standard errors that are subtracted from the slope.
     """
     if not len(forecast):
@@ -169,7 +168,7 @@ def shrinkage(
 
 
 def autocorrelation(series: Sequence[Array]) -> float:
-    """Autocorrelation around zero of series [n] from one step to the next, pooled, 0 … 0.99.
+    """Return the pooled lag-1 autocorrelation around zero of series [n], 0 … 0.99.
 
     It is 0 where the series are empty or zero.
     """

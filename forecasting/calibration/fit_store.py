@@ -32,7 +32,10 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 @dataclass(frozen=True, slots=True)
 class FitStore:
-    """The fits of a folder. A folder that is not writable keeps nothing."""
+    """The calibration fits in a folder. A folder that is not writable keeps nothing.
+
+    folder: the folder.
+    """
 
     folder: Path
 

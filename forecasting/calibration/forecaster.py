@@ -1,16 +1,16 @@
-"""Calibration: any forecaster's quantiles corrected, week by week, by what came true.
+"""Calibration: any forecaster's quantiles corrected, week by week, by outcomes.
 
-Every Friday at 16:00 New York each asset class learns anew from the last 3,000 own bars of its
-symbols, and the forecasts of the following week use that: where a run started makes no difference.
-For each step
+Every Friday at 16:00 New York a fit is made for each asset class, from the last 3,000 own bars of
+its symbols, and the forecasts of the following week use it: a run's begin makes no difference. For
+each step
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecaster's
-   variance and of classical averages (`variance`), the day's pattern divided out of all; ridge
-   towards the classical averages alone;
-2. corrections by decision hour, volatility regime and symbol, each as far as it has been seen;
-3. shape: quantiles of what remains, pooled and symmetric, drawn towards a Student-t(5) by how
-   little has been seen;
-4. median: the base forecaster's median times what it has been worth (`fit`).
+    variance and of classical averages (`variance`), the day's pattern divided out of all; ridge
+    towards the classical averages alone;
+2. corrections by slot of the day, volatility regime and symbol, each weighted by its data;
+3. shape: quantiles of the residuals, pooled and symmetric, shrunk to a Student-t(5) where data
+    are few;
+4. median: the base forecaster's median times its shrinkage (`fit`).
 
 Quantile = price · exp(median + deviation · shape). S symbols, N windows, H steps, Q levels.
 """
@@ -48,28 +48,28 @@ from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays
 
 _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
-# where the fit is kept, the fit, the medians and deviations of the week's windows
+# key of the fit, the fit, medians and deviations of the week's windows
 _Taught = tuple[_Key, CalibrationFit, Array, Array]
 
-MAX_FITS = 64  # kept in memory
+MAX_FITS = 64  # most fits in memory
 
 
 @runtime_checkable
 class HasLogMoments(Protocol):
-    """A forecaster that has the moments of its forecasts without the whole of them."""
+    """A forecaster that provides the moments of its forecasts without all quantiles."""
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibratedForecaster:
-    """A forecaster whose quantiles are corrected by what came true.
+    """A forecaster whose quantiles are corrected by outcomes.
 
     base: the forecaster that is corrected.
-    settings: how it learns.
-    kept: where fits are kept between processes; none: nowhere. Only those of a base whose table
-        names a source are, and it has to name all that the base's forecasts depend on beside the
-        bars of the class.
+    settings: settings of the fits.
+    fit_store: store of fits between processes; None: no store. It is used only if the base's table
+        names a source, which must cover all inputs of the base's forecasts other than the bars of
+        the class.
     """
 
     base: Forecaster
@@ -84,14 +84,14 @@ class CalibratedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Calibrated forecasts of each symbol's bars from `since` on and of its last one before."""
+        """Return calibrated forecasts of each symbol's bars since `since`, and the last before."""
         since = np.broadcast_to(since, len(bars.symbols))
         classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._raw(bars, list(classes.values()), since, progress)
         windows = raw.windows.select(_answered(raw.windows, since))
         histories = {kind: own.with_forecasts(raw) for kind, own in classes.items()}
         source = raw.source
-        # Of years, its windows take as much memory as all that follows.
+        # For years its windows take as much memory as all that follows.
         del raw
         weeks = windows.split_at(np.unique(last_fridays(bars.times)))
         count = len(windows)
@@ -128,7 +128,7 @@ class CalibratedForecaster:
     def _fitted(
         self, source: str, kind: AssetClass, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
-        """The fit of a week, and what it makes of the windows of the class in it."""
+        """Return the fit of a week, applied to the class's windows in it."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
         fit = self._fit(key, kind, history, friday)
@@ -138,14 +138,13 @@ class CalibratedForecaster:
     def _raw(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
-        """The base forecasts from `since` [S] on, and the earlier ones that fits need."""
-        # Lessons look back far beyond the windows that are answered. Where all of them are kept,
-        # an hourly run forecasts the last bars alone.
+        """Return the base forecasts from `since` [S] on, and the earlier ones that fits need."""
+        # Fits need far older forecasts than the requested ones. If all fits are in memory, an
+        # hourly run forecasts the last bars alone.
         latest = next(reversed(self._fits), None)
         if latest is not None and self._knows_all(classes, since, latest[0]):
             raw = self._moments(bars, since, progress)
-            # What was learned from other weights is not used: a kept fit counts only for the
-            # source that it came from.
+            # A fit from other weights is not used: it is valid only for its own source.
             if raw.source == latest[0]:
                 return raw
         return self._moments(bars, self._learned_since(bars, classes, since), progress)
@@ -158,7 +157,7 @@ class CalibratedForecaster:
     def _fit(
         self, key: _Key, kind: AssetClass, history: ClassHistory, week: np.datetime64
     ) -> CalibrationFit:
-        # A fit is given once a week, and who decides every hour asks for it every hour.
+        # A fit is made once a week, but requested by every decision.
         fit = self._fits.get(key)
         if fit is not None:
             return fit
@@ -178,9 +177,9 @@ class CalibratedForecaster:
         self._fits[key] = fit
 
     def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
-        """Whether every fit that forecasts from `since` [S] on use is kept, of this source.
+        """Return whether all fits for forecasts from `since` [S] on are in memory, for this source.
 
-        Then nothing older has to be forecast.
+        Then no older forecast is needed.
         """
         for history in classes:
             weeks: set[np.datetime64] = set()
@@ -193,14 +192,14 @@ class CalibratedForecaster:
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """[S] where each symbol's part in the first fit of its class begins."""
+        """Return the begin of each symbol's part in the first fit of its class, [S]."""
         begin = np.full(len(since), bars.now)
         for history in classes:
             own = [(s, times) for s, times in history.bar_times() if len(times)]
             if not own:
                 continue
-            # The class learns together: a symbol that was silent on a Friday is answered by an
-            # earlier fit, which the others have to have their part in.
+            # All symbols of a class share a fit: a symbol without bars on a Friday uses an earlier
+            # fit, which needs the others' bars as well.
             earliest = min(times[last_index_before(times, since[s])] for s, times in own)
             week = last_fridays(np.array([earliest]))[0]
             for s, times in own:
@@ -210,8 +209,8 @@ class CalibratedForecaster:
 
 
 def _answered(windows: Windows, since: Instants) -> Index:
-    """Numbers of the windows issued from `since` [S] on, and of each symbol's last one before."""
-    # The base has answered earlier ones as well, for fits to learn from.
+    """Return the numbers of the windows from `since` [S] on, and of each symbol's last before."""
+    # The base forecasts also include earlier windows, for fits.
     parts = []
     for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):
         before = last_index_before(windows.issued_at[rows], begin)

@@ -1,4 +1,4 @@
-"""The bars of a class beside its base forecasts: what was known at a bar, and what came true after.
+"""The bars of a class with its base forecasts: data known at a bar, and later outcomes.
 
 S symbols, M own bars of all of them, N base forecasts, n rows, H steps, K classical averages.
 """
@@ -23,12 +23,12 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Timeframe
 
-# log variance a bar below which nothing can be learned from a symbol
+# log variance of a bar below which a symbol carries no information
 MIN_LOG_VARIANCE = 2 * np.log(1e-7)
 DIGEST_SEEDS = (
     0x243F6A8885A308D3,
     0x13198A2E03707344,
-)  # two digests of 64 bits: first digits of pi
+)  # seeds of two 64-bit digests: first digits of pi
 _NOTHING = np.empty(0)
 _NO_FORECASTS = np.empty((0, HORIZON), dtype=np.float32)
 _NO_NUMBERS = np.empty(0, dtype=np.int64)
@@ -37,25 +37,26 @@ _NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassHistory:
-    """A class's own bars and base forecasts, one symbol after another.
+    """A class's own bars and base forecasts, concatenated by symbol.
 
-    kind, timeframe: whose bars, and how long.
+    kind, timeframe: class, and timeframe of its bars.
     members: [S] number of each symbol in the panel, rising.
     symbols: [S] their names.
-    begin: [S + 1] where each symbol's bars lie.
+    begin: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
-    digest: [M + 1, 2] digests of the bars before each, summed: a span's is a difference.
+    digest: [M + 1, 2] cumulative digests of the bars before each: a range's is a difference.
     close: [M] logarithm of the close.
     variance: [M] variance of each bar's log return.
-    slots: [T, 1 + H] place in the day of the bar of each instant of the class's clock, and of the
-        H after it.
+    slots: [T, 1 + H] slot in the day of the bar of each instant of the class's clock, and of the H
+        after it.
     column: [M] number of each bar on that clock.
     first: [S] own bar of the first base forecast.
-    rows: [S] where each symbol's base forecasts begin; there is one at every bar from the first.
+    rows: [S] position of each symbol's first base forecast; there is one at every bar from the
+        first.
     median, log_variance: [N, H] of the base forecasts' log return, of all classes.
     first_step: [N] median of the first step over its deviation; 0 without a forecast, for another
-        class, and where the symbol stands still: next to nothing over next to nothing is rounding,
-        and as like the last as not.
+        class, and where the symbol does not move: there the ratio is rounding, and has no
+        persistence.
     """
 
     kind: AssetClass
@@ -77,7 +78,7 @@ class ClassHistory:
 
     @classmethod
     def from_bars(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
-        """The bars of a class, without forecasts."""
+        """Return the bars of a class, without forecasts."""
         members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
         tables = [bars.real_bars(s) for s in members.tolist()]
         times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
@@ -102,7 +103,10 @@ class ClassHistory:
         )
 
     def with_forecasts(self, base: LogMoments) -> ClassHistory:
-        """The same with the median and the variance of base forecasts."""
+        """Return the history with the median and the variance of base forecasts.
+
+        Raises DataError for a bar without a forecast.
+        """
         parts = base.windows.slices_by_symbol()
         first = []
         first_step = np.zeros(len(base.windows))
@@ -110,7 +114,7 @@ class ClassHistory:
         for member, (s, own) in enumerate(self.bar_times()):
             symbol = self.symbols[member]
             last = base.windows.last[parts[s]]
-            # Lessons look up a forecast by its bar: with one missing they would read another's.
+            # Fits look a forecast up by its bar: with one missing they would read another's.
             gaps = np.flatnonzero(np.diff(last) != 1)
             if len(gaps):
                 missing = utc_text(own[last[gaps[0]] + 1])
@@ -141,29 +145,30 @@ class ClassHistory:
 
     @property
     def places(self) -> int:
-        """In a day, that `slots` tells apart."""
+        """Number of slots of a day in `slots`."""
         return self.timeframe.clock(self.kind).places
 
     def bar_times(self) -> Iterator[tuple[int, Instants]]:
-        """Each symbol's number in the panel, and when each of its bars became known."""
+        """Yield each symbol's number in the panel, and the known-at instants of its bars."""
         spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def count_known_bars(self, now: np.datetime64) -> Index:
-        """[S] how many own bars of each symbol were known at an instant."""
+        """Return the number of own bars of each symbol that were known at an instant, [S]."""
         counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
         return np.array(counts, dtype=np.int64)
 
     def fit_key(self, week: np.datetime64) -> str:
-        """Digest of what a fit comes from: the bars that were known at its Friday."""
-        # Their numbers belong to it, because a fit says from which own bar on its averages see.
+        """Return the digest of a fit's inputs: the bars that were known at its Friday."""
+        # The numbers of bars are part of it, because a fit states the first own bar of its
+        # averages.
         ends = self.count_known_bars(week)
         bars = self.digest[self.begin[:-1] + ends] - self.digest[self.begin[:-1]]
         what = f"{self.timeframe.name} {week} {self.symbols} {ends.tolist()} ".encode()
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
-        """`first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
+        """Return `first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
         rows = self.rows - self.first
         spans = zip(
             rows + np.maximum(starts, self.first), rows + np.maximum(stops, self.first), strict=True
@@ -174,16 +179,16 @@ class ClassHistory:
 def build_sample(
     history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
 ) -> CalibrationSample:
-    """What is known of a class's forecasts when they are made.
+    """Return the data known about a class's forecasts when they are made.
 
-    history: of the class.
-    since: [S] first own bar that the averages see.
+    history: history of the class.
+    since: [S] first own bar of the averages.
     member: [n] number of each forecast's symbol within the class, rising.
     last: [n] the own bar at which each forecast is issued, rising within a symbol.
-    pattern: of the day, [K].
+    pattern: [K] of the day.
     """
-    # The averages see nothing before `since`: what is learned and answered is a function of the
-    # last bars, and the length of the history that was loaded makes no difference.
+    # The averages use no bar before `since`: the result is a function of the last bars, whatever
+    # the length of the loaded history.
     bar = history.begin[member] + last
     row = history.rows[member] + last - history.first[member]
     first = history.begin[:-1] + since
@@ -196,7 +201,7 @@ def build_sample(
     return CalibrationSample(
         past_variance=np.log(past_variance),
         # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
-        # of all bars in it.
+        # of all its bars.
         base=history.log_variance[row] - np.log(season),
         median=history.median[row].astype(np.float64),
         season=season,
@@ -207,7 +212,7 @@ def build_sample(
 
 
 def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> tuple[Array, Array]:
-    """(log return, realised variance) after each step from own bars `last` [n], each [n, H].
+    """Return log return and realised variance after each step from own bars `last`, each [n, H].
 
     NaN beyond the first `ends` [S] own bars of each symbol.
     """
@@ -219,7 +224,7 @@ def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> 
 
 
 def _digests(times: Instants, values: Array) -> WindowKeys:
-    """[N, 2] digests of bars: their instants [N] and their values [N, 5]."""
+    """Return digests of bars, [N, 2]: of their instants [N] and their values [N, 5]."""
     lanes = []
     for seed in DIGEST_SEEDS:
         digest = mix_bits(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))

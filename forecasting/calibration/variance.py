@@ -1,8 +1,8 @@
-"""Classical volatility of hourly bars: range and gap, by place in the day, over several spans.
+"""Classical volatility of bars: range and gap, by slot of the day, over several windows.
 
-The variance of a bar is read from its range (Parkinson 1980) and its gap; the day's pattern is
-divided out (Andersen and Bollerslev 1997); averages over several spans of the past stand beside
-each other (Corsi 2009).
+The variance of a bar is computed from its range (Parkinson 1980) and its gap. The day's pattern is
+divided out (Andersen and Bollerslev 1997). Averages over several past windows are used together
+(Corsi 2009).
 """
 
 from __future__ import annotations
@@ -16,40 +16,38 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 
 Slots = npt.NDArray[np.int8]
 
-LOOKBACKS = (4, 16, 64, 256)  # own bars each average looks back
-LOCAL_BARS = (
-    100  # own bars around each bar whose mean is its level when the day's pattern is measured
-)
-MIN_VARIANCE_RATIO = 1e-3  # of the longest average: a bar that did not move still has a variance
+LOOKBACKS = (4, 16, 64, 256)  # own bars of each average
+LOCAL_BARS = 100  # own bars around each bar whose mean is its level in the day's pattern
+MIN_VARIANCE_RATIO = 1e-3  # least variance of a bar, relative to the longest average
 _SPANS = np.array(LOOKBACKS)
-_LEAST = 1e-300  # variance: its logarithm exists
+_LEAST = 1e-300  # least variance, so that its logarithm exists
 
 
 def bar_variance(values: Array) -> Array:
-    """Variance [N] of each bar's log return from values [N, 5]: range² / (4 ln 2) + gap²."""
+    """Return the variance [N] of log returns of bars [N, 5]: range² / (4 ln 2) + gap²."""
     logs = np.log(values[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
 
 
 def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, count: int) -> Array:
-    """Variance of a bar by its place in the day [K], in multiples of the day's mean.
+    """Return the variance of a bar by slot of the day [K], in multiples of the day's mean.
 
-    variance, slots, columns: [n] variance, place in the day and number of the instant of each bar,
-        one symbol after another.
-    bounds: [S + 1] where each symbol's bars lie.
-    count: places a day has, K.
+    variance, slots, columns: [n] variance, slot in the day and number of the instant of each bar,
+        concatenated by symbol.
+    bounds: [S + 1] position of each symbol's first bar.
+    count: number of slots of a day, K.
     """
-    # A bar is compared with the bars around it. Over a whole window the level of volatility
-    # moves by more than its pattern, and a wild week would pass for a wild hour.
+    # A bar is compared with the bars around it. Over a whole window the level of volatility varies
+    # more than its pattern, and a volatile week would pass for a volatile hour.
     first = int(columns.min()) if len(columns) else 0
     size = int(columns.max()) - first + 1 if len(columns) else 0
     total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
     seen = symbols > 0
     if not seen.any():
         return np.ones(count)
-    # Symbols move together: the error of a place's mean is that of means over the symbols,
-    # instant by instant. Counted one by one they would make the pattern look certain.
+    # Symbols move together: the error of a slot's mean is that of means over the symbols, instant
+    # by instant. Counted one by one they would make the pattern look certain.
     together = total[seen] / symbols[seen]
     slot = place[seen]
     counts = np.bincount(slot, minlength=count)
@@ -61,8 +59,7 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
     between = 0.0
     if measured.sum() > 1:
         between = max(float(np.var(mean[measured]) - error[measured].mean()), 0.0)
-    # Each place's mean is drawn towards the day's by as much as its error says (James and
-    # Stein 1961).
+    # Each slot's mean is shrunk to the day's according to its error (James and Stein 1961).
     centre = float((mean * counts).sum() / counts.sum())
     trust = np.divide(between, between + error, out=np.zeros(count), where=measured)
     factor = np.where(measured, centre + trust * (mean - centre), centre)
@@ -73,14 +70,14 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
 def trailing_averages(
     variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
-    """Mean of the last 4, 16, 64 and 256 variances up to bars [n], the pattern divided out: [n, K].
+    """Return means of the last 4 … 256 variances up to bars [n], the pattern divided out: [n, K].
 
-    An average early in the history covers fewer. A short average is at least a thousandth of the
-    longest, so that its logarithm exists.
+    An average early in the history covers fewer bars. A short average is at least a thousandth of
+    the longest, so that its logarithm exists.
 
     variance, column, pattern: [M] variance and number of the instant of all bars, and [T] the day's
         pattern by instant.
-    first: [S] bar of each symbol from which on the averages see.
+    first: [S] first bar of each symbol that the averages use.
     member, bar: [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
     """
     out = np.empty((len(bar), len(_SPANS)))
@@ -114,9 +111,9 @@ def trailing_averages(
 def _by_instant(
     variance: Array, slots: Slots, columns: Index, bounds: Index, size: int
 ) -> tuple[Array, Index, Index]:
-    """At each of `size` instants: variances over those around them, summed; their number; slot.
+    """Return the sum of relative variances, the number of symbols, and the slot at each instant.
 
-    Only symbols of at least `LOCAL_BARS` bars are looked at.
+    Only symbols of at least `LOCAL_BARS` bars count.
     """
     total = np.zeros(size)
     symbols = np.zeros(size, dtype=np.int64)
@@ -130,7 +127,7 @@ def _by_instant(
         for t in range(count):
             before[t + 1] = before[t] + variance[begin + t]
         for t in range(count):
-            # The same number of bars around those at the edges.
+            # Bars at the edges have the same number of neighbours.
             first = min(max(t - LOCAL_BARS // 2, 0), count - LOCAL_BARS)
             around = max((before[first + LOCAL_BARS] - before[first]) / LOCAL_BARS, _LEAST)
             at = columns[begin + t]

@@ -1,1 +1,1 @@
-"""Chronos-2: its network, weights and batches, and the forecaster made of them."""
+"""Chronos-2: its network, weights and batches, and its forecaster."""

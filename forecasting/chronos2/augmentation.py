@@ -1,6 +1,6 @@
-"""Pre-augmentations: transforms of a window before the model sees it, and their inverses.
+"""Pre-augmentations: transforms of a window for the model, and their inverses.
 
-Each is undone exactly. At each bar of the window and at each step after it the transform is one
+The inverse is exact. At each bar of the window and at each step after it the transform is one
 rising function, so quantiles stay quantiles. B windows of L bars, H steps, Q levels.
 """
 
@@ -16,12 +16,14 @@ AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
 def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
-    """(what the model sees [B, L] float64, level and slope [B, 2] of the trend taken out, or none).
+    """Return the model's input [B, L] float64, and the removed trend's level and slope [B, 2].
 
     none: the price itself.
     log: its logarithm.
     detrend: the price less its least-squares line over the window.
     log_detrend: the logarithm less its line.
+
+    The trend is None without detrending.
     """
     x = closes.log() if kind.startswith("log") else closes
     if not kind.endswith("detrend"):
@@ -35,7 +37,7 @@ def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
 
 
 def restore(values: Tensor, kind: Augmentation, trend: Tensor | None, first: int) -> Tensor:
-    """Prices of values [B, H, Q] that begin at bar number `first`; the inverse of `augment`."""
+    """Return prices of values [B, H, Q] from bar number `first` on; the inverse of `augment`."""
     if trend is not None:
         time = _bar_numbers(values, first, first + values.shape[1])
         values = values + (trend[:, :1] + trend[:, 1:] * time)[..., None]
@@ -43,7 +45,7 @@ def restore(values: Tensor, kind: Augmentation, trend: Tensor | None, first: int
 
 
 def _bar_numbers(like: Tensor, first: int, last: int) -> Tensor:
-    # torch is imported where it computes: forecasts that are kept are read without loading it.
+    # torch is imported only for computation: cached forecasts are read without it.
     import torch
 
     return torch.arange(first, last, device=like.device, dtype=like.dtype)

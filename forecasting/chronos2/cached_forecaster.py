@@ -1,4 +1,4 @@
-"""Chronos-2 forecasts through the cache: what is there is read, the rest is computed and kept."""
+"""Chronos-2 forecasts through the cache: existing ones are read, the rest computed and kept."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
-MAX_PORTION_ROWS = 16_384  # forecasts a portion holds at most: what a kill can cost
+MAX_PORTION_ROWS = 16_384  # most forecasts of a portion: the loss if the process is killed
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prediction:
-    """The forecasts of one portion of windows, and what made them.
+    """The forecasts of one portion of windows, and their specification.
 
     rows: [n] numbers of the windows.
     values: [n, H, Q] float32, USD.
-    specification: of what has computed them (`Chronos2Forecaster.specification`).
+    specification: actual specification of the computation (`Chronos2Forecaster.specification`).
     """
 
     rows: Index
@@ -48,14 +48,14 @@ class Prediction:
 
     @classmethod
     def empty(cls, specification: Mapping[str, Any]) -> Prediction:
-        """No forecast: it says what is about to compute the others."""
+        """Return no forecast, but the specification of those to come."""
         values = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), values, specification)
 
 
-# The first answer is empty. It comes before anything is computed, so that whoever asks can look
-# whether what made it has computed these forecasts before. The others come in any order, one a
-# portion; whoever stops asking ends the work.
+# The first prediction is empty. It comes before any computation, so that the caller can check
+# whether this specification has computed the forecasts before. The others come in any order, one
+# for each portion; a caller that stops iterating ends the work.
 Predictor = Callable[
     [Chronos2Forecaster, Windows, Sequence[Index], Profile, Progress],
     Generator[Prediction, None, None],
@@ -69,7 +69,7 @@ def predict_locally(
     profile: Profile,
     progress: Progress,
 ) -> Generator[Prediction, None, None]:
-    """Compute portions of windows that share a profile, one after the other, in this process.
+    """Compute portions of windows that share a profile, one by one, in this process.
 
     progress: receives the number of computed windows and the total.
     """
@@ -82,11 +82,11 @@ def predict_locally(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedForecaster:
-    """A forecaster and the folder its forecasts are kept in.
+    """A forecaster with a cache of its forecasts.
 
-    forecaster: makes what is not there.
-    folder: of the cache, with a partition for each specification.
-    answers: computes what is not there; the forecaster itself, in this process, by default.
+    forecaster: the Chronos-2 forecaster.
+    folder: folder of the cache, with a partition for each specification.
+    predictor: function that computes missing forecasts; by default in this process.
     """
 
     forecaster: Chronos2Forecaster
@@ -99,25 +99,25 @@ class CachedForecaster:
 
     @property
     def fits_folder(self) -> Path | None:
-        """Where fits learned from these forecasts are kept; none where they cannot be.
+        """Folder of fits from these forecasts; None if fits cannot be kept.
 
-        Their address knows what makes the forecasts and a class's own bars, not which of several
-        profiles is a symbol's.
+        A fit's key includes the specification and a class's own bars, but not which of several
+        profiles belongs to which symbol.
         """
         return None if self.forecaster.symbols else self.folder / FITS_FOLDER
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Read what the cache holds; compute the rest, a portion at a time, and keep it."""
+        """Read the cached forecasts; compute the rest, a portion at a time, and keep it."""
         return self._table(bars, self.forecaster.windows(bars, since), progress)
 
     def by_month(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> tuple[Windows, Iterator[ForecastTable]]:
-        """The windows of the same forecasts, and a table of each month, read when it is asked for.
+        """Return the windows of the same forecasts, and an iterator of monthly tables.
 
-        What the cache lacks is computed and kept before.
+        Missing forecasts are computed and kept first.
         """
         windows = self.forecaster.windows(bars, since)
         self._complete(None, bars.symbols, windows, progress)
@@ -125,7 +125,7 @@ class CachedForecaster:
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """The moments of the same forecasts, which are kept beside them."""
+        """Return the moments of the same forecasts, which the cache holds as well."""
         windows = self.forecaster.windows(bars, since)
         both, source = self._complete("moments", bars.symbols, windows, progress)
         return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
@@ -137,9 +137,9 @@ class CachedForecaster:
     def _complete(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
     ) -> tuple[Array32, str]:
-        """The moments [N, 2, H] or quantiles [N, H, Q] of windows, and what made them.
+        """Return the moments [N, 2, H] or quantiles [N, H, Q] of windows, and their source.
 
-        what: is wanted of them; none: that they are kept.
+        what: requested part; None: only complete the cache.
         """
         keys = windows.keys()
         out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
@@ -157,9 +157,9 @@ class _Part:
     """The windows of one profile, whose forecasts are read or computed.
 
     rows: [n] their numbers among all windows, rising.
-    what: is wanted of each forecast; none: that it is kept.
-    out: [N, …] where what is wanted goes.
-    missing: [n] whose forecasts lie nowhere yet.
+    what: requested part of each forecast; None: none.
+    out: [N, …] array that receives it.
+    missing: [n] whether a forecast is not found yet.
     """
 
     cached: CachedForecaster
@@ -182,22 +182,22 @@ class _Part:
         )
 
     def _take(self, partition: Partition) -> None:
-        """Read what lies on a partition."""
+        """Read the forecasts in a partition."""
         self.partition = partition
         self.missing = np.ones(len(self.rows), dtype=bool)
         for places in self.windows.select(self.rows).by_month():
             rows = self.rows[places]
             issued = self.windows.issued_at[rows]
             portion, row = partition.locate(issued, self.keys[rows])
-            # In the order they lie in.
+            # In storage order.
             found = np.lexsort((row, portion))[np.count_nonzero(portion == 0) :]
             numbers, first = np.unique(portion[found], return_index=True)
             for number, order in zip(numbers.tolist(), np.split(found, first[1:]), strict=False):
-                # What is damaged is computed again.
+                # A damaged portion is computed again.
                 with suppress(ForecastsDamaged):
                     if self.what:
                         values = partition.read(issued, number, self.what)
-                        # Mostly all of them: one copy.
+                        # Usually all rows are used: that saves a copy.
                         if not np.array_equal(row[order], np.arange(len(values))):
                             values = values[row[order]]
                         self.out[rows[order]] = values
@@ -217,10 +217,9 @@ class _Part:
     def _fill(self, missing: Index, progress: Progress) -> None:
         """Compute these windows' forecasts and keep them.
 
-        What computes them says where its answers belong: it may have loaded weights that were
-        written over after the partition was looked at, or have had to compute otherwise than
-        planned. Then that is the wrong partition: the right one is looked at before more is
-        computed.
+        Each prediction states its actual specification. It may differ from the planned one: weights
+        may have been overwritten since the partition was opened, or a fallback may have been used.
+        Then the right partition is read before more is computed.
         """
         forecaster = self.cached.forecaster
         portions = list(_portions(self.windows, missing))
@@ -236,7 +235,7 @@ class _Part:
                     self._keep(answer)
                     self._take(actual)
                     return
-                # The next ones are computed meanwhile.
+                # Written while the next ones are computed.
                 keeping = thread.submit(self._keep, answer)
             if keeping is not None:
                 keeping.result()
@@ -259,7 +258,7 @@ class _Part:
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
-    """The rows as they are written together: by month, then instant, then symbol."""
+    """Yield the rows in the order of writing: by month, then instant, then symbol."""
     part = windows.select(rows)
     for month in part.by_month():
         order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]

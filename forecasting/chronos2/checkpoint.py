@@ -1,4 +1,4 @@
-"""Where a Chronos-2 checkpoint lies, what it can do and which weights it holds; none is loaded."""
+"""A Chronos-2 checkpoint's location, capabilities and weights digest; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUNDLED_CHECKPOINT = Path(__file__).resolve().parent.parent / "checkpoints" / "s
 WEIGHTS_FILE = "model.safetensors"
 ARCHITECTURE = "Chronos2Model"
 CHANGE_TIME_RESOLUTION = (
-    2.0  # seconds after which a change of a file shows: file systems' clocks are coarse
+    2.0  # seconds until a file's change is reliably visible: file systems' clocks are coarse
 )
 
 
@@ -26,13 +26,13 @@ CHANGE_TIME_RESOLUTION = (
 class Checkpoint:
     """A folder with `config.json` and safetensors.
 
-    folder: where they lie.
-    name: what reports call it.
+    folder: path of the folder.
+    name: name in reports.
     max_context: longest context, in bars.
-    patch: bars a patch.
-    width: of a token's state.
+    patch: bars in a patch.
+    width: width of a token's state.
     inner: width within a layer's feed-forward.
-    attention: width of all heads of an attention together.
+    attention: total width of all heads of an attention.
     levels: [Q] rows of the model's quantiles that are `LEVELS`.
     """
 
@@ -47,19 +47,24 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the configuration and of the weights that lie there now, in hex."""
+        """SHA-256 of the current configuration and weights, in hex.
+
+        Raises InputError for files that cannot be read.
+        """
         try:
-            # A program that writes a file can set its time of modification, but not its time of
-            # change.
+            # A program can set a file's modification time, but not its change time.
             stamped = tuple((path, path.stat().st_ctime_ns) for path in _files(self.folder))
-            # Old answers would lie under the address of new weights.
+            # Otherwise old forecasts could get the address of new weights.
             settled = time.time() - max(at for _, at in stamped) / 1e9 > CHANGE_TIME_RESOLUTION
             return (_digest_of_files if settled else _digest_of_files.__wrapped__)(stamped)
         except OSError as error:
             raise _unreadable(self.folder, error) from error
 
     def contents(self) -> CheckpointContents:
-        """What lies in its files now, read once."""
+        """Return the current contents of its files, read once.
+
+        Raises InputError for files that cannot be read.
+        """
         try:
             files = {path.name: path.read_bytes() for path in _files(self.folder)}
         except OSError as error:
@@ -70,14 +75,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CheckpointContents:
-    """A checkpoint's files as they were read: what is digested is what is loaded.
+    """A checkpoint's files in memory: the digested bytes are the loaded ones.
 
-    The library maps weights from their file into memory, and would compute with what is written
-    into the file later; with these bytes it does not.
+    The library maps weights from their file into memory, and would see later writes to it; these
+    bytes do not change.
 
-    checkpoint: what their configuration says.
+    checkpoint: description in their configuration.
     files: the bytes of each, by name.
-    digest: of them, see `Checkpoint.digest`.
+    digest: their digest, as `Checkpoint.digest`.
     """
 
     checkpoint: Checkpoint
@@ -86,10 +91,12 @@ class CheckpointContents:
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """The checkpoint that a folder or a hub id names; one of the hub is fetched once.
+    """Return the checkpoint of a folder or a hub id; one of the hub is fetched once.
 
-    A hub id is such as `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. What the
-    checkpoint can do is read with every call, because a configuration can be written over.
+    A hub id has the form `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. The
+    configuration is read at every call, because it can be overwritten.
+
+    Raises InputError for a checkpoint that is no usable Chronos-2.
     """
     folder = _folder(model)
     name = folder.name if Path(model).expanduser().is_dir() else model
@@ -106,7 +113,7 @@ def find_checkpoint(model: str) -> Checkpoint:
 
 
 def _described(folder: Path, name: str, written: bytes) -> Checkpoint:
-    """The checkpoint that a `config.json` describes."""
+    """Return the checkpoint that a `config.json` describes."""
     try:
         config: dict[str, Any] = json.loads(written)
         architectures = config["architectures"]
@@ -154,7 +161,7 @@ def _not_chronos(name: str, error: Exception) -> InputError:
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 of files' names and of the digests of their contents, in hex."""
+    """Return the SHA-256 of files' names and of the digests of their contents, in hex."""
     total = hashlib.sha256()
     for name, content in files.items():
         total.update(name.encode() + hashlib.sha256(content).digest())
@@ -174,7 +181,7 @@ def _fetched(model: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    # Weights are read from safetensors alone, which cannot execute code: nothing else is fetched.
+    # Weights are read from safetensors alone, which cannot execute code: no other file is fetched.
     patterns = ["config.json", "*.safetensors", "*.safetensors.index.json"]
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
@@ -185,7 +192,7 @@ def _fetched(model: str) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """What a checkpoint is loaded from, in the order of the names."""
+    """Return the files of a checkpoint, in the order of the names."""
     weights = folder.glob("*.safetensors")
     indexes = folder.glob("*.safetensors.index.json")
     return sorted([folder / "config.json", *weights, *indexes])
@@ -193,7 +200,7 @@ def _files(folder: Path) -> list[Path]:
 
 @lru_cache(maxsize=64)
 def _digest_of_files(stamped: tuple[tuple[Path, int], ...]) -> str:
-    """The digest of files, computed once for each time that one of them is changed."""
+    """Return the digest of files, cached by their change times."""
     return files_digest({path.name: path.read_bytes() for path, _ in stamped})
 
 

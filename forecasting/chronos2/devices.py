@@ -1,4 +1,4 @@
-"""The device that a network computes on, and how many windows a pass it takes there.
+"""The device of a network, and the number of windows in a pass on it.
 
 L bars, T tokens, H steps, Q levels.
 """
@@ -22,21 +22,24 @@ from foundation.formatting import count_text
 
 log = logging.getLogger(__name__)
 
-CPU_BATCH_SIZE = 64  # windows a pass on a CPU: more fall out of its caches
-# On CUDA. Fewer windows than the least leave a GPU idle; the shipped checkpoint's passes of a
-# quarter of the most are computed before the next is launched.
+CPU_BATCH_SIZE = 64  # windows a pass on a CPU: more exceed its caches
+# On CUDA. Fewer windows leave a GPU idle; with the shipped checkpoint a pass of a quarter of the
+# maximum ends before the next is launched.
 MIN_CUDA_BATCH_SIZE = 64
 MAX_CUDA_BATCH_SIZE = 16_384
-FREE_MEMORY_SHARE = 1 / 4  # of the free memory, for what a pass holds at once
-# Instruction sets that multiply bf16 on a CPU, fastest first: torch's name and ours.
+FREE_MEMORY_SHARE = 1 / 4  # share of the free memory for a pass
+# CPU instruction sets with bf16 products, fastest first: torch's name and ours.
 BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def resolve_device(device: Device) -> str:
-    """The device that a setting names; `auto` is CUDA where there is one."""
+    """Return the device of a setting; `auto` is CUDA if available.
+
+    Raises InputError for a GPU that this machine lacks.
+    """
     if device == "cpu":
         return device
-    # Of an old driver torch warns, each time, and where warnings are errors that would be one.
+    # torch warns about an old driver each time, which would be an error where warnings are errors.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -59,7 +62,7 @@ def resolve_device(device: Device) -> str:
 
 
 def _why_no_gpu() -> str:
-    """What torch says where it cannot use CUDA: of an old driver its version, and what it needs."""
+    """Return torch's reason why it cannot use CUDA, such as an old driver."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
@@ -80,35 +83,35 @@ def bf16_unit(capabilities: Mapping[str, object]) -> str:
 
 
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
-    """Windows of `length` bars a pass on a device, where no number is configured."""
+    """Return the default number of windows of `length` bars in a pass on a device."""
     if place == "cpu":
         return CPU_BATCH_SIZE
     return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_memory(place))
 
 
 def fitting_batch_size(window: int, free: int) -> int:
-    """Windows, of so many bytes each, that a pass takes on CUDA where so many bytes are free."""
-    # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: a little more or less
-    # memory then changes nothing, on which the last bits of short numbers, and with them their
-    # address, would depend.
+    """Return the number of windows in a CUDA pass, from bytes per window and free bytes."""
+    # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
+    # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
+    # depend on the size.
     room = int(free * FREE_MEMORY_SHARE) // window
     return min(max(MIN_CUDA_BATCH_SIZE, 1 << max(room, 1).bit_length() - 1), MAX_CUDA_BATCH_SIZE)
 
 
 def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
-    """Bytes that a pass holds at once of each window of `length` bars, in its widest step.
+    """Return the bytes that a pass needs for each window of `length` bars, in its widest step.
 
-    That is in a layer the product of the feed-forward before and after its activation, or queries,
-    keys and values, what rotates them and what comes of it, beside the states; or the answers, in
-    prices and while they are sorted. It is reckoned from sizes of tensors: where it is too little,
-    memory runs out and the batch is halved.
+    The widest step is one of a layer, or the results. In a layer it is the feed-forward product
+    before and after its activation, or queries, keys and values with their rotation and result. The
+    states are added. The results are counted in prices and during the sort. The number is estimated
+    from tensor sizes: if it is too small, memory runs out and the batch is halved.
     """
     width = checkpoint.width
     tokens = math.ceil(length / checkpoint.patch) + 1 + math.ceil(HORIZON / checkpoint.patch)
     forward = 2 * checkpoint.inner + 4 * width
     attention = 13 * checkpoint.attention + 2 * width
     number = 2 if dtype == "bf16" else 4
-    # A norm is computed in float32: its input squared, and scaled.
+    # A norm is computed in float32: its input is squared, and scaled.
     layer = tokens * (number * max(forward, attention) + 2 * 4 * width)
     predictions = HORIZON * len(LEVELS) * (5 * 4 + 8)
     return max(layer, predictions)
@@ -116,9 +119,9 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 @cache
 def free_memory(place: str) -> int:
-    """Bytes of a GPU's memory that were free when this process first asked.
+    """Return the bytes of a GPU's memory that were free when this process first asked.
 
-    What this process takes later would otherwise change its batches.
+    Later allocations of this process would otherwise change its batches.
     """
     free, _ = torch.cuda.mem_get_info(place)
     return free

@@ -1,15 +1,15 @@
-"""A Chronos-2 checkpoint on a device, answering whole histories in passes of one shape.
+"""A Chronos-2 checkpoint on a device that forecasts whole histories in passes of one shape.
 
 The library loads the weights, from safetensors alone; `network` computes with them. Bars go to the
-device once a call, and answers come back once a pass, while the next is already under way.
+device once per call, and results come back once per pass, while the next pass is running.
 
-An engine records how its answers are computed. That can differ from the plan: weights are
+An engine records how its forecasts are computed. That can differ from the plan: weights are
 overwritten, a compilation fails, memory runs out.
 
 On a CPU each thread computes whole passes. Threads that share an operator wait for each other at
 its end. If another program takes a core, all threads then wait at each of a pass's 300 operators.
 
-B windows a pass, L bars, n windows, H steps, Q levels.
+B windows in a pass, L bars, n windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -61,29 +61,31 @@ log = logging.getLogger(__name__)
 
 ExecutionMode = Literal["compiled", "eager"]
 
-SMALL_BATCH_SIZES = (64, 512, 4096)  # windows a pass for calls that ask for no more
-MAX_CACHED_NETWORKS = 4  # of a process; engines that compute in different ways share them
+SMALL_BATCH_SIZES = (64, 512, 4096)  # windows a pass for calls with at most as many
+MAX_CACHED_NETWORKS = 4  # most networks of a process; engines with other execution modes share them
 BUFFERS = 2  # one that is read while the other is filled
 MAX_WORKERS = 8  # threads that compute passes; more would wait for the interpreter lock
 MALLOC_THRESHOLD_BYTES = (
     31 << 20
 )  # below 32 MiB, the largest freed block that raises glibc's threshold
 
-# Waits for an answer [B, H, Q], which is valid until the next but one is sent, and for whether what
-# it was sent with holds.
+# A pending result waits for a pass's quantiles [B, H, Q] and for a check of them. They are valid
+# until the next but one is sent.
 PendingResult = Callable[[], tuple[Array32, bool]]
 BeginPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
 
 
 @dataclass(eq=False, slots=True)
 class Engine:
-    """A network on a device, and what its answers depend on.
+    """A network on a device, and the settings that its forecasts depend on.
 
-    network: contexts [B, L] float32, group → sorted quantiles [B, H, Q] float32.
-    batch_size: windows a pass; halved when memory runs out.
-    weights_digest: digest of what was loaded.
+    network: function from contexts [B, L] float32 and group to sorted quantiles [B, H, Q] float32.
+    device: device of the network.
+    batch_size: windows in a pass; halved when memory runs out.
+    weights_digest: digest of the loaded weights.
     execution_mode: compiled or eager.
-    fallback: the network that answers where it does not compile; none where that is an error.
+    fallback: network to use if compilation fails; None: a failure is an error.
+    dtype: precision of matrix products.
     bf16_unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
     on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless
         `execution_mode` is compiled.
@@ -101,7 +103,7 @@ class Engine:
 
     @property
     def computation(self) -> str:
-        """Describe how forecasts are computed. The last bits of tf32 and bf16 depend on it."""
+        """Description of the computation. The last bits of tf32 and bf16 forecasts depend on it."""
         return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
 
     def quantiles(
@@ -121,14 +123,14 @@ class Engine:
         describes the portion that was yielded last.
 
         portions: the numbers [n] of the windows of each.
-        group: how many consecutive windows attend to each other.
+        group: number of consecutive windows that attend to each other.
         """
         total = sum(map(len, portions))
         given = 0
         while given < len(portions):
             left = portions[given:]
-            # Where memory runs out or a compilation fails on the way, a portion is computed anew:
-            # its answers come from one way of computing, and its address names it.
+            # If memory runs out or a compilation fails, the whole portion is computed again: its
+            # forecasts share one computation, which its address names.
             try:
                 for values in self._portions(windows, left, augmentation, group, total, progress):
                     given += 1
@@ -140,8 +142,8 @@ class Engine:
                 if not is_out_of_memory(error):
                     raise
                 reason = ""
-            # This stands outside of the handlers: their errors hold what has been computed so far,
-            # and its memory with it.
+            # This code is outside the handlers: an error in flight would keep the partial results,
+            # and their memory.
             if reason:
                 self._leave_compilation(reason)
             else:
@@ -150,9 +152,10 @@ class Engine:
             release_memory(self.device)
 
     def _windows_a_pass(self, count: int, group: int) -> int:
-        """Windows, padding included, that each pass of a call for `count` of them takes."""
-        # In fp32 another size changes a forecast by rounding alone, as another device does. What
-        # is shorter has one size, that its address names; so has what is compiled for it.
+        """Return the number of windows, padding included, in each pass of a call for `count`."""
+        # In fp32 another size changes a forecast by rounding alone, like another device. Shorter
+        # formats have one size, which their address names; a compiled network has the size of its
+        # compilation.
         few = (
             SMALL_BATCH_SIZES if self.dtype == "fp32" and self.execution_mode != "compiled" else ()
         )
@@ -220,9 +223,9 @@ class Engine:
     def _passes(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
     ) -> Iterator[Array32]:
-        """Answers [B, H, Q] of each pass, in the order of the rows; valid until the next is due."""
+        """Yield the quantiles [B, H, Q] of each pass, in row order; valid until the next is due."""
         size = self._windows_a_pass(len(rows), group)
-        # A trend that is taken out and put back in float32 would cost prices their last digits.
+        # A trend that is removed and restored in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
         back = ResultTransfer(self.device, (size, HORIZON, len(LEVELS)))
         waiting: deque[PendingResult] = deque()
@@ -247,14 +250,14 @@ class Engine:
     def _begun(
         self, back: ResultTransfer, context: torch.Tensor, augmentation: Augmentation, group: int
     ) -> PendingResult:
-        """Begin a pass over contexts [B, L], and the way back of its answers."""
+        """Start a pass over contexts [B, L], and the transfer of its results."""
         transformed, trend = augment(context, augmentation)
-        # Every pass has one shape: a graph needs it, and a forecast then does not depend on how
-        # full its pass is.
+        # Every pass has the same shape: a graph needs it, and a forecast then does not depend on
+        # how full its pass is.
         answer = self.network(transformed.float(), group=group)
         if augmentation != "none":
             answer = restore(answer.double(), augmentation, trend, context.shape[1]).float()
-        # Levels are sorted, NaN behind all.
+        # Levels are sorted, NaN last.
         return back.send(answer, answer[..., :: len(LEVELS) - 1].isfinite().all())
 
     def _checked(self, arrival: PendingResult) -> Array32:
@@ -295,7 +298,10 @@ def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPas
 
 
 def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
-    """The weights that lie in the checkpoint now, on their device; kept for the next call."""
+    """Return an engine with the checkpoint's current weights on their device; cached.
+
+    Raises InputError for an unusable device, dtype or checkpoint.
+    """
     device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
         raise tf32_refusal()
@@ -305,21 +311,21 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
         and (profile.dtype == "fp32" or bool(unit))
     )
     source = load_network(checkpoint, device, profile.dtype, packed=packed)
-    # An engine that may fall back is another one than that which must compile.
+    # An engine with a fallback differs from one that must compile.
     return _kept_engine(
         source, device, profile.dtype, execution_mode, profile.compile is True, unit, size
     )
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
-    """What `Engine.computation` will say if nothing fails; nothing is loaded for it."""
+    """Return `Engine.computation` of an engine without failures, without loading it."""
     return _computation_text(*_plan(checkpoint, profile, batch_size))
 
 
 def _plan(
     checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 ) -> tuple[torch.device, ExecutionMode, str, int]:
-    """Return the device, way, bf16 unit and windows a pass that a profile asks for."""
+    """Return the device, execution mode, bf16 unit and windows in a pass for a profile."""
     place, length = resolve_device(profile.device), profile.context_length
     size = batch_size or default_batch_size(checkpoint, place, length, profile.dtype)
     compiled = profile.compile is True or (profile.compile == "auto" and place != "cpu")
@@ -365,9 +371,10 @@ def _computation_text(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedNetwork:
-    """A network on a device, and the checkpoint's contents that it was loaded from.
+    """A network on a device, and the digest of the contents that it was loaded from.
 
-    digest: of these contents.
+    network: the network.
+    digest: digest of the checkpoint's contents.
     """
 
     network: Network
@@ -380,7 +387,7 @@ _kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = Order
 def load_network(
     checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool
 ) -> LoadedNetwork:
-    """A network with the weights that lie in the checkpoint now; kept for the next call.
+    """Return a network with the checkpoint's current weights; cached.
 
     packed: whether its matrices are packed for a CPU.
     """
@@ -392,7 +399,7 @@ def load_network(
     levels = contents.checkpoint.levels
     model = load(contents, device)
     network = Network(model, HORIZON, levels, dtype, device, packed=packed).eval()
-    # It is named by what was read, whatever lay there when somebody looked before.
+    # The key is the digest of the bytes that were read, not of an earlier look at the files.
     found = LoadedNetwork(network, contents.digest)
     _kept[contents.digest, device, dtype, packed] = found
     while len(_kept) > MAX_CACHED_NETWORKS:
@@ -401,7 +408,10 @@ def load_network(
 
 
 def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
-    """The library's model of the contents of a checkpoint, from safetensors only."""
+    """Return the library's model of the contents of a checkpoint, from safetensors only.
+
+    Raises InputError for contents that are no complete and finite Chronos-2.
+    """
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
     from safetensors.torch import load as tensors_of
@@ -409,7 +419,7 @@ def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.getLogger("chronos").setLevel(logging.WARNING)
-    # The library draws what it misses at random and only warns: that is refused below instead.
+    # The library initialises missing weights at random and only warns: that is refused below.
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     name_of_model = contents.checkpoint.name
     try:
@@ -442,7 +452,7 @@ def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
         raise InputError(
             f"forecaster.model: {name_of_model} cannot be loaded as Chronos-2: {reason}"
         ) from error
-    # Answers that are not finite would be blamed on the bars later.
+    # Non-finite forecasts would be blamed on the bars later.
     loaded["not finite_keys"] = [name for name, tensor in weights.items() if not _finite(tensor)]
     for kind in ("missing", "unexpected", "mismatched", "not finite"):
         if tensors := loaded[f"{kind}_keys"]:
@@ -455,16 +465,19 @@ def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Return whether all numbers are finite: one pass, which copies nothing."""
+    """Return whether all numbers are finite, in one pass without a copy."""
     if not tensor.numel() or not tensor.is_floating_point():
         return True
     return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
 
 
 class DeviceHistory:
-    """The history that the windows of a call read, on the device once, in one dtype.
+    """The bars that the windows of a call need, copied to the device once, in one dtype.
 
-    rows: indices of the windows; all are equally long.
+    windows: windows of the history.
+    rows: numbers of the windows to read; all have equal length.
+    kind: dtype of the bars.
+    device: device of the copy.
     """
 
     def __init__(
@@ -473,7 +486,7 @@ class DeviceHistory:
         symbol = windows.symbol[rows]
         last = windows.last[rows]
         length = int(windows.lengths[symbol[0]])
-        # Of each symbol only the bars from its first window to its last go to the device.
+        # Only the bars from a symbol's first window to its last go to the device.
         begin = np.full(len(windows.closes), np.iinfo(np.int64).max)
         end = np.zeros(len(windows.closes), dtype=np.int64)
         np.minimum.at(begin, symbol, last - length + 1)
@@ -483,23 +496,23 @@ class DeviceHistory:
         sizes = [len(part) for part in closes]
         bars = to_device(torch.from_numpy(np.concatenate(closes)).to(kind), device)
         self._windows = windows
-        # [bars - L + 1, L] every stretch of L bars.
+        # [bars - L + 1, L] every run of L bars.
         self._views = bars.unfold(0, length, 1)
-        # [S] where the bar number 0 of a symbol would stand, less L - 1.
+        # [S] position of bar number 0 of each symbol, less L - 1.
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
     def contexts(self, rows: Index, size: int) -> torch.Tensor:
-        """[size, L] of these windows, at least one; the last of them fills what is left."""
+        """Return the closes [size, L] of these windows, at least one; the last one is padding."""
         starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
 
 class ResultTransfer:
-    """The way back of the answers of one call, all of one shape.
+    """The transfer of the results of one call to the host, all of one shape.
 
-    On CUDA they are copied on a stream of their own into pinned memory [B, H, Q], so that neither
-    the device nor the host waits for a copy.
+    On CUDA they are copied on their own stream into pinned memory [B, H, Q], so that neither the
+    device nor the host waits for a copy.
     """
 
     def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
@@ -514,15 +527,15 @@ class ResultTransfer:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def send(self, answer: torch.Tensor, holds: torch.Tensor) -> PendingResult:
-        """Begin to copy an answer, and one truth about it; what waits for both.
+        """Start to copy a result and a flag about it; return a function that waits for both.
 
-        An answer that was sent two before must have been read.
+        The result that was sent two calls before must have been read.
         """
         if self._stream is None:
             return lambda: (answer.numpy(), bool(holds))
         values, truth = self._buffers[self._sent % BUFFERS]
         self._sent += 1
-        # The copy begins when the answer has been computed, and the device goes on meanwhile.
+        # The copy begins when the result has been computed; the device continues meanwhile.
         self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
             values.copy_(answer, non_blocking=True)
@@ -540,7 +553,7 @@ class ResultTransfer:
 
 
 def to_device(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The same on a device. A GPU fetches them when it comes to it, and the host does not wait."""
+    """Return numbers on a device. A GPU copies them asynchronously; the host does not wait."""
     if device.type == "cpu":
         return numbers
     return numbers.pin_memory().to(device, non_blocking=True)

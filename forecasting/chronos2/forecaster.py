@@ -1,7 +1,7 @@
-"""Chronos-2 over market panels: every bar of every symbol in one pass, and OHLC jointly.
+"""Chronos-2 over market panels: all bars of all symbols, and open, high, low, close jointly.
 
-Every series is its own group, so a forecast does not depend on its batch-mates. All 24 steps are
-always computed. S symbols, N windows, H steps, Q levels.
+Every series is its own group, so a forecast does not depend on the rest of its batch. All 24 steps
+are always computed. S symbols, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from forecasting.chronos2.engine import Engine
 
-# Raised with every change that moves an answer by more than rounding: kept forecasts are then
-# computed again.
+# Incremented with every change of forecasts beyond rounding: cached forecasts are then computed
+# again.
 IMPLEMENTATION = 2
 OHLC = ("open", "high", "low", "close")
 TIMESTAMP_COLUMNS = (
@@ -47,17 +47,16 @@ TIMESTAMP_COLUMNS = (
     "datetime",
     "date",
     "time",
-)  # columns of them that users' frames have
+)  # names of stamp columns in users' frames
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OhlcForecast:
     """Joint quantiles of open, high, low and close by step of the symbol's own bars.
 
-    Where they were asked to be coherent, low is the smallest and high the largest of the four at
-    every level.
+    A coherent forecast has the smallest of the four as low and the largest as high at every level.
 
-    symbol: that is forecast.
+    symbol: the symbol.
     values: [H, 4, Q] float32, USD.
     """
 
@@ -65,9 +64,11 @@ class OhlcForecast:
     values: Array32
 
     def quantile(self, q: float) -> pd.DataFrame:
-        """A row per step (1 …) with columns open, high, low, close at level `q`.
+        """Return open, high, low and close at level `q`, one row for each step from 1 on.
 
         It is linear between the model's levels.
+
+        Raises InputError for a level outside the model's.
         """
         import pandas as pd
 
@@ -80,12 +81,12 @@ class OhlcForecast:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chronos2Forecaster:
-    """Forecasts with a Chronos-2 checkpoint.
+    """Forecasts of a Chronos-2 checkpoint.
 
     profile: model, context length, pre-augmentation, device, dtype, compilation.
-    batch_size: windows a forward pass takes at most; none is 64 on a CPU, and 64 … 16,384 on CUDA,
-        by model, context and free memory.
-    symbols: what differs for single symbols.
+    batch_size: most windows in a forward pass; None: 64 on a CPU, and 64 … 16,384 on CUDA, by
+        model, context and free memory.
+    symbols: settings of single symbols that differ.
     computed_on: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
@@ -119,10 +120,9 @@ class Chronos2Forecaster:
     def specification(
         self, profile: Profile, by: Engine | None = None
     ) -> dict[str, str | int | list[float]]:
-        """All that a profile's forecasts depend on beside the bars: half of their content address.
+        """Return all inputs of a profile's forecasts other than bars, for their content address.
 
-        by: the engine that makes them, for what it has loaded and how it computes; none: what is to
-        be expected of one.
+        by: the engine that makes them, for its weights and computation; None: the planned ones.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
@@ -135,19 +135,19 @@ class Chronos2Forecaster:
             "augmentation": profile.augmentation,
             "group": "none",
         }
-        # Answers in fp32 are alike to rounding wherever they are computed; shorter ones are not.
+        # Forecasts in fp32 differ by rounding alone between machines; shorter formats differ more.
         if profile.dtype != "fp32":
             planned = self._planned_computation(profile) if by is None else by.computation
             specification["computed"] = planned
         return specification
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
-        """The windows of a panel, each symbol's as long as its profile says."""
+        """Return the windows of a panel, with the length of each symbol's profile."""
         lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
         return Windows.from_bars(bars, since, np.array(lengths))
 
     def engine(self, profile: Profile) -> Engine:
-        """What computes a profile's forecasts, with the weights that lie in the checkpoint now."""
+        """Return the engine of a profile, with the checkpoint's current weights."""
         from forecasting.chronos2.engine import load_engine
 
         found = load_engine(_checkpoint(profile), profile, self.batch_size)
@@ -162,9 +162,9 @@ class Chronos2Forecaster:
         progress: Progress = no_progress,
         by: Engine | None = None,
     ) -> Array32:
-        """Quantiles [n, H, Q] in USD of windows that share this profile, all in one pass.
+        """Return the quantiles [n, H, Q] in USD of windows that share this profile.
 
-        by: the engine to use; none for the profile's own.
+        by: the engine to use; None for the profile's own.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
         (values,) = engine.quantiles(windows, [rows], profile.augmentation, progress=progress)
@@ -185,7 +185,7 @@ class Chronos2Forecaster:
         return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
-        """The windows' numbers, split by what forecasts them."""
+        """Return each profile with the numbers of its windows."""
         profiles = [self.profile_of(symbol) for symbol in symbols]
         parts = []
         for profile in dict.fromkeys(profiles):
@@ -208,10 +208,10 @@ class Chronos2Forecaster:
             last `context_length` rows are the context. Prices are above 0 and within their bar's
             range.
         symbol: in any spelling.
-        prediction_length: steps 1 … 24; none for those of the symbol's settings, or 1.
-        context_length: rows of the context, at least 3; none for that of the symbol's profile.
+        prediction_length: steps 1 … 24; None: those of the symbol's settings, or 1.
+        context_length: rows of the context, at least 3; None: that of the symbol's profile.
         coherent: whether low becomes the smallest and high the largest of the four at every level;
-            false for the model's own answer.
+            false for the model's raw result.
 
         Raises InputError for lengths or bars that cannot be used, and for stamps, in the index or a
         column, with the newest first.
@@ -233,14 +233,14 @@ class Chronos2Forecaster:
             last=np.full(4, length - 1),
             issued_at=np.full(4, np.datetime64("NaT", "ns")),
         )
-        # All 24 steps are computed: with another number step 1 would answer otherwise. Nothing of
-        # it is kept, so that it needs no way of computing that an address names.
+        # All 24 steps are computed: another number would change step 1. Nothing of it is cached, so
+        # that its computation needs no address.
         engine = self._engine_of_few(profile)
         kind = profile.augmentation
         (joint,) = engine.quantiles(windows, [four], kind, group=len(four), progress=no_progress)
         if coherent:
-            # Levels of four series need not be: at each, low becomes the smallest of the four and
-            # high the largest. Open and close stay as they are. joint is [4, H, Q].
+            # The levels of four series need not be coherent: at each, low becomes the smallest of
+            # the four and high the largest. Open and close are unchanged. joint is [4, H, Q].
             low = joint.min(axis=0)
             high = joint.max(axis=0)
             joint[OHLC.index("low")] = low
@@ -265,7 +265,7 @@ class Chronos2Forecaster:
 
 
 def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
-    """Digest of what forecasts were made from, one specification a profile."""
+    """Return the digest of the specifications of forecasts, one for each profile."""
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
@@ -276,7 +276,10 @@ def _checkpoint(profile: Profile) -> Checkpoint:
 def ohlc_context(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
-    """Open, high, low and close of the last `length` rows, an array [length] each."""
+    """Return open, high, low and close of the last `length` rows, an array [length] each.
+
+    Raises InputError for a frame that cannot be used.
+    """
     import pandas as pd
 
     place = f"context_df of {symbol}"
@@ -305,13 +308,13 @@ def ohlc_context(
 
 
 def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
-    """Refuse rows that go back, as far as an index or a column of stamps says so."""
+    """Refuse rows in reverse time order, judged by the index or a column of stamps."""
     import pandas as pd
 
     known = [frame[name] for name in TIMESTAMP_COLUMNS if list(frame.columns).count(name) == 1]
     if isinstance(frame.index, pd.DatetimeIndex):
         known.insert(0, frame.index.to_series())
-    # Stamps without a zone repeat an hour when clocks go back: newest first is told by the ends.
+    # Stamps without a zone repeat an hour when clocks go back: only the ends are compared.
     for stamps in known[:1]:
         style = None if stamps.dtype.kind in "iuf" else "ISO8601"
         ends = pd.to_datetime(stamps.iloc[[0, -1]], utc=True, errors="coerce", format=style)

@@ -1,24 +1,24 @@
-"""Chronos-2's forward pass as plain tensor code: the library's numbers with less work.
+"""Chronos-2's forward pass as plain tensor code: the library's results with less work.
 
-What a batch of windows does not need is left out, and what does not depend on the series is
-computed once:
+Unnecessary work for a batch of windows is left out, and work that does not depend on the series is
+done once:
 
 - a series that is its own group attends to itself alone, so group attention is o(v(norm(h))): one
-  matrix. Series in groups of g attend within blocks of g; the library masks a B × B matrix for
-  both;
-- the gain of a norm is a factor of the matrix behind it;
+    matrix. Series in groups of g attend within blocks of g; the library masks a B × B matrix for
+    both;
+- the gain of a norm is folded into the next matrix;
 - tokens of the future (time, nothing observed) and the register token are embedded once;
-- in the last layer only the future's tokens go on.
+- in the last layer only the future's tokens are computed.
 
-On CUDA a compiled layer attends by one kernel of our own where tokens are few, as they are by
-default (10 of 100 bars): one program a window and head, which rotates queries and keys as it reads
-them. A library's kernel is made for long sequences, and spends its blocks on padding.
+On CUDA a compiled layer uses our own attention kernel where tokens are few, as by default (10 of
+100 bars): one program for each window and head, which rotates queries and keys as it reads them. A
+library's kernel is made for long sequences, and spends its blocks on padding.
 
 On a CPU with a bf16 matrix unit only the factors of the layers' products are bf16. States, norms
 and attention stay float32, as do the embedding and the head, which lose most accuracy by bf16.
 
-B windows, L bars, P bars a patch, T tokens = context patches + register + future patches, U tokens
-that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
+B windows, L bars, P bars in a patch, T tokens = context patches + register + future patches, U
+tokens that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
 layer's normed state, y an output; q, k and v [B, tokens, heads, width] are queries, keys and
 values.
 """
@@ -39,35 +39,35 @@ from forecasting.chronos2.profile import Dtype
 try:
     import triton
     from triton import language as tl
-except ImportError:  # a torch that is built for CPUs comes without
+except ImportError:  # torch for CPUs has no Triton
     triton = None
 
 if TYPE_CHECKING:
     from chronos.chronos2.model import Chronos2Model
 
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-ZERO_DEVIATION = 1e-5  # stands for a deviation of zero, as in the library's InstanceNorm
-MAX_GRID_BLOCKS = 65_535  # of a CUDA grid's second and third dimension
-MAX_KERNEL_TOKENS = 64  # of a window, that one program holds at once
-HEAD_WIDTHS = (32, 64, 128)  # of a head, that its matrix units take
+ZERO_DEVIATION = 1e-5  # replaces a deviation of zero, as in the library's InstanceNorm
+MAX_GRID_BLOCKS = 65_535  # limit of a CUDA grid's second and third dimension
+MAX_KERNEL_TOKENS = 64  # most tokens of a window in one program
+HEAD_WIDTHS = (32, 64, 128)  # head widths that its matrix units support
 
-RunLayer = Callable[..., Tensor]  # a layer and what its `forward` takes → what that answers
+RunLayer = Callable[..., Tensor]  # a layer and the arguments of its `forward` → its result
 
 
 def run_layer(layer: Layer, *arguments: object) -> Tensor:
-    """What a layer answers: the one function of a network that is worth compiling."""
+    """Return a layer's result: the only function of a network that is compiled."""
     y: Tensor = layer(*arguments)
     return y
 
 
 class Network(nn.Module):
-    """A `Chronos2Model` rebuilt for batches of windows; answers what the library's model answers.
+    """A `Chronos2Model` rebuilt for batches of windows, with the same results.
 
-    model: the library's, with its weights.
-    steps: H, always the same number, because another one changes what step 1 answers.
-    levels: rows of the model's quantiles to give back, in rising order of level.
-    dtype: of matrices and states; tf32 is fp32 here, and for whoever multiplies to allow.
-    device: where it computes.
+    model: the library's model, with its weights.
+    steps: H, always the same number, because another one changes step 1.
+    levels: rows of the model's quantiles to return, in rising order of level.
+    dtype: dtype of matrices and states; tf32 is fp32 here, and the caller enables it for products.
+    device: device of the computation.
     packed: allows packing matrices for oneDNN, which is done on a CPU. Then bf16 applies to the
         layers' matrices only, and states are float32.
     """
@@ -114,7 +114,7 @@ class Network(nn.Module):
             short = MatrixFormat(DTYPES[dtype], device, packed)
             self.layers = nn.ModuleList(Layer(block, short) for block in blocks)
             gain = model.encoder.final_layer_norm.weight.double()
-            # The model answers [Q, P] of a patch: its rows are read in the order [P, Q].
+            # The model returns [Q, P] of a patch: its rows are read in the order [P, Q].
             rows = torch.tensor(levels)[:, None] * self.patch + torch.arange(self.patch)
             rows = rows.T.reshape(-1)
             hidden = final.hidden_layer
@@ -128,11 +128,11 @@ class Network(nn.Module):
         self.register_buffer("frequency", frequency.to(device, torch.float32))
 
     def forward(self, context: Tensor, *, group: int = 1, run: RunLayer = run_layer) -> Tensor:
-        """Sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
+        """Return sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
         context: bars that end with the issuing one, none missing.
-        group: consecutive rows that attend to each other.
-        run: computes a layer; `run_layer`, or what it is compiled to.
+        group: number of consecutive rows that attend to each other.
+        run: function that computes a layer; `run_layer`, or its compiled version.
         """
         located, loc, scale = standardise(context)
         batch, length = located.shape
@@ -150,7 +150,7 @@ class Network(nn.Module):
         turn = self._turn(h)
         for layer in self.layers[:-1]:
             h = run(layer, h, turn, 0, group, self.epsilon)
-        # Of the last layer only the future patches are read: [B, future patches, d].
+        # Only the future patches of the last layer are used: [B, future patches, d].
         h = run(self.layers[-1], h, turn, patches + 1, group, self.epsilon)
         x = rms_normalise(h, self.epsilon)
         hidden = self.head(x, relu=self.relu)
@@ -162,7 +162,7 @@ class Network(nn.Module):
         return (y * scale[..., None] + loc[..., None]).sort(dim=-1).values
 
     def _embedded(self, features: Tensor) -> Tensor:
-        """Tokens [B, T, d] of times, values and whether they are observed, [B, T, 3P]."""
+        """Return tokens [B, T, d] from times, values and observed flags, [B, T, 3P]."""
         projected = self.embed(features)
         hidden = projected[..., : self.embed_width]
         skip = projected[..., self.embed_width :]
@@ -170,8 +170,8 @@ class Network(nn.Module):
         return self.embed_out(hidden, residual=skip)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Rotation of each token as `apply_rotary` reads it: complex where oneDNN multiplies."""
-        # One complex product is the quickest on a CPU, but compilers generate no code for it.
+        """Return each token's rotation for `apply_rotary`: complex where oneDNN multiplies."""
+        # One complex product is fastest on a CPU, but compilers generate no code for it.
         angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
         if self.packed:
             return torch.polar(torch.ones_like(angle), angle)
@@ -179,7 +179,7 @@ class Network(nn.Module):
 
 
 def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
-    """Tokens behind the context, [1, 1 + future patches, d]: they do not depend on the series."""
+    """Return the tokens after the context, [1, 1 + future patches, d]: the same for all series."""
     future, _ = model._prepare_patched_future(None, None, None, future_patches, 1)
     register_id = torch.tensor([[model.config.reg_token_id]], device=model.device)
     register = model.shared(register_id)
@@ -187,9 +187,9 @@ def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
 
 
 def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(context - mean) / deviation [B, L], mean [B, 1] and population deviation [B, 1], float32.
+    """Return (context - mean) / deviation [B, L], mean [B, 1] and deviation [B, 1], float32.
 
-    Mean and deviation are those of what is not NaN.
+    Mean and population deviation ignore NaN.
     """
     loc = torch.nan_to_num(context.nanmean(dim=-1, keepdim=True), nan=0.0)
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
@@ -199,10 +199,10 @@ def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """The storage of matrices.
+    """The storage format of matrices.
 
-    dtype: of their numbers.
-    device: that holds them.
+    dtype: dtype of their numbers.
+    device: device that holds them.
     packed: whether they are packed for oneDNN.
     """
 
@@ -212,7 +212,7 @@ class MatrixFormat:
 
 
 class Linear(nn.Module):
-    """x @ weight.T + bias, then relu or the sum with a residual."""
+    """A linear map x @ weight.T + bias, followed by relu or the sum with a residual."""
 
     # torch multiplies float32 on a CPU with MKL, which leaves half of an AMD core's width unused.
     # oneDNN, which `torch.compile` calls there, does not: its operators are called directly, with
@@ -258,7 +258,7 @@ class Linear(nn.Module):
             )
             return y
         if relu:
-            # The product's kernel cuts off what is negative before it writes.
+            # The product's kernel applies the relu before it writes.
             assert self.bias is not None
             y = torch._addmm_activation(self.bias, x.flatten(0, -2), self.weight.T)
             return y.view(*x.shape[:-1], -1)
@@ -269,7 +269,7 @@ class Linear(nn.Module):
 class Layer(nn.Module):
     """One encoder layer: attention over time, attention within the group, feed-forward.
 
-    The gains of its norms are folded into the matrices behind them.
+    The gains of its norms are folded into the next matrices.
     """
 
     def __init__(self, block: Any, form: MatrixFormat) -> None:
@@ -317,11 +317,11 @@ class Layer(nn.Module):
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
-        """h [B, T, d] → [B, T - first, d]: the tokens from `first` on, after attending to all.
+        """Return tokens from `first` on, [B, T - first, d], after attention to all of h [B, T, d].
 
         turn: rotation of each token, see `apply_rotary`.
-        group: consecutive rows that attend to each other.
-        epsilon: added to a mean square before its root.
+        group: number of consecutive rows that attend to each other.
+        epsilon: term added to a mean square before its root.
         """
         batch, tokens, _ = h.shape
         split = (self.heads, self.width)
@@ -341,14 +341,14 @@ class Layer(nn.Module):
         return self.narrow(x if self.relu else self.activation(x), residual=h)
 
     def _within_groups(self, h: Tensor, group: int, epsilon: float) -> Tensor:
-        """Attention between the series of one group, token by token; h [B, T, d]."""
+        """Return h [B, T, d] after attention between the series of a group, token by token."""
         x = rms_normalise(h, epsilon)
         if group == 1:
             return self.alone(x, residual=h)
         batch, tokens, _ = h.shape
         blocks = batch // group
         qkv = self.group_qkv(x).view(blocks, group, tokens, 3, self.heads, self.width)
-        # Every token of a block of series is a batch of its own, of `group` tokens.
+        # Every token of a block of series is one batch entry of `group` tokens.
         qkv = qkv.transpose(1, 2).reshape(blocks * tokens, group, 3, self.heads, self.width)
         q, k, v = qkv.unbind(2)
         mixed = attend(q, k, v).view(blocks, tokens, group, -1)
@@ -357,7 +357,7 @@ class Layer(nn.Module):
 
 
 def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
-    """h over its root mean square along the width, computed in float32."""
+    """Return h over its root mean square along the width, computed in float32."""
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32)
     mean_square = length.square() / h.shape[-1]
     scaled: Tensor = h * (mean_square + epsilon).rsqrt()
@@ -387,9 +387,9 @@ def apply_rotary(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k) v, heads side by side: [B, T, heads * width]."""
-    # Every series and head is a block of a CUDA kernel's grid, which has room for so many: groups
-    # attend token by token, and soon have more.
+    """Return softmax(q k) v, heads concatenated: [B, T, heads * width]."""
+    # Every series and head is a block of a CUDA kernel's grid, whose size is limited: groups attend
+    # token by token, and soon exceed it.
     most = max(MAX_GRID_BLOCKS // q.shape[2], 1)
     if len(q) <= most:
         return _attended_at_once(q, k, v)
@@ -405,10 +405,10 @@ def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_in_one_kernel(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
-    """softmax(q k) v of q and k that are not rotated yet: [B, T, heads * width].
+    """Return softmax(q k) v of q and k before their rotation: [B, T, heads * width].
 
     turn: [U, 2, width/2] cosine and sine of each token that is attended to; the queries are those
-    of the last T.
+        of the last T.
     """
     mixed: Tensor = _program(q, k, v, turn)
     return mixed
@@ -486,5 +486,5 @@ if triton is not None:
         return out
 
     def _padded_tokens(tokens: int) -> int:
-        """A power of two from 16 on that holds them: matrix units take no fewer rows."""
+        """Return the next power of two, at least 16: matrix units need that many rows."""
         return max(16, 1 << (tokens - 1).bit_length())

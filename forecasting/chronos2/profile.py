@@ -1,7 +1,7 @@
-"""Settings of single symbols: JSON files, one a symbol, checked against a schema.
+"""Settings of single symbols: JSON files, one for each symbol, validated by a schema.
 
-`configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file means the
-defaults. `forecasting.evaluate` with `candidates` writes them.
+They lie in `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file
+means the defaults. `forecasting.evaluate` with `candidates` writes them.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
 Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
 
-# Windows that are worth the wait for a compilation, of five seconds where the machine has not
-# compiled before. An H200 makes up for them with 120 M within 0.8 million windows in fp32 (26,400
-# a second for 22,700); with the shipped checkpoint, which is quick without, within 13.
+# Number of windows from which a compilation pays, which takes five seconds on a machine's first
+# time. In fp32 an H200 makes up for it within 0.8 million windows with the checkpoint of 120 M
+# parameters (26,400 against 22,700 windows a second). With the shipped checkpoint, which is fast
+# without it, it takes 13 million.
 MIN_WINDOWS_TO_COMPILE = 1_000_000
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
 
 @settings_class("forecaster")
 class Profile:
-    """What turns a window into quantiles.
+    """The inputs of a forecast other than bars.
 
     A model is a folder (`config.json` and safetensors) or a hub id such as `amazon/chronos-2`,
-    which `@REVISION` pins. `auto` compiles on CUDA and goes on without where that fails; `true`
-    fails where the machine cannot.
+    which `@REVISION` pins. `auto` compiles on CUDA and falls back if that fails; `true` makes a
+    failure an error.
     """
 
     model: str | None = setting(None, "checkpoint folder of Chronos-2; none: the shipped one")
@@ -60,7 +61,7 @@ class Profile:
     )
 
     def __post_init__(self) -> None:
-        # It names a device, whether that is there or not.
+        # Only the form is checked here, not whether the device exists.
         if not re.fullmatch(DEVICE_PATTERN, self.device):
             devices = ("auto", "cpu", "cuda", "cuda:N")
             raise invalid_choice("forecaster.device", self.device, devices)
@@ -68,28 +69,28 @@ class Profile:
             raise tf32_refusal()
 
     def for_job(self, windows: int) -> Profile:
-        """The profile with which a job of so many windows is computed.
+        """Return the profile for a job of this many windows.
 
-        Few in fp32 do not wait for a compilation that nobody demands: it changes them by rounding.
-        Shorter numbers have one way of computing whatever their number, which their address names.
+        Few windows in fp32 do not wait for a compilation that is not required: it changes them by
+        rounding. Shorter formats use one computation for any number, which their address names.
         """
         few = windows < MIN_WINDOWS_TO_COMPILE and self.dtype == "fp32" and self.compile == "auto"
         return replace(self, compile=False) if few else self
 
 
 class SymbolSettings(BaseModel):
-    """What one symbol does differently; what is left out is as configured for all.
+    """Settings of one symbol that differ from the configured ones; None: as configured.
 
-    context_length: own bars a window holds, 3 … 8192.
-    prediction_length: steps that `predict_ohlc` answers where none are asked for, 1 … 24.
-    augmentation: of the window before the model.
+    context_length: own bars in a window, 3 … 8192.
+    prediction_length: default number of steps of `predict_ohlc`, 1 … 24.
+    augmentation: transform of the window for the model.
     model: a folder or a hub id.
     device: auto, cpu, cuda or cuda:N.
     dtype: fp32, tf32 or bf16.
     compile: auto, true or false.
     """
 
-    # A malformed file is an error that names the field: nothing is converted or passed over.
+    # A malformed file is an error that names the field: no value is converted or ignored.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     context_length: Annotated[int, Field(ge=3, le=8192)] | None = None
@@ -101,15 +102,15 @@ class SymbolSettings(BaseModel):
     compile: Compile | None = None
 
     def apply_to(self, profile: Profile) -> Profile:
-        """The profile with this symbol's settings over it."""
+        """Return a profile with this symbol's settings applied."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)
 
 
 def check_whole_number(place: str, value: object, low: int, high: int) -> int:
-    """The value, where it is a whole number within these bounds.
+    """Return the value if it is a whole number within these bounds; else raise `InputError`.
 
-    place: of the setting, or an argument's name.
+    place: name of the setting, or of an argument.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
@@ -119,14 +120,17 @@ def check_whole_number(place: str, value: object, low: int, high: int) -> int:
 
 
 def tf32_refusal() -> InputError:
-    """What is said where TF32 is asked of a CPU."""
+    """Return the error about TF32 on a CPU."""
     return InputError(
         "forecaster.dtype: tf32 needs CUDA, and this computes on a CPU; use fp32 there"
     )
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:
-    """The settings of the symbols that have a file in the folder."""
+    """Return the settings of the symbols that have a file in the folder.
+
+    Raises DataError for an invalid file.
+    """
     settings = {}
     for symbol in symbols:
         path = folder / f"{symbol}.json"
@@ -136,7 +140,7 @@ def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, Symb
 
 
 def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -> Path:
-    """Write one symbol's file, whole or not at all; its path."""
+    """Write one symbol's file atomically; return its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{symbol}.json"
     write_atomically(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())

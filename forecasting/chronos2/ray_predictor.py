@@ -1,8 +1,8 @@
 """Forecasts computed by the machines of a Ray cluster.
 
-The driver puts the windows into Ray's object store once; a task answers one portion of them, in a
-process that has loaded the network for the one before. Only the driver keeps what they answer, so
-that machines need no disk in common. Ray gives the portion of a process that dies to another one.
+The driver puts the windows into Ray's object store once. A task computes one portion of them, in a
+process that has already loaded the network. Only the driver writes results, so that machines need
+no shared disk. Ray reassigns the portion of a process that dies.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 log = logging.getLogger(__name__)
 
-TASKS_PER_SLOT = 2  # tasks a place has at a time: one that it computes, one that waits
-ATTEMPTS = 3  # processes that may die with one portion
+TASKS_PER_SLOT = 2  # tasks for each slot at a time: one is computed, one waits
+ATTEMPTS = 3  # processes that may die with one portion before it is an error
 FIRST_TASK_SECONDS = 600.0  # seconds until the first task must have answered
 PROBE_SECONDS = 5.0  # seconds for a cluster's address to answer
-# Ray reports on its use to its makers unless it is told not to.
+# Ray reports usage statistics to its makers unless it is told not to.
 NO_USAGE_STATS = {"RAY_USAGE_STATS_ENABLED": "0"}
-# A Ray that is started for one command talks on loopback alone, to whoever knows its token.
+# A Ray that is started for one command listens on loopback alone, and requires a token.
 LOCAL_RAY_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
 @settings_class("ray")
 class RaySettings:
-    """Where tasks run, and what each of them has."""
+    """The Ray cluster of tasks, and the resources of each task."""
 
     address: str | None = setting(
         None,
@@ -71,7 +71,10 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayPredictions:
-    """Computes portions on a Ray cluster (`forecasting.chronos2.cached_forecaster`)."""
+    """A predictor on a Ray cluster (`forecasting.chronos2.cached_forecaster`).
+
+    settings: settings of the cluster.
+    """
 
     settings: RaySettings = field(default_factory=RaySettings)
 
@@ -83,16 +86,16 @@ class RayPredictions:
         profile: Profile,
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
-        """Compute portions of windows that share a profile; they come as they are ready."""
+        """Compute portions of windows that share a profile; yield them as they are completed."""
         from forecasting.chronos2.cached_forecaster import Prediction
 
         ray = connect_ray(self.settings.address)
         total = sum(map(len, portions))
         places, share = _places(self.settings, ray.nodes(), profile)
-        # A process that has computed on a GPU is used again, with the network that it has loaded.
+        # A process that has computed on a GPU is reused, with its loaded network.
         task = ray.remote(max_calls=0, max_retries=ATTEMPTS - 1, **share)(_answer)
         given = (forecaster, profile.for_job(total), self.settings.cores)
-        # In a list, so that a task is given the reference and maps what it stands for.
+        # In a list, so that a task receives the reference and maps the object.
         shared = [ray.put(windows)]
         log.info("%s on Ray, each with %s", count_text(min(places, len(portions)), "task"), share)
         left = deque([np.empty(0, dtype=np.int64), *portions])
@@ -101,7 +104,7 @@ class RayPredictions:
         done = 0
         try:
             while left or running:
-                # The first one is empty and alone: it says what will compute the others.
+                # The first portion is empty and alone: it tells the specification of the others.
                 while left and len(running) < (1 if first is None else TASKS_PER_SLOT * places):
                     rows = left.popleft()
                     running[task.remote(*given, shared, rows)] = rows
@@ -128,12 +131,12 @@ class RayPredictions:
 
 
 class TaskResult(NamedTuple):
-    """What a task answers.
+    """Result of a task.
 
-    machine: that it ran on, its process, and how it computes.
-    version: of the project there.
+    machine: machine, process, and computation of the task.
+    version: version of the project there.
     values: [n, H, Q] quantiles in USD.
-    specification: of what has computed them.
+    specification: specification of the computation.
     """
 
     machine: str
@@ -145,11 +148,11 @@ class TaskResult(NamedTuple):
 def _answer(
     forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
 ) -> TaskResult:
-    """The forecasts of these windows, in a process of the cluster."""
+    """Return the forecasts of these windows, in a process of the cluster."""
     import ray
     import torch
 
-    # The last bits of sums depend on how many threads share them.
+    # The last bits of sums depend on the number of threads.
     torch.set_num_threads(cores)
     engine = forecaster.engine(profile)
     values = empty_array(0, HORIZON, len(LEVELS))
@@ -160,7 +163,7 @@ def _answer(
 
 
 def _of_ray(ray: Any, reference: Any) -> TaskResult:
-    """What a task answered; Ray's own errors in one line, a page of its stack being no help."""
+    """Return a task's result; convert Ray's own errors, which are a page of stack, to one line."""
     try:
         answer: TaskResult = ray.get(reference)
         return answer
@@ -176,7 +179,7 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
 
 
 def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
-    """Refuse a machine of another version, or that does not compute as the first one did."""
+    """Refuse a machine with another version or computation than the first one."""
     if answer.version != VERSION:
         raise InputError(
             f"ray: {answer.machine} has version {answer.version} of kelly-chronos, and {VERSION}"
@@ -195,7 +198,7 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
 def _places(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
-    """(how many tasks the cluster has room for at a time, what each takes of it)."""
+    """Return the number of tasks that the cluster can run at a time, and a task's resources."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
     share = {"num_cpus": settings.cores}
@@ -213,7 +216,10 @@ def _places(
 
 
 def connect_ray(address: str | None) -> Any:
-    """The library, connected to a cluster or to a Ray of this machine's own."""
+    """Return the Ray library, connected to a cluster or to a local Ray.
+
+    Raises InputError if Ray is missing, or cannot be started or reached.
+    """
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
         return loaded
@@ -250,7 +256,7 @@ def connect_ray(address: str | None) -> Any:
 
 
 def _probe(address: str) -> None:
-    """Ask whether anything listens: Ray itself asks for two minutes before it gives up."""
+    """Check that the address accepts connections: Ray itself tries for two minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
@@ -263,7 +269,7 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Ray handles SIGTERM in its own way, where the command has a line for it."""
+    """Restore the SIGTERM handler that Ray replaces: the command prints its own line."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

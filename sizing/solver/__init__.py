@@ -1,1 +1,1 @@
-"""The exact program behind every weight: one instant's, and a plan's over periods of time."""
+"""Exact quadratic programs for weights: of one instant, and of a plan over several periods."""

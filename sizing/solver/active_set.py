@@ -1,7 +1,7 @@
 """The sizing program, solved exactly by a primal active-set method, compiled.
 
-    maximise  pull'w - w'Rw / 2 - cost'|w - held| - Σ penalty·(what a group takes beyond its room)
-    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ room, or Σ gᵢ·wᵢ, for every group without a
+    maximise  linear'w - w'Rw / 2 - cost'|w - held| - Σ penalty·(use of a group beyond its headroom)
+    subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ headroom, or Σ gᵢ·wᵢ, for every group without a
     financing cost
 
 |w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one. A weight
@@ -10,9 +10,9 @@ the slopes left and right of it. The method moves to the optimum of the free wei
 first knot or ceiling in its way, and frees the weight whose gradient lies furthest outside. A
 ceiling with a penalty is passed where its price would exceed the penalty.
 
-It starts from what is held, so that few steps are needed where little changes. It ends with weights
-that are exactly at a knot, or exactly where the gradient vanishes. An interior-point method would
-leave weights beside their knots, and what is beside `held` asks for an order.
+It starts from the held weights, so that few steps are needed where little changes. It ends with
+weights that are exactly at a knot, or exactly where the gradient vanishes. An interior-point method
+would leave weights close to their knots, and a weight close to `held` asks for an order.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """
@@ -48,31 +48,32 @@ from sizing.solver.segments import (
 )
 
 SOLVED, INFEASIBLE, UNFINISHED = range(3)
-STEP_TOL = 1e-13  # a weight that would move less does not
-GRADIENT_TOL = 1e-11  # of the largest gradient
-MAX_EXACT_STEP = 100.0  # a step in weights that only a nearly singular R asks for
+STEP_TOL = 1e-13  # a weight that would move less stays
+GRADIENT_TOL = 1e-11  # relative to the largest gradient
+MAX_EXACT_STEP = 100.0  # a larger step in weights comes from a nearly singular R
 MAX_REFINEMENTS = (
     4  # solutions refined at most, and full steps taken again where the first left a gradient
 )
 
-# Of the program that brings weights within net groups: what passing one costs, where holding
-# nothing would keep to it and where it asks for a position; a change of a weight; its curvature.
+# The program that brings weights within net groups: cost of exceeding one that zero weights
+# satisfy, and of one that requires a position; cost of a change of a weight; its curvature.
 CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 
 @jit_inline_ir
 def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
-    """Solve one program; in place variances gain a ridge, and a net group that no weights keep to
-    the room that it takes to do so.
+    """Solve one program; in place, variances gain a ridge and infeasible net groups are widened.
+
+    A net group that no weights satisfy gets the headroom that the closest weights need.
 
     Returns
     -------
     status
-        SOLVED, INFEASIBLE (no weights within bounds fit the rooms) or UNFINISHED.
+        SOLVED, INFEASIBLE (no weights within bounds satisfy the gross groups) or UNFINISHED.
     weights : [n]
-        the optimum; where there is none or it was not reached, where the method stood.
+        the optimum; if there is none or it was not reached, the last weights of the method.
     prices : [m]
-        what one more of each group's room would add to the objective.
+        gain in the objective per unit of each group's headroom.
     """
     n = len(program.linear_term)
     m = len(program.headroom)
@@ -87,24 +88,25 @@ def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
 
 @compiled
 def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple[int, Array, Array]:
-    """The answer of `solve` from a feasible start [n], which it overwrites.
+    """Return the result of `solve` from a feasible start [n], which it overwrites.
 
-    tolerance: of a gradient that counts as none.
+    tolerance: largest gradient that counts as zero.
     """
     n = len(program.linear_term)
     m = len(program.headroom)
     state = _state_at(program, start)
     step = np.empty(n)
     repeats = 0
-    # The objective never falls. Ties and rounding may still make the method turn in circles, and
-    # the bound makes that an answer: UNFINISHED.
+    # The objective never falls. Ties and rounding may still make the method cycle; the bound then
+    # ends it as UNFINISHED.
     for _ in range(100 + 30 * (n + m)):
         find_step(program, state, step)
         if _take_step(program, state, step):
             repeats = 0
             continue
-        # A full step leaves no gradient on the free weights, unless R is nearly singular. The rest
-        # goes first: prices and slopes below mean something only at the optimum of the free ones.
+        # A full step leaves no gradient on the free weights, unless R is nearly singular. That
+        # residual is removed first: prices and slopes below are valid only at the optimum of the
+        # free weights.
         if repeats < MAX_REFINEMENTS and largest_residual(program, state) > 10.0 * tolerance:
             repeats += 1
             continue
@@ -120,9 +122,9 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
 
 @jit_inline_ir
 def _snap_to_knots(state: SolverState) -> None:
-    """Put free weights on a knot where they ended at it but for rounding."""
-    # A weight that equals what is held keeps the held quantity to its last decimal; one beside it
-    # would go through a division and lose a step of the increment.
+    """Set free weights to a knot if they differ from it by rounding only."""
+    # A held weight keeps the held quantity to its last decimal; one close to it would go through a
+    # division and lose a step of the increment.
     for a in range(state.counts[FREE_COUNT]):
         i = state.free[a]
         for knot in (state.low[i], state.high[i]):
@@ -132,10 +134,10 @@ def _snap_to_knots(state: SolverState) -> None:
 
 @jit_inline_ir
 def _add_ridge(program: QuadraticProgram) -> float:
-    """Add the ridge to the variances; the scale of pulls and variances and of costs.
+    """Add the ridge to the variances; return the scale of linear terms, variances and costs.
 
-    A singular R (two symbols that are one) has a factor with it. The scale is never 0, so that a
-    program of zeros has a tolerance, too.
+    With the ridge a singular R (two identical symbols) has a factor. The scale is never 0, so that
+    a program of zeros has a tolerance, too.
     """
     largest = 1e-30
     dearest = 0.0
@@ -149,9 +151,10 @@ def _add_ridge(program: QuadraticProgram) -> float:
 
 @jit_inline_ir
 def _set_start(program: QuadraticProgram, weight: Array) -> bool:
-    """Write what is held, within bounds, or the smallest weights where that passes a room, [n].
+    """Write the start [n]: held weights within bounds, or the smallest weights.
 
-    Whether any weights fit: not where the smallest weights pass a group of sizes as well.
+    The smallest weights replace held ones that exceed a gross group. Return whether feasible
+    weights exist: not if the smallest weights exceed a gross group as well.
     """
     n = len(program.linear_term)
     least = np.empty(n)
@@ -161,7 +164,7 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     feasible = not exceeds_gross(program, least)
     if feasible and n >= MIN_ASCENT_WEIGHTS:
         ascend_coordinates(program, weight, least)
-    # A primal method needs a feasible start. Every step after it keeps to the rooms.
+    # A primal method needs a feasible start. Every later step stays feasible.
     passes_net = exceeds_net(program, weight)
     if passes_net:
         shrink_to_limits(program, weight, least)
@@ -181,8 +184,8 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
     This exceeds no limit of sizes. If net limits contradict each other, those that require a
     position give way. A limit that is still exceeded is widened to its use.
     """
-    # This is the same kind of program: passing a net group has a penalty far above what changes
-    # cost, so that it is passed only where nothing else is possible.
+    # This is the same kind of program: exceeding a net group has a penalty far above the cost of
+    # changes, so that it happens only where nothing else is possible.
     n = len(program.linear_term)
     m = len(program.headroom)
     penalty = program.penalty.copy()
@@ -194,7 +197,7 @@ def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
             headroom[k] = np.inf
     cost = np.empty(n)
     for i in range(n):
-        # The first ones change first. Costs that are alike would spread a change over all.
+        # The first weights change first. Equal costs would spread a change over all.
         cost[i] = CHANGE_COST * (1.0 + i / n)
     nearest = QuadraticProgram(
         np.zeros(n),
@@ -271,7 +274,7 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
             state.weight[at] += moved
             move_gradient(program.risk, program.variance, state.gradient, at, moved)
             if abs(moved) > STEP_TOL:
-                # From another point a weight that could not move before may be able to. The weight
+                # At another point a weight that could not move before may be able to. The weight
                 # freed last has moved as well, and may cross the next knot that it meets.
                 _clear_bars(state.barred)
                 state.counts[LAST_FREED] = -1
@@ -280,9 +283,9 @@ def _take_step(program: QuadraticProgram, state: SolverState, step: Array) -> bo
         _clear_bars(state.barred)
         return True
     if to_knot < 1.0:
-        # A weight that was freed and is back at its knot without having moved would be freed again
-        # for the same gradient, for ever. It waits until something else has moved. Only the weight
-        # freed last is barred: another one that meets its knot at length 0 may have to cross it.
+        # A weight that was freed and is back at its knot without a move would be freed for the same
+        # gradient for ever. It waits until another weight has moved. Only the weight freed last is
+        # barred: another one that meets its knot at length 0 may have to cross it.
         if length == 0.0 and i == state.counts[LAST_FREED]:
             state.barred[i] = 1
         upwards = step[state.free_position[i]] > 0.0
@@ -336,8 +339,8 @@ def _nearest_ceiling(
             rise += group_slope(program.groups, program.net, state.sign, k, i) * step[a]
             size += abs(program.groups[k, i]) * abs(step[a])
         toward = -rise if state.active[k] == BEYOND_LIMIT else rise
-        # A group of the same weights as one that is full already rises by rounding alone. Taken for
-        # a rise it would stop every step at length 0.
+        # A group of the same weights as a full one rises by rounding alone. Taken for a rise it
+        # would stop every step at length 0.
         if toward > max(1e-10 * size, STEP_TOL):
             share = max(
                 (program.headroom[k] - group_use(program.groups, program.net, k, state.weight))
@@ -416,7 +419,8 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
     if chosen < 0:
         return False
     state.counts[LAST_FREED] = chosen
-    # Read back it is an integer like any other. What may be the literal -1 is compiled for twice.
+    # Read back from the array it is an integer like any other. A value that may be the literal -1
+    # would be compiled for twice.
     freed = state.counts[LAST_FREED]
     w = state.weight[freed]
     beyond = next_knot(program, freed, w, direction)
@@ -426,7 +430,7 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
 
 @jit_inline_ir
 def _priced_groups(state: SolverState) -> Index:
-    """The groups that have a price: of many most are not full, and have none."""
+    """Return the numbers of the groups with a price; most of many groups are not full."""
     priced = np.empty(len(state.price), dtype=np.int64)
     count = 0
     for k in range(len(state.price)):
@@ -473,7 +477,7 @@ def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> Non
         for r in range(rows):
             lines[r, a] = group_slope(program.groups, program.net, state.sign, full[r], i)
     # Where R is nearly singular the step without ceilings is huge, and the ceilings take most of it
-    # back: a difference of large numbers. What that loses is found from the gradient that is left.
+    # back: a difference of large numbers. The residual gradient gives the digits that it loses.
     for _ in range(MAX_REFINEMENTS):
         for a in range(count):
             part[a] = rest[a]
@@ -494,7 +498,7 @@ def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> Non
 
 @jit_inline_ir
 def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
-    """The groups at their ceilings; every group's price becomes that of what it has bought."""
+    """Return the groups at their ceilings; reset every group's price to its penalty or 0."""
     full = np.empty(len(program.headroom), dtype=np.int64)
     rows = 0
     for k in range(len(program.headroom)):
@@ -507,7 +511,7 @@ def _full_groups(program: QuadraticProgram, state: SolverState) -> Index:
 
 @jit_inline_ir
 def largest_residual(program: QuadraticProgram, state: SolverState) -> float:
-    """The largest net gradient among the free weights: 0 at their optimum."""
+    """Return the largest net gradient among the free weights: 0 at their optimum."""
     largest = 0.0
     for a in range(state.counts[FREE_COUNT]):
         largest = max(largest, abs(_net_gradient(program, state, state.free[a])))
@@ -526,12 +530,13 @@ def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> floa
 
 @jit_inline_ir
 def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
-    """Turn a gradient into the step that keeps to the lines; whether that step is inexact.
+    """Turn a gradient into the step that stays on the lines; return whether that step is inexact.
 
-    part [free]: the gradient, which becomes the step. lines [rows, free]: what the free weights
-    take of each group at its ceiling. prices [rows]: written, the multipliers that hold the step on
-    the lines. With K = R⁻¹ and lines A: prices solve (A K A') p = A K g, and the step is
-    K (g - A' p).
+    part [free]: the gradient, which becomes the step.
+    lines [rows, free]: use by the free weights of each group at its ceiling.
+    prices [rows]: written, the multipliers that hold the step on the lines.
+
+    With K = R⁻¹ and lines A: prices solve (A K A') p = A K g, and the step is K (g - A' p).
     """
     count = len(part)
     rows = len(prices)
@@ -553,14 +558,14 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
     eliminate(system, prices, 1e-15)
     for r in range(rows):
         _add_multiple(part, -prices[r], answers[r])
-    # The step may still leave the lines by what rounding took from it, and the weights would then
-    # pass a ceiling by that much. A projection puts it onto them.
+    # Rounding may take the step off the lines, and the weights would then exceed a ceiling by as
+    # much. A projection puts it back.
     for r in range(rows):
         off[r] = np.dot(lines[r], part)
     rank = eliminate(gram, off, 1e-10)
     for r in range(rows):
         _add_multiple(part, -off[r], lines[r])
-    # As many independent lines as free weights meet in a point: whatever is left is rounding.
+    # As many independent lines as free weights meet in a point: the remaining step is rounding.
     if rank >= count:
         for a in range(count):
             part[a] = 0.0
@@ -569,14 +574,14 @@ def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array
 
 @jit_inline
 def _add_multiple(x: Array, times: float, y: Array) -> None:
-    """Add times·y to the leading elements of x, without an array on the way."""
+    """Add times·y to the leading elements of x without a temporary array."""
     for a in range(len(y)):
         x[a] += times * y[a]
 
 
 @jit_inline_ir
 def _largest_size(x: Array) -> float:
-    """The largest |xᵢ|; 0 without elements."""
+    """Return the largest |xᵢ|; 0 without elements."""
     largest = 0.0
     for a in range(len(x)):
         largest = max(largest, abs(x[a]))

@@ -1,9 +1,9 @@
-"""At most so many positions: a choice of weights that may stand, with a bound on what it costs.
+"""A limit on the number of positions: a choice of weights, with its distance to the best one.
 
-Which weights may stand is a combinatorial question. The program without it is a relaxation: no
-choice is worth more than its objective, and what a choice is worth less bounds how far it is from
-the best one. Weights are chosen by what each adds to the relaxation, half of them at a time, each
-half solved anew; a few exchanges follow.
+The choice of weights is a combinatorial problem. The program without the limit is a relaxation: no
+choice has a higher objective, so the difference bounds the distance of a choice from the best one.
+Weights are ranked by their contribution to the relaxation; the smaller half is dropped and the rest
+solved, until few enough remain; a few exchanges follow.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, cannot_borrow, fixed_use, optimal_weights
 
-MAX_EXCHANGES = 12  # tried at most
-MIN_GAIN = 1e-12  # a return: what an exchange has to add
-VIOLATION_PENALTY = 1e3  # return taken off for each equity that a net limit is passed by
-VIOLATION_TOL = 1e-9  # of equity: a net limit passed by less is kept to
+MAX_EXCHANGES = 12  # most exchanges tried
+MIN_GAIN = 1e-12  # least gain of an exchange, a return
+VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
+VIOLATION_TOL = 1e-9  # of equity: smaller excess over a net limit is rounding
 
 
 @compiled
 def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Array, float]:
-    """Solve the plan with at most so many weights of its first period that are not zero.
+    """Solve the plan with at most `most` nonzero weights in its first period.
 
-    What is fixed and not zero counts among them. What does not stand is left out of the whole plan.
-    Equal weights stand in the order of symbols.
+    Fixed nonzero weights count among them. A weight that is not chosen is zero in every period.
+    Ties are broken by the order of symbols.
 
     Returns
     -------
     status, weights, prices
-        as of `optimal_weights`; prices are those of the program of what stands.
+        as in `optimal_weights`; prices are those of the program restricted to the chosen weights.
     gap
-        by how much the objective of the relaxation is above that of the weights: the best choice
-        is no further away. NaN where they pass net limits that the relaxation keeps to.
+        objective of the relaxation less that of the weights: the best choice is no further away.
+        NaN where they exceed net limits that the relaxation satisfies.
     """
     status, weights, prices = optimal_weights(problem)
     if status != SOLVED or _count(weights[0]) <= most:
@@ -74,7 +74,7 @@ def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Ar
 
 @jit_inline
 def _count(values: Array) -> int:
-    """How many values are not zero."""
+    """Return the number of nonzero values."""
     count = 0
     for i in range(len(values)):
         if values[i] != 0.0:
@@ -109,7 +109,7 @@ def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
 
 @compiled
 def _objective(problem: SizingProblem, weights: Array) -> float:
-    """The objective of weights [K, S]."""
+    """Return the objective of weights [K, S]."""
     unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
     free_of_financing = cannot_borrow(problem)
     total = 0.0
@@ -134,7 +134,7 @@ def _objective(problem: SizingProblem, weights: Array) -> float:
 
 @compiled
 def _net_violation(problem: SizingProblem, weights: Array) -> float:
-    """By how much weights [K, S] pass the net limits together."""
+    """Return the total excess of weights [K, S] over the net limits."""
     missed = 0.0
     for g in range(len(problem.net_limits)):
         missed += max(np.dot(problem.net[g], weights[0]) - problem.net_limits[g], 0.0)
@@ -143,11 +143,12 @@ def _net_violation(problem: SizingProblem, weights: Array) -> float:
 
 @compiled
 def _contributions(problem: SizingProblem, weights: Array) -> Array:
-    """What each weight of the first period adds to the objective, about, [S]; 0 where it is 0.
+    """Return the approximate contribution of each first-period weight to the objective, [S].
 
-    At an optimum w²R/2 is lost without it, if nothing takes its place, and of what is held the cost
-    of its way out: twice where it is added to, as that was saved and is paid, and not at all where
-    it is taken off or turned round, as that pays for the way already.
+    At an optimum the objective loses w²R/2 without the weight, if nothing replaces it. For a held
+    symbol the cost of its exit is added: twice where the position grows, as that cost was saved and
+    would be paid; not at all where it shrinks or reverses, as that pays for the exit already. The
+    contribution is 0 where the weight is 0.
     """
     parts = np.zeros(len(problem.held))
     for i in range(len(parts)):
@@ -172,7 +173,7 @@ def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
 
 @jit_inline
 def _least_inside(parts: Array, stands: Mask) -> int:
-    """What adds the least of what stands; of equal ones the last."""
+    """Return the chosen weight with the smallest contribution; the last of equal ones."""
     least = -1
     for i in range(len(parts)):
         if stands[i] and (least < 0 or parts[i] <= parts[least]):
@@ -182,9 +183,9 @@ def _least_inside(parts: Array, stands: Mask) -> int:
 
 @compiled
 def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: Mask) -> int:
-    """The weight that would add the most alone, all others as they are; -1 where none would.
+    """Return the weight that would add the most with all others fixed; -1 if none would.
 
-    prices: as of `optimal_weights`. tried [S]: left out.
+    prices: as in `optimal_weights`. tried [S]: weights that are skipped.
     """
     best = -1
     largest = 0.0
@@ -198,7 +199,7 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
 
 @jit_inline
 def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
-    """What weight i adds to the objective at its best, all others as they are."""
+    """Return the most that weight i can add to the objective with all others fixed."""
     slope = 0.0
     variance = 0.0
     for k in range(len(weights)):
@@ -215,7 +216,7 @@ def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) 
     most = 0.0
     for direction in (1.0, -1.0):
         headroom = problem.upper[i] if direction > 0.0 else -problem.lower[i]
-        # On the way back to what is held a trade is saved.
+        # On the way back to the held weight a trade is saved.
         trade = -problem.cost[0, i] if problem.held[i] * direction > 0.0 else problem.cost[0, i]
         gain = direction * slope - size - trade
         length = min(headroom, gain / variance) if variance > 0.0 else headroom

@@ -11,23 +11,23 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_fastmath, jit_inline
 
-# Of the largest variance or pull, added to each variance: a singular matrix then has a factor, and
-# no objective moves by an amount that counts.
+# Relative to the largest variance or linear term, added to each variance: a singular matrix then
+# has a factor, and the objective changes by a negligible amount.
 RIDGE = 1e-10
 
-# Of a variance: where the other symbols leave less of it than this, the symbol is a combination of
-# them and has no weight of its own.
+# Relative to a variance: where the other symbols explain all but this share of it, the symbol is a
+# combination of them and its weight is not determined.
 SINGULAR_TOL = 1e-10
 
-PANEL = 8  # columns that a matrix loses at once
+PANEL = 8  # columns that are eliminated at once
 
 
 @jit_fastmath
 def append_row(factor: Array, last: int) -> None:
-    """Turn row `last` of the factor, a symbol's covariances and its variance, into a factor's.
+    """Turn row `last` of the factor, a symbol's covariances and its variance, into a factor's row.
 
-    factor [n, n]: the rows before it are one. Forward substitution gives the new row, and what the
-    others leave of the new variance its diagonal.
+    factor [n, n]: the rows before `last` are a factor. Forward substitution gives the new row, and
+        the remaining part of the new variance its diagonal.
     """
     rest = factor[last, last]
     # The ridge keeps `rest` above zero in exact arithmetic. Rounding can still take it below, and
@@ -45,7 +45,7 @@ def append_row(factor: Array, last: int) -> None:
 
 @compiled
 def delete_row(factor: Array, removed: int, count: int) -> None:
-    """Take row and column `removed` out of the factor, so that `count` rows remain.
+    """Remove row and column `removed` from the factor, so that `count` rows remain.
 
     Without the row the triangle has one element above its diagonal in each row after it. A plane
     rotation of two neighbouring columns removes each of them, which costs O(count²) where a new
@@ -71,7 +71,7 @@ def delete_row(factor: Array, removed: int, count: int) -> None:
 
 @jit_fastmath
 def solve_in_place(factor: Array, x: Array) -> None:
-    """x [n] becomes (LL')⁻¹x, with L the leading n rows of the factor."""
+    """Replace x [n] by (LL')⁻¹x, with L the leading n rows of the factor."""
     count = len(x)
     for a in range(count):
         value = x[a]
@@ -88,11 +88,12 @@ def solve_in_place(factor: Array, x: Array) -> None:
 
 @compiled
 def eliminate(system: Array, solution: Array, least: float) -> int:
-    """Solve a small symmetric system by elimination with row exchange; its rank.
+    """Solve a small symmetric system by elimination with row exchange; return its rank.
 
-    system [r, r]: overwritten. solution [r]: the right side, which becomes the solution; 0 for
-    every row without a pivot. least: the pivot, as a share of the largest diagonal element, below
-    which a row counts as a combination of the others.
+    system [r, r]: overwritten.
+    solution [r]: the right side, which becomes the solution; 0 for every row without a pivot.
+    least: pivot, as a share of the largest diagonal element, below which a row counts as a
+        combination of the others.
     """
     size = len(solution)
     rank = 0
@@ -106,8 +107,8 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
             system[c, q], system[best, q] = system[best, q], system[c, q]
         solution[c], solution[best] = solution[best], solution[c]
         if abs(system[c, c]) <= smallest:
-            # Two ceilings that hold the same weights give two equal rows. One of them carries the
-            # price; a division by infinity leaves the other one at none.
+            # Two ceilings that bind the same weights give two equal rows. One of them carries the
+            # price; a division by infinity gives the other one a price of 0.
             system[c, c] = np.inf
             continue
         rank += 1
@@ -124,7 +125,7 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
 
 @jit_inline
 def _pivot(system: Array, c: int) -> int:
-    """The row from c on whose element in column c is the largest."""
+    """Return the row, from c on, with the largest element in column c."""
     best = c
     for r in range(c + 1, len(system)):
         if abs(system[r, c]) > abs(system[best, c]):
@@ -134,10 +135,12 @@ def _pivot(system: Array, c: int) -> int:
 
 @compiled
 def factored_solve(matrix: Array, solution: Array) -> bool:
-    """Solve a positive definite system in place; False where it is nearly singular.
+    """Solve a positive definite system in place; return False if it is nearly singular.
 
-    matrix [n, n]: becomes its own factor. solution [n]: the right side, which becomes matrix⁻¹
-    times it. Where the answer is False the contents of both are undefined.
+    matrix [n, n]: replaced by its factor.
+    solution [n]: the right side, replaced by matrix⁻¹ times it.
+
+    If the result is False the contents of both are undefined.
     """
     n = len(solution)
     variance = np.empty(n)
@@ -166,11 +169,11 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
 
 @jit_inline
 def _subtract_panel(matrix: Array, panel: Array, end: int) -> None:
-    """Take the columns before `end` out of what is left of a matrix, column after column.
+    """Subtract the products of the columns before `end` from the rest of a matrix.
 
-    panel [PANEL, n]: the columns. Each element loses its products in the order in which an
-    elimination one column at a time takes them, so the bits are the same; elements of a row lose
-    theirs side by side, for which the compiler has to know that no index is below 0.
+    panel [PANEL, n]: the columns. Each element loses its products in the order of an elimination
+        one column at a time, so the bits are the same. Elements of a row are updated in parallel,
+        for which the compiler has to know that no index is below 0.
     """
     for a in range(end, len(matrix)):
         row, x = matrix[a], panel[:, a]

@@ -1,11 +1,11 @@
-"""Where the method starts in a wide program: near the optimum, by coordinate ascent, compiled.
+"""The start of the method in a wide program: near the optimum, by coordinate ascent, compiled.
 
-The active set changes one weight's place a step. Of 500 weights that are held some 350 may have to
-go, and that is 700 steps. Here every weight in turn moves to where it is best while the others stay
-as they are, which costs O(n) each, and a ceiling has a price that rises with what passes it: an
-augmented Lagrangian (Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange
-multiplier methods). A few dozen rounds find nearly all knots and nearly every price. What is left
-is the active set's, which ends at the optimum wherever it starts.
+The active set moves one weight to or from a knot per step. Of 500 held weights some 350 may have to
+go, which takes 700 steps. Here every weight in turn moves to its best value while the others stay,
+which costs O(n) each. A ceiling has a price that rises with its excess: an augmented Lagrangian
+(Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange multiplier methods). A few
+dozen rounds find nearly all knots and nearly every price. The active set does the rest; it ends at
+the optimum from any start.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from foundation.arrays import Array, Index
 from foundation.compiled import compiled, jit_inline, jit_inline_ir
 from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, move_gradient
 
-# Weights from which on this is worth while. In a narrower program the steps that it saves cost no
-# more than it does.
+# Number of weights from which coordinate ascent pays. In a narrower program it costs as much as the
+# steps that it saves.
 MIN_ASCENT_WEIGHTS = 100
 
-MAX_ROUNDS = 40  # at most
-ROUND_TOL = 1e-4  # a round in which no weight moves further is the last one
+MAX_ROUNDS = 40  # most rounds
+ROUND_TOL = 1e-4  # a round in which no weight moves further than this is the last
 
 
 @compiled
 def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Move weights [n] within their bounds near the optimum, in place.
 
-    least: [n] the smallest weights within bounds. Where these keep to the rooms without a penalty,
-        so
-    do the weights.
+    least: [n] the smallest weights within bounds. If these satisfy the hard limits of gross groups,
+        so do the weights.
     """
     m = len(program.headroom)
     members = _groups_of_each(program)
@@ -67,7 +66,7 @@ def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -
 
 @jit_inline_ir
 def _groups_of_each(program: QuadraticProgram) -> Index:
-    """How many groups count each weight, then their numbers, [n, 1 + m]."""
+    """Return the number of groups of each weight, then the groups' numbers, [n, 1 + m]."""
     members = np.zeros((len(program.linear_term), 1 + len(program.headroom)), dtype=np.int64)
     for i in range(len(members)):
         for k in range(len(program.headroom)):
@@ -81,10 +80,10 @@ def _groups_of_each(program: QuadraticProgram) -> Index:
 def _set_stiffness(
     program: QuadraticProgram, members: Index, weight: Array, stiffness: Array
 ) -> None:
-    """Write how much each group's price rises with what passes its room, [m].
+    """Write the slope of each group's price in its excess, [m].
 
-    All weights between knots answer a price together, each by its variance. A group that is as
-    stiff as all of them finds its price in few rounds, and does not hold them in their places.
+    All weights between knots respond to a price together, each by its variance. A group that is as
+    stiff as all of them finds its price in few rounds, and leaves them free to move.
     """
     n = len(weight)
     for k in range(len(stiffness)):
@@ -105,14 +104,14 @@ def _set_stiffness(
 def _price(
     program: QuadraticProgram, k: int, use: float, settled: float, stiffness: float
 ) -> float:
-    """What one more of a group's room is worth: 0 at least, its penalty at most."""
+    """Return the value per unit of a group's headroom: at least 0, at most its penalty."""
     price = settled + stiffness * (use - program.headroom[k])
     return float(min(max(price, 0.0), program.penalty[k]))
 
 
 @jit_inline
 def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
-    """Whether weight i is at none of its knots."""
+    """Return whether weight i is at none of its knots."""
     at_bound = w == program.lower[i] or w == program.upper[i]
     return bool(w not in (0.0, program.held[i]) and not at_bound)
 
@@ -127,7 +126,7 @@ def _best_alone(
     price: Array,
     stiffness: Array,
 ) -> float:
-    """The best weight i while all others stay."""
+    """Return the best weight i while all others stay."""
     size = 0.0
     curve = program.variance[i]
     for c in range(1, 1 + members[i, 0]):
@@ -140,8 +139,8 @@ def _best_alone(
                 gradient -= price[k] * part
             else:
                 size += price[k] * part
-    # The summit of the parabola without bends, and where it is with them: a bend of the size's
-    # price at 0 and one of the cost at `held` push it towards themselves from either side.
+    # The summit of the parabola without bends, then with them: the size's price bends at 0 and the
+    # cost at `held`, and both push the summit towards the bend from either side.
     summit = w + gradient / curve
     held = program.held[i]
     outside = (program.cost[i] + size) / curve

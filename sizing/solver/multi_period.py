@@ -4,11 +4,9 @@
               - Σₖ costₖ'|wₖ - wₖ₋₁|,   w₀ = held
     subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
-Each change is paid once, whatever the length of the periods: what a position earns until the
-    horizon
-is set against one cost. The last change may count for less (`change_costs`). Nobody trades the
-later periods. No bound or ceiling holds them, and they serve only to say what the first period
-should be.
+Each change is paid once, at any length of the periods: a position's return until the horizon is set
+against one cost. The last change may count for less (`change_costs`). The later periods are never
+traded. No bound or ceiling limits them; they only help to choose the first period.
 
 In w₁ and the changes from period to period it is the program of `active_set.py`, each change with
 its knot at 0.
@@ -29,28 +27,28 @@ from foundation.errors import InputError
 from sizing.solver.active_set import solve
 from sizing.solver.segments import QuadraticProgram
 
-MAX_WEIGHT = 100.0  # a weight beyond every plan
+MAX_WEIGHT = 100.0  # larger than any weight of a plan
 NO_NET_ROWS = np.zeros((0, 0))
 NO_NET_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
-    """A plan over K periods for S symbols under G ceilings; `save` keeps one that was not solved.
+    """A plan over K periods for S symbols under G ceilings; `save` stores one that was not solved.
 
     mu: [K, S] expected simple return in each period.
     covariance: [K, S, S] of simple returns in each period.
-    cost: [K, S] of moving a weight by one at the start of each period.
-    financing: [K] price of what is borrowed in each period, a fraction of it.
-    held: [S] weight now.
-    lower: [S] least weight in the first period. What is fixed (lower = upper) pulls on the others
-        through its covariance in every period, and takes its part of every ceiling.
+    cost: [K, S] cost of moving a weight by one at the start of each period.
+    financing: [K] price of borrowing in each period, a fraction of the loan.
+    held: [S] current weight.
+    lower: [S] least weight in the first period. A fixed weight (lower = upper) affects the others
+        through its covariance in every period, and uses its part of every ceiling.
     upper: [S] largest weight in the first period.
-    coefficients: [G, S] what a weight takes of each ceiling: Σ cᵢ·|w₁ᵢ| ≤ limit.
-    limits: [G] the ceilings. One that what is fixed exceeds becomes what is fixed.
+    coefficients: [G, S] use of each ceiling by one unit of a weight: Σ cᵢ·|w₁ᵢ| ≤ limit.
+    limits: [G] the ceilings. A ceiling that fixed weights exceed is raised to them.
     fraction: of full Kelly.
-    net: [N, S] what a weight takes of each net limit: Σ nᵢ·w₁ᵢ ≤ limit.
-    net_limits: [N] the net limits. One that nothing within bounds and ceilings keeps to becomes
-        what keeps nearest to it.
+    net: [N, S] use of each net limit by one unit of a weight: Σ nᵢ·w₁ᵢ ≤ limit.
+    net_limits: [N] the net limits. One that no weights within bounds and ceilings satisfy is
+        widened to the use by the closest weights.
     """
 
     mu: Array
@@ -67,23 +65,23 @@ class SizingProblem(NamedTuple):
     net_limits: Array = NO_NET_LIMITS
 
     def solve(self) -> tuple[int, Array, Array]:
-        """Status, weights [K, S], prices [G + N + K]."""
+        """Return the status, weights [K, S] and prices [G + N + K] of `optimal_weights`."""
         return optimal_weights(self)
 
     def save(self, path: Path) -> None:
-        """Write it as an `.npz` of plain arrays."""
+        """Write the problem as an `.npz` of plain arrays."""
         arrays: dict[str, Any] = self._asdict()
         with path.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> SizingProblem:
-        """The problem that `save` wrote.
+        """Return the problem that `save` wrote.
 
         Raises
         ------
         InputError
-            for a file that holds no such problem.
+            if the file holds no such problem.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -95,23 +93,22 @@ class SizingProblem(NamedTuple):
 
 @compiled
 def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
-    """What the changes into the periods count in a plan, [K, S].
+    """Return the costs that a plan counts for the changes into its periods, [K, S].
 
     Every change counts its cost, but the last one of a plan only P(|Z|·signal < cost) of it, Z
-    standard normal. When a forecast has died the next one decides. Where the next one pays for a
-    trade, it asks for the position as often as for its opposite, and on balance leaving costs
-    nothing. Where it does not, the way out is the position's own cost. Without a forecast that is
-    all of it.
+    standard normal. After a forecast has decayed, the next one decides. Where the next one pays for
+    a trade, it asks for the position as often as for its opposite, and on average leaving costs
+    nothing. Where it does not, the exit costs as much as any trade. Without a forecast the whole
+    cost counts.
 
     Parameters
     ----------
     cost : [S]
         of moving a weight by one.
     signal : [S]
-        root mean square of what a forecast is worth over its whole life, a return; 0 or NaN where
-        there is none.
+        root mean square of a forecast's return over its whole decay; 0 or NaN without a forecast.
     periods
-        K, how many periods there are.
+        K, the number of periods.
     """
     counted = np.empty((periods, len(cost)))
     for k in range(periods):
@@ -130,20 +127,20 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     Returns
     -------
     status
-        as of `active_set.solve`.
+        as in `active_set.solve`.
     weights : [K, S]
         of every period.
     prices : [G + N + K]
-        what one more of each ceiling and of each net limit would add to the objective, then one
-        more of what is not borrowed in each period.
+        gain in the objective per unit of each ceiling and of each net limit, then per unit of
+        equity that is not borrowed in each period.
     """
-    # Arrays are written by loops here. An assignment to a slice, and an index that is an array,
-    # take longer to compile than the whole function, with the text of the error they may raise.
+    # Loops write the arrays. An assignment to a slice, or an array as an index, takes longer to
+    # compile than the whole function, because of the error messages that it may raise.
     free = _symbols(problem, True)
     periods = len(problem.financing)
     n = len(free)
     # The variables are the n free weights of the first period, then n changes for each later one. A
-    # change has its knot at 0 and its cost, so that the program needs no words for time.
+    # change has its knot at 0 and its cost, so that the program needs no notion of time.
     low = np.full(n * periods, -MAX_WEIGHT)
     high = np.full(n * periods, MAX_WEIGHT)
     start = np.zeros(n * periods)
@@ -157,7 +154,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     sizes = len(problem.limits)
     m = sizes + len(problem.net_limits)
     penalties = _penalties(problem)
-    # A group whose room may be passed for nothing holds no weight back, and would only cost time.
+    # A group that may be exceeded at no price limits no weight, and would only cost time.
     counted = np.empty(m + periods, dtype=np.int64)
     rows = 0
     for g in range(m + periods):
@@ -168,8 +165,8 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     headroom = np.empty(rows)
     penalty = np.empty(rows)
     net = np.empty(rows, dtype=np.bool_)
-    # What all weights are together beyond 1 is borrowed. Of what is fixed sizes count, as the
-    # proceeds of a short sale do not offset what is borrowed.
+    # The sum of all weights beyond 1 is borrowed. Fixed weights count by size, as the proceeds of a
+    # short sale do not offset borrowing.
     unfixed = 1.0 - fixed_use(problem, np.full(len(problem.held), 1.0))
     for row in range(rows):
         g = counted[row]
@@ -202,7 +199,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
 
 @jit_inline
 def _symbols(problem: SizingProblem, free: bool) -> Index:
-    """The symbols whose weights are free, or those whose weights are fixed."""
+    """Return the symbols whose weights are free, or those whose weights are fixed."""
     chosen = np.empty(len(problem.held), dtype=np.int64)
     count = 0
     for i in range(len(problem.held)):
@@ -214,7 +211,7 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
 
 @jit_inline_ir
 def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Array:
-    """Weights [K, S] from those of the first period and the changes after it, [n·K]."""
+    """Return weights [K, S] from those of the first period and the changes after it, [n·K]."""
     n = len(free)
     periods = len(problem.financing)
     weights = np.empty((periods, len(problem.lower)))
@@ -228,7 +225,7 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
 
 @jit_inline_ir
 def _penalties(problem: SizingProblem) -> Array:
-    """Price of passing each limit, infinite, and of borrowing in each period, [G + N + K]."""
+    """Return the penalty of exceeding each limit, infinite, and of borrowing, [G + N + K]."""
     groups = len(problem.limits) + len(problem.net_limits)
     penalties = np.full(groups + len(problem.financing), np.inf)
     free_of_penalty = cannot_borrow(problem)
@@ -239,9 +236,9 @@ def _penalties(problem: SizingProblem) -> Array:
 
 @jit_inline_ir
 def cannot_borrow(problem: SizingProblem) -> bool:
-    """Whether bounds or a ceiling keep all sizes of the first period together at 1."""
+    """Return whether bounds or a ceiling keep gross weight in the first period at 1 or less."""
     # Such an account cannot borrow, so no later period is charged for more than 1 either. Otherwise
-    # a plan would hold back today because of interest that nobody will ever pay.
+    # interest that is never paid would hold back the first period.
     most = 0.0
     for i in range(len(problem.lower)):
         most += max(abs(problem.lower[i]), abs(problem.upper[i]))
@@ -257,10 +254,10 @@ def cannot_borrow(problem: SizingProblem) -> bool:
 
 @jit_inline_ir
 def _pull(problem: SizingProblem, free: Index) -> Array:
-    """Return of one more of each variable, [n·K].
+    """Return the linear gain per unit of each variable, [n·K].
 
     wₖ is the sum of the first period's weights and every change up to it. So each of those has the
-    whole return of period k, less what the covariance with what is fixed takes of it.
+    whole return of period k, less the covariance with fixed weights.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -279,11 +276,10 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 
 @jit_inline_ir
 def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
-    """Variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
+    """Return variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
 
-    Each pair of variables has the covariance of every period in which both count: of the later
-        one's
-    period and all after it.
+    Each pair of variables has the covariance of every period in which both count: that of the later
+    variable, and all after it.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -305,7 +301,10 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
 
 @jit_inline
 def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
-    """What a limit leaves beside what is fixed; limit: number of a ceiling, then of a net limit."""
+    """Return the headroom of a limit net of fixed weights.
+
+    limit: number of a ceiling, then of a net limit.
+    """
     if limit < len(problem.limits):
         left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])
         return float(max(left, 0.0))
@@ -319,7 +318,7 @@ def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
 
 @jit_inline
 def fixed_use(problem: SizingProblem, coefficients: Array) -> float:
-    """What fixed weights take of a group with these coefficients [S]."""
+    """Return the use by fixed weights of a group with these coefficients [S]."""
     total = 0.0
     for i in range(len(problem.lower)):
         if problem.upper[i] == problem.lower[i]:

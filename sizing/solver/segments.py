@@ -1,8 +1,8 @@
-"""The sizing program, and where its method stands: free weights, weights at knots, full groups.
+"""The sizing program and the state of its solver: free weights, weights at knots, full groups.
 
-A knot is a weight at which the objective or a group bends: what is held, zero, a bound. Between two
-neighbouring knots, a segment, the program is a quadratic one. Everything here is compiled into the
-loop of `active_set`.
+A knot is a weight at which the objective or a group bends: the held weight, zero, a bound. Between
+two neighbouring knots, a segment, the program is a quadratic one. Everything here is compiled into
+the loop of `active_set`.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import copy_row, jit_inline, jit_inline_ir
 from sizing.solver.cholesky import append_row, delete_row
 
-# Where a group stands: under its room, exactly at it, or beyond it at the financing cost.
+# State of a group: below its headroom, exactly at it, or beyond it at the financing cost.
 BELOW_LIMIT, AT_LIMIT, BEYOND_LIMIT = range(3)
 
-# Changes of the free set after which its factor and the gradient are computed anew. Each rotation
-# and each update adds a rounding error; this is a guard against programs in which they add up.
+# Changes of the free set after which its factor and the gradient are computed from scratch. Each
+# rotation and each update adds a rounding error; this is a guard against programs in which they add
+# up.
 REFRESH = 40
 
-NET_TOL = 1e-12  # of a net group: a sum in which longs and shorts cancel rounds by no share
+NET_TOL = 1e-12  # of a net group, absolute: longs and shorts cancel in its sum
 
-# Places in State.counts.
+# Positions in SolverState.counts.
 FREE_COUNT = 0
 CHANGE_COUNT = 1
 LAST_FREED = 2
 
 
 class QuadraticProgram(NamedTuple):
-    """One problem of n weights and m groups.
+    """A quadratic sizing program of n weights and m groups.
 
-    linear_term: [n] return of one more of a weight.
-    variance: [n] of a weight, over the fraction of Kelly.
-    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between
-        two periods those of the later one count.
+    linear_term: [n] linear gain per unit of a weight.
+    variance: [n] variance of a weight, over the fraction of Kelly.
+    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between two
+        periods those of the later one count.
     lower: [n] least weight.
     upper: [n] largest weight.
-    held: [n] weight now.
-    cost: [n] of moving a weight by one.
-    groups: [m, n] what one of a weight takes of a group; ≥ 0 where it counts sizes.
-    headroom: [m] what a group has to give.
-    penalty: [m] price of one more than a group's room; infinite where there is no more.
+    held: [n] current weight.
+    cost: [n] cost of moving a weight by one.
+    groups: [m, n] use of a group by one unit of a weight; ≥ 0 where it counts sizes.
+    headroom: [m] largest use of a group.
+    penalty: [m] price per unit of use beyond a group's headroom; infinite for a hard limit.
     net: [m] whether a group counts wᵢ instead of |wᵢ|.
     """
 
@@ -61,22 +62,22 @@ class QuadraticProgram(NamedTuple):
 
 
 class SolverState(NamedTuple):
-    """Where the method stands, changed in place from step to step.
+    """State of the method, changed in place from step to step.
 
     weight: [n] weights, feasible after every step.
-    gradient: [n] pull - R·weight.
+    gradient: [n] linear term - R·weight.
     low: [n] lower end of a free weight's segment.
     high: [n] upper end of a free weight's segment.
     sign: [n] sign of w within its segment.
     side: [n] sign of w - held within its segment.
-    free: [n] numbers of the free weights, of which the first counts[FREE] are valid.
+    free: [n] numbers of the free weights, of which the first counts[FREE_COUNT] are valid.
     free_position: [n] a free weight's position in `free`; -1 at a knot.
-    active: [m] BELOW, AT or BOUGHT for each group.
+    active: [m] BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT for each group.
     price: [m] multiplier of each group.
     factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
     barred: [n] 1 for a weight that was freed and stopped before it could move.
-    counts: [3] free weights; changes since the factor was computed; the weight freed last while
-        nothing has moved since, or -1.
+    counts: [3] number of free weights; changes since the factor was computed; the weight freed last
+        while no weight has moved since, or -1.
     """
 
     weight: Array
@@ -143,7 +144,7 @@ def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
     passed = False
     for k in range(len(program.headroom)):
         if program.penalty[k] == np.inf and not program.net[k]:
-            # What is held may fill a group exactly, and its sum may round upwards.
+            # Held weights may fill a group exactly, and their sum may round upwards.
             passed |= (
                 group_use(program.groups, program.net, k, weight)
                 > program.headroom[k] * (1.0 + 1e-12) + 1e-15
@@ -168,7 +169,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
     """Return the use of group k by weights [n]."""
     total = 0.0
     for i in range(len(weight)):
-        # Most groups are of a few weights.
+        # Most groups have few weights.
         if groups[k, i] != 0.0:
             total += groups[k, i] * (weight[i] if net[k] else abs(weight[i]))
     return total
@@ -234,7 +235,7 @@ def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, las
 def fix_weight(program: QuadraticProgram, state: SolverState, i: int, w: float) -> None:
     """Fix weight i at the knot w, and remove its row from the factor."""
     removed = state.free_position[i]
-    # The step ended at the knot but for rounding. The weight is set to the knot itself, so that
+    # The step ended at the knot up to rounding. The weight is set to the knot itself, so that
     # comparisons with held, zero and bounds are exact, and the gradient follows.
     change = w - state.weight[i]
     if change != 0.0:

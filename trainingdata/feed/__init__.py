@@ -1,1 +1,1 @@
-"""Prices over the wire: stock and crypto bars, option chains, and the transport they share."""
+"""Market data from a venue: stock and crypto bars, option chains, and their transport."""

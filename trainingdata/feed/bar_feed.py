@@ -1,4 +1,4 @@
-"""The bars that a live loop decides on: requested once, extended pass by pass, and never more."""
+"""The bars of a live loop: requested once, then extended at each pass."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from trainingdata.feed.market_data import LastTrade, MarketData
 from trainingdata.instants import history_start
 from trainingdata.instruments import Instrument, instrument
 
-# So many of a symbol's last bars are requested again each time, to see whether they have changed.
+# Number of a symbol's last bars that are requested again each time, to detect changes.
 REFETCHED_BARS = 14
-# Share of a symbol's bars that its whole history, requested anew, has at least: a shorter one is
-# not believed.
+# Smallest share of a symbol's known bars that a newly requested history must have; a shorter one is
+# rejected.
 MIN_KEPT_SHARE = 0.9
 
 
 class BarFeed:
     """The bars of some symbols up to now, requested once and then extended.
 
-    data: of the venue.
-    symbols: which.
-    days: of history, whole days of UTC before the one of a request.
-    grace_seconds: seconds after its close in which a bar that is not there, or not whole, is late.
+    data: market data of the venue.
+    symbols: the symbols.
+    days: length of the history, whole UTC days before that of a request.
+    grace_seconds: seconds after its close in which a missing or incomplete bar is late.
     """
 
     def __init__(
@@ -38,19 +38,17 @@ class BarFeed:
         self._days = days
         self._patience = np.timedelta64(round(grace_seconds * 1000), "ms")
         self._tables: dict[Instrument, tuple[Instants, Array]] = {}
-        self.rejected_histories: dict[
-            str, str
-        ] = {}  # by symbol: what was listed last, and is not believed
+        self.rejected_histories: dict[str, str] = {}  # reason by symbol
 
     def bars(self, now: np.datetime64) -> Bars:
-        """The bars of the history that were known at `now`.
+        """Return the bars of the history that were known at `now`.
 
-        They are the same however long the feed has run: those that have become too old go. A symbol
-        whose older bars have changed since, as by a split, is requested anew; where its history is
-        not there any more, its bars end where they ended.
+        They do not depend on the feed's running time: bars that have become too old are dropped. A
+        symbol whose older bars have changed, as by a split, is requested again. If its history is
+        no longer available, its bars end where they ended.
 
         Raises DataError for bars that cannot be trusted, or none at all; BrokerError for a venue
-        that does not answer, or refuses.
+        that does not respond, or refuses.
         """
         since = history_start(now, self._days)
         self._forget_before(since)
@@ -66,7 +64,7 @@ class BarFeed:
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
-        """Take over whole histories, but one in which most of what was here is gone."""
+        """Replace whole histories, except by ones that lack most of the known bars."""
         answers = self._data.tables(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):
@@ -90,7 +88,7 @@ class BarFeed:
                 self._tables[item] = times[first:], values[first:]
 
     def late(self, now: np.datetime64) -> tuple[str, ...]:
-        """Symbols whose last bar closed within the patience before `now`, and is not here."""
+        """Return the symbols whose last bar closed within the grace period and is missing."""
         symbols = []
         for symbol in self._symbols:
             item = instrument(symbol)
@@ -109,14 +107,14 @@ class BarFeed:
         return self._data.timeframe.last_known(item.kind, now)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
-        """Whether the last bar that can be known of a symbol is here."""
+        """Return whether the last bar of a symbol that can be known is present."""
         table = self._tables.get(item)
         return table is not None and bool(table[0][-1] >= self._last_known(item, now))
 
     def _extend(self, now: np.datetime64) -> list[str]:
-        """Add what is new, and take over what the venue has corrected.
+        """Add new bars, and adopt the venue's corrections.
 
-        Returns symbols in other units than before, which are left as they were.
+        Return the symbols whose prices have other units than before; their bars are unchanged.
         """
         due = [item for item in self._tables if not self._complete(item, now)]
         if not due:
@@ -127,8 +125,8 @@ class BarFeed:
         for item, times, values in self._data.tables(symbols, since, now, self._patience):
             old_times, old_values = self._tables[item]
             shared = np.flatnonzero(np.isin(times, old_times))
-            # The venue corrects its latest bars. One that is many hours old changes only when the
-            # whole history is adjusted anew, and then none of what is here fits what comes.
+            # The venue corrects its latest bars. A bar that is many hours old changes only when the
+            # whole history is adjusted again, and then no known bar fits the new ones.
             if len(shared):
                 first = shared[0]
                 old_row = np.searchsorted(old_times, times[first])

@@ -1,4 +1,4 @@
-"""The venue's address, the keys to it, and what its failures are called.
+"""The venue's address, its API keys, and the translation of its errors.
 
 The SDK's own repeats (every method, POST included, no timeout) are switched off: `transport.py`
 sends its requests.
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "APCA_API_KEY_ID"
 SECRET_VARIABLE = "APCA_API_SECRET_KEY"
-AUTH_STATUSES = (401, 403)  # statuses that say what the keys do not open
-REQUESTS_A_MINUTE = 200  # that the venue allows an account
+AUTH_STATUSES = (401, 403)  # statuses of requests that the keys do not allow
+REQUESTS_A_MINUTE = 200  # the venue's limit for an account
 REAL_HOST = "api.alpaca.markets"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKeys:
-    """What opens an account.
+    """The API keys of an account.
 
-    They are never printed: the object shows itself as `ApiKeys()`, and `redact` takes both out of
+    They are never printed: the object shows itself as `ApiKeys()`, and `redact` removes both from
     any text.
     """
 
@@ -43,7 +43,10 @@ class ApiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ApiKeys:
-        """The keys in an environment."""
+        """Return the keys in an environment.
+
+        Raises InputError for missing keys, or characters that no key has.
+        """
         missing = [
             name
             for name in (KEY_VARIABLE, SECRET_VARIABLE)
@@ -55,7 +58,8 @@ class ApiKeys:
                 f" {SECRET_VARIABLE}"
             )
         for name in (KEY_VARIABLE, SECRET_VARIABLE):
-            # A header cannot carry anything else, and what refuses it may print it.
+            # A header cannot carry other characters, and the library that refuses them may print
+            # them.
             if not all("!" <= letter <= "~" for letter in environment[name].strip()):
                 raise InputError(
                     f"{name}: it holds a character that no key has, such as a space or the end of"
@@ -65,24 +69,24 @@ class ApiKeys:
 
     @property
     def are_paper(self) -> bool:
-        """Whether they look like those of a paper account at Alpaca, whose ids begin with PK."""
+        """True if they look like those of an Alpaca paper account, whose ids begin with PK."""
         return self.key.startswith("PK")
 
     @property
     def are_live(self) -> bool:
-        """Whether they look like those of an account with real money, whose ids begin with AK."""
+        """True if they look like those of an account with real money, whose ids begin with AK."""
         return self.key.startswith("AK")
 
     def redact(self, text: str) -> str:
         return redact_secrets(text, {"[secret]": self.secret, "[key]": self.key})
 
 
-CONNECT_SECONDS = 5.0  # to connect; a handshake that takes longer is of a network that is down
+CONNECT_SECONDS = 5.0  # seconds to connect; a longer handshake means that the network is down
 
 
 @settings_class("broker")
 class RequestSettings:
-    """How long a request may take, and how often a read is repeated."""
+    """Time limits of a request, and repeats of a read."""
 
     read_timeout: float = setting(
         20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
@@ -96,7 +100,7 @@ class RequestSettings:
     attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
 
     def transport(self, pace: RateLimiter, signer: Signer | None = None) -> Transport:
-        """What sends requests so; pace: of the address; signer: as `Transport` has it."""
+        """Return a transport with these limits; pace, signer: as in `Transport`."""
         from foundation.transport import Transport
 
         timeout = CONNECT_SECONDS, self.read_timeout
@@ -105,7 +109,7 @@ class RequestSettings:
 
 @settings_class("broker")
 class BrokerSettings(RequestSettings):
-    """Where the account is."""
+    """The account's venue and address."""
 
     name: str = setting("alpaca", "at which the account is, as it is registered")
     url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
@@ -147,7 +151,7 @@ class BrokerSettings(RequestSettings):
 
     @property
     def address(self) -> str | None:
-        """The override without its last slash, as the SDK wants it."""
+        """The override without its last slash, as the SDK requires."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
     @property
@@ -159,17 +163,17 @@ class BrokerSettings(RequestSettings):
         return urlsplit(self.url_override or "").hostname == REAL_HOST
 
     def _request_limit(self) -> int | None:
-        """Requests a minute; None for no limit."""
+        """Return the limit of requests a minute; None for no limit."""
         if self.requests_per_minute is not None:
             return self.requests_per_minute
         return None if self.is_loopback else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
-        """The SDK's client on a transport with a deadline, whose reads alone are repeated."""
+        """Return the SDK's client on a transport with a deadline that repeats reads alone."""
         from foundation.transport import shared_rate_limiter
 
         pace = shared_rate_limiter(self.address or str(self.paper), self._request_limit())
-        # The SDK sends an order again after a 504 and ignores retry_attempts=0: only this ends it.
+        # The SDK repeats an order after a 504 and ignores retry_attempts=0; only this prevents it.
         client._retry = 0
         for scheme in ("http://", "https://"):
             client._session.mount(scheme, self.transport(pace))
@@ -177,7 +181,7 @@ class BrokerSettings(RequestSettings):
 
 
 def mask_password(url: str) -> str:
-    """An address as it may be shown: whatever stands before an @ in it is taken out."""
+    """Return an address without the user and password before its @."""
     return re.sub(r"(?<=//)[^/]*@|^[^/]*@", "[secret]@", url)
 
 
@@ -185,12 +189,12 @@ def mask_password(url: str) -> str:
 def translate_errors(
     request: str, settings: BrokerSettings, keys: ApiKeys | None
 ) -> Iterator[None]:
-    """Turn whatever goes wrong with a request into one line without secrets.
+    """Convert any error of a request into one line without secrets.
 
-    request: what is requested, for the message.
+    request: the request, for the message.
 
-    Raises BrokerError saying what was requested of whom, and what came back; `AccessDenied` where
-    keys open nothing, `ResponseRejected` for a `InvalidResponse`.
+    Raises BrokerError with the request, its address, and the response; `AccessDenied` for keys that
+    do not allow it, `ResponseRejected` for an `InvalidResponse`.
     """
     from alpaca.common.exceptions import APIError
 
@@ -205,13 +209,13 @@ def translate_errors(
             yield
         except APIError as error:
             kind = AccessDenied if error.status_code in AUTH_STATUSES else BrokerError
-            # Redacted before it is cut: of a cut key a part would stay.
+            # Redacted before it is cut: a part of a cut key would remain.
             words = one_line(redact(str(error)))
             raise kind(f"{redact(f'{where}: {request}')}: {_refusal(error, words)}") from None
 
 
 def _refusal(error: Any, words: str) -> str:
-    """What the venue answered, and for keys that open nothing what to do."""
+    """Return the venue's response, with advice for keys that do not allow the request."""
     status = error.status_code
     if status in AUTH_STATUSES:
         hint = (

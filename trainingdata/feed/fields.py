@@ -1,9 +1,9 @@
-"""Fields of the venue's answers: what each says, and what it means where it is missing.
+"""Fields of the venue's responses: their parsers, and the meaning of their absence.
 
-A vendor drops fields, empties them, and writes other things into them. What is needed and missing,
-or there and not understood, is an error that names it. What can be done without is declared with
-what its absence means, which the log says once. Those of prices are declared here, those of
-accounts and orders in `execution.alpaca.fields`.
+A vendor drops fields, empties them, and writes unexpected values into them. A required field that
+is missing, or a field that cannot be parsed, is an error that names it. An optional field declares
+the meaning of its absence, which is logged once. Price fields are declared here, those of accounts
+and orders in `execution.alpaca.fields`.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
 ZERO = Decimal(0)
-# As venues write an instant; pandas reads every other way, at a thousand times the price.
+# The usual form of venues' instants; pandas parses all others, at a thousand times the cost.
 _OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class RequiredField(Generic[T]):
-    """A field without which an answer says nothing.
+    """A field without which a response is invalid.
 
-    name: of the field.
-    parse: what its value says; it raises `ValueError` for a value that says nothing.
+    name: name of the field.
+    parse: parser of its value; it raises `ValueError` for an invalid one.
     """
 
     name: str
     parse: Callable[[Any], T]
 
     def read(self, entry: Mapping[str, Any]) -> T:
-        """What the field says.
+        """Return the parsed value of the field.
 
-        Raises SenselessAnswer for a field that is missing, empty, or not understood.
+        Raises InvalidResponse for a field that is missing, empty, or invalid.
         """
         value = entry.get(self.name)
         if value is None or value == "":
@@ -56,10 +56,10 @@ class RequiredField(Generic[T]):
 class OptionalField(Generic[T]):
     """A field that may be missing.
 
-    name: of the field.
-    parse: what its value says; it raises `ValueError` for a value that says nothing.
-    default: what counts where it is missing or empty.
-    absence_meaning: what that means, for the log; empty where it is the rule that it is missing.
+    name: name of the field.
+    parse: parser of its value; it raises `ValueError` for an invalid one.
+    default: value of a missing or empty field.
+    absence_meaning: meaning of its absence, for the log; empty where absence is usual.
     """
 
     name: str
@@ -68,9 +68,9 @@ class OptionalField(Generic[T]):
     absence_meaning: str = ""
 
     def read(self, entry: Mapping[str, Any]) -> T:
-        """What the field says, or what its absence means.
+        """Return the parsed value of the field, or its default.
 
-        Raises SenselessAnswer for a value that is not understood.
+        Raises InvalidResponse for an invalid value.
         """
         value = entry.get(self.name)
         if value is None or value == "":
@@ -81,9 +81,9 @@ class OptionalField(Generic[T]):
 
 
 def as_mapping(answer: Any) -> Mapping[str, Any]:
-    """An answer that has fields.
+    """Return a response that has fields.
 
-    Raises SenselessAnswer for any other.
+    Raises InvalidResponse for any other.
     """
     if not isinstance(answer, Mapping):
         raise InvalidResponse(f"it is {answer!r}")
@@ -94,7 +94,7 @@ def _understood(name: str, parse: Callable[[Any], T], value: Any) -> T:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
-        # The value is last: it may be long, and what is too long is cut where it is shown.
+        # The value is last, because a long message is cut at its end.
         raise InvalidResponse(f"{name} is {error}: {value!r}") from None
 
 
@@ -104,7 +104,10 @@ def _say_once(line: str) -> None:
 
 
 def parse_decimal(value: Any) -> Decimal:
-    """A number, as exact as it is written."""
+    """Return a number with all of its digits.
+
+    Raises ValueError for any other value.
+    """
     if isinstance(value, bool):
         raise ValueError("not a number")
     try:
@@ -117,7 +120,10 @@ def parse_decimal(value: Any) -> Decimal:
 
 
 def parse_positive(value: Any) -> Decimal:
-    """A number above 0."""
+    """Return a number above 0.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number <= 0:
         raise ValueError("not above 0")
@@ -125,7 +131,10 @@ def parse_positive(value: Any) -> Decimal:
 
 
 def parse_non_negative(value: Any) -> Decimal:
-    """A number from 0 on."""
+    """Return a number of at least 0.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number < 0:
         raise ValueError("below 0")
@@ -133,7 +142,7 @@ def parse_non_negative(value: Any) -> Decimal:
 
 
 def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
-    """A parser of a quotient: what has more digits than a number here is cut to these."""
+    """Return a parser of quotients that drops digits beyond the supported precision."""
 
     def cut(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
@@ -143,7 +152,10 @@ def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]
 
 
 def parse_multiplier(value: Any) -> Decimal:
-    """What equity is multiplied by, at least 1."""
+    """Return a multiplier of equity, at least 1.
+
+    Raises ValueError for any other value.
+    """
     number = parse_decimal(value)
     if number < 1:
         raise ValueError("below 1")
@@ -151,21 +163,21 @@ def parse_multiplier(value: Any) -> Decimal:
 
 
 def parse_bool(value: Any) -> bool:
-    """True or false, and nothing that might be either."""
+    """Return true or false; any other value raises `ValueError`."""
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
     return value
 
 
 def parse_text(value: Any) -> str:
-    """A text."""
+    """Return a text; any other value raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError("not a text")
     return value
 
 
 def parse_choice(*known: Word) -> Callable[[Any], Word]:
-    """One of these words."""
+    """Return a parser that accepts one of these words."""
 
     def parse(value: Any) -> Word:
         for word in known:
@@ -177,14 +189,20 @@ def parse_choice(*known: Word) -> Callable[[Any], Word]:
 
 
 def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """A list of objects."""
+    """Return a list of objects as a tuple.
+
+    Raises ValueError for any other value.
+    """
     if not isinstance(value, list) or not all(isinstance(each, Mapping) for each in value):
         raise ValueError("not a list of objects")
     return tuple(value)
 
 
 def parse_timestamp(value: Any) -> np.datetime64:
-    """The instant of a time stamp with a zone."""
+    """Return the UTC instant of a time stamp with a zone.
+
+    Raises ValueError for any other value, and for years before 1990 or after 2200.
+    """
     import pandas as pd
 
     if isinstance(value, str) and _OUR_DAYS.fullmatch(value):
@@ -192,7 +210,7 @@ def parse_timestamp(value: Any) -> np.datetime64:
     stamp = pd.to_datetime(value) if isinstance(value, str) else pd.NaT
     if pd.isna(stamp) or stamp.tzinfo is None:
         raise ValueError("no time with a zone")
-    # A year that nanoseconds cannot count to comes out as another one, without an error.
+    # A year outside the range of nanoseconds would silently become another one.
     if not 1990 <= stamp.year <= 2200:
         raise ValueError("no time of our days")
     return np.datetime64(stamp.tz_convert("UTC").tz_localize(None), "ns")
@@ -201,41 +219,45 @@ def parse_timestamp(value: Any) -> np.datetime64:
 def optional_field(
     name: str, parse: Callable[[Any], T], absence_meaning: str = ""
 ) -> OptionalField[T | None]:
-    """A field that says something only where it is."""
+    """Return an optional field whose default is None."""
     return OptionalField(name, parse, None, absence_meaning)
 
 
 def parse_float(value: Any) -> float:
-    """A number as the venue writes prices of bars: not a text."""
+    """Return a number, not text, as the venue writes prices of bars.
+
+    Raises ValueError for any other value.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a number")
     return float(value)
 
 
 class Page:
-    """A page of an answer; the last one has no token, or an empty one."""
+    """A page of a response; the last one has no token, or an empty one."""
 
     next_page_token = optional_field("next_page_token", parse_text)
 
 
 class BarEntry:
-    """A bar, of a history or the latest one."""
+    """A bar of a history, or the latest one."""
 
     start = RequiredField("t", parse_timestamp)
     values = tuple(RequiredField(name, parse_float) for name in "ohlcv")
 
 
 class TradeEntry:
-    """`GET /v2/stocks/trades/latest`."""
+    """Fields of `GET /v2/stocks/trades/latest`."""
 
     at = RequiredField("t", parse_timestamp)
     price = RequiredField("p", parse_positive)
 
 
 class QuoteEntry:
-    """`GET /v1beta1/options/quotes/latest`; an option without offers has no ask, or 0.
+    """Fields of `GET /v1beta1/options/quotes/latest`.
 
-    An option without a bid, an ask or an instant has no quote; other options keep theirs.
+    An option without offers has no ask, or 0. An option without a bid, an ask or an instant has no
+    quote; other options keep theirs.
     """
 
     at = optional_field("t", parse_timestamp, "a quote without a time is ignored")

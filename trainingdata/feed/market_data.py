@@ -65,11 +65,11 @@ class LastTrade:
 class MarketData:
     """Bars and prices of a venue.
 
-    settings: where it is.
-    keys: of the account; None is enough for coins.
-    feed: of stocks, `iex` or `sip`.
-    adjustment: of the history of stocks, for splits unless another is named.
-    timeframe: of bars.
+    settings: address of the venue.
+    keys: keys of the account; None suffices for crypto.
+    feed: feed of stocks, `iex` or `sip`.
+    adjustment: adjustment of stock histories.
+    timeframe: timeframe of the bars.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class MarketData:
             self._stocks = limit_pages(settings.secure_client(stocks))
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
-        """The close of each symbol's latest bar, USD, not adjusted for anything.
+        """Return the close of each symbol's latest bar, USD, unadjusted.
 
-        A symbol of which the venue has no bar is left out, and so is one whose latest bar began
-        more than two hours before `now`, or after it: its price is no latest one.
+        A symbol without a bar at the venue is left out, and so is one whose latest bar began more
+        than two hours before or after `now`: its price is stale.
 
-        Raises BrokerError for a venue that does not answer, or refuses.
+        Raises BrokerError for a venue that does not respond, or refuses.
         """
         closes: dict[str, float] = {}
         for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
@@ -114,9 +114,9 @@ class MarketData:
         return closes
 
     def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
-        """The last trade of each symbol that has one.
+        """Return the last trade of each symbol that has one.
 
-        Raises BrokerError for a venue that does not answer, or refuses.
+        Raises BrokerError for a venue that does not respond, or refuses.
         """
         return dict(self._latest("latest trade", symbols, LastTrade.from_row))
 
@@ -127,17 +127,17 @@ class MarketData:
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
     ) -> list[SymbolBars]:
-        """Bars that begin from `since` on and were known at `now`, a table for each symbol.
+        """Return the bars that begin from `since` on and were known at `now`, a table per symbol.
 
-        A stock's hours begin at 09:30 New York and are made of the venue's half-hours, its days
-        between closing auctions of quarters of an hour; a coin's days at midnight UTC and are made
-        of its hours. A symbol without a bar has no table.
+        A stock's hours begin at 09:30 New York and are joined from the venue's half-hours. Its days
+        between closing auctions are joined from quarters of an hour. Crypto days begin at midnight
+        UTC and are joined from hours. A symbol without a bar has no table.
 
-        grace: a bar that is made of parts, closed no longer than this ago, and whose last part is
-        not there, is left out: it may still come.
+        grace: a joined bar that closed less than this ago and lacks its last part is left out: the
+            part may still arrive.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
-        answer, or refuses.
+        respond, or refuses.
         """
         tables = []
         for items in self._by_kind(symbols):
@@ -146,17 +146,17 @@ class MarketData:
                 answers = [(item, *_arrays(rows)) for item, rows in rows_by_item if rows]
             for item, starts, values in answers:
                 times, values = _known_bars(item, self.timeframe, starts, values, now, grace)
-                # Of a bar that began before, the venue was asked for the end alone.
+                # A bar that began before was requested only in part.
                 whole = self.timeframe.clock(item.kind).started_at(times) >= since
                 if whole.any():
                     tables.append((item, times[whole], values[whole]))
         return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """Bars that begin from `since` on and were known at `now`, as a panel.
+        """Return the bars that begin from `since` on and were known at `now`, as a panel.
 
-        Raises DataError for bars that cannot be trusted, and where no symbol has one; BrokerError
-        for a venue that does not answer, or refuses.
+        Raises DataError for bars that cannot be trusted, and if no symbol has one; BrokerError for
+        a venue that does not respond, or refuses.
         """
         tables = self.tables(symbols, since, now)
         if not tables:
@@ -168,7 +168,7 @@ class MarketData:
         return build_panel(tables, source, self.timeframe)
 
     def _by_kind(self, symbols: Sequence[str]) -> list[list[Instrument]]:
-        """Stocks and coins, each once, where there are any."""
+        """Return the distinct stocks, then the distinct crypto pairs, without empty groups."""
         items = [instrument(symbol) for symbol in dict.fromkeys(symbols)]
         stocks = [item for item in items if item.kind is AssetClass.STOCK]
         coins = [item for item in items if item.kind is AssetClass.CRYPTO]
@@ -182,7 +182,7 @@ class MarketData:
     def _latest(
         self, what: str, symbols: Sequence[str], of: Callable[[Any], Latest]
     ) -> list[tuple[str, Latest]]:
-        """What the latest bar or trade of each symbol says, where the venue has one."""
+        """Return the parsed latest bar or trade of each symbol that has one."""
         found: list[tuple[str, Latest]] = []
         for items in self._by_kind(symbols):
             with translate_errors(f"{what}s of {_names(items)}", self._settings, self._keys):
@@ -193,7 +193,10 @@ class MarketData:
     def _asked(
         self, what: str, items: Sequence[Instrument], **options: Any
     ) -> list[tuple[Instrument, Any]]:
-        """What the venue answers about each of some stocks, or coins; `bars`, or `latest_trade`."""
+        """Return the venue's response about each of some stocks, or crypto pairs.
+
+        what: `bars`, `latest_bar` or `latest_trade`.
+        """
         from alpaca.data import requests
         from alpaca.data.enums import DataFeed
 
@@ -210,7 +213,7 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, JsonRows]]:
-        """The venue's own bars, or the parts that ours are made of."""
+        """Return the venue's own bars, or the parts of this timeframe's bars."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -236,7 +239,7 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
 
 
 def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
-    """Starts [N] and values [N, 5]; whatever else the venue adds to a bar is dropped."""
+    """Return starts [N] and values [N, 5]; further fields of the venue's bars are dropped."""
     starts = [BarEntry.start.read(row) for row in rows]
     values = [[field.read(row) for field in BarEntry.values] for row in rows]
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
@@ -250,7 +253,7 @@ def _known_bars(
     now: np.datetime64,
     grace: np.timedelta64,
 ) -> tuple[Instants, Array]:
-    """Known-at instants [N] and values [N, 5] of an instrument's bars that were known at `now`."""
+    """Return known-at instants [N] and values [N, 5] of an instrument's bars known at `now`."""
     source = f"bars of {item.symbol}"
     check_bars(starts, values, source)
     part = timeframe.requested_timeframe(item.kind)
@@ -263,7 +266,7 @@ def _known_bars(
         clock = timeframe.clock(item.kind)
         starts, values = _put_together(clock, starts, values, part.length, now - grace)
     elif timeframe.daily:
-        # A day's stamp is its midnight; one that is of no session has nothing to trade on.
+        # A day's stamp is its midnight; a day without a session cannot be traded on.
         opens = session_opens_on(new_york_date(starts))
         starts, values = opens[~np.isnat(opens)], values[~np.isnat(opens)]
     if not len(starts):
@@ -276,12 +279,12 @@ def _known_bars(
 def _put_together(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Starts [N] and values [N, 5] of the bars that parts [M, 5] of this length make.
+    """Return starts [N] and values [N, 5] of the bars joined from parts [M, 5] of this length.
 
-    What lies outside a session is left out. A bar that closed after `settled` needs its last part.
+    Parts outside a session are left out. A bar that closed after `settled` needs its last part.
     """
     begun, ends, within = bars_around(clock, starts)
-    # A part without a trade has no bar: a bar that is long past is whole without it.
+    # A part without a trade has no bar: an old bar is complete without it.
     within &= (ends <= settled) | np.isin(ends, ends[within & (starts + length >= ends)])
     first, values = join_parts(begun[within], parts[within])
     return begun[within][first], values

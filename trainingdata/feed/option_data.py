@@ -27,13 +27,13 @@ MAX_QUOTE_AGE = np.timedelta64(20, "m")
 
 
 class OptionData:
-    """Quotes of options on one stock, and its prices.
+    """Quotes of options on one stock, and the stock's prices.
 
-    settings: where the venue is.
-    keys: of the account.
-    feed: of the stock's prices, `iex` or `sip`.
+    settings: address of the venue.
+    keys: keys of the account.
+    feed: feed of the stock's prices, `iex` or `sip`.
     underlying: symbol of the stock.
-    scale: of its prices, for options on the index that it follows.
+    scale: factor on its prices, for options on the index that it tracks.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class OptionData:
         self._closes: dict[date, float] = {}
 
     def index(self, now: np.datetime64) -> float:
-        """The last trade of the stock, times the scale, points.
+        """Return the last trade of the stock, times the scale, in points.
 
-        Raises BrokerError for a venue that does not answer, has no trade, or none of the minutes
+        Raises BrokerError for a venue that does not respond, or has no trade within MAX_TRADE_AGE
         before `now`.
         """
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
@@ -69,11 +69,11 @@ class OptionData:
             return trade.price * self._scale
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
-        """The stock's last close of a session, times the scale, points.
+        """Return the stock's last close of a session, times the scale, in points.
 
-        None where there is no such session, or where its end is not known.
+        None if there is no such session, or its end is not known.
 
-        Raises BrokerError for a venue that does not answer; DataError for bars that cannot be
+        Raises BrokerError for a venue that does not respond; DataError for bars that cannot be
         trusted.
         """
         session = session_on(np.datetime64(day, "D"))
@@ -90,12 +90,12 @@ class OptionData:
     def quotes(
         self, symbols: Sequence[str], now: np.datetime64
     ) -> dict[str, tuple[Decimal, Decimal]]:
-        """Bid and ask of options by OCC symbol, USD a share.
+        """Return bid and ask of options by OCC symbol, USD a share.
 
         An option without a quote is left out, and so is one whose quote is more than 20 minutes
-        older than `now`, or does not say when it was.
+        older than `now`, or has no instant.
 
-        Raises BrokerError for a venue that does not answer.
+        Raises BrokerError for a venue that does not respond.
         """
         from alpaca.data.requests import OptionLatestQuoteRequest
 
@@ -112,7 +112,7 @@ class OptionData:
 
 
 def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
-    """Whether an option's quote is of now; the log names one that is not."""
+    """Return whether an option's quote is recent; log one that is not."""
     if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
     when = "an unknown time" if at is None else utc_text(at)

@@ -1,4 +1,4 @@
-"""Answers in pages: the SDK reads on until there is no token of a next page, and says nothing."""
+"""Pages of responses, with a limit: the SDK follows page tokens without end."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 from foundation.errors import InvalidResponse
 from trainingdata.feed.fields import Page, as_mapping
 
-MAX_PAGES = 10_000  # that an answer may have; so many bars fit into no machine's memory
+MAX_PAGES = 10_000  # most pages of a response; so many bars exceed any machine's memory
 
 
 def limit_pages(client: Any) -> Any:
-    """The SDK's client for prices, whose every answer has an end.
+    """Return the SDK's client for prices with a limit on the pages of a response.
 
-    Its requests raise `InvalidResponse` for a page that has no fields, for a token of a next page
-    that is no text or an earlier page's, and for more than 10,000 pages.
+    Its requests raise `InvalidResponse` for a page without fields, for a page token that is no text
+    or repeats an earlier one, and for more than 10,000 pages.
 
-    client: used by one thread at a time.
+    client: client used by one thread at a time.
     """
     read = client.get
-    tokens: set[str] = set()  # of the pages of an answer
+    tokens: set[str] = set()  # page tokens of the current response
 
     def get(path: str, data: Mapping[str, Any] | None = None, **options: Any) -> Any:
         if (data or {}).get("page_token") is None:
             tokens.clear()
         page = as_mapping(read(path=path, data=data, **options))
-        # For a time without bars Alpaca has written an empty token, which the SDK takes for one:
+        # For a time without bars Alpaca has written an empty token, which the SDK would follow:
         # https://github.com/dm13450/AlpacaMarkets.jl/issues/5
         token = Page.next_page_token.read(page)
         if token in tokens:
