@@ -1,4 +1,4 @@
-"""Folders of runs among the words of a comparison, as a setting."""
+"""Folders of runs among the words of a comparison, as an override."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VARIANT_KEYS = ("strategies", "vary")  # that ask for runs beside them
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """The words with `runs=[…]` for those that name folders.
+    """Replace words that name folders by one `runs=[…]` override.
 
-    Beside folders no strategies run but those that are asked for.
+    With folders, no strategies run except those that are named.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]

@@ -96,7 +96,8 @@ def unborrowed_cash(account: Record) -> float:
 def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
     """Return the USD of exposure that may be added in a symbol.
 
-    Crypto: settled, unborrowed cash. Stocks: equity less crypto times leverage, less exposure.
+    Crypto: settled, unborrowed cash less reservations. Stocks: the exposure that margin allows,
+    less present and reserved exposure.
     """
     if position.crypto:
         return unborrowed_cash(account) - float(account.reserved_cash)

@@ -180,7 +180,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Close a session that ended since t - 1: fill its auction, mark positions, charge the night."""
+    """Close a session that ended since t - 1: fill its auction, mark positions, charge carry."""
     day = line.days[line.day[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
