@@ -161,7 +161,7 @@ def _make_cycles(
     reports: CycleReports,
     progress: Progress,
 ) -> None:
-    """Run a cycle at the clock's present instant, even if it had one, and at every later instant."""
+    """Run a cycle at the clock's present instant, even if it had one, and at every later one."""
     first, instants = clock.passed, clock.left + 1
     while True:
         reports.report(job.cycle_now())
@@ -226,7 +226,7 @@ class ReplayFiles:
 
 
 def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
-    """Record the settings that affect decisions; refuse a change of them after the first decision."""
+    """Record the settings that affect decisions; after the first decision refuse a change."""
     values = redacted_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from foundation.compose import is_override, quoted_value
 from foundation.errors import InputError
 
-OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of runs alone
-VARIANT_KEYS = ("strategies", "vary")  # that ask for runs beside them
+OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of existing runs
+VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -18,7 +18,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]
-    # A flag of Hydra's takes the word behind it.
+    # A flag of Hydra's takes the next word.
     if not runs or (others and any(word.startswith("-") for word in others)):
         return list(words)
     if any(word.partition("=")[0] == "runs" for word in others):

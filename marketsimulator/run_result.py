@@ -177,12 +177,8 @@ EQUITY_COLUMNS = (
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
-CRYPTO_FEE = (
-    "crypto_fee"  # strategy part of the id of a fee paid in crypto, which has no listed order
-)
-DELISTED: Literal["delisted"] = (
-    "delisted"  # the strategy that names what takes a symbol off the book
-)
+CRYPTO_FEE = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
+DELISTED: Literal["delisted"] = "delisted"  # the strategy part in the id of a delisting
 BookingKind = Literal[
     "spread",
     "slippage",

@@ -275,7 +275,7 @@ def target_quantities(
 
 @compiled
 def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountArrays) -> Array:
-    """Return target quantities [S]: rounded for the chosen [m], the held quantity for all others."""
+    """Return target quantities [S]: rounded for the chosen [m], the held quantity otherwise."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
         if not np.isnan(rounded.lots[a]):

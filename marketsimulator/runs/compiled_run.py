@@ -45,9 +45,7 @@ from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-INSTANTS_PER_CALL = (
-    512  # instants of one call; between calls a run reports progress and can be stopped
-)
+INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
 
 
 class StrategyTrace(NamedTuple):

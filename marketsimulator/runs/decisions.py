@@ -323,7 +323,7 @@ class CompiledDecisions(DecisionLog):
     def _ordered(
         self, row: int, chosen: Index
     ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
-        """Return instruments, quantities held and signed orders of `chosen`, some of the N symbols."""
+        """Return instruments, quantities held and signed orders of `chosen`, a part of the N."""
         symbols = self._every.symbol[chosen].tolist()
         items = [self._instruments[s] for s in symbols]
         held = [self._before(row, s) for s in symbols]

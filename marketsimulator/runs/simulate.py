@@ -56,7 +56,8 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether a compiled run gives the fills of a trader with these settings.
 
     It does not carry unfilled remainders, which `fills.remainder` and finer bars require. It does
-    not carry orders that crypto decides on between the days of stocks. It has no `sizing.fallback`.
+    not show waiting stock orders to decisions of crypto between the days of stocks. It has no
+    fallback strategy, and every symbol must be tradable.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer is not None
