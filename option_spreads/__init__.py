@@ -1,4 +1,6 @@
-"""Option spreads: contracts by half-Kelly, the account that sells them, what a year may bring."""
+"""Option spreads: half-Kelly contract counts, the selling account, and Monte Carlo of its
+results.
+"""
 
 from foundation.cli import Command
 

@@ -11,7 +11,7 @@ from marketsimulator.venue.request import Request
 
 FaultBefore = Literal[
     "delay", "drop_before", "late", "status"
-]  # the request is not done, or done later
+]  # not done, or done later
 FaultAfter = Literal["drop_after", "status_after", "malformed", "other"]
 OrderFault = Literal[
     "reject",

@@ -62,7 +62,7 @@ class Venue:
     index: the latest instant of the panel that has come.
     stops: instants at which the clock stops.
     stop: the present stop.
-    client_bars: the panel with the bars that validation leaves out of it, as history for clients.
+    client_bars: the panel with its unconfirmed bars, as history for clients.
     broker: the account on the bars.
     options: the option desks.
     record: activities and orders, of stocks and options.
