@@ -81,9 +81,8 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
     start: balance before the first trade, USD.
     """
     daily = _daily_profits(trades, days)
-    balance = start + np.concatenate(
-        [[0.0], np.cumsum(daily)]
-    )  # before the first day, and at each day's end
+    # Balances before the first day, then at each end.
+    balance = start + np.concatenate([[0.0], np.cumsum(daily)])
     ratio = float(sortino(daily, balance[:-1]))
     return {
         **trade_figures(trades),
