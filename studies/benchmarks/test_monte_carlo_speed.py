@@ -1,5 +1,5 @@
-"""Ten thousand runs of a year with the autoscaler inside, beside a plain Python loop of the
-same rules.
+"""Ten thousand runs of a year with the autoscaler inside, and a plain Python loop of the same
+rules.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PLAIN = 20
 def plain(
     results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
 ) -> list[list[int]]:
-    """The rules in a loop, sums of the window kept: balances [R, D] in units."""
+    """Return balances [R, D] in units by the rules in a plain loop, with sums of the window
+    kept.
+    """
     pnl = results.tolist()
     risk = risks.tolist()
     floor = round(rules.halt_balance * UNITS_PER_DOLLAR)
