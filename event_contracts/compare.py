@@ -1,13 +1,13 @@
-r"""Comparison of variable sizes with one size, Kelly, random actions and none, on held-out
-sessions.
+r"""Comparison of variable sizes with one size, Kelly, random actions and none.
 
     python -m event_contracts.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
-Every policy plays every session under the same money, fees and limits; checkpoints of several
-training seeds are runs of one policy. The page states whether the variable sizes earn more than
-10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. It states the same for
-Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of the same sizes.
+Every policy plays every held-out session under the same money, fees and limits; checkpoints of
+several training seeds are runs of one policy. The page states whether the variable sizes earn more
+than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. It states the
+same for Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of the same
+sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
@@ -399,10 +399,9 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """A policy that sends the recorded code of each row of each market [N, T] if allowed; else
-    HOLD.
+    """A policy that sends recorded codes [N, T], a row per call, if allowed; else HOLD.
 
-    It plays these markets once: a call is a row.
+    It plays these markets once.
     """
 
     name = "account"

@@ -240,8 +240,9 @@ class KalshiServer(PracticeServer):
 
     @property
     def resumes_at(self) -> np.datetime64 | None:
-        """Return the end of the weekly pause, UTC; None at other times: a client ends other
-        pauses.
+        """Return the end of the weekly pause, UTC, or None at other times.
+
+        A client ends other pauses.
         """
         if self._pause or not self.pause:
             return None
@@ -436,9 +437,7 @@ def build_exchange(
 
 
 def warm_up() -> None:
-    """Compile the functions of a venue once; otherwise a client's first request would wait for
-    them.
-    """
+    """Compile the functions of a venue once, so that no client's first request waits for them."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
     listings = [SimulatedListing("SIM", session_to_tape(session))]
     exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))

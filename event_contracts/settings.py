@@ -28,9 +28,9 @@ MOST_STEPS = 10_000_000  # steps of an update
 class KalshiGuardSettings:
     """Bounds of orders; only the kill file and halts refuse reductions.
 
-    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
-    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
-    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
+    A contract ends at $1 or nothing. A position of the largest share (`limits.share`, a quarter)
+    may therefore be lost whole on an ordinary day. By default one such loss halts openings for the
+    day, and two of them, 44 %, until a person or a recovery ends that.
     """
 
     max_order: float = setting(
@@ -52,9 +52,7 @@ class KalshiGuardSettings:
 
 @settings_class()
 class KalshiTradingSettings(OrderSettings, MonitoringSettings):
-    """Settings of trading at Kalshi: an account, its markets, and the policy that sizes its
-    orders.
-    """
+    """Settings of trading at Kalshi: an account, its markets, and the policy of its orders."""
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",

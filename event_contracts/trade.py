@@ -164,9 +164,7 @@ class KalshiJob:
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the next tick; None after the last one, or once every market is settled and
-        booked.
-        """
+        """Return the next tick; None after the last one, or once all markets are booked."""
         if self.made == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)

@@ -123,8 +123,7 @@ def decision_frame(
     until: Instants,
     equity: Array,
 ) -> pd.DataFrame:
-    """Return a frame of DECISION_COLUMNS and the shadow price of each group limit; one row per
-    symbol.
+    """Return DECISION_COLUMNS and the shadow price of each group limit; one row per symbol.
 
     symbols: [N] names.
     quantities: [N] signed quantity ordered.

@@ -269,8 +269,8 @@ class StressSettings:
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """Return the scenarios named by `only`, in the order in which they are defined; all by
-        default.
+        """Return the scenarios named by `only`, all by default, in the order of their
+        definition.
         """
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
         for name in self.only:

@@ -1,6 +1,4 @@
-"""Option spreads: half-Kelly contract counts, the selling account, and Monte Carlo of its
-results.
-"""
+"""Option spreads: half-Kelly contract counts, the selling account, a Monte Carlo of results."""
 
 from foundation.cli import Command
 

@@ -63,10 +63,9 @@ def calculate_position_size(
     mode: str = "PAPER",
     verbose: bool = True,
 ) -> int:
-    """Return the contracts of the next spread: half-Kelly on closed trades, between 1 and
-    MAX_CONTRACTS.
+    """Return the contracts of the next spread by half-Kelly on closed trades.
 
-    KELLY_FRACTION=1 sizes from full Kelly.
+    The result is between 1 and MAX_CONTRACTS. KELLY_FRACTION=1 sizes from full Kelly.
 
     Parameters
     ----------
@@ -236,8 +235,9 @@ def verdict_text(review: Review) -> str:
 
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
-    """Return the settings of configs/autoscaling.yaml, changed by the environment and
-    `key=value` words.
+    """Return the settings of configs/autoscaling.yaml.
+
+    The environment and `key=value` words take precedence over the file.
     """
     return AutoscalingSettings.from_config(compose_config("autoscaling", list(overrides)))
 

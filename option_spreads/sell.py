@@ -33,7 +33,7 @@ from trainingdata.feed.market_data import MarketData
 
 
 def sell(words: Sequence[str], keys: ApiKeys) -> None:
-    """Sell and follow spreads until the configured number of polls is done, or it is told to stop.
+    """Sell and follow spreads until all configured polls are done, or until a stop.
 
     words: overrides of configs/sell_spreads.yaml.
     """

@@ -26,8 +26,9 @@ MONTH = 28 * 7  # bars
 
 
 def chain(left: float, points: int = 21, width: float = 3.0) -> tuple[Array, Array]:
-    """Return states [M] and transitions [M, M] of a standard normal with persistence `left`
-    (Tauchen 1986).
+    """Return states [M] and transitions [M, M] of a standard normal autoregression.
+
+    left: its persistence from bar to bar (Tauchen 1986).
     """
     states = np.linspace(-width, width, points)
     half = (states[1] - states[0]) / 2
@@ -140,8 +141,10 @@ def shares(
     month: int = MONTH,
     premium: float = 0.0,
 ) -> tuple[float, float, float]:
-    """Return the shares of the best policy's objective that the plan, and a plan of the next
-    bar alone, earn; and that objective, in bp per bar.
+    """Return the objective of two plans relative to the best policy's, and the latter.
+
+    The first is the plan, the second a plan of the next bar alone; the last result is in bp per
+    bar.
     """
     states, moves = chain(left)
     signal = edge * SIGMA * states

@@ -74,8 +74,9 @@ class Once:
 
 
 def market(edge: float, seed: int) -> list[dict[str, Any]]:
-    """Return a row for every choice and prior: growth and Sharpe ratio a year, turnover,
-    drawdown.
+    """Return a row for every choice and prior.
+
+    Each has growth and Sharpe ratio a year, turnover, and maximum drawdown.
     """
     words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
     return list(

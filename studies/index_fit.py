@@ -34,9 +34,7 @@ DRAWS = 300
 
 
 def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
-    """Return moves from a minute to the close, over the deviation at the money implied by
-    prices [D].
-    """
+    """Return moves from a minute to the close, over the implied deviation at the money [D]."""
     row = int(np.searchsorted(days.minutes, minute))
     deviation = smile.yearly_deviation(days.vix[:, row])
     moves = np.log(days.spot[:, -1] / days.spot[:, row])
@@ -103,9 +101,7 @@ def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Arr
 
 
 def night_squares(days: IndexDays) -> Array:
-    """Return squared moves from a close to the next open, in the units of `hourly_squares` [D -
-    1].
-    """
+    """Return squared overnight moves in the units of `hourly_squares` [D - 1]."""
     moves = np.log(days.spot[1:, 0] / days.spot[:-1, -1])
     return np.asarray((moves / days.vix[:-1, -1] * 100) ** 2 * TRADING_DAYS)
 
@@ -114,7 +110,7 @@ def below(smile: Smile, x: Array) -> Array:
     """Return the implied probability that the index ends lower than x deviations away [N].
 
     It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where v
-    is the curve (Breeden and Litzenberger 1978), for a deviation that is small relative to the
+    is the curve. Breeden and Litzenberger (1978), for a deviation that is small relative to the
     index.
     """
     curve = 1 - smile.slope * x + smile.wing * (np.hypot(1.0, x) - 1)

@@ -159,9 +159,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
 
 
 def best_rule(episode: EpisodeSettings, searches: int, seed: int) -> ThresholdRule:
-    """Return the rule with the most growth that differential evolution finds on its own
-    episodes.
-    """
+    """Return the rule of most growth by differential evolution on separate episodes."""
 
     def loss(values: Array) -> float:
         return -float(judge(_rule(values), episode, 2, SEARCHED + seed).growth.mean())

@@ -72,7 +72,7 @@ class Chains:
         return chain[begins[0] :] if begins else []
 
     def name_of(self, code: CodeType) -> str:
-        """Return `file:qualified name`; the file relative to the root, or absolute outside of
+        """Return `file:qualified name`; the file is relative to the root, or absolute outside
         it.
         """
         if code not in self.names:

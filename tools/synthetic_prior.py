@@ -153,8 +153,9 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
 
 
 def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
-    """Return a deviation multiplier [B, T], mean square one: U-shape or sinusoid, a gap at the
-    first bar.
+    """Return a deviation multiplier [B, T] of mean square one.
+
+    It is a U-shape or a sinusoid, with a gap at the first bar.
     """
     period = rng.choice(PERIODS, batch, p=PERIOD_SHARES)
     phase = (np.arange(length)[None, :] + rng.integers(0, 1_000, batch)[:, None]) % period[:, None]
@@ -172,8 +173,9 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
 
 
 def _start(rng: np.random.Generator, p: _Process) -> tuple[Array, ...]:
-    """Return the state (variance, fast and slow log variance, last return, momentum, level),
-    each [B].
+    """Return the state at the start, [B] each.
+
+    Variance, fast and slow log variance, last return, momentum, level.
     """
     batch = len(p.freedom)
     zero = np.zeros(batch)

@@ -230,9 +230,7 @@ class ResampledReturns:
         )
 
     def answer(self, one: str, other: str) -> PairComparison:
-        """Return whether one earned more than 10 % more than the other, at a better Sharpe
-        ratio.
-        """
+        """Return the comparison of two policies, the potentially better one first."""
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
         excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
@@ -243,8 +241,9 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Return means of returns, of their squares and of log(1 + return), [1 + R]: all, then
-        draws.
+        """Return means of returns, of their squares and of log(1 + return), [1 + R].
+
+        The first row is of all sessions, the others are of draws.
         """
         returns = self.returns[name]
         count = int(self.groups.max()) + 1

@@ -318,9 +318,7 @@ class Exchange:
 
     @property
     def position_value(self) -> Decimal:
-        """Return positions at the middle of their quotes, plus unpaid payouts of settled
-        markets, USD.
-        """
+        """Return positions at the middle of their quotes plus unpaid payouts, USD."""
         return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
 
     @property
@@ -359,8 +357,9 @@ class Exchange:
         return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
     def position(self, market: str) -> Decimal:
-        """Return the contracts held of a market, NO negative; a settled market keeps them until
-        it pays.
+        """Return the contracts held of a market, NO negative.
+
+        A settled market keeps them until it pays.
         """
         unpaid = self._unpaid(market)
         return unpaid.held if unpaid else self._market(market).position
@@ -392,8 +391,10 @@ class Exchange:
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the contracts of the book shown within an order's limit, and those before our
-        own first resting order that it would meet; None without such an order.
+        """Return the contracts of the book within an order's limit, and those before our own.
+
+        The second number is the contracts before our first resting order that it would meet; None
+        without such an order.
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown
@@ -547,9 +548,7 @@ class Exchange:
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
-        """Return the value of a position at the middle, or its unpaid payout, millionths of a
-        USD.
-        """
+        """Return a position's value at the middle, or its unpaid payout, millionths of a USD."""
         unpaid = self._unpaid(ticker)
         return int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).worth
 
@@ -614,8 +613,9 @@ class SimulatedOrderManager:
         """Return None: an order waits here until it is cancelled."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
-        """Send an order once; it trades with the book shown, and its remainder meets the next
-        tick.
+        """Send an order once.
+
+        It trades with the book shown, and its remainder meets the next tick.
         """
         before = self.exchange.resting
         placed = self._outbox.post(order, self._gate)

@@ -145,8 +145,10 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the contracts of the book shown within an order's limit, and those before our own
-    first resting order that it would meet; `MAX_AMOUNT` without such an order.
+    """Return the contracts of the book within an order's limit, and those before our own.
+
+    The second number is the contracts before our first resting order that it would meet;
+    `MAX_AMOUNT` without such an order.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)

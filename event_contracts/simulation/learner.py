@@ -68,8 +68,9 @@ class Networks:
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """Return weights [out, in] and offsets [out] by their names in checkpoints, as views of
-        the vector.
+        """Return weights [out, in] and offsets [out] by their names in checkpoints.
+
+        They are views of the vector.
         """
         shapes = self._shapes.values()
         parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
@@ -94,9 +95,7 @@ class Networks:
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return shapes of all weights and offsets by name, in the order that checkpoints number
-    them.
-    """
+    """Return shapes of all weights and offsets by name, in the order of checkpoints."""
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
@@ -399,9 +398,7 @@ class Markets:
         )
 
     def _potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
-        """Return the value of positions at the estimate less that at the middle of the quote,
-        [T, N].
-        """
+        """Return the value of positions at the estimate less that at the middle, [T, N]."""
         bid, ask, estimate = (
             observations[..., place].astype(np.float64) for place in QUOTE_FEATURES
         )
@@ -415,9 +412,12 @@ class Markets:
             self._total[settled] = 0
 
     def figures(self) -> dict[str, float]:
-        """Return figures since the last call: mean result of episodes `earned`, percent;
-        `orders` per episode; `size`, the mean contracts of an order; the `share` of each size.
-        Undefined figures are left out.
+        """Return figures of the episodes since the last call; undefined ones are left out.
+
+        earned: mean result of an episode, percent.
+        orders: mean number of orders in an episode.
+        size: mean contracts of an order.
+        share_…: share of each size.
         """
         figures: dict[str, float] = {}
         sizes = self.env.settings.position_sizes

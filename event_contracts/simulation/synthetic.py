@@ -176,9 +176,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
 
 
 def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Return the share of the distance to the centre that a step keeps, and the deviation it
-    adds.
-    """
+    """Return a step's share of the distance to the centre kept, and the deviation added."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -238,8 +236,9 @@ def _depth(uniform: float, fade: float) -> float:
 
 @jit_inline
 def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
-    """Return the contracts of market orders in a step; beyond: ticks of the price past the
-    quote.
+    """Return the contracts of market orders in a step.
+
+    beyond: ticks by which the price moved past the quote.
     """
     mean = terms.noise + terms.informed * max(beyond, 0.0)
     if mean == 0.0:

@@ -144,9 +144,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         )
 
     def advance(self, codes: Codes) -> tuple[Array, Mask]:
-        """Send the orders of permitted codes; return rewards [N], and which markets have
-        settled [N].
-        """
+        """Send the orders of permitted codes; return rewards [N] and settled markets [N]."""
         rewards = np.empty(self.num_envs)
         terminated = np.empty(self.num_envs, dtype=bool)
         _step_all(
@@ -281,8 +279,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Begin another episode; the same seed begins the same one, independent of earlier
-        episodes.
+        """Begin another episode; the same seed begins the same one.
+
+        It is independent of earlier episodes.
         """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]

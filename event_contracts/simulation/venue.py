@@ -347,8 +347,9 @@ def is_within(query: Query, at: np.datetime64) -> bool:
 
 
 def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
-    """Return the newest rows before the cursor, and the cursor of those before them; rows: by
-    number.
+    """Return the newest rows before the cursor, and the cursor of the older ones.
+
+    rows: rows by number.
     """
     limit = query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
     before = query_integer(query, "cursor", 2**62)

@@ -155,8 +155,9 @@ def intent_of(order: EventContractOrder) -> int:
 
 
 def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
-    """Return the price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO; one style applies
-    to all.
+    """Return the price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
+
+    A single style applies to all.
     """
     if isinstance(price_style, Mapping):
         return price_style
@@ -520,8 +521,7 @@ class LimitOrderActionSpace(OrderSettings):
         return process_action(action, self.position_sizes)
 
     def price(self, intent: int, quote: ContractQuote) -> Decimal | None:
-        """Return the price of an order of an intent, 1 … 4, in USD; None if the quote has no such
-        side.
+        """Return the price of an order of an intent, 1 … 4, in USD; None without a quote for it.
 
         passive: a purchase at the side's bid, a sale at its ask; aggressive: the reverse; mid:
             half-way, rounded to a tick in the order's favour.

@@ -189,8 +189,9 @@ class ActorService:
     def _send(
         self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
-        """Record a decision and its intent in one commit, send the order, and record the
-        response.
+        """Record a decision with its intent, send the order, and record the response.
+
+        Decision and intent are one commit.
         """
         entry = replace(
             draft,

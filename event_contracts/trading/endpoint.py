@@ -92,8 +92,9 @@ class KalshiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> KalshiKeys:
-        """Return the keys in an environment: the private one as PEM text, or as the path of its
-        file.
+        """Return the keys in an environment.
+
+        The private key is PEM text, or the path of its file.
         """
         key_id = environment.get(KEY_ID, "").strip()
         text = environment.get(PRIVATE_KEY, "").strip()
@@ -214,8 +215,9 @@ class HttpStatusError(Exception):
 
     @property
     def code(self) -> str:
-        """Return the venue's error code, at the top level or inside `error`; else an empty
-        string.
+        """Return the venue's error code, or an empty string.
+
+        It is at the top level or inside `error`.
         """
         try:
             said = json.loads(self.words)
@@ -347,9 +349,7 @@ class KalshiConnection:
     def pages(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> list[Value]:
-        """Return the entries of a list with this name, from all of its pages, in the venue's
-        order.
-        """
+        """Return the entries of a list with this name, from all pages, in the venue's order."""
         listed = RequiredField(name, parse_objects)
         cursor = OptionalField("cursor", parse_text, "")
         query = {**query, "limit": PAGE_SIZE}

@@ -180,8 +180,7 @@ class MarketListing(ParsedEntry):
         return None
 
     def value_of(self, position: Decimal, sale: SidePrices) -> Decimal:
-        """Return the value of a position in USD, YES positive and NO negative, from this market
-        alone.
+        """Return the value of a position from this market alone, USD; YES positive, NO negative.
 
             both sides quoted            the middle of the quote
             no offer                     the bid, at which it can be sold
@@ -453,8 +452,9 @@ class _SettlementRow(ParsedEntry):
 
     @property
     def profit(self) -> Decimal | None:
-        """Return the profit of the market after fees, pairs included, USD; None if a figure is
-        missing.
+        """Return the profit of the market in USD after fees, or None if a figure is missing.
+
+        Pairs are included.
         """
         figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
         if any(figure is None for figure in figures):

@@ -341,8 +341,9 @@ class AccountReader:
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
-        """Return the listed updates; an undated settlement gets the instant of its first
-        reading.
+        """Return the listed updates.
+
+        An undated settlement gets the instant of its first reading.
         """
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
@@ -528,9 +529,7 @@ class KalshiMultiMarketOrderManager:
             return self._look(market)[0]
 
     def expiry(self) -> np.datetime64:
-        """Return the instant at which an order sent now ends at the venue, rounded down to the
-        second.
-        """
+        """Return the instant at which an order sent now ends at the venue, in whole seconds."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
@@ -567,11 +566,11 @@ class KalshiMultiMarketOrderManager:
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Cancel our working orders in a market that are old or inadmissible, and return them.
 
-        Old orders were sent before an instant. An order is inadmissible if its remainder would be
-        refused as a new order next to the other resting ones, because the venue fills it without a
-        check. Orders of other senders, of other jobs and of unknown outcome stay. No guard is
-        asked, because cancelling only reduces risk. Without a working order of ours the venue is
-        not queried.
+        Old orders were sent before an instant. The venue fills a resting order without a check. An
+        order is therefore inadmissible if its remainder would be refused as a new order next to the
+        other resting ones. Orders of other senders, of other jobs and of unknown outcome stay. No
+        guard is asked, because cancelling only reduces risk. Without a working order of ours the
+        venue is not queried.
         """
         with self._turn:
             working = self._outbox.book.in_states(("accepted",))

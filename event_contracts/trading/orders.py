@@ -202,9 +202,7 @@ class OrderManager(Protocol):
         """Cancel an order; one that has ended is left unchanged."""
 
     def expiry(self) -> np.datetime64 | None:
-        """Return the instant at which an order sent now ends at the venue; None if it does not
-        expire.
-        """
+        """Return the instant at which an order sent now ends at the venue, or None."""
 
     def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
         """Query orders of unknown outcome in a market, and return those that stay unknown."""

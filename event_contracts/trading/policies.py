@@ -47,9 +47,7 @@ Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Policy(Protocol):
-    """Interface of a policy: an action for each of N markets, from features and permitted
-    actions.
-    """
+    """Interface of a policy that chooses a permitted action for each of N markets."""
 
     @property
     def name(self) -> str:
@@ -140,9 +138,7 @@ class BinaryKelly:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Return codes [N]; a sale of the position takes precedence over a purchase of the
-        other side.
-        """
+        """Return codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
             name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
         }

@@ -9,8 +9,8 @@ A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
 reverse the position if more of it fills than is held: `Admission` prevents that.
 
-Orders of one account are posted once, and looked up by our id among its orders and fills, because
-the venue does not document that it refuses a second order with a used id. So an order of unknown
+The venue does not document that it refuses a second order with a used id. Orders are therefore
+posted once, and looked up by our id among the account's orders and fills. An order of unknown
 outcome is never posted again. It is queried, and counts until the venue states its outcome. After
 its expiry and a margin of time it counts as lost.
 """
@@ -434,8 +434,9 @@ class OrderVenue(KalshiConnection):
         return [order for order in read if order is not None and order.matches(intent)]
 
     def reload(self, placed: VenueOrder) -> VenueOrder:
-        """Return the present state of an order. Raises `BrokerError` if the venue does not know
-        it.
+        """Return the present state of an order.
+
+        Raises `BrokerError` if the venue does not know it.
         """
         order = self.order(placed.order_id)
         if order is None:
@@ -489,7 +490,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not list can no longer reach it."""
+        """Return whether an order that the venue does not list can never reach it."""
         # The venue may accept an order that expired in transit.
         landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at

@@ -247,8 +247,9 @@ class SimulatedBroker:
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
     def open_price(self, symbol: str) -> float | None:
-        """Return the open of the bar that starts at this instant, before spread, or None without
-        one.
+        """Return the open of the bar that starts at this instant, or None without one.
+
+        USD, before spread.
         """
         s = self._symbol[symbol]
         line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]

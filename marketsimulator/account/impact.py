@@ -46,9 +46,7 @@ def market_price(
 
 @jit_inline
 def _root_participation(before: float, size: float, volume: float) -> float:
-    """Return √(size / volume), the square-root impact law, averaged over the quantity after
-    `before`.
-    """
+    """Return √(size / volume), the square-root impact law, averaged after `before`."""
     if before == 0.0 or size == 0.0:
         return float(np.sqrt(size / volume))
     # A quantity x costs x · √(x / volume) in total, so its last part costs the difference of two

@@ -306,8 +306,7 @@ def _check_volume(bars: Bars) -> None:
 
 
 def _unseen_rows(times: Instants, starts: Instants) -> Index:
-    """Return the row of the bar that started between each instant and the previous, [T]; -1 for
-    none.
+    """Return the row of the bar that started since each previous instant, [T]; -1 for none.
 
     starts: [T] of the bars that become known, NaT without one.
     """
@@ -353,8 +352,7 @@ def _range_volatility(panel: Array) -> Array:
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Return actions and delistings in the order in which they take effect, and each instant's
-    first row.
+    """Return actions and delistings in the order of their effect, and each instant's first row.
 
     An action before the panel's first known bar is in its prices already, and the account held
     nothing then.

@@ -122,8 +122,9 @@ class KeptDecisions(NamedTuple):
         *,
         none: bool = False,
     ) -> KeptDecisions:
-        """Return arrays for the decisions of a table under group limits; `none` gives arrays
-        without rows.
+        """Return arrays for the decisions of a table under group limits.
+
+        none: true for arrays without rows.
         """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows

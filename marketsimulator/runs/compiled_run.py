@@ -68,8 +68,9 @@ class StrategyTrace(NamedTuple):
         *,
         none: bool = False,
     ) -> StrategyTrace:
-        """Return arrays for the decisions of a table under group limits; `none` gives arrays
-        without rows.
+        """Return arrays for the decisions of a table under group limits.
+
+        none: true for arrays without rows.
         """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows

@@ -92,8 +92,9 @@ class FaultPlan:
         self._remaining: list[Fault] = []
 
     def add(self, asked: Request) -> None:
-        """Plan the fault of a JSON object, or those of a list. Raises `InputError` for other
-        JSON.
+        """Plan the fault of a JSON object, or those of a list.
+
+        Raises `InputError` for other JSON.
         """
         body = asked.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
@@ -105,8 +106,9 @@ class FaultPlan:
         self._remaining.clear()
 
     def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
-        """Return the first planned fault of these kinds that applies to a request, and count it
-        down.
+        """Return the first planned fault of these kinds that applies to a request, or None.
+
+        It is counted down.
         """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)

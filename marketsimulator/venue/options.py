@@ -78,8 +78,9 @@ class Desk(Protocol):
         """Cancel a working order."""
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Follow the venue's clock; return expired options, their number, and the USD of their
-        settlement.
+        """Follow the venue's clock.
+
+        Returns expired options, their number, and the USD of their settlement.
         """
         ...
 

@@ -91,8 +91,9 @@ class PracticeServer(ABC):
         """Move the venue to its next instant."""
 
     def now(self) -> np.datetime64:
-        """Return the time on the clock; a running clock passes between two instants of the
-        venue.
+        """Return the time on the clock.
+
+        A running clock passes between two instants of the venue.
         """
         if self._started is None or self.next_instant is None:
             return self.current_instant
@@ -111,17 +112,16 @@ class PracticeServer(ABC):
         return app
 
     def apply_state_fault(self, answer: Response, asked: Request) -> Response:
-        """Return an order's response, with another state than its own if such a fault is
-        planned.
-        """
+        """Return an order's response, with the state of a planned fault if there is one."""
         fault = self.faults.take(asked, "state")
         if fault is None:
             return answer
         return {**answer, "status": self.states.get(fault.state, fault.state)}
 
     def order_faults(self, asked: Request) -> dict[str, bool]:
-        """Return whether a new order fills in part or is rejected later. Raises `Refused` for
-        `reject`.
+        """Return whether a new order fills in part, and whether it is rejected later.
+
+        Raises `Refused` for the fault `reject`.
         """
         if self.faults.take(asked, "reject"):
             raise Refused(*self.rejection, "rejected on demand")
@@ -186,8 +186,9 @@ class PracticeServer(ABC):
             return self._refused(error.status, None, error.reason)
 
     def _control(self, route: Route) -> Handler:
-        """Return the handler of a control route, without faults, so that faults can always be
-        cleared.
+        """Return the handler of a control route, without faults.
+
+        Faults can therefore always be cleared.
         """
 
         async def handle(request: web.Request) -> web.StreamResponse:

@@ -231,8 +231,9 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """Return the minimum quantity of an order; for crypto, the quantity worth
-        `orders.crypto_dust`.
+        """Return the minimum quantity of an order.
+
+        For crypto, the quantity worth `orders.crypto_dust` at present.
         """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
@@ -241,8 +242,9 @@ class Venue:
         return max(quantity, BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Halt or resume trading in a symbol; while it is halted, orders wait and it has no
-        bars.
+        """Halt or resume trading in a symbol.
+
+        While it is halted, orders wait and it has no bars.
         """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):

@@ -169,9 +169,7 @@ def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None)
 
 
 def _refuse_exits(request: Mapping[str, Any]) -> None:
-    """Refuse brackets, one-triggers-other and one-cancels-other, which the venue does not
-    simulate.
-    """
+    """Refuse brackets, one-triggers-other and one-cancels-other, which are not simulated."""
     order_class = str(request.get("order_class") or "")
     if order_class not in ORDER_CLASSES:
         raise ValueError(f"order_class {order_class!r} is not served here: simple")

@@ -81,9 +81,7 @@ class AccountState:
 
     @property
     def difference(self) -> Fraction:
-        """Return the USD by which the balance exceeds the booked balance; 0 for less than a
-        cent.
-        """
+        """Return the balance less the booked balance, USD; 0 for less than a cent."""
         above = Fraction(0) if self.booked_balance is None else self.balance - self.booked_balance
         return above if abs(above) > CENT else Fraction(0)
 

@@ -126,8 +126,9 @@ class TradeStatistics:
 
     @classmethod
     def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
-        """Return the statistics of results per contract, USD; `fee`: USD a contract not yet in
-        them.
+        """Return the statistics of results per contract, USD.
+
+        fee: USD a contract that is not in the results yet.
         """
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are
@@ -279,7 +280,5 @@ def max_risk(
 
 
 def recommended_cap(balance: float) -> int:
-    """Return the contracts that are recommended for a balance, USD: 1, or more from set
-    balances on.
-    """
+    """Return the contracts that are recommended for a balance in USD, at least 1."""
     return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

@@ -92,8 +92,9 @@ def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]
 
 
 def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
-    """Return columns and rows of a file. Raises ValueError with the row that cannot be read,
-    and why.
+    """Return columns and rows of a file.
+
+    Raises ValueError with the row that cannot be read, and the reason.
     """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)

@@ -225,8 +225,9 @@ class SpreadJob:
         return trouble
 
     def _noted_lines(self) -> list[str]:
-        """Return the open spreads, one line each, and record them with their folder in the
-        journal.
+        """Return the open spreads, one line each.
+
+        A change is recorded in the journal with their folder.
         """
         spreads = self._seller.spreads
         self._live.spread_risk_by_job[SPREADS_JOB] = risk_of(spreads, self._settings.root)

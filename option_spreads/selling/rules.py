@@ -140,8 +140,7 @@ class Spread:
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
     def delivers_at(self, price: float) -> bool:
-        """Return whether shares may change hands if the options expire at this price of their
-        stock.
+        """Return whether shares may change hands if the options expire at a price of their stock.
 
         They do if a sold option ends in the money and its protection does not; if both do, the
         shares offset. Near a strike it is uncertain: holders may exercise after the close, and the
@@ -219,8 +218,9 @@ class ImpliedVolatility:
         return index * self.level * vix / 100
 
     def deviation(self, index: float, vix: float, minute: float) -> float:
-        """Return one standard deviation from a minute after 09:30 to the close, points; vix:
-        points.
+        """Return one standard deviation from a minute after 09:30 to the close, points.
+
+        vix: points.
         """
         return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
 
@@ -369,8 +369,9 @@ class SpreadRules:
         return None
 
     def _stop_loss(self, credit: float) -> float:
-        """Return the loss at which a spread of this credit is bought back, points; infinity for
-        none.
+        """Return the loss at which a spread of this credit is bought back, points.
+
+        Infinity without a stop.
         """
         limits = []
         # A spread without a credit would be at a multiple of it from the start.
@@ -411,8 +412,7 @@ def minute_of(session: Session, at: np.datetime64) -> float:
 
 
 def cutoff_of(root: str) -> float:
-    """Return the minutes before the close from which on the broker takes no order for expiring
-    options.
+    """Return the minutes before the close in which expiring options take no orders.
 
     root: root of the options' symbols, as SPY or SPXW.
     """

@@ -1,9 +1,9 @@
 """The seller of spreads: it sells, follows and books them, one step at a time.
 
-A step reads the open spreads (`state.py`), asks the venue for the outcome of unknown orders,
-applies `rules.py` to the present costs of buying back, settles expired spreads, and sells what the
-due entries offer. The process may be killed anywhere and resumes: every intention is written before
-it is sent, and nothing is sent twice.
+A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
+applies `rules.py` to the present costs of buying back and settles expired spreads. Then it sells
+what the due entries offer. The process may be killed anywhere and resumes: every intention is
+written before it is sent, and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -205,8 +205,9 @@ class SpreadSeller:
         return self._state
 
     def _read(self) -> bool:
-        """Read the file of open spreads, which a person may have edited; return whether it is
-        readable.
+        """Read the file of open spreads; return whether it is readable.
+
+        A person may have edited it.
         """
         try:
             self._state = read_state(self._account.folder, missing=not self.spreads)
@@ -373,8 +374,9 @@ class SpreadSeller:
             self._book(ended, now, None)
 
     def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Alert once that orders for a spread are not taken, and record whether it is still
-        held.
+        """Alert once that the broker takes no orders for a spread.
+
+        Record whether the spread is still held.
         """
         # Cash-settled spreads may be held to the close.
         rules = self._settings.rules_of(spread.strategy)
@@ -496,8 +498,7 @@ class SpreadSeller:
     def _offer(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
-        """Return the spread that an entry offers; None, with the reason in the log, if there is
-        none.
+        """Return the spread that an entry offers, or None with the reason in the log.
 
         name: name of the entry, which becomes the id of the trade.
         """

@@ -100,9 +100,7 @@ class SellingSettings(AutoscalingSettings):
             )
 
     def _refuse_late_exit(self) -> None:
-        """Refuse an exit minute at or right before the time from which the venue takes no
-        orders.
-        """
+        """Refuse an exit minute too close to the cutoff of the broker's orders."""
         exit_minute = self.rules.exit_minute
         # A poll must happen, and its order must end, before the venue stops taking orders.
         latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
@@ -131,8 +129,9 @@ class SellingSettings(AutoscalingSettings):
         )
 
     def rules_of(self, strategy: str) -> SpreadRules:
-        """Return the rules of a strategy; the first ones for a strategy that is not sold any
-        more.
+        """Return the rules of a strategy.
+
+        A strategy that is not sold has the rules of the first one.
         """
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])

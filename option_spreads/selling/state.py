@@ -147,8 +147,9 @@ class OpenSpread:
 
     @property
     def order_id(self) -> str:
-        """Return the id of the opening order while it is in flight, then of the last closing
-        order.
+        """Return the id of the opening order, or of the last closing order.
+
+        The opening order counts while it is in flight.
         """
         # Each attempt has a separate id: the venue refuses a used id, even that of a cancelled
         # order.
@@ -227,9 +228,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def is_pending(self, now: np.datetime64) -> bool:
-        """Return whether a spread waits for its order's outcome, or has expired and is not
-        booked yet.
-        """
+        """Return whether a spread waits for an order's outcome, or expired without being booked."""
         sessions = [spread.last_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)

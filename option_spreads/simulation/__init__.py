@@ -1,3 +1,1 @@
-"""Simulation of options: index paths, prices, years of selling spreads, the desk that fills
-orders.
-"""
+"""Simulation of options: index paths, prices, years of selling spreads, the desk."""

@@ -125,8 +125,9 @@ class OptionDesk:
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Accept an order and fill it if possible. Raises OrderRejected if a venue would not accept
-        it.
+        """Accept an order and fill it if possible.
+
+        Raises OrderRejected if a venue would not accept it.
 
         partial: true if half of it fills and the rest is cancelled.
         rejected: true if it is accepted and rejected afterwards.

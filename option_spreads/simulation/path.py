@@ -218,8 +218,9 @@ def index_days(
 
 
 def _path_within(bars: Array) -> Array:
-    """Return prices every five minutes of hourly bars [B, 5], the last of which is half an hour
-    long.
+    """Return prices every five minutes of hourly bars [B, 5].
+
+    The last bar of a session is half an hour long.
     """
     anchors = []
     prices = []

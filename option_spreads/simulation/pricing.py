@@ -25,13 +25,13 @@ CENT_TOL = 1e-7
 class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
-    It is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ = level · index /
-    100, where x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations over T
-    years. The curve is round at the money and straight far out.
+    With σ = level · index / 100 it is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), at least the
+    share `least` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations
+    over T years. The curve is round at the money and straight far out.
 
-    The defaults are what 185 prints of same-day S&P 500 options on 20 days of spring 2025 imply,
-    0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days (docs/STUDIES.md); the
-    level alone moves by a fifth from day to day.
+    The defaults are 0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days. They
+    come from 185 prints of same-day S&P 500 options on 20 days of spring 2025 (docs/STUDIES.md).
+    The level alone moves by a fifth from day to day.
     """
 
     slope: float = setting(
@@ -70,12 +70,11 @@ class Smile(ImpliedVolatility):
 def black_scholes(
     spot: Numbers, strike: Numbers, years: Numbers, volatility: Numbers, *, call: npt.ArrayLike
 ) -> Array:
-    """Return values of European options (Black and Scholes 1973) without interest and dividends,
-    points.
+    """Return values of European options without interest and dividends, points.
 
-    With spot s, strike k, years t and volatility v, a call is worth s · N(u) − k · N(u − v√t), u =
-    ln(s / k) / (v√t) + v√t / 2. For a put the signs of both terms and of both arguments of N are
-    reversed.
+    Black and Scholes (1973). With spot s, strike k, years t and volatility v, let u = ln(s / k) /
+    (v√t) + v√t / 2. A call is worth s · N(u) − k · N(u − v√t). For a put the signs of both terms
+    and of both arguments of N are reversed.
 
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
     years: years to expiry; at 0, or with a volatility of 0, the value is the intrinsic value.

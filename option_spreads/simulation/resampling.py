@@ -65,8 +65,7 @@ def draw_trades(
 
 
 def _over_days(draws: Index, has_all: npt.NDArray[np.bool_]) -> Index:
-    """Distribute draws [R, D, P] in order over days, of which some have P trades, the others one
-    less.
+    """Distribute draws [R, D, P] in order over days with P trades or one less.
 
     has_all: [R, D] true for days with P trades.
     """

@@ -71,9 +71,7 @@ class SpreadTrade:
 
     @property
     def orders(self) -> int:
-        """Return the number of its orders: a spread held to the close settles without a second
-        one.
-        """
+        """Return the number of its orders; settlement at the close needs no second one."""
         return 1 if self.exit in ("expired", "settled") else 2
 
     @property
@@ -213,9 +211,7 @@ class _Book:
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
-        """Sell an offer, in as many contracts as are sized and covered; else return why it is
-        not sold.
-        """
+        """Sell an offer in as many contracts as are sized and covered, or return why not."""
         spread = offer.spread
         # A size may depend on closed trades only.
         size = count_contracts(
@@ -259,8 +255,9 @@ class _Book:
         self._statistics = TradeStatistics.from_results(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
-        """Book the trades that are open at the end of the path: same-day options end with their
-        session.
+        """Book the open trades at the end of the path.
+
+        Same-day options end with their session.
         """
         for trade in self._open[-1:]:
             self.close_until(trade.day + 1, 0)
@@ -268,9 +265,7 @@ class _Book:
 
 @cache
 def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
-    """Return the USD that one contract can lose; credits are whole cents, and few of them
-    differ.
-    """
+    """Return the USD that one contract can lose; cached, because few whole-cent credits differ."""
     return Fraction(str(max_risk(strategy, credit, width, condor)))
 
 

@@ -161,8 +161,6 @@ class QuotedTerms(OptionTerms):
 
 @settings_class()
 class PracticeSettings(VenueSettings):
-    """Settings of a practice venue: the bars, costs and margin of a backtest, and quoted
-    options.
-    """
+    """Settings of a practice venue: bars, costs and margin of a backtest, and quoted options."""
 
     options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")

@@ -120,8 +120,9 @@ def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
 
 
 def _still_open(trades: Sequence[TradeRow], number: int) -> int:
-    """Return the number of directly preceding trades, by closing, that closed after one was
-    entered.
+    """Return the number of trades right before one that closed after its entry.
+
+    Trades are in the order of their closing.
     """
     entered = trades[number].entered
     count = 0

@@ -1,12 +1,11 @@
-"""Forecasts a second, here and by the library's pipeline in the same run, with an error figure
-each.
+"""Forecasts a second, here and by the library's pipeline in the same run.
 
     python -m studies.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
 
 WHAT is `many` windows, compiled where that pays; or `few`, as in a live decision. The last line of
-the output is a row of the table, in JSON. Each process holds one model in one dtype, so that its
-memory use is separate. Several processes start at once and measure in turn when all are ready;
-TURN is a file that they share as a lock.
+the output is a row of the table, in JSON, with error figures. Each process holds one model in one
+dtype, so that its memory use is separate. Several processes start at once and measure in turn when
+all are ready; TURN is a file that they share as a lock.
 """
 
 from __future__ import annotations

@@ -42,8 +42,9 @@ def test_decisions_a_second(seconds: Seconds) -> None:
 
 
 def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
-    """Return a problem of stocks with three factors, two thirds of them held, under two
-    ceilings and as many groups.
+    """Return a sizing problem of stocks with three factors, two thirds of them held.
+
+    It has two ceilings and a number of groups.
     """
     rng = np.random.default_rng([symbols, seed])
     loadings = rng.normal(0, 0.5, (3, symbols))

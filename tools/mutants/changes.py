@@ -104,8 +104,9 @@ def _made(change: Change) -> Iterator[None]:
 
 
 def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
-    """Yield every change below a node that a test could see; answers: the function's return
-    type.
+    """Yield every change below a node that a test could see.
+
+    answers: return type of the function.
     """
     for field, value in ast.iter_fields(node):
         if field in TYPES or (isinstance(node, ast.ClassDef) and field == "keywords"):
@@ -146,8 +147,9 @@ def _is_compiled(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
-    """Return whether tests cannot see a node: messages, types, non-numeric module names, main
-    blocks.
+    """Return whether no test can see a node.
+
+    These are messages, types, non-numeric module names, and main blocks.
     """
     match node:
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
@@ -208,9 +210,7 @@ def _other_values(value: object) -> tuple[Any, ...]:
 
 
 def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
-    """Yield the opposite function, the argument without its function, the call without a
-    keyword.
-    """
+    """Yield the opposite function, the bare argument, and the call without a keyword."""
     module, _, name = ast.unparse(node.func).rpartition(".")
     if name in TWINS and module in ("", "np"):
         yield _like(node, func=ast.parse(f"{module}.{TWINS[name]}".strip("."), mode="eval").body)

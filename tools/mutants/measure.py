@@ -49,9 +49,7 @@ class Job(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Result of a job: whether every test passed (None: there was none), its seconds, its last
-    words.
-    """
+    """Result of a job: passed (None without tests), its seconds, its last words."""
 
     passed: bool | None
     seconds: float
@@ -116,9 +114,7 @@ def _live(root: Path, job: Job, place: str) -> int:
 
 
 class Changed(MetaPathFinder):
-    """Importer that loads a job's code in place of its file; affected compiled functions run as
-    Python.
-    """
+    """Importer that replaces a job's file and runs affected compiled functions as Python."""
 
     def __init__(self, root: Path, job: Job) -> None:
         self.rooms = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
@@ -242,9 +238,7 @@ def mutant_text(mutant: Mutant) -> str:
 
 
 def report(found: Sequence[tuple[Mutant, Verdict]]) -> tuple[str, bool]:
-    """Return the survivors and the shares caught by file and in total, and whether these
-    suffice.
-    """
+    """Return the survivors and the shares caught, and whether these suffice."""
     counts: dict[str, list[bool]] = {}
     for mutant, verdict in found:
         counts.setdefault(mutant.file, []).append(not verdict.passed)
