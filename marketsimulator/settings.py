@@ -269,9 +269,7 @@ class StressSettings:
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """Return the scenarios named by `only`, all by default, in the order of their
-        definition.
-        """
+        """Return the scenarios named by `only`, or all, in the order of their definition."""
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
         for name in self.only:
             if name not in every:

@@ -72,9 +72,7 @@ class Chains:
         return chain[begins[0] :] if begins else []
 
     def name_of(self, code: CodeType) -> str:
-        """Return `file:qualified name`; the file is relative to the root, or absolute outside
-        it.
-        """
+        """Return `file:qualified name`; the file is relative to the root, or else absolute."""
         if code not in self.names:
             file = code.co_filename.removeprefix(f"{self.root}/")
             self.names[code] = f"{file}:{code.co_qualname}"

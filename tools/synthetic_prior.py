@@ -1,12 +1,14 @@
 """The synthetic prior that the shipped checkpoint is trained on: price paths with several futures.
 
-No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and
-GJR, stochastic volatility with leverage, constant), Student-t innovations, intraday seasonality
-with overnight gaps, two-state regimes, small drift, first-order autocorrelation of either sign,
-momentum, level reversion, bid-ask bounce, jumps, tick rounding and stale bars; one in twenty is
-trend plus season. Several futures continue from the same state, so that the pinball gradient of a
-quantile is the share of futures below it minus its level, with little noise. B series, L bars of
-context, F futures, H steps, T bars simulated.
+No market data is involved. Every series is drawn from a mixture. Its volatility is GARCH or GJR,
+stochastic with leverage, or constant, with Student-t innovations, intraday seasonality, overnight
+gaps and two-state regimes. Returns may have small drift, first-order autocorrelation of either
+sign, momentum, level reversion and jumps. Prices may have bid-ask bounce, tick rounding and stale
+bars. One series in twenty is trend plus season.
+
+Several futures continue from the same state. The pinball gradient of a quantile is then the share
+of futures below it minus its level, with little noise. B series, L bars of context, F futures, H
+steps, T bars simulated.
 """
 
 from __future__ import annotations

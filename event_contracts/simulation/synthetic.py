@@ -187,8 +187,8 @@ def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
 def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
     """Return the constants of the fair price of each row, with n steps left.
 
-    These are the share of the distance to the centre that is left at the end [T], and σ_j / √(1 +
-    σ_j² s²) / √2 [T, J].
+    The first is the share of the distance to the centre that is left at the end, [T]. The second is
+    σ_j / √(1 + σ_j² s²) / √2, [T, J].
     """
     keep, shock = _step_of(settings)
     left = np.arange(settings.steps, -1, -1)

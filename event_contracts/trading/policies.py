@@ -114,12 +114,11 @@ class _Side(NamedTuple):
 class BinaryKelly:
     """The growth-optimal position on the estimate, after costs (`sizing.kelly.binary_kelly`).
 
-    A purchase of YES at price a costs c = a + rate · a · (1 - a), and a sale at b brings s = b -
-    rate · b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction ·
-    f*(p, c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C +
-    h·s) / s, which is larger. Between the two, no trade is worth its costs. NO is the mirror image.
-    The size is the largest permitted one within the wanted position; resting orders count as
-    filled.
+    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b brings s = b - rate ·
+    b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction · f*(p,
+    c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C + h·s) / s,
+    which is larger. Between the two, no trade is worth its costs. NO is the mirror image. The size
+    is the largest permitted one within the wanted position; resting orders count as filled.
 
     space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD by which the feature `cash` is scaled.

@@ -327,8 +327,8 @@ class SimulatedBroker:
     def _max_entries(self) -> int:
         """Return the most tape entries that one step can write.
 
-        Per symbol: a split, a liquidation. Per order: a fill at an open and a fill within a bar,
-        each with a fee in crypto. Plus the flows of the step.
+        A split and a liquidation per symbol, a fill at an open and a fill within a bar per order,
+        each with a fee in crypto; plus the flows of the step.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))

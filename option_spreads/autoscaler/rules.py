@@ -176,8 +176,8 @@ class ContractCount:
     """Number of contracts, with the reason.
 
     number: contracts of the next position.
-    why: the reason in a few words.
-    kelly: the Kelly fraction behind it, if any.
+    why: reason in a few words.
+    kelly: Kelly fraction of the count, if any.
     halted: true while the safety halt is in force.
     balance: balance of the account that it was sized for, USD; None if unknown.
     """
