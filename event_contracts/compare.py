@@ -435,7 +435,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
 
 
 def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
-    """Return what the journal states of the account's own orders and settlements."""
+    """Return the account's own orders and settlements from its journal."""
     paid = [each for each in records.paid() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [

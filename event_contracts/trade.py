@@ -201,7 +201,7 @@ class KalshiJob:
     def refuse_unbooked(self) -> None:
         """Raise BrokerError if followed markets have ended and are not booked.
 
-        A loop that was told to stop does not wait for them.
+        A stopped loop does not wait for them.
         """
         reasons = [
             f"{market} ({why})"

@@ -229,7 +229,7 @@ class AlpacaServer(PracticeServer):
         self.venue.record.list_late(kinds)
 
     def _flag_asset(self, asked: Request) -> None:
-        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
+        """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
         "halted": orders wait.
         """

@@ -229,7 +229,7 @@ class _Market:
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
-        """Return what can still trade of each order in the queues, in the order of their slots."""
+        """Return the contracts that can still trade of each order, in the order of their slots."""
         rows = self.slots[: int(self.record["resting"])]
         return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 

@@ -4,16 +4,16 @@ The single environment and the vectorised one call the same functions, which cha
 place. `event_contracts.trading.rules` has the limits that an order must keep.
 
 The book has one level on each side. Seen from its own side (YES, or NO at one less the YES price),
-a purchase
+a purchase fills in two ways:
 
-- takes the ask at once, at the ask's price and up to the depth shown, if it reaches the ask that
-  its decision saw. That depth then shows less until the next tick;
-- trades a resting remainder from the next tick on, at its own price. If the ask has come to it, up
-  to the ask's size. Otherwise what was sold at the bid and is left after those before it in the
-  queue. The depth shown is the depth after these trades.
+- At once: if it reaches the ask that its decision saw, it takes the ask, at the ask's price and up
+  to the depth shown. That depth then shows less until the next tick.
+- Resting: from the next tick on, its remainder trades at its own price. If the ask has come to that
+  price, it trades up to the ask's size. Else it trades with the sales at the bid that are left
+  after the orders ahead of it in the queue. The depth shown is the depth after these trades.
 
 A sale is the mirror image. The remainder of an immediate order is cancelled. Orders of one account
-do not trade with each other: by the venue's self-trade prevention either the new order stops in
+do not trade with each other. By the venue's self-trade prevention either the new order stops in
 front of the resting one (`taker_at_cross`), or it cancels that and trades on (`maker`, for sales).
 An order that would break the cash buffer or a limit is cancelled before it fills. At the last tick
 nothing trades: resting orders are cancelled, and the market pays.

@@ -277,7 +277,9 @@ def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
-    """Return the response to a new order: what it traded at once, and what rests."""
+    """Return the response to a new order: contracts that traded at once, and contracts that
+    rest.
+    """
     counts = {
         "fill_count": format_count(placed.filled),
         "remaining_count": format_count(placed.waiting),

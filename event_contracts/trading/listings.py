@@ -524,5 +524,5 @@ def position_payout(held: Decimal, yes: Decimal) -> Decimal:
 
 
 def _rate(net: Decimal, paid: Decimal) -> Decimal:
-    """Return the payout of a YES, USD, implied by what a position was paid."""
+    """Return the payout of a YES, USD, implied by the payment for a position."""
     return paid / net if net > 0 else PAYOUT + paid / net

@@ -186,7 +186,7 @@ def _queue_openings(
 ) -> int:
     """Write symbols with an open to increase or reverse into `queue`, and return their number.
 
-    kind: 1 for coins, 0 for stocks.
+    kind: 1 for crypto, 0 for stocks.
     """
     count = 0
     for s in range(len(targets)):

@@ -186,7 +186,7 @@ def simulate_variants_on_ray(
 ) -> list[AccountOutcome]:
     """Return the outcomes of `simulate_variants`, computed by a Ray cluster.
 
-    settings: the cluster; `cores` is what a task reserves.
+    settings: the cluster; a task reserves its `cores`.
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)

@@ -1,7 +1,7 @@
 """A practice server: its clock, its faults, its control routes and its refusals.
 
-A venue is a subclass: it defines the routes of its API, the format of its refusals, and what its
-clock moves.
+A venue is a subclass: it defines the routes of its API, the format of its refusals, and the effect
+of its clock.
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ class SpreadSeller:
             self._apply_rules(spread, session, now)
 
     def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
-        """Send the order that has been written down; returns as `_ended` does."""
+        """Send the recorded order; returns as `_ended` does."""
         return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
 
     def _resumed(self, spread: OpenSpread, *, again: bool) -> OpenSpread | None:
@@ -315,7 +315,9 @@ class SpreadSeller:
         return not option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Apply the rules to the cost of buying a spread back, and buy it back if they say so."""
+        """Apply the rules to the cost of buying a spread back, and buy it back if they require
+        it.
+        """
         # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")

@@ -99,7 +99,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """Return a line of text, which says if it should have been closed."""
+        """Return a line of text, with a remark if it should have been closed."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
