@@ -255,9 +255,8 @@ def _trade_in_parts(
     step = position.increment
     filled = 0.0
     steps = abs(whole_lots(quantity, step))
-    rest = round_quantity(
-        abs(quantity) - steps * step
-    )  # below 0 for what is a billionth short of a step
+    # Negative for a quantity that is a billionth short of a step.
+    rest = round_quantity(abs(quantity) - steps * step)
     count = count_child_orders(steps, rest, most, step)
     for k in range(count):
         last = k == count - 1

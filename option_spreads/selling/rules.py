@@ -47,7 +47,7 @@ DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.
 # Fraction of a stock's price: so near to a strike at the close, assignment is uncertain.
 NEAR_STRIKE = 0.002
 
-# Minutes before the close after which a broker takes no orders for options that expire that day.
+# Minutes before the close from which on a broker takes no orders for options that then expire.
 # Alpaca, "How To Trade 0DTE Options on Alpaca", read on 2026-11-23: until 15:15 New York time, for
 # broad ETFs ("SPY, QQQ, etc") until 15:30; from 15:30 and 15:45 on it begins to liquidate expiring
 # options. This applies to openings and closings alike. The page does not mention half-days, for
