@@ -1,4 +1,4 @@
-"""Event contracts: sized actions, the loop that sends them, sessions to play and learn on."""
+"""Event contracts: sized actions, the loop that sends them, simulated sessions and training."""
 
 from __future__ import annotations
 

@@ -1,19 +1,19 @@
-r"""Sizes that vary beside one size, Kelly, chance and nothing, over the same held-out sessions.
+r"""Comparison of variable sizes with one size, Kelly, random actions and none.
 
     python -m event_contracts.compare variable=[A.safetensors,…] fixed=[B.safetensors,…] \
         [folder=RECORDED] [key=value …]
 
-Every policy plays every session under the same money, fees and limits; a checkpoint that was
-trained under another seed is another run of its policy. The page answers whether the variable sizes
-earn more than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. The
-same is asked of Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of
-the same sizes.
+Every policy plays every held-out session under the same money, fees and limits; checkpoints of
+several training seeds are runs of one policy. The page states whether the variable sizes earn more
+than 10 % more than the fixed one, at a better Sharpe ratio: yes, no, or no power. It states the
+same for Kelly, which needs no training. Checkpoints of one kind are compared with Kelly of the same
+sizes.
 
     python -m event_contracts.compare journal=ACCOUNT/journal.sqlite [fixed_size=10]
 
-With a journal the sessions are the markets of that account which have settled, and what it decided
-plays them too, as it was and at the one size. Every policy trades at its recorded ticks only. What
-the account itself booked stands beside the replays.
+With a journal the sessions are the settled markets of that account. Its decisions are replayed in
+them, as they were and at the one size. Every policy trades at recorded ticks only. The account's
+own bookings are listed next to the replays.
 `episode` has to state the limits, fees and order settings that the account traded with.
 """
 
@@ -80,7 +80,7 @@ from marketsimulator.results.comparison_page import Sheet
 from marketsimulator.results.significance import CONFIDENCE_LEVEL, MIN_INTERVAL_DAYS
 from marketsimulator.results.verdict import Verdict
 
-HELD_OUT_SEED = 1923  # beside the seed: training draws its synthetic sessions from one number
+HELD_OUT_SEED = 1923  # separate from training, which draws its synthetic sessions from one number
 VARIABLE = "variable"
 KELLY = "kelly"
 ACCOUNT = "account's policy, replayed"
@@ -96,7 +96,7 @@ LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
-    """The sessions that no training has seen: synthetic ones, or markets of the last events."""
+    """Return sessions that no training has seen: synthetic ones, or markets of the last events."""
     if settings.folder is not None:
         return _recorded(settings, settings.folder)
     market = settings.episode.market
@@ -124,7 +124,7 @@ def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
 def build_entrants(
     settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
 ) -> list[Entrant]:
-    """Whoever plays: the account, the checkpoints that were named, Kelly, chance and nothing."""
+    """Return the entrants: the account, the named checkpoints, Kelly, random actions and none."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -165,7 +165,7 @@ def pairs_to_compare(
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
 ) -> Entrant:
-    """The checkpoints of one kind as one entrant."""
+    """Return the checkpoints of one kind as one entrant."""
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
@@ -184,7 +184,7 @@ def _trained(
 
 
 def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
-    """Refuse a checkpoint that was trained on recorded events which judge it."""
+    """Refuse a checkpoint that was trained on recorded events of the held-out sessions."""
     if held_out.earlier is None:
         return
     events = 0
@@ -202,7 +202,7 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
 
 
 def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
-    """Play the whole comparison.
+    """Run the whole comparison.
 
     progress: called as runs are done.
     """
@@ -224,7 +224,7 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 
 
 def build_result(comparison: Comparison) -> Result:
-    """The answers, a row a policy, and the sizes of each; the page and everything but its plots."""
+    """Return the answers, one row per policy, and the sizes of each; the page and its data."""
     standings = comparison.standings
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
@@ -257,7 +257,7 @@ def build_result(comparison: Comparison) -> Result:
 
 
 def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
-    """The account as booked, and a row a policy."""
+    """Return the row of the account as booked, and one row per policy."""
     rows = _booked_row(comparison)
     for each in comparison.standings:
         rows.append((each.name, *_cells(each, sizes[each.name])))
@@ -290,7 +290,7 @@ def _booked_words(comparison: Comparison) -> list[str]:
 
 
 def _cells(standing: EntrantResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """A row's cells, one for each of `HEADS`."""
+    """Return a row's cells, one for each of `HEADS`."""
     figures = standing.judgement
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
@@ -304,12 +304,12 @@ def _cells(standing: EntrantResult, sizes: PositionSizeMetrics) -> tuple[Cell, .
 
 
 def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
-    """A figure, and its interval below it."""
+    """Return a cell with a figure, and its interval below it."""
     return Cell(words(estimate.value), subtext=interval(estimate.interval, words, " … "))
 
 
 def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
-    """The answer of a pair, in words."""
+    """Return the answer of a pair, in words."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, AMOUNT)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
@@ -348,7 +348,7 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
-    """Everything but the plots, as JSON writes it; money in USD, growth and returns fractions."""
+    """Return everything but the plots for JSON; money in USD, growth and returns as fractions."""
     held_out = comparison.held_out
     return {
         "data": held_out.source,
@@ -378,11 +378,11 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournaledDecisions:
-    """The settled markets of a journal.
+    """The decisions of a journal in its settled markets.
 
-    codes: what was sent on each row of each market [N, T]; HOLD where nothing was.
+    codes: code sent on each row of each market [N, T]; HOLD for none.
     cash: USD before the first decision, in whole cents.
-    booked: what the account itself came to in these markets.
+    booked: the account's own result in these markets.
     """
 
     held_out: HeldOut
@@ -399,9 +399,9 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """The code of each row of each market [N, T], where it is allowed; else HOLD.
+    """A policy that sends recorded codes [N, T], a row per call, if allowed; else HOLD.
 
-    It plays these markets once: a call is a row.
+    It plays these markets once.
     """
 
     name = "account"
@@ -417,15 +417,15 @@ class ReplayPolicy:
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
     """Return the decisions of a journal of event contracts, as sessions and a policy for them.
 
-    Every settled market is a session that begins with the first tick recorded for it. It is
-    played by itself with what the account had at its first decision, and every order that was not
-    rejected is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes
-    between them are unknown. An order meets `life` recorded ticks, as the account's orders did. A
-    gap in which an order would end at the venue stays in the session, and nothing trades there.
+    Every settled market is a session that begins with the first tick recorded for it. It is played
+    separately, with the account's cash at its first decision, and every order that was not rejected
+    is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes between
+    them are unknown. An order meets `life` recorded ticks, as the account's orders did. A gap in
+    which an order would end at the venue stays in the session, and nothing trades there.
 
-    space: of what its ticks are shown in.
+    space: action space in whose features its ticks are shown.
     """
-    # Unlike the path's own question this one has an answer for a name that no file can have.
+    # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
         raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
     with open_current_schema(path) as database:
@@ -435,7 +435,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
 
 
 def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
-    """Return what the journal states of the account's own orders and settlements."""
+    """Return the account's own orders and settlements from its journal."""
     paid = [each for each in records.paid() if each.market in markets]
     stated = {each.market: each.profit for each in paid if each.profit is not None}
     orders = [
@@ -472,7 +472,7 @@ def _decisions(records: ActionRecords, space: LimitOrderActionSpace) -> Journale
     for market, schedule in schedules.items():
         ticks = records.ticks(market)
         rows = [schedule.row(each.at) for each in ticks]
-        # Of a market that was first seen as it settled nothing was decided.
+        # A market first seen at its settlement has no decisions.
         if len(rows) < 2 or rows[-1] != schedule.rows - 1:
             continue
         memory = MarketMemory(schedule, space, starting_equity=1)

@@ -1,22 +1,22 @@
-"""A Kalshi to practise on, over simulated markets: its HTTP, synthetic or recorded.
+"""Kalshi practice server: its HTTP interface over simulated markets, synthetic or recorded.
 
     python -m event_contracts.practice_server --key-file KEY.pem [--folder DIR --markets TICKER …]
         [--speed wait|N] [--port 8001] [--capital 1000] [key=value …]
 
---key-file FILE      where the private key is written, PEM; it may not be there
---folder DIR         of recorded files; none: synthetic markets
+--key-file FILE      file that the private key is written to, PEM; it must not exist
+--folder DIR         folder of recorded files; none: synthetic markets
 --markets TICKER …   none: every market of the folder
 --speed wait|N       wait for a client, or run N times as fast as the client's clock
---host, --port       where it listens: 127.0.0.1 and 8001 unless others are named; 0: a free port
---capital N          USD, 1,000 unless another is named
+--host, --port       address to listen on: 127.0.0.1 and 8001 by default; port 0: a free port
+--capital N          USD, 1,000 by default
 
-Requests are signed as Kalshi wants it, with a throw-away key: its id is printed, the private key is
-written to the file that --key-file names, for the user alone. With `--speed wait` the clock stands
-until a client moves it (POST /control/advance, {"steps": 1}). With a number N the venue's clock is
-the client's, and ticks come N times as fast: `--speed 60` shows a tick a second
-where `interval` is 60. Orders expire by that clock at every speed. Faults on demand: POST
-/control/faults, {"kind": …}; DELETE clears them. POST /control/land does what a fault `late` holds
-up. POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
+Requests are signed as Kalshi requires, with a throw-away key: its id is printed, and the private
+key is written to the file named by --key-file, readable by the user alone. With `--speed wait` the
+clock stands until a client moves it (POST /control/advance, {"steps": 1}). With a number N the
+venue's clock is the client's, and ticks come N times as fast: `--speed 60` shows a tick a second
+if `interval` is 60. Orders expire by that clock at every speed. POST /control/faults, {"kind": …}
+injects faults; DELETE clears them. POST /control/land does the requests held by a fault `late`.
+POST /control/pause pauses trading and DELETE resumes it: orders and cancellations are refused
 with 409, and no resting order fills. `GET /exchange/status` states when the weekly pause ends.
 """
 
@@ -83,8 +83,8 @@ from marketsimulator.venue.server import PracticeServer
 from marketsimulator.venue.serving import ServerOptions, ServingParser, serve
 from trainingdata.instants import NEW_YORK
 
-EVENT = "SIM"  # of synthetic markets
-PRIVATE = f"{ROOT}/portfolio"  # what needs keys
+EVENT = "SIM"  # event of synthetic markets
+PRIVATE = f"{ROOT}/portfolio"  # path that requires keys
 STATES: dict[OrderStatus, str] = {
     **dict.fromkeys(STATUSES, "resting"),
     "filled": "executed",
@@ -101,7 +101,7 @@ MAX_CLOCK_OFFSET_MS = (
 
 
 def new_keys() -> KalshiKeys:
-    """A throw-away key, of which whoever serves knows both halves; PEM is PKCS #8, unencrypted."""
+    """Return a throw-away key pair; PEM is PKCS #8, unencrypted."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -112,9 +112,10 @@ def new_keys() -> KalshiKeys:
 def authentication_failure(
     keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now: int
 ) -> str | None:
-    """Why a request is not these keys', in words; nothing where it is.
+    """Return why a request is not signed with these keys, or None if it is.
 
-    path: without a query. now: milliseconds since 1970.
+    path: without a query.
+    now: milliseconds since 1970.
     """
     missing = [name for name in (KEY_HEADER, TIMESTAMP, SIGNATURE) if not headers.get(name)]
     if missing:
@@ -157,11 +158,11 @@ def _in_new_york(at: np.datetime64) -> datetime:
 class KalshiServer(PracticeServer):
     """The exchange behind HTTP.
 
-    keys: what requests are signed with.
+    keys: keys that sign requests.
     speed: divisor of the exchange's interval; None waits for a client.
-    reused_ids_refused: whether an order is refused whose client_order_id has been used.
+    reused_ids_refused: true if an order with a used client_order_id is refused.
     estimates: file that is written at every tick with the tape's probabilities; None writes none.
-    maintenance: whether trading pauses every Thursday from 3 to 5 in New York.
+    maintenance: true if trading pauses every Thursday from 3 to 5 in New York.
     """
 
     order_id = "order_id"
@@ -232,20 +233,23 @@ class KalshiServer(PracticeServer):
 
     @property
     def pause(self) -> str:
-        """The code that refuses orders while trading is paused; else empty."""
+        """Return the code that refuses orders while trading is paused; else an empty string."""
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
 
     @property
     def resumes_at(self) -> np.datetime64 | None:
-        """UTC, the end of the weekly pause; None at other times: a client ends other pauses."""
+        """Return the end of the weekly pause, UTC, or None at other times.
+
+        A client ends other pauses.
+        """
         if self._pause or not self.pause:
             return None
         return maintenance_end(self.exchange.now)
 
     def authentication_failure(self, asked: Request) -> str | None:
-        """What is not private needs no keys, and none that are wrong."""
+        """Return why a request is not authenticated; public paths need no keys."""
         if KEY_HEADER not in asked.headers and not asked.path.startswith(PRIVATE):
             return None
         now = time.time_ns() // 1_000_000
@@ -256,7 +260,7 @@ class KalshiServer(PracticeServer):
         return {"code": word, "message": message, "details": ""}
 
     def clock(self) -> Response:
-        """Milliseconds since 1970."""
+        """Return the time on the clock in milliseconds since 1970."""
         return {"ts_ms": milliseconds(self.exchange.now)}
 
     @property
@@ -265,7 +269,7 @@ class KalshiServer(PracticeServer):
 
     @property
     def next_instant(self) -> np.datetime64 | None:
-        """Of the exchange, until every market has paid."""
+        """Return the exchange's next instant; None once every market has paid."""
         exchange = self.exchange
         return None if exchange.is_over else exchange.at(exchange.tick + 1)
 
@@ -340,18 +344,18 @@ class KalshiServer(PracticeServer):
         return {"order": self.apply_state_fault(venue.order(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Request) -> int:
-        """How many of the newest rows a read leaves out, on demand."""
+        """Return how many of the newest rows a read leaves out because of a fault."""
         return int(self.faults.take(asked, "unlisted") is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """The venue's own admission: no limits, no buffer, and no cash for what closes a position.
+    """The venue's own admission: no limits, no buffer, and no cash for closing a position.
 
-    A sale is capped at the position before it is checked. Purchases first close what is held of
-    the other side, in the order in which they were placed.
+    A sale is capped at the position before it is checked. Purchases first close positions of the
+    other side, in the order in which they were placed.
 
-    positions: contracts held by market, YES above 0 and NO below.
+    positions: returns the contracts held of a market, YES positive and NO negative.
     """
 
     fees: FeeRules
@@ -433,7 +437,7 @@ def build_exchange(
 
 
 def warm_up() -> None:
-    """Compile what a venue needs, once: a client's first request would wait for that."""
+    """Compile the functions of a venue once, so that no client's first request waits for them."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
     listings = [SimulatedListing("SIM", session_to_tape(session))]
     exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
@@ -447,14 +451,14 @@ def warm_up() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """What is served, where, and the name of the file of the private key."""
+    """A practice server to start: its settings, its address, and the file of the private key."""
 
     settings: KalshiVenueSettings
     key_file: str
     serving: ServerOptions
 
     def build_server(self) -> tuple[KalshiServer, str]:
-        """The server, and what it serves; its private key is in a file by then."""
+        """Return the server and a description of what it serves, after writing the private key."""
         with _key_errors(self.key_file) as key_file:
             if key_file.exists():
                 raise InputError(
@@ -485,14 +489,14 @@ class Practice:
 
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
-    """The settings that flags and words name, and where the server listens."""
+    """Return the settings of the command line, and None."""
     parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
     parser.add_argument("--markets", nargs="+", default=[])
     parser.add_argument("--capital", type=float)
     arguments, serving = parser.read(words)
-    # Asked for by argparse, it would not say first which flag is none.
+    # argparse's own check would hide the error of an unknown flag.
     if arguments.key_file is None:
         parser.error("--key-file is missing; name a new file, --key-file KEY.pem")
     flags = {
@@ -510,7 +514,7 @@ def run(settings: Practice) -> None:
 
 @contextmanager
 def _key_errors(word: str) -> Iterator[Path]:
-    """The path of the private key, ~ being somebody's home; what the system says is one line."""
+    """Yield the path of the private key, with ~ expanded; report system errors in one line."""
     try:
         yield Path(word).expanduser()
     except (OSError, RuntimeError) as error:

@@ -21,16 +21,16 @@ from foundation.errors import InputError
 from foundation.notifier import MonitoringSettings
 from foundation.settings import setting, settings_class, settings_from_config
 
-MOST_STEPS = 10_000_000  # of an update
+MOST_STEPS = 10_000_000  # steps of an update
 
 
 @settings_class("guards")
 class KalshiGuardSettings:
-    """Bounds of what may be sent; reductions are refused by the kill file and halts alone.
+    """Bounds of orders; only the kill file and halts refuse reductions.
 
-    A contract ends at $1 or nothing, so that a position of the largest share (`limits.share`, a
-    quarter) may be lost whole on a day on which nothing went wrong. By default one such loss halts
-    openings for the day, and two of them, 44 %, until a person or a recovery ends that.
+    A contract ends at $1 or nothing. A position of the largest share (`limits.share`, a quarter)
+    may therefore be lost whole on an ordinary day. By default one such loss halts openings for the
+    day, and two of them, 44 %, until a person or a recovery ends that.
     """
 
     max_order: float = setting(
@@ -52,7 +52,7 @@ class KalshiGuardSettings:
 
 @settings_class()
 class KalshiTradingSettings(OrderSettings, MonitoringSettings):
-    """An account, its markets, and who sizes its orders."""
+    """Settings of trading at Kalshi: an account, its markets, and the policy of its orders."""
 
     mode: Literal["dry", "paper", "live"] = setting(
         "paper",
@@ -141,7 +141,7 @@ class TrainingSettings(SessionSettings):
 
     @property
     def round_steps(self) -> int:
-        """Steps over all markets between two updates."""
+        """Return the steps over all markets between two updates."""
         return self.markets * self.learner.rollout
 
 
@@ -194,7 +194,7 @@ class ComparisonSettings(SessionSettings):
 
 @settings_class()
 class KalshiVenueSettings:
-    """A practice venue of event contracts: its markets, the account, the rules."""
+    """Settings of a practice venue of event contracts: its markets, the account, the rules."""
 
     folder: str | None = setting(
         None, "of `event_contracts.simulation.recorded` files; none: synthetic markets"
@@ -246,7 +246,7 @@ class KalshiVenueSettings:
         return settings_from_config(cls, config)
 
     def episode(self) -> EpisodeSettings:
-        """Cash and fees as the exchange has them; Kalshi knows neither a buffer nor limits."""
+        """Return cash and fees of the exchange; Kalshi has neither a buffer nor limits."""
         return EpisodeSettings(
             market=self.market,
             starting_cash=self.starting_cash,

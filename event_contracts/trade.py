@@ -1,11 +1,11 @@
-"""Trades event contracts at Kalshi with a policy, on a demo account unless told otherwise.
+"""Trade event contracts at Kalshi with a policy, on a demo account by default.
 
     python -m event_contracts.trade markets=[TICKER,…] policy=CHECKPOINT|kelly|random|nothing
     [mode=dry|paper|live] [steps=N] [key=value …]
 
 Keys come from KALSHI_API_KEY_ID, and KALSHI_PRIVATE_KEY or KALSHI_PRIVATE_KEY_PATH. Real money
-needs mode=live and confirm_live=true. Interrupted or killed, it goes on where it was when it is
-started again. Told to stop it cancels its orders; after a crash they end by themselves.
+needs mode=live and confirm_live=true. After an interruption or a kill, a restart resumes where it
+was. Told to stop it cancels its orders; after a crash they expire.
 
 Names of settings are the keys of configs/trade_kalshi.yaml. A day is New York's, as for stocks: the
 venue is there, and its fees are dated by it.
@@ -96,9 +96,9 @@ Show = Callable[[ActionEntry], None]
 
 JOB = "kalshi"
 BUILT_IN_POLICIES = ("kelly", "random", "nothing")
-DIFFERENCES = "kalshi books"  # a kind of alert
+DIFFERENCES = "kalshi books"  # kind of the alert of book discrepancies
 NOT_LISTED_YET = "its settlement is not listed yet"
-_NAME = 16  # characters that tell accounts apart
+_NAME = 16  # characters that distinguish accounts
 _TICK = np.timedelta64(1, "ns")
 
 
@@ -106,8 +106,8 @@ _TICK = np.timedelta64(1, "ns")
 class KalshiGate:
     """The gate of every order of an account.
 
-    book: of all jobs of the account.
-    kill_file: as long as it is there, nothing is sent.
+    book: orders of all jobs of the account.
+    kill_file: while this file exists, nothing is sent.
     """
 
     settings: KalshiGuardSettings
@@ -115,11 +115,11 @@ class KalshiGate:
     book: OrderStore
     kill_file: Path
 
-    # An order of event contracts is admitted on the account as it stands before it.
+    # An order of event contracts is checked against the account before it, without prices.
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an intent may not be sent at an instant, or nothing."""
+        """Return why an order may not be sent at an instant, or an empty string."""
         if why := stop_reason(self.halts, self.kill_file):
             return why
         if role in REDUCING_ROLES:
@@ -136,15 +136,15 @@ class KalshiGate:
 
 @dataclass(slots=True)
 class KalshiJob:
-    """Ticks of an account's markets, until there are none.
+    """The job that decides at every tick of an account's markets, until none is left.
 
-    account: in which every tick is a cycle, and which is marked.
-    steps: ticks to make; none goes on until every market has settled.
-    left_out: why markets are not followed until the process starts again, by ticker.
-    made: ticks so far.
-    orders: decided on so far, sent or not.
-    said: why no order, of each market that has shown something.
-    unbooked: why the settlement of an ended market is not in the journal, by ticker.
+    account: the account, in which every tick is a cycle, and which is marked.
+    steps: number of ticks; None continues until every market has settled.
+    left_out: reasons why markets are not followed until the process restarts, by ticker.
+    made: number of ticks so far.
+    orders: number of orders decided so far, sent or not.
+    said: reason for the last decision of each market that has had a tick.
+    unbooked: reasons why the settlement of an ended market is not in the journal, by ticker.
     """
 
     service: ActorService
@@ -164,13 +164,13 @@ class KalshiJob:
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next tick; none where all are made, or every market is settled and booked."""
+        """Return the next tick; None after the last one, or once all markets are booked."""
         if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)
 
     def step(self) -> None:
-        """Decide on what the markets show, look at the account and mark it."""
+        """Decide on the markets' ticks, then read and mark the account."""
         self.ticks_done += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)
@@ -201,9 +201,9 @@ class KalshiJob:
         )
 
     def refuse_unbooked(self) -> None:
-        """Raise BrokerError for followed markets that have ended and are not booked.
+        """Raise BrokerError if followed markets have ended and are not booked.
 
-        A loop that was told to stop waits for none.
+        A stopped loop does not wait for them.
         """
         reasons = [
             f"{market} ({why})"
@@ -216,7 +216,7 @@ class KalshiJob:
     def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
         """Return why held markets that have ended are not booked, by ticker.
 
-        A market that was left out as the process began is looked at while it is held.
+        A market that was left out at the start of the process is queried while it is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
@@ -228,9 +228,10 @@ class KalshiJob:
         return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Take the orders that work out of their books.
+        """Cancel the working orders.
 
-        Returns what was to be closed and is held all the same: nothing is closed here.
+        Returns the markets that should be closed and are still held, because nothing is closed
+        here.
         """
         now = self.account.account.now()
         troubles = []
@@ -252,7 +253,7 @@ def trade(
     show: Show,
     time: TimeSource = SYSTEM_TIME,
 ) -> None:
-    """Trade until the steps are made, every market has settled, or it is told to stop.
+    """Trade until the steps are done, every market has settled, or a stop is requested.
 
     show: called with every decision.
     """
@@ -265,7 +266,7 @@ def trade(
     connection = OrderVenue(venue, keys, time)
     is_new = not (Path(settings.folder) / account_name(venue, keys)).exists()
     hopeless = (AccessDenied, UnknownMarket)
-    # Keys that open nothing and markets that do not exist leave no folder of an account.
+    # Invalid keys and unknown markets create no account folder.
     check = partial(_checked, connection, settings.markets)
     if is_new and not await_venue(check, stop, supervisor, patient=patient, hopeless=hopeless):
         return
@@ -363,8 +364,9 @@ def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> De
 def build_policy(
     settings: KalshiTradingSettings,
 ) -> Callable[[LimitOrderActionSpace, float], Policy]:
-    """What makes the policy that settings name, of the actions and of the USD that money in
-    features is a multiple of.
+    """Return a function that builds the policy of the settings.
+
+    Its arguments are the action space and the starting equity, USD, by which features scale money.
     """
     if settings.policy == "nothing":
         return lambda *_: HoldPolicy()
@@ -388,11 +390,11 @@ def build_policy(
 
 @dataclass(frozen=True, slots=True)
 class KalshiAccount:
-    """An account at Kalshi while a process has it, and the marks by which its openings are halted.
+    """An account at Kalshi that a process holds, with the marks by which losses halt openings.
 
-    journal, actions: of the job.
-    gate: of its orders.
-    limits: shares whose loss halts.
+    journal, actions: journal and action log of the job.
+    gate: gate of its orders.
+    limits: loss limits, as shares of equity.
     alerted: quarantined markets whose alert has been sent.
     """
 
@@ -404,7 +406,7 @@ class KalshiAccount:
     alerted: set[str] = field(default_factory=set)
 
     def opens_nothing(self) -> bool:
-        """Whether a halt stands under which nothing is opened."""
+        """Return whether a halt forbids openings."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
@@ -471,7 +473,7 @@ class KalshiAccount:
         self.alerted.update(quarantined)
 
     def _instant(self, at: np.datetime64) -> np.datetime64:
-        """When a mark is made: after the one before, though the clock may have gone back."""
+        """Return the instant of a mark: after the previous one, even if the clock was set back."""
         last = self.account.marks.point_before()
         return at if last is None else max(at, last.at + _TICK)
 
@@ -480,7 +482,7 @@ class KalshiAccount:
 def kalshi_account(
     settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: InstantSource
 ) -> Iterator[KalshiAccount]:
-    """Hold the locks of an account, and open its journal; in memory where nothing is sent."""
+    """Lock an account and open its journal, in memory if nothing is sent."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys, clock, *told, unattended=True, dry=dry) as account:
@@ -496,18 +498,18 @@ def kalshi_account(
 
 
 def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
-    """What the account is called here: the venue tells no id, so that a key stands for its account.
+    """Return the local name of the account, derived from its key, because the venue gives no id.
 
-    Two keys of one account are two names: one process alone may trade an account.
+    Two keys of one account give two names: only one process may trade an account.
     """
-    # This machine has several names, and a port has one account.
+    # This machine has several host names, and a port has one account.
     where = urlsplit(venue.address).port if venue.is_loopback else venue.address
     digest = hashlib.sha256(f"{where} {keys.key_id}".encode()).hexdigest()
     return f"{EVENT_ACCOUNT_PREFIX}{venue.mode}-{digest[:_NAME]}"
 
 
 class DryRunGate:
-    """The gate of a dry run."""
+    """The gate of a dry run, which denies every order."""
 
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
@@ -517,7 +519,7 @@ class DryRunGate:
 
 
 def show(entry: ActionEntry) -> None:
-    """Print a decision that was more than to hold."""
+    """Print a decision other than to hold."""
     if not entry.size:
         return
     with tolerate_print_errors():
@@ -526,7 +528,7 @@ def show(entry: ActionEntry) -> None:
 
 
 def check_sources(settings: KalshiTradingSettings) -> None:
-    """Refuse a policy or estimates that cannot be read, before keys or a venue are needed."""
+    """Refuse an unreadable policy or estimates before keys or a venue are needed."""
     build_policy(settings)
     if settings.estimates is not None:
         read_estimates(Path(settings.estimates))

@@ -3,8 +3,8 @@
     python -m event_contracts.train steps=5000000 episode.reward=log_wealth [key=value …]
 
 The output folder has `checkpoint.safetensors`, written whole every so many steps, and
-`updates.jsonl` with figures of every update. A run that was stopped goes on with
-`resume=OUTPUT/checkpoint.safetensors`.
+`updates.jsonl` with figures of every update. `resume=OUTPUT/checkpoint.safetensors` continues a
+run that was stopped.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UPDATES = "updates.jsonl"
 
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
-    """Sessions [T, F] of the first events; none where markets are synthetic."""
+    """Return sessions [T, F] of the first events; None for synthetic markets."""
     if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
@@ -49,7 +49,7 @@ def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
 def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learner:
     """Train, and leave a checkpoint in the output folder.
 
-    progress: called with the work, the steps done and all of them.
+    progress: called with the work, the steps done and the number of all steps.
     """
     import torch
 
@@ -62,12 +62,12 @@ def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learn
     earlier = None if settings.resume is None else read_checkpoint(settings.resume)[1]
     _refuse_to_overwrite(output, settings.resume)
     sessions = sessions_to_train_on(settings)
-    # Networks so small are slower with more of them.
+    # More threads slow such small networks down.
     torch.set_num_threads(1)
     env = VectorKalshiEnv(settings.markets, sessions, **settings.episode.as_keyword_arguments())
     given = json.loads(json.dumps(asdict(settings), default=str))
     if earlier is not None:
-        # What it saw before counts as seen.
+        # Sessions of the earlier run count as seen.
         given[RESUMED_FROM] = dict(earlier.settings)
     learner = build_learner(env, settings.learner, settings.seed, given=given)
     if settings.resume is not None:
@@ -101,7 +101,7 @@ def _learn(learner: Learner, settings: TrainingSettings, output: Path, progress:
 
 
 def _refuse_to_overwrite(output: Path, resume: str | None) -> None:
-    """Keep the checkpoint of another run; one that is gone on from is replaced by what follows."""
+    """Refuse to replace the checkpoint of another run, unless it is resumed."""
     there = output / CHECKPOINT
     if there.exists() and (resume is None or not there.samefile(resume)):
         raise InputError(

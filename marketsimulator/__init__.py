@@ -1,6 +1,4 @@
-"""What would have happened: settlement, the simulated broker, backtests, replays of weights,
-audits, reports.
-"""
+"""Simulation: settlement, the simulated broker, backtests, replays of weights, audits, reports."""
 
 from __future__ import annotations
 

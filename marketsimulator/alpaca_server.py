@@ -1,4 +1,4 @@
-"""An Alpaca to practise on, over the simulator: its HTTP, on given or synthetic bars.
+"""Alpaca practice server: its HTTP interface over the simulator, on given or synthetic bars.
 
     python -m marketsimulator.alpaca_server --data-dir DIR … --symbols NVDA BTCUSD
         --start 2024-10-01 [--end D] [--speed wait|N] [--port 8000] [--capital 100000]
@@ -7,13 +7,13 @@
 --data-dir DIR …     folders of bar files; none: synthetic bars
 --symbols SYMBOL …   none: every symbol the data holds
 --start, --end       New York dates, inclusive, or instants with a zone
---speed wait|N       wait for a client, or so many times as fast as a real clock
---host, --port       where it listens: 127.0.0.1 and 8000 unless others are named; 0: a free port
---capital N          USD, 100,000 unless another is named
+--speed wait|N       wait for a client, or run N times as fast as a real clock
+--host, --port       address to listen on: 127.0.0.1 and 8000 by default; port 0: a free port
+--capital N          USD, 100,000 by default
 
 The real `alpaca-py` clients work against it with `url_override=http://127.0.0.1:8000`. With
-`--speed wait` its clock stands until a client moves it (POST /control/advance); with a number it
-runs that many times as fast as a real one. Faults on demand: POST /control/faults.
+`--speed wait` its clock stands until a client moves it (POST /control/advance). With a number it
+runs that many times as fast as a real clock. POST /control/faults injects faults.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ from trainingdata.instruments import instrument, is_crypto, venue_spelling
 from trainingdata.market import Market
 from trainingdata.sessions import calendar, in_session, session_on
 
-MAX_ORDERS_LISTED = 500  # an answer holds
+MAX_ORDERS_LISTED = 500  # in one response
 ASSET_CLASSES = ("us_equity", "us_option", "crypto")
 BOOLEAN_WORDS = ("true", "false", "True", "False")
-WARM_UP_INSTANTS = 9  # that a rehearsal goes through: a session with its end
+WARM_UP_INSTANTS = 9  # instants of the warm-up: a session with its end
 
 
 class AlpacaServer(PracticeServer):
-    """The venue behind HTTP."""
+    """The practice venue behind Alpaca's HTTP interface."""
 
     def __init__(self, venue: Venue, speed: float | None = None) -> None:
         super().__init__(speed)
@@ -68,7 +68,7 @@ class AlpacaServer(PracticeServer):
         venue.record.running = self.now
 
     def routes(self) -> list[Route]:
-        """The account, its orders and positions, what may be traded when, and prices."""
+        """Return the routes of account, orders, positions, assets, calendar and prices."""
         venue = self.venue
         find = venue.record.order
         return [
@@ -111,19 +111,19 @@ class AlpacaServer(PracticeServer):
         ]
 
     def control_routes(self) -> list[Route]:
-        """Late activities, flags of assets."""
+        """Return the control routes of late activities and of asset flags."""
         return [
             Route("POST", "activities", self._list_activities_late),
             Route("POST", "assets", self._flag_asset),
         ]
 
     def authentication_failure(self, asked: Request) -> str | None:
-        """Alpaca gives prices of coins without keys."""
+        """Return why a request is not authenticated; Alpaca serves crypto prices without keys."""
         keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Its code has the status in front."""
+        """Return a refusal, whose code begins with the status."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
     def clock(self) -> Response:
@@ -187,7 +187,7 @@ class AlpacaServer(PracticeServer):
         return asset_response(self.venue, symbol)
 
     def _orders(self, asked: Request) -> list[Response]:
-        """The newest first; they are kept in the order they came."""
+        """Return the orders that match a query, newest first."""
         query = asked.query
         refuse_unknown_keys(query, "status", "limit", "nested")
         status = query_choice(query, "status", ("open", "closed", "all"), "open")
@@ -229,7 +229,7 @@ class AlpacaServer(PracticeServer):
         self.venue.record.list_late(kinds)
 
     def _flag_asset(self, asked: Request) -> None:
-        """Set what an asset allows: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
+        """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
         "halted": orders wait.
         """
@@ -250,14 +250,14 @@ class AlpacaServer(PracticeServer):
 
 
 def warm_up(settings: VenueSettings, market: Market) -> None:
-    """Compile what a venue needs, by a few trades on a temporary one.
+    """Compile the functions of a venue by a few trades on a temporary one.
 
     Compilation takes a minute after an installation; a client's first request would time out.
     """
     venue = Venue(settings, market)
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
     for symbol in market.bars.symbols:
-        # What the venue would refuse compiles what refuses it.
+        # A refused order compiles the checks.
         with suppress(Refused):
             venue.submit({"symbol": venue_spelling(symbol), **shared})
     venue.advance(market.first + WARM_UP_INSTANTS)
@@ -269,12 +269,12 @@ def account_response(venue: Venue) -> Response:
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     crypto = sum(v for s, v in values.items() if is_crypto(s))
     stocks = sum(abs(v) for s, v in values.items() if not is_crypto(s))
-    # At Alpaca equity is cash plus the worth of all positions, options among them.
+    # At Alpaca equity is cash plus the value of all positions, including options.
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
     equity = venue.equity
-    # Coins are no security for a loan: only what is not in coins is multiplied. Coins and options
-    # are bought with cash that is not borrowed.
+    # Crypto is no collateral for a loan: only equity without crypto is multiplied. Crypto and
+    # options are bought with unborrowed cash.
     marginable = account.equity - crypto
     return {
         "id": venue.record.account_id,
@@ -309,7 +309,7 @@ def positions_response(venue: Venue) -> list[Response]:
         price = account.prices[symbol]
         # Settlement records the proceeds of a short.
         entry = short_proceeds[symbol] / float(-quantity) if quantity < 0 else None
-        # What an open order would close is not there for a second one.
+        # The quantity of an open closing order is not available to a second one.
         closing_side = "buy" if quantity < 0 else "sell"
         closing = sum(
             (o.qty for o in account.open_orders if o.symbol == symbol and o.side == closing_side),
@@ -319,7 +319,7 @@ def positions_response(venue: Venue) -> list[Response]:
         positions.append(
             {
                 "asset_id": derive_id(symbol),
-                # Alpaca writes a coin's position without the slash that its orders have.
+                # Alpaca writes a crypto position without the slash of its orders.
                 "symbol": symbol,
                 "exchange": exchange_of(symbol),
                 "asset_class": "crypto" if coin else "us_equity",
@@ -335,12 +335,13 @@ def positions_response(venue: Venue) -> list[Response]:
 
 
 def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
-    """`GET /v2/account/activities`: a page of them, newest first unless `direction` is `asc`."""
+    """`GET /v2/account/activities`: a page, newest first unless `direction` is `asc`."""
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
         since = timestamp(parse_instant(query["after"], name="after"))
-        # Trades have an instant, everything else a day: as texts the two compare in time order.
+        # Trades have an instant and all other activities a date: as texts they compare in time
+        # order.
         activities = [
             each
             for each in activities
@@ -428,7 +429,7 @@ def asset_response(venue: Venue, symbol: str) -> Response:
         "fractionable": asset.fractionable,
     }
     if coin:
-        # Alpaca states increments for coins alone.
+        # Alpaca states increments for crypto alone.
         answer["min_order_size"] = f"{asset.min_order_qty:f}"
         answer["min_trade_increment"] = f"{asset.increment:f}"
         answer["price_increment"] = "0.000000001"
@@ -437,13 +438,13 @@ def asset_response(venue: Venue, symbol: str) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaServerSettings:
-    """What is served, and where."""
+    """Settings of the practice server: what it serves, and its address."""
 
     settings: VenueSettings
     serving: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
-        """The server, and what it serves."""
+        """Return the server, and a description of what it serves."""
         market = self.settings.market()
         warm_up(self.settings, market)
         server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
@@ -451,7 +452,7 @@ class AlpacaServerSettings:
 
 
 def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
-    """The settings that flags and words name, and where the server listens."""
+    """Return the settings of the command line, and None."""
     parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])

@@ -1,8 +1,8 @@
-"""A replay: the live job on a practice server whose clock waits, a cycle at every instant of it.
+"""Replay: the live job on a practice server with a waiting clock, one cycle per instant.
 
-Each cycle is in the account's journal before the clock is moved on, and the journal alone says what
-the files of the run hold. Whatever ends a replay, the same words go on with it while the server
-runs: an instant that was decided is not decided again.
+Each cycle is in the account's journal before the clock moves, and the files of the run come from
+the journal alone. After any interruption the same command resumes the replay while the server runs:
+an instant that was decided is not decided again.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from trainingdata.instants import utc_text
 log = logging.getLogger("live")
 
 REPLAY_FILE = "replay.json"
-REPLAY_EVENT = "replay"  # in the journal's events, what settings were begun with
+REPLAY_EVENT = "replay"  # journal event with the settings at the start of the replay
 SECRET_SETTINGS = ("healthcheck_url", "alert_url")
-# How the server is reached, where things are kept and told, and what no replay reads.
+# Settings of the connection, of storage and alerts, and settings that a replay does not read.
 NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
 
 
 class WaitingClock:
     """The clock of a practice server that waits for its client.
 
-    url: of the server.
-    now: what it shows.
-    left: instants that it still has.
-    passed: instants that it has gone through since the server began.
+    url: address of the server.
+    now: the instant that it shows.
+    left: number of instants left.
+    passed: number of instants passed since the server started.
     """
 
     def __init__(self, url: str, now: np.datetime64) -> None:
@@ -69,7 +69,7 @@ class WaitingClock:
         self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
     def move(self) -> bool:
-        """Move it to its next instant; whether it had one."""
+        """Move the clock to its next instant; return whether there was one."""
         return self._advance({})
 
     def _advance(self, command: dict[str, str]) -> bool:
@@ -89,7 +89,7 @@ class WaitingClock:
 
 
 def _refuse_other_account(output: Path, account_id: str) -> None:
-    """Refuse a folder with the replay of an account that is not there any more."""
+    """Refuse an output folder with the replay of another account."""
     try:
         before = json.loads((output / REPLAY_FILE).read_text(encoding="utf-8"))["account"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -112,14 +112,13 @@ def run_replay(
     overwrite: bool,
     reports: CycleReports,
 ) -> str:
-    """Make a cycle at every instant that the server's clock still has, and write the files of a
-    run.
+    """Run a cycle at every remaining instant of the server's clock, and write the files of a run.
+
+    Returns a summary as one line of JSON.
 
     output: folder of the files.
-    overwrite: whether what it holds of something else is given up.
+    overwrite: true if other contents of the folder may be replaced.
     reports: shows every cycle.
-
-    It returns what came of it, a line of JSON.
     """
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
@@ -139,7 +138,7 @@ def run_replay(
         account = held.enter_context(
             open_account(account_id, Path(settings.folder), keys, EstimatedClock(connection))
         )
-        # No guard hears of a stop: the orders of the cycle in flight are sent.
+        # The guards ignore the stop signal, so that the current cycle sends its orders.
         live = LiveAccount(connection, account, settings, feed, StopSignal())
         job = TradingJob(live, feed, trader, settings, cycles=None, patience=0.0)
         config = keys.redact(yaml.safe_dump(redacted_settings(settings), sort_keys=False))
@@ -162,9 +161,7 @@ def _make_cycles(
     reports: CycleReports,
     progress: Progress,
 ) -> None:
-    """A cycle where the clock stands, also where one was made before, and at every instant
-    after.
-    """
+    """Run a cycle at the clock's present instant, even if it had one, and at every later one."""
     first, instants = clock.passed, clock.left + 1
     while True:
         reports.report(job.cycle_now())
@@ -175,10 +172,10 @@ def _make_cycles(
 
 @dataclass(frozen=True, slots=True)
 class ReplayFiles:
-    """The files of the run that a replay has made, as the account's journal has it.
+    """The files of a replay's run, from the account's journal.
 
     live: the account.
-    forecaster: its name.
+    forecaster: name of the forecaster.
     config: all settings, as YAML.
     output: folder of the files.
     """
@@ -189,10 +186,10 @@ class ReplayFiles:
     output: Path
 
     def write(self, clock: WaitingClock) -> str:
-        """Write the files, say what a backtest would not have, and return a line of JSON."""
+        """Write the files, warn of unsent orders and halts, and return a line of JSON."""
         try:
             self.live.read_activities()
-        except BrokerError as error:  # what it listed last counts
+        except BrokerError as error:  # the activities read before count
             log.warning("%s", error)
         record = JournalRecord.from_database(self.live.account.database, TRADE_JOB)
         marks = record.marks
@@ -229,7 +226,7 @@ class ReplayFiles:
 
 
 def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
-    """Write down the settings that decide, and refuse others once something was decided."""
+    """Record the settings that affect decisions; after the first decision refuse a change."""
     values = redacted_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS
@@ -246,7 +243,7 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bo
 
 
 def redacted_settings(settings: LiveSettings) -> dict[str, Any]:
-    """All settings as JSON has them, without addresses that are secrets."""
+    """Return all settings as JSON values, with secret addresses replaced."""
     values = asdict(settings)
     for name in SECRET_SETTINGS:
         values[name] = values[name] and "[secret]"

@@ -22,7 +22,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     parser.add_argument("--output")
     arguments = parser.parse_intermixed_args(list(words))
     # A flag with several values takes every word up to the next flag, overrides too: they are
-    # picked out of its values. A folder whose name reads like key=value stays a folder.
+    # separated here. A folder whose name looks like key=value stays a folder.
     overrides: list[str] = []
     values: dict[str, list[str]] = {"symbols": [], "data_dir": [], "overrides": []}
     for name, others in values.items():

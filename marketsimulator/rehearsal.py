@@ -1,6 +1,6 @@
-"""The second process of a first backtest: it compiles while the first reads bars and forecasts.
+"""Second process of a first backtest: it compiles while the first reads bars and forecasts.
 
-Each process reads from disk the machine code that the other has compiled. This process begins with
+Each process loads the machine code that the other has compiled from disk. This process begins with
 the solver and its explanations, then the account. The first process begins with the decision.
 """
 

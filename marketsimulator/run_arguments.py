@@ -1,4 +1,4 @@
-"""Folders of runs among the words of a comparison, as a setting."""
+"""Folders of runs among the words of a comparison, as an override."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from foundation.compose import is_override, quoted_value
 from foundation.errors import InputError
 
-OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of runs alone
-VARIANT_KEYS = ("strategies", "vary")  # that ask for runs beside them
+OUTPUT_KEYS = ("output", "overwrite")  # settings of a comparison of existing runs
+VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """The words with `runs=[…]` for those that name folders.
+    """Replace words that name folders by one `runs=[…]` override.
 
-    Beside folders no strategies run but those that are asked for.
+    With folders, no strategies run except those that are named.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]
-    # A flag of Hydra's takes the word behind it.
+    # A flag of Hydra's takes the next word.
     if not runs or (others and any(word.startswith("-") for word in others)):
         return list(words)
     if any(word.partition("=")[0] == "runs" for word in others):

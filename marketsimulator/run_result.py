@@ -1,4 +1,4 @@
-"""One decider's way through a panel, and the frames of it that are written to files."""
+"""Result of one decider's run through a panel, and the frames written to its files."""
 
 from __future__ import annotations
 
@@ -72,32 +72,32 @@ class DecisionLog(Sequence[Decision]):
 
     @property
     def at(self) -> Instants:
-        """[D] their instants."""
+        """Return the instants of the decisions, [D]."""
         return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
 
     @property
     def stock_ceilings(self) -> Array:
-        """[D] stock gross allowed, in multiples of equity."""
+        """Return the limit on stock gross in multiples of equity, [D]."""
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
     def optimality_gaps(self) -> Array:
-        """[D] as in `Decision`."""
+        """Return the optimality gaps as in `Decision`, [D]."""
         return np.array([decision.optimality_gap for decision in self._decisions], dtype=np.float64)
 
     @property
     def failures(self) -> int:
-        """At how many of them nothing could be sized."""
+        """Return the number of decisions without a sizing result."""
         return sum(bool(decision.failure) for decision in self._decisions)
 
     @property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
-        """Every order, with the instant of its decision."""
+        """Return every order with the instant of its decision."""
         return [(decision.at, order) for decision in self._decisions for order in decision.orders]
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """As in `Run.decision_frame`."""
+        """Return a frame as in `Run.decision_frame`."""
         decisions = self._decisions
         columns = [DecisionColumns.from_choices((), self.group_limit_names)]
         columns += [decision.columns for decision in decisions]
@@ -123,10 +123,11 @@ def decision_frame(
     until: Instants,
     equity: Array,
 ) -> pd.DataFrame:
-    """Return DECISION_COLUMNS and the shadow price of each limit on a group; a row a symbol.
+    """Return DECISION_COLUMNS and the shadow price of each group limit; one row per symbol.
 
-    symbols: [N] names. quantities: [N] signed quantity ordered. at, until, equity: [N] of the
-    decision of each.
+    symbols: [N] names.
+    quantities: [N] signed quantity ordered.
+    at, until, equity: [N] of the decision of each.
     """
     prices = columns.binding_prices()
     cost = np.where(quantities != 0.0, columns.cost * np.abs(quantities) * columns.price, 0.0)
@@ -156,8 +157,8 @@ def frame_from_rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> 
 
 
 def frame_from_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame of columns: instants, text, and numbers."""
-    # pandas guesses the types of empty columns.
+    """Return a frame of columns of instants, text, and numbers."""
+    # Without an explicit type pandas guesses the types of empty columns.
     data: dict[str, Any] = {}
     for name, values in columns.items():
         if name in INSTANT_COLUMNS:
@@ -175,10 +176,8 @@ EQUITY_COLUMNS = (
 FILL_COLUMNS = ("at", "symbol", "qty", "price", "fee", "client_order_id", "booked_at")
 ORDER_COLUMNS = ("at", "client_order_id", "symbol", "side", "qty", "type", "tif", "reason")
 BOOKING_COLUMNS = ("at", "symbol", "kind", "usd")
-CRYPTO_FEE = "crypto_fee"  # the strategy that names a fee in coin whose order nobody lists
-DELISTED: Literal["delisted"] = (
-    "delisted"  # the strategy that names what takes a symbol off the book
-)
+CRYPTO_FEE = "crypto_fee"  # the strategy part in the id of a fee paid in crypto
+DELISTED: Literal["delisted"] = "delisted"  # the strategy part in the id of a delisting
 BookingKind = Literal[
     "spread",
     "slippage",
@@ -198,20 +197,20 @@ class EquityRow(NamedTuple):
     """The account after the fills of an instant, marked at the last known closes; USD.
 
     at: the instant.
-    cash: below 0 it is borrowed.
+    cash: cash; negative if borrowed.
     equity: cash plus positions.
-    gross_stock: sum of the sizes of stock positions.
-    gross_crypto: the same of coins.
-    interest: that instant's, like all that follows; positive when paid.
-    fees: of its fills.
-    other: signed, every flow of cash that is neither a fill, its fee nor interest: borrow and
-        rounding of the day's fees (paid), dividends, interest on cash.
-    spread: what fills paid of half-spreads.
-    slippage: what they paid of slippage.
-    crypto_fees: worth of what was paid in coin.
-    borrow: paid for shorts.
-    rounding: of the day's fees to the cent.
-    dividends: received, signed.
+    gross_stock: gross value of stock positions.
+    gross_crypto: gross value of crypto positions.
+    interest: interest at this instant, as are all that follow; positive when paid.
+    fees: fees of its fills.
+    other: signed cash flows that are neither fills, fees nor interest: borrow and rounding of the
+        day's fees (paid), dividends, interest on cash.
+    spread: half-spreads paid by fills.
+    slippage: slippage paid by fills.
+    crypto_fees: value of fees paid in crypto.
+    borrow: borrow fees paid for shorts.
+    rounding: rounding of the day's fees to the cent.
+    dividends: dividends received, signed.
     """
 
     at: np.datetime64
@@ -231,15 +230,16 @@ class EquityRow(NamedTuple):
 
 
 class Booking(NamedTuple):
-    """What one symbol, or the account, paid or got beside the price and the fee of a fill.
+    """A cash flow of one symbol, or of the account, that is not the price or fee of a fill.
 
-    at: instant of the row that it is in.
-    symbol: empty for what the account as a whole pays or gets.
-    kind: `spread` and `slippage` are in the prices of fills already, and so is what a symbol's last
-        price and the one it `delisted` at differ by; `split` is cash for a fraction
-        of a share; `cash_interest` is got, `rounding` is that of a day's fees; `other` is what a
-        live account was booked beside, `transfer` what was paid in, no profit of any row.
-    usd: below 0 where it is paid.
+    at: instant of the row that includes it.
+    symbol: symbol; empty for a flow of the account.
+    kind: `spread` and `slippage` are included in the prices of fills, and so is `delisted`, the
+        difference between a symbol's last price and its delisting price; `split` is cash for a
+        fraction of a share; `cash_interest` is received, `rounding` is that of a day's fees;
+        `other` is any other booking of a live account, `transfer` a deposit, which is no profit of
+        any row.
+    usd: USD; negative if paid.
     """
 
     at: np.datetime64
@@ -249,15 +249,15 @@ class Booking(NamedTuple):
 
 
 def is_trade(fill: Fill) -> bool:
-    """Whether a fill is of a trade: no fee in coin, no split and no end of a symbol."""
+    """Return whether a fill is a trade: not a fee in crypto, a split or a delisting."""
     return fill.price > 0 and parse_order_prefix(fill.client_order_id) != DELISTED
 
 
 class InitialPosition(NamedTuple):
-    """A position that an account begins with.
+    """A position in the opening balance.
 
     quantity: signed, shares or coins.
-    price: USD, that its first row marks it at.
+    price: USD, at which its first row marks it.
     """
 
     quantity: Decimal
@@ -268,13 +268,13 @@ class InitialPosition(NamedTuple):
 class Run:
     """One decider's decisions, fills and account rows, in the order in which they were booked.
 
-    name: of the decider.
-    decisions: one of each instant at which anything decided.
-    fills: everything on the tape.
+    name: name of the decider.
+    decisions: one per instant with a decision.
+    fills: every fill on the tape.
     rows: the account at each instant at which a bar became known.
-    margin: how often the broker stepped in, by what for; empty where nobody counts it.
+    margin: number of margin interventions by kind; empty if they are not counted.
     bookings: the rows' flows by symbol, without fees.
-    initial_positions: what it held before its first row, by symbol.
+    initial_positions: positions before the first row, by symbol.
     """
 
     name: str
@@ -304,7 +304,7 @@ class Run:
         return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
 
     def quantities(self, symbols: Sequence[str]) -> Array:
-        """[S, N] signed shares or coins that it holds after the fills of every row."""
+        """Return the signed shares or coins held after the fills of every row, [S, N]."""
         at, _ = self.equity_curve()
         held = np.zeros((len(symbols), len(at)))
         changes: dict[str, list[Fill]] = {}
@@ -332,10 +332,10 @@ class Run:
         )
 
     def incomplete_orders(self) -> int:
-        """Orders that filled in part or not at all."""
+        """Return the number of orders that filled in part or not at all."""
         filled: dict[str, Decimal] = {}
         for fill in self.fills:
-            # A fill at price 0 is a fee in coin or a split. Neither fills an order.
+            # A fill at price 0 is a fee in crypto or a split. Neither fills an order.
             if fill.price > 0:
                 before = filled.get(fill.client_order_id, Decimal(0))
                 filled[fill.client_order_id] = before + abs(fill.qty)
@@ -345,7 +345,7 @@ class Run:
         return short
 
     def fill_frame(self) -> pd.DataFrame:
-        """In the order of their instants; qty signed, price and fee in USD.
+        """Return the fills in time order; qty signed, price and fee in USD.
 
         booked_at: instant of the row of `equity` that counts it, never before `at`.
         """
@@ -356,11 +356,11 @@ class Run:
         return frame_from_rows(FILL_COLUMNS, rows)
 
     def booking_frame(self) -> pd.DataFrame:
-        """usd below 0 where it is paid; symbol empty for the account."""
+        """Return the bookings; usd is negative if paid, symbol is empty for the account."""
         return frame_from_rows(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
 
     def order_frame(self) -> pd.DataFrame:
-        """Every order that was sent, and why; qty above 0."""
+        """Return every order that was sent, with its reason; qty is positive."""
         rows: list[tuple[Any, ...]] = []
         for at, o in self.decision_log.orders:
             identity = at, o.client_order_id, o.symbol
@@ -368,23 +368,22 @@ class Run:
         return frame_from_rows(ORDER_COLUMNS, rows)
 
     def decision_frame(self) -> pd.DataFrame:
-        """A row per symbol that decided.
+        """Return a frame with one row per decided symbol.
 
-        mu and sigma as forecast up to `until`; `plan_…`: what the target rests on, over the span
-        that decided, as `Rationale` has it; kelly (before any limit, over that span), held and
-        target as weights; price in USD; cost of the change in USD; `shadow_…`: what one more of a
-        limit, in equity, would add to the plan's expected return net of risk, 0 where it does not
-        bind; equity of the account in USD, which the weights are multiples of.
+        mu and sigma as forecast up to `until`. `plan_…`: the rationale of the target over the
+        deciding span, as in `Rationale`. kelly (before any limit, over that span), held and target
+        as weights. price in USD; cost of the change in USD. `shadow_…`: gain in the plan's expected
+        return net of risk per unit of a limit, in equity; 0 if it does not bind. equity of the
+        account in USD, which the weights are multiples of.
         """
         return self.decision_log.frame
 
 
 def premium_share(run: Run) -> float | None:
-    """Share of the mean position that rests on the stated premium; the rest is the forecast's.
+    """Return the share of the mean position that comes from the assumed premium, not the forecast.
 
-    Each target counts by its size, by how long it is held until the next decision, and by what its
-    basis expects of it: the premium against the forecast, both without sign. None where no target
-    rests on either.
+    Each target counts by its size, by its holding time until the next decision, and by its expected
+    return: the premium against the forecast, both without sign. None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()
@@ -397,13 +396,13 @@ def premium_share(run: Run) -> float | None:
 
 
 def holding_hours(decisions: pd.DataFrame) -> pd.Series:
-    """Hours from each decision to the next that can change its position."""
+    """Return the hours from each decision to the next that can change its position."""
     length = decisions["until"] - decisions["at"]
     return length.dt.total_seconds() / 3600
 
 
 def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a run's decisions, orders and fills, by its name."""
+    """Return the writers of a run's decisions, orders and fills, by file name."""
     frames = {
         "fills.parquet": run.fill_frame,
         "orders.parquet": run.order_frame,

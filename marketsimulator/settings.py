@@ -1,4 +1,7 @@
-"""Every setting of a backtest, checked: names are the keys of `configs/backtest.yaml`."""
+"""Settings of backtests, practice venues, comparisons and stress tests.
+
+Names are the keys of the files in `configs/`.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,14 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
     from marketsimulator.account.broker import SimulatedBroker
     from marketsimulator.account.timeline import Timeline
 
-CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of counterfactual
-NAMED_INSTANTS = ("end", "worst")  # of a run, that a stress takes by name
+CounterfactualKind = Literal["lag", "shuffled", "costs"]  # of ComparisonOptions.counterfactuals
+NAMED_INSTANTS = ("end", "worst")  # instants of a run that a stress test takes by name
 MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 
 @settings_class("options")
 class OptionTerms:
-    """Options that a practice venue trades; a desk that is registered adds how they are quoted."""
+    """Settings of options on a practice venue; a registered desk adds how they are quoted."""
 
     vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
     symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
@@ -54,7 +57,7 @@ class OptionTerms:
 
 @settings_class()
 class BacktestSettings(TradingSettings):
-    """A backtest from top to bottom."""
+    """Settings of a backtest."""
 
     fills_orders = True
 
@@ -72,17 +75,17 @@ class BacktestSettings(TradingSettings):
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
-        """The checked settings of a composed configuration.
+        """Return the checked settings of a composed configuration.
 
         Raises
         ------
         InputError
-            naming the key, the value and what was expected.
+            names the key, the value and what was expected.
         """
         return settings_from_config(cls, config)
 
     def market(self) -> Market:
-        """The bars up to the end of the run, where in them it begins, and the actions to apply."""
+        """Return the bars up to the end of the run, the row where it begins, and the actions."""
         bars = self.bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))
@@ -108,21 +111,27 @@ class BacktestSettings(TradingSettings):
             require_volume_units(bars, use, "fills.volume_share=null for fills of any size")
 
     def book(self, bars: Bars) -> Book:
-        """An account of `capital` in cash."""
+        """Return an account of `capital` in cash."""
         from marketsimulator.account.book import create_book
 
         holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
         return create_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
-        """The market as settlement walks it; impact: whether ranges are needed by other costs."""
+        """Return the market laid out for settlement.
+
+        impact: true if range volatilities are needed for other costs than these settings'.
+        """
         from marketsimulator.account.timeline import timeline
 
         impact = impact or bool(self.costs.impact(market.bars.crypto).any())
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
     def broker(self, market: Market, initial: AccountSnapshot | None = None) -> SimulatedBroker:
-        """An account where a run begins; initial: its cash and positions; none for `capital`."""
+        """Return the simulated account at the start of a run.
+
+        initial: its cash and positions; None for `capital` in cash.
+        """
         from marketsimulator.account.book import set_positions
         from marketsimulator.account.broker import SimulatedBroker
 
@@ -137,11 +146,11 @@ class BacktestSettings(TradingSettings):
         )
 
     def run_window(self, bars: Bars) -> Span:
-        """First and last instant of the run."""
+        """Return the first and last instant of the run."""
         first, last = resolve_span(bars, self.start, self.end)
         if self.days is not None:
             lasts = [bars.times[present][-1] for present in bars.present]
-            # What is gone shares no bar any more.
+            # Delisted symbols have no recent bars to share.
             endings = self.data.market(bars).endings
             kept = [
                 at for at, gone in zip(lasts, endings.delisted_mask(bars), strict=True) if not gone
@@ -154,7 +163,7 @@ class BacktestSettings(TradingSettings):
 
 @settings_class()
 class VenueSettings(BacktestSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and options."""
+    """Settings of a practice venue: the bars, costs and margin of a backtest, and options."""
 
     options: OptionTerms = setting(OptionTerms(), "that are traded on its stocks")
 
@@ -227,7 +236,7 @@ class Scenario:
             raise InputError(f"scenarios: {self.name}: {error}") from None
 
     def session(self) -> Session | None:
-        """The session of its day; none without a day."""
+        """Return the session of the scenario's day; None without a day."""
         if self.day is None:
             return None
         found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
@@ -260,7 +269,7 @@ class StressSettings:
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """The scenarios that are wanted, in the order in which they are defined."""
+        """Return the scenarios named by `only`, or all, in the order of their definition."""
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
         for name in self.only:
             if name not in every:

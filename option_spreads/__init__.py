@@ -1,4 +1,4 @@
-"""Option spreads: contracts by half-Kelly, the account that sells them, what a year may bring."""
+"""Option spreads: half-Kelly contract counts, the selling account, a Monte Carlo of results."""
 
 from foundation.cli import Command
 

@@ -4,10 +4,10 @@ r"""Backtests of option spreads with the autoscaler in the loop.
         [strategies=[PUT,IRON_CONDOR]] [output=DIR] [key=value …]
     python -m option_spreads.backtest bars.dir=[DIR] bars.symbol=SPY bars.vix=VIX.parquet
 
-All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do.
-Figures and a file of trades that a Monte Carlo can read are written. The index is a model unless
-bars are named; either way the options are priced by a model on the volatility index, so the profits
-are that model's, not fills.
+All strategies share one account, which begins with STARTING_CAPITAL, as the live seller's do. The
+command writes figures and a file of trades that a Monte Carlo can read. The index is a model unless
+bars are named. In both cases the options are priced by a model on the volatility index, so the
+profits are that model's, not fills.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SIMULATED_NOTE = (
 
 
 def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:
-    """What an account did that was offered whatever the strategies sell on these sessions."""
+    """Return the account after these sessions, offered all that the strategies sell."""
     names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
     offers = offered_spreads(days, rules, settings.costs, settings.quoted)
@@ -58,7 +58,7 @@ def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:
 def run_summary(
     settings: SpreadSettings, days: IndexDays, account: SpreadAccount
 ) -> dict[str, Any]:
-    """The content of spreads.json: of the account, and of each strategy within it."""
+    """Return the content of spreads.json: figures of the account, and of each strategy in it."""
     costs = settings.costs
     parts = {}
     for name in parse_strategies(settings.strategies):
@@ -80,8 +80,8 @@ def run_summary(
 
 
 def run(settings: SpreadSettings, progress: Progress) -> Result:
-    """What selling came to, in a table and files."""
-    del progress  # nothing is counted: its bar only moves
+    """Run a backtest of selling spreads; return its table and files."""
+    del progress  # there are no steps to count
     days = settings.days()
     account = run_account(settings, days)
     summary = run_summary(settings, days, account)

@@ -1,11 +1,11 @@
-"""How many contracts of an option spread to sell now, and why, for the configured account.
+"""Number of contracts of an option spread to sell now, with reasons, for the configured account.
 
     python -m option_spreads.contracts [LIVE|PAPER] …    balance, statistics, Kelly, size, risk
     python -m option_spreads.contracts init …            begin an account
     python -m option_spreads.contracts recover …         rebuild its balance from its trades
     python -m option_spreads.contracts review …          compare the last month with a Monte Carlo
 
-Settings are those of configs/autoscaling.yaml, under its usual names, there or in the environment.
+Settings are those of configs/autoscaling.yaml, in that file or in the environment.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ from option_spreads.simulation.trade_sample import TradeRow, TradeSample, build_
 from trainingdata.instants import new_york_date
 from trainingdata.sessions import calendar
 
-# Usual credits, in points, for the table of risks.
+# Usual credits, in points, for the risk table.
 CREDITS = {"CALL": 2.5, "PUT": 2.5, "IRON_CONDOR": 2.7, "OTM_SINGLE_SIDED": 1.0}
 CAPITAL = "STARTING_CAPITAL"
 TASKS = ("init", "recover", "review")
-REVIEW_SESSIONS = 21  # of a month
+REVIEW_SESSIONS = 21  # sessions of a month
 RANGE_PERCENTILES = (5.0, 95.0)  # percentiles of the 90 % range
 UNLIMITED_CAPITAL = 1e9  # USD; more than any run of single contracts can lose
 SETS = {"iid": "one by one", "block": "in blocks of a week", "stress": "with maximum losses"}
@@ -63,27 +63,27 @@ def calculate_position_size(
     mode: str = "PAPER",
     verbose: bool = True,
 ) -> int:
-    """Contracts of the next spread: half-Kelly on closed trades, between 1 and MAX_CONTRACTS.
+    """Return the contracts of the next spread by half-Kelly on closed trades.
 
-    KELLY_FRACTION=1 sizes from full Kelly.
+    The result is between 1 and MAX_CONTRACTS. KELLY_FRACTION=1 sizes from full Kelly.
 
     Parameters
     ----------
     account_balance
-        USD; none reads it from the account's files. The trades are read in any case. Where neither
-        file is there and a balance is given, there are no trades yet.
+        USD; by default it is read from the account's files. The trades are read in any case.
+        Without files, a given balance means an account without trades.
     max_risk_per_contract
-        USD that one contract can lose (`get_max_risk_for_strategy`); none: STOP_LOSS_PER_CONTRACT,
-        800 unless set.
+        USD that one contract can lose (`get_max_risk_for_strategy`); by default
+        STOP_LOSS_PER_CONTRACT, which defaults to 800.
     mode
-        `PAPER` or `LIVE`: which account.
+        account: `PAPER` or `LIVE`.
     verbose
-        whether the lines operators grep for are logged, or printed where no log was set up.
+        true logs the lines that operators grep for, or prints them without a log.
 
     Returns
     -------
     int
-        0 in a halt and wherever the account's state is not known with certainty. Both are logged as
+        0 in a halt and if the account's state is not known with certainty. Both are logged as
         errors and sent to ALERT_URL.
 
     Raises
@@ -104,7 +104,7 @@ def calculate_position_size(
 def get_max_risk_for_strategy(
     strategy: str, entry_credit: float, width: float | None = None
 ) -> float:
-    """USD that one contract of a strategy can lose: (width − credit) · 100.
+    """Return the USD that one contract of a strategy can lose: (width − credit) · 100.
 
     Parameters
     ----------
@@ -113,27 +113,27 @@ def get_max_risk_for_strategy(
     entry_credit
         points received for one contract.
     width
-        points of one side; where none is given 5, for OTM_SINGLE_SIDED 10. `CONDOR_RISK=table`
-        answers 250 for a condor of width 5, as the earlier system's table does.
+        points of one side; 5 by default, 10 for OTM_SINGLE_SIDED. `CONDOR_RISK=table` returns 250
+        for a condor of width 5, as the earlier system's table does.
 
     Raises
     ------
     InputError
-        for a strategy that is none, and a credit that does not fit its width.
+        for an unknown strategy, and for a credit that does not fit the width.
     """
     return max_risk(strategy, entry_credit, width, autoscaling_settings().CONDOR_RISK)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Review:
-    """The last month of an account, per contract.
+    """Comparison of an account's last month with a Monte Carlo, per contract.
 
     first, last: New York dates of its sessions.
-    trades: number of closed trades entered in it.
-    profit: their sum, USD a contract.
-    before: number of closed trades before it, the Monte Carlo's sample.
+    trades: number of closed trades entered in the month.
+    profit: sum of their profits, USD a contract.
+    before: number of closed trades before the month, the Monte Carlo's sample.
     profits: simulated sums over as many sessions [R], USD, by set of runs.
-    limits: of resampling, in words.
+    limits: limits of resampling, in words.
     """
 
     first: np.datetime64
@@ -145,7 +145,7 @@ class Review:
     limits: str
 
     def percentile(self, name: str) -> float:
-        """Return the month's percentile among the runs of a set; half of equal runs count."""
+        """Return the month's percentile among the runs of a set; equal runs count half."""
         runs = self.profits[name]
         below, equal = (runs < self.profit).mean(), (runs == self.profit).mean()
         return float(100 * (below + equal / 2))
@@ -235,16 +235,22 @@ def verdict_text(review: Review) -> str:
 
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
-    """Settings of configs/autoscaling.yaml, changed by the environment and `key=value` words."""
+    """Return the settings of configs/autoscaling.yaml.
+
+    The environment and `key=value` words take precedence over the file.
+    """
     return AutoscalingSettings.from_config(compose_config("autoscaling", list(overrides)))
 
 
 def account_result(
     files: AccountFiles, settings: AutoscalingSettings, written: Sequence[str]
 ) -> Result:
-    """The account and what may be sold of each strategy; written: said first."""
+    """Return the report of an account and the contracts of each strategy.
+
+    written: sentences shown first.
+    """
     state = files.read()
-    # The fifth line is the size for one risk. The table has it for each strategy's own.
+    # The fifth line is the size for one risk; the table has the size for each strategy's own risk.
     lines = ContractSizing.from_state(state, settings.STOP_LOSS_PER_CONTRACT, settings).lines[:4]
     rows = []
     for strategy, width in SPREAD_WIDTHS.items():
@@ -282,7 +288,7 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """An account, `PAPER` or `LIVE`, and its task, one of TASKS, or none."""
+    """A request of the command: an account, `PAPER` or `LIVE`, and one of TASKS, or none."""
 
     mode: str
     task: str
@@ -290,7 +296,7 @@ class AccountRequest:
 
 
 def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
-    """One account and one task among the words, and settings."""
+    """Return the account, the task and the settings of the command line."""
     named = [word for word in words if not is_override(word)]
     modes = [word for word in named if word.upper() in ("PAPER", "LIVE")]
     tasks = [word for word in named if word in TASKS]
@@ -313,7 +319,7 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
 
 
 def run(settings: AccountRequest) -> Result:
-    """Do the task, and show the account."""
+    """Run the task, and show the account."""
     files = AccountFiles.from_settings(settings.settings, settings.mode)
     if settings.task == "review":
         return review_result(files, settings.settings)

@@ -1,13 +1,12 @@
-r"""What a year of such trades may bring: resampled results with the autoscaler inside every run.
+r"""Monte Carlo of a year of trades: resampled results with the autoscaler inside every run.
 
     python -m option_spreads.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]
 
 Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
-blocks, per contract, each with its own risk, and sized by the rules of
-`option_spreads.autoscaler.rules` as they come. Resampling cannot show a loss that the file does not
-hold: a third set of runs lets trades lose all they can, with a chance that the file does not rule
-out.
+blocks, per contract, each with its own risk. The rules of `option_spreads.autoscaler.rules` size
+them in their order. Resampling cannot show a loss that is not in the file. A third set of runs
+therefore gives each trade a chance of its maximum loss, which the file does not rule out.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
 
 
 BINS = 60
-CUT = 0.995  # quantile of all final balances at which their axis ends: a few runs are far beyond
+CUT = 0.995  # quantile of all final balances at which the axis ends: a few runs are far beyond
 BLUE, ORANGE, RED, BLACK = "#2456c8", "#c2700c", "#b42318", "#1c2430"
 WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum losses"}
 
@@ -55,7 +54,7 @@ WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum loss
 def paths_content(
     sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
-    """The content of monte_carlo.json."""
+    """Return the content of monte_carlo.json."""
     figures = {name: summary(runs, settings.balance_thresholds) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
@@ -83,7 +82,7 @@ def paths_content(
 def result_files(
     content: Mapping[str, Any], settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Callable[[Path], object]]:
-    """What writes monte_carlo.json and monte_carlo.png."""
+    """Return the writers of monte_carlo.json and monte_carlo.png."""
     text = json_text(content)
     figure = runs_figure(_heading(content), sets, float(settings.halt_balance))
     return {
@@ -100,7 +99,7 @@ def _heading(content: Mapping[str, Any]) -> str:
 
 
 def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The figures of a set that people look for, by label."""
+    """Return the main figures of a set, by label."""
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
@@ -128,8 +127,8 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
-    """What a year may bring."""
-    del progress  # nothing is counted: its bar only moves
+    """Run the Monte Carlo; return its table and files."""
+    del progress  # there are no steps to count
     if settings.trades is None:
         raise InputError(
             "trades: name a file of closed trades, trades=data/autoscaling/paper/trades.csv"
@@ -149,9 +148,9 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
 
 
 def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) -> Figure:
-    """Final balances, a panel for each set; panels share their axes, to be read below each other.
+    """Return a figure of final balances, one panel for each set; panels share their axes.
 
-    sets: runs by name, at least one, which begin alike.
+    sets: runs by name, at least one; all have the same start.
     floor: balance below which nothing is traded, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
@@ -181,7 +180,7 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
         panel.set(title=f"{name}, {WORDS.get(name, name)}: final balance", ylabel="runs")
         panel.tick_params(labelbottom=True, labelleft=True)
         panel.xaxis.set_major_formatter(lambda x, _: usd(x, 0))
-        # No frame above and at the right, lines from edge to edge, and what they are.
+        # No frame above and at the right; lines from edge to edge, with labels.
         panel.spines[["top", "right"]].set_visible(False)
         panel.margins(x=0)
         panel.legend(loc="best", framealpha=0.85, edgecolor="none", fontsize=8)

@@ -1,13 +1,12 @@
-"""Sells credit spreads on a paper account, follows them and books what they did.
+"""Sell credit spreads on a paper account, follow them and book their results.
 
     python -m option_spreads.sell vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]]
     [broker.url_override=URL] [key=value …]
 
-It sizes from the account of `python -m option_spreads.contracts`, which `init` begins, and books in
-it. Interrupted or killed, it goes on where it was when it is started again. Meanwhile what is open
-stays open and nobody watches it. Where its options are traded by hand as well, it orders nothing
-more and says so. `python -m execution.live kill` ends it, and with --flatten it buys back what is
-open before that.
+It sizes from the account of `python -m option_spreads.contracts`, which `init` begins, and books
+its trades. After an interruption or a kill, a restart resumes where it was. Until then open spreads
+stay open and are not watched. If its options are traded by hand as well, it stops ordering and
+alerts. `python -m execution.live kill` ends it; with --flatten it first buys back what is open.
 
 It is the loop of `trade_stock_e2e.py` with the one job `spreads`.
 """
@@ -34,12 +33,12 @@ from trainingdata.feed.market_data import MarketData
 
 
 def sell(words: Sequence[str], keys: ApiKeys) -> None:
-    """Sell and follow spreads until as many looks were made as are set, or it is told to stop.
+    """Sell and follow spreads until all configured polls are done, or until a stop.
 
     words: overrides of configs/sell_spreads.yaml.
     """
     selling = SellingSettings.from_config(compose_config("sell_spreads", list(words)))
-    # A file that cannot be read is no reason to wait for the venue.
+    # Read first: an unreadable file fails before the venue is asked.
     selling.volatility()
     settings = LiveSettings(
         broker=selling.broker,
@@ -63,7 +62,7 @@ def sell(words: Sequence[str], keys: ApiKeys) -> None:
 
 
 def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
-    """Overrides of configs/sell_spreads.yaml, which a restart reads again."""
+    """Return the overrides of configs/sell_spreads.yaml, which a restart reads again."""
     return words, None
 
 

@@ -1,11 +1,10 @@
-"""One symbol of known moments: the plan beside the best policy there is, found by dynamic
-programming.
+"""One symbol of known moments: the plan compared with the optimal policy from dynamic programming.
 
     python studies/best_policy.py
 
-Printed: what the plan, and one that looks at the next bar alone, earn of what the best policy does,
-by edge and by what a signal keeps from bar to bar, under a stock's cap and without one, and with a
-premium; then the plan's band around a premium's weight beside the asymptotic one.
+Prints the share of the optimal policy's objective that the plan, and a plan of the next bar alone,
+earn: by edge and by persistence of the signal, with and without a stock's cap, and with a premium.
+Then prints the plan's no-trade band around a premium's weight and the asymptotic one.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ from sizing.solver.multi_period import SizingProblem, change_costs
 
 SIGMA = 0.006
 FRACTION = 0.5
-CAP = 0.6  # of an hour; half-Kelly; of a symbol
+CAP = 0.6  # standard deviation of an hour; half-Kelly; cap of a symbol
 STOCK, COIN = TradingCosts().expected(np.array([False, True]), FeeSchedule()).tolist()
 STEPS = 8000
 MONTH = 28 * 7  # bars
 
 
 def chain(left: float, points: int = 21, width: float = 3.0) -> tuple[Array, Array]:
-    """States [M] and transitions [M, M] of a standard normal that keeps `left` of itself from
-    bar to bar (Tauchen 1986).
+    """Return states [M] and transitions [M, M] of a standard normal autoregression.
+
+    left: its persistence from bar to bar (Tauchen 1986).
     """
     states = np.linspace(-width, width, points)
     half = (states[1] - states[0]) / 2
@@ -41,8 +41,9 @@ def chain(left: float, points: int = 21, width: float = 3.0) -> tuple[Array, Arr
 def best_policy(
     mu: Array, moves: Array, variance: float, cost: float, cap: float
 ) -> tuple[Array, Index]:
-    """Weights [W], and which of them to go to from a state and a weight [M, W]: value iteration
-    on the mean objective a bar.
+    """Return weights [W], and the number of the next weight by state and weight [M, W].
+
+    By value iteration on the mean objective per bar.
     """
     grid = np.linspace(-cap, cap, 161)
     gain = mu[:, None] * grid - grid**2 * variance / (2 * FRACTION)
@@ -64,7 +65,7 @@ def best_policy(
 
 
 def walk(moves: Array, seed: int) -> Index:
-    """[STEPS] states of the chain, one after the other."""
+    """Return the states of a simulated chain, [STEPS]."""
     rng = np.random.default_rng(seed)
     at = len(moves) // 2
     path = np.empty(STEPS, dtype=np.int64)
@@ -77,7 +78,7 @@ def walk(moves: Array, seed: int) -> Index:
 def policy_objective(
     path: Index, mu: Array, variance: float, cost: float, grid: Array, chosen: Index
 ) -> float:
-    """Mean objective a bar of a policy on the grid."""
+    """Return the mean objective per bar of a policy on the grid."""
     at = len(grid) // 2
     total = 0.0
     for a in path:
@@ -101,8 +102,10 @@ def plan_objective(
     cost: float,
     cap: float,
 ) -> float:
-    """The same of the plan. later [L, M]: expected in its later blocks, of `bars` [L] each;
-    costs [L, 1].
+    """Return the mean objective per bar of the plan.
+
+    later: [L, M] expected returns in its later periods, of `bars` [L] each.
+    costs: [L, 1] of the later periods.
     """
     one = np.ones(1)
     weight = 0.0
@@ -138,8 +141,10 @@ def shares(
     month: int = MONTH,
     premium: float = 0.0,
 ) -> tuple[float, float, float]:
-    """What the plan, and one that looks at the next bar alone, earn of what the best policy
-    does; and that, in bp a bar.
+    """Return the objective of two plans relative to the best policy's, and the latter.
+
+    The first is the plan, the second a plan of the next bar alone; the last result is in bp per
+    bar.
     """
     states, moves = chain(left)
     signal = edge * SIGMA * states
@@ -164,7 +169,7 @@ def shares(
 def band_objective(
     returns: Array, aim: float, band: float, cost: float, mu: float, variance: float
 ) -> float:
-    """Mean objective a day of holding a weight within its band, prices moving it."""
+    """Return the mean objective per day of a weight held within its band while prices move it."""
     weight = aim
     total = 0.0
     for move in returns:
@@ -175,11 +180,11 @@ def band_objective(
 
 
 def band_of(sigma: float, cost: float) -> tuple[float, float, float]:
-    """Half-Kelly at a Sharpe ratio of 0.3: the plan's band until 28 days, the asymptotic one, and
-    what the first earns of what the second does.
+    """Return the plan's band, the asymptotic band, and the ratio of their objectives.
 
-    The asymptotic one is (3/4·w²(1 - w)²·cost)^⅓ (Janeček and Shreve 2004; Gerhold et al. 2014).
-    The plan's is fraction·cost / (variance until the horizon): linear, not a cube root.
+    Half-Kelly at a Sharpe ratio of 0.3, with a plan of 28 days. The asymptotic band is (3/4·w²(1 -
+    w)²·cost)^⅓ (Janeček and Shreve 2004; Gerhold et al. 2014). The plan's is fraction·cost /
+    (variance until the horizon): linear, not a cube root.
     """
     aim = FRACTION * 0.3 / sigma
     known = (0.75 * aim**2 * (1 - aim) ** 2 * cost) ** (1 / 3)

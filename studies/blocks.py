@@ -1,10 +1,9 @@
-"""Which periods of time a decision should look at: every choice on the same synthetic markets, seed
-by seed.
+"""Periods of a plan: every choice on the same synthetic markets, seed by seed.
 
     python studies/blocks.py [--seeds 10] [--edges 0.05 0.1 0.15 0.3] [--workers 2] [--output
     FILE.parquet]
 
-A market's forecasts are those of the default forecaster. Printed for every edge: mean growth and
+A market's forecasts are those of the default forecaster. Prints for every edge: mean growth and
 Sharpe ratio a year over the seeds, and the difference of the default plan from every other choice
 on the same seeds, with its 90 % interval (Student-t).
 """
@@ -56,18 +55,18 @@ PRIORS = (0.0, 0.3)  # Sharpe ratio of stocks
 
 @dataclass
 class Once:
-    """A forecaster asked once for the same bars."""
+    """A forecaster that is asked once for the same bars."""
 
     inner: Forecaster
     known: dict[str, ForecastTable] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Return its name in reports."""
         return self.inner.name
 
     def forecast(self, bars: Bars, since: Any, progress: Progress = no_progress) -> ForecastTable:
-        """Forecast of the inner one, made once for every instant to begin at."""
+        """Return the inner forecaster's table, computed once for every `since`."""
         asked = str(since)
         if asked not in self.known:
             self.known[asked] = self.inner.forecast(bars, since, progress)
@@ -75,8 +74,9 @@ class Once:
 
 
 def market(edge: float, seed: int) -> list[dict[str, Any]]:
-    """A row for every choice and prior: growth and Sharpe ratio a year, turnover, largest
-    drawdown.
+    """Return a row for every choice and prior.
+
+    Each has growth and Sharpe ratio a year, turnover, and maximum drawdown.
     """
     words = {**PERIOD, "data.edge": edge, "seed": seed, "data.seed": seed, "trials": None}
     return list(
@@ -123,7 +123,7 @@ def _rows(edge: float, seed: int, settings: BacktestSettings) -> Iterator[dict[s
 
 
 def table(rows: pd.DataFrame) -> str:
-    """Markdown: a line an edge, prior and choice."""
+    """Return a Markdown table with one row per edge, prior and choice."""
     lines = [
         "| edge | stock Sharpe | periods | growth | Sharpe | turnover | drawdown | default less it:"
         " growth | Sharpe |"

@@ -1,4 +1,4 @@
-"""Measure how often real moves and wrong prices are told apart, for docs/STUDIES.md.
+"""Measure how often real moves and wrong prices are distinguished, for docs/STUDIES.md.
 
     python studies/doubtful_prices.py DAILY HOURLY_STOCKS HOURLY_CRYPTO
 

@@ -1,13 +1,13 @@
-"""How the simulated index, the prices of its options and a real index agree.
+"""Agreement of the simulated index, its option prices and a real index.
 
     python studies/index_fit.py BARS VIX.parquet [--symbol SPY] [--check 2025-01-01]
         [--until 2025-06-30] [--years 40] [--seed 0]
 
-BARS is a folder of hourly bars. Sessions before --check are what the model's clock and premium are
-fitted to, those from there on what they are checked with. Printed for the simulated index, what its
-options cost, and both parts of the real one: variance by hour, implied over realised deviation, how
-often the index ends beyond a strike, and the kurtosis of days. Errors come from whole days drawn
-with replacement; what is simulated has an error of its own, of as many days.
+BARS is a folder of hourly bars. The model's clock and premium are fitted to sessions before
+--check, and checked on the later ones. Prints for the simulated index, its option prices, and both
+parts of the real index: variance by hour, implied over realised deviation, how often the index ends
+beyond a strike, and the kurtosis of days. Errors come from whole days drawn with replacement; a
+simulation has the error of as many days.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from trainingdata.sessions import calendar
 from trainingdata.volatility_index import read_volatility_index
 
 MARKS = (0, 60, 120, 180, 240, 300, 360, SESSION)
-ENTRIES = (30, 120, 210)  # minutes, those of `SpreadRules`
+ENTRIES = (30, 120, 210)  # minutes, as in `SpreadRules`
 DRAWS = 300
 
 
 def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
-    """Moves from a minute to the close, over the deviation at the money that prices imply [D]."""
+    """Return moves from a minute to the close, over the implied deviation at the money [D]."""
     row = int(np.searchsorted(days.minutes, minute))
     deviation = smile.yearly_deviation(days.vix[:, row])
     moves = np.log(days.spot[:, -1] / days.spot[:, row])
@@ -42,14 +42,14 @@ def ends_in_deviations(days: IndexDays, smile: Smile, minute: int) -> Array:
 
 
 def hourly_squares(days: IndexDays) -> Array:
-    """Squared moves by hour over the volatility index at the open, [D, 7]."""
+    """Return squared moves by hour over the volatility index at the open, [D, 7]."""
     rows = np.searchsorted(days.minutes, MARKS)
     moves = np.diff(np.log(days.spot[:, rows]), axis=1)
     return np.asarray((moves / days.vix[:, :1] * 100) ** 2 * TRADING_DAYS)
 
 
 def with_error(values: Array, figure: Callable[[Array], Array], seed: int) -> tuple[Array, Array]:
-    """A figure of days [D, …], and its standard error: whole days drawn with replacement."""
+    """Return a figure of days [D, …], and its standard error from days drawn with replacement."""
     rng = np.random.default_rng([seed, 3])
     count = len(values)
     drawn = [figure(values[rng.integers(0, count, count)]) for _ in range(DRAWS)]
@@ -57,12 +57,12 @@ def with_error(values: Array, figure: Callable[[Array], Array], seed: int) -> tu
 
 
 def part_of(days: IndexDays, kept: Mask) -> IndexDays:
-    """The sessions that are kept [D]."""
+    """Return the sessions of a mask [D]."""
     return IndexDays(days.dates[kept], days.minutes, days.spot[kept], days.vix[kept], days.source)
 
 
 def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Array, Array]]:
-    """Every figure of some days and its error."""
+    """Return every figure of some days with its error."""
     far = np.stack([ends_in_deviations(days, smile, minute) for minute in ENTRIES], axis=1)
     squares = hourly_squares(days)
     whole = ends_in_deviations(days, smile, 0)[:, None]
@@ -101,16 +101,17 @@ def figure_rows(days: IndexDays, smile: Smile, seed: int) -> dict[str, tuple[Arr
 
 
 def night_squares(days: IndexDays) -> Array:
-    """Squared moves from a close to the next open, in the units of `hourly_squares` [D - 1]."""
+    """Return squared overnight moves in the units of `hourly_squares` [D - 1]."""
     moves = np.log(days.spot[1:, 0] / days.spot[:-1, -1])
     return np.asarray((moves / days.vix[:-1, -1] * 100) ** 2 * TRADING_DAYS)
 
 
 def below(smile: Smile, x: Array) -> Array:
-    """Probability that the index ends lower than x deviations away [N], as prices say it.
+    """Return the implied probability that the index ends lower than x deviations away [N].
 
     It is the slope of a put's value in its strike, N(u) + φ(u) · v'(x) with u = x / v(x), where v
-    is the curve (Breeden and Litzenberger 1978), for a deviation that is small beside the index.
+    is the curve. Breeden and Litzenberger (1978), for a deviation that is small relative to the
+    index.
     """
     curve = 1 - smile.slope * x + smile.wing * (np.hypot(1.0, x) - 1)
     rise = np.where(curve > smile.least, smile.wing * x / np.hypot(1.0, x) - smile.slope, 0.0)
@@ -119,18 +120,18 @@ def below(smile: Smile, x: Array) -> Array:
 
 
 def beyond(smile: Smile, x: Array) -> Array:
-    """Probability of an end at least x deviations away [N], on either side."""
+    """Return the implied probability of an end at least x deviations away [N], on either side."""
     return np.asarray(1 - below(smile, x) + below(smile, -x))
 
 
 def mean_size(smile: Smile) -> float:
-    """Mean distance from where the index stands, in deviations at the money."""
+    """Return the mean distance from the present index, in deviations at the money."""
     x = np.linspace(0, 30, 3_001)
     return float(np.trapezoid(beyond(smile, x), x))
 
 
 def root_mean_square(smile: Smile) -> float:
-    """Deviation from where the index stands, in deviations at the money."""
+    """Return the root mean square distance from the present index, in deviations at the money."""
     x = np.linspace(0, 30, 3_001)
     return float(np.sqrt(np.trapezoid(2 * x * beyond(smile, x), x)))
 

@@ -1,13 +1,13 @@
-"""What learned sizing of event contracts earns on synthetic markets of a known edge, beside the
-best rule that a search finds under the same actions, limits and costs.
+"""Growth of learned sizing of event contracts on synthetic markets of a known edge.
 
     python studies/kalshi_growth.py [--edges 0 0.05 0.1] [--minutes 15] [--seed 0]
     [--rewards log_wealth value] [--searches 150] [--output FILE.json]
 
-The estimate that both see is the fair price: the edge is what the market's price deviates from it.
-Growth is the mean logarithm of the final over the first wealth of an episode, on episodes that
-neither has seen, with its standard error. The rank correlation is that of the size of a purchase
-from flat with what the estimate is beyond the price that it pays.
+It is compared with the best rule that a search finds under the same actions, limits and costs. Both
+see the fair price as the estimate: the edge is the deviation of the market's price from it. Growth
+is the mean logarithm of the final over the first wealth of an episode, on episodes that neither has
+seen, with its standard error. The rank correlation is between the size of a purchase from flat and
+its edge over the price paid.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from foundation.files import write_atomically
 
 MARKETS = 512
 JUDGED = 16  # episodes of each market
-HELD_OUT = 10**9  # first seed of the episodes that judge
-SEARCHED = 10**8  # first seed of those that the search sees
+HELD_OUT = 10**9  # first seed of the held-out episodes
+SEARCHED = 10**8  # first seed of the episodes for the search
 PLACES = {name: place for place, name in enumerate(FEATURES)}
 SIZES = np.array(POSITION_SIZES)
 LIMIT = 500
@@ -56,13 +56,14 @@ LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class ThresholdRule:
-    """Buys what is cheaper than the estimate by more than a threshold, the cheaper the more, and
-    sells where the estimate is below what a sale brings by more than another.
+    """Rule that buys below the estimate and sells above it, each beyond a threshold.
 
-    enter: USD that the estimate has to be beyond the cost.
-    width: USD beyond that at which the whole is wanted.
-    leave: USD that the proceeds have to be beyond the estimate.
-    share: of the wealth that is wanted.
+    The size of a purchase grows with its edge.
+
+    enter: USD, minimum edge of a purchase over its cost.
+    width: USD of further edge at which the whole share is wanted.
+    leave: USD, minimum excess of a sale's proceeds over the estimate.
+    share: share of the wealth that is wanted.
     """
 
     enter: float
@@ -72,7 +73,7 @@ class ThresholdRule:
     name: str = "rule"
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Codes [N]."""
+        """Return codes [N]."""
         shown = {name: observations[:, place].astype(np.float64) for name, place in PLACES.items()}
         wealth = 1000.0 * (1.0 + shown["profit"])
         held = np.round(shown["position"] * LIMIT)
@@ -94,7 +95,7 @@ class ThresholdRule:
 
 
 def _code(intent: int, count: Array, allowed: Mask) -> Codes:
-    """The largest allowed size that is not beyond the count; 0 for none."""
+    """Return the largest permitted size within the count; 0 for none."""
     first = (intent - 1) * 5 + 1
     fits = (count[:, None] >= SIZES) & allowed[:, first : first + 5]
     return np.where(fits.any(axis=1), first + 4 - fits[:, ::-1].argmax(axis=1), 0)
@@ -102,12 +103,11 @@ def _code(intent: int, count: Array, allowed: Mask) -> Codes:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a policy did on N episodes.
+    """Results of a policy on N episodes.
 
     growth: logarithm of final over first wealth [N].
-    orders: sent, of an episode.
-    rank: correlation of the size of purchases from flat with their edge; nothing where all are of
-        one size.
+    orders: number of orders sent per episode.
+    rank: rank correlation of the size of purchases from flat with their edge; None for one size.
     """
 
     growth: Array
@@ -115,7 +115,7 @@ class Judgement:
     rank: float | None
 
     def figures(self) -> dict[str, Any]:
-        """In numbers for JSON."""
+        """Return its figures for JSON."""
         profit = 1000 * np.expm1(self.growth)
         return {
             "growth": float(self.growth.mean()),
@@ -129,7 +129,7 @@ class Judgement:
 
 
 def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) -> Judgement:
-    """Let a policy play so many episodes of each of the markets under a seed."""
+    """Let a policy play a number of episodes of each market under a seed."""
     env = VectorKalshiEnv(MARKETS, **episode.as_keyword_arguments())
     observations, _ = env.reset(seed=seed)
     growth: list[Array] = []
@@ -159,7 +159,7 @@ def judge(policy: Policy, episode: EpisodeSettings, episodes: int, seed: int) ->
 
 
 def best_rule(episode: EpisodeSettings, searches: int, seed: int) -> ThresholdRule:
-    """The rule of the most growth that differential evolution finds on episodes of its own."""
+    """Return the rule of most growth by differential evolution on separate episodes."""
 
     def loss(values: Array) -> float:
         return -float(judge(_rule(values), episode, 2, SEARCHED + seed).growth.mean())
@@ -177,7 +177,7 @@ def _rule(values: Array) -> ThresholdRule:
 
 
 def trained(episode: EpisodeSettings, minutes: float, seed: int, folder: Path) -> Learner:
-    """A network after so many minutes on this machine."""
+    """Return a network after a number of minutes of training on this machine."""
     learner = build_learner(
         VectorKalshiEnv(512, **episode.as_keyword_arguments()), LearnerSettings(), seed
     )

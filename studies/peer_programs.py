@@ -1,9 +1,9 @@
-"""The peers' programs, each run in its own interpreter: a request a line of standard input.
+"""Programs of the peers, each run in its own interpreter: one request per line of standard input.
 
     .peers/vectorbt/bin/python studies/peer_programs.py vectorbt INPUT.npz
 
-`studies/peers.py` starts it and reads its answers, a JSON object a line: first the versions, then
-the times of each request. Both sides read the same arrays, and their runs alternate.
+`studies/peers.py` starts it and reads its answers, one JSON object per line: first the versions,
+then the times of each request. Both sides read the same arrays, and their runs alternate.
 """
 
 from __future__ import annotations

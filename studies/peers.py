@@ -51,11 +51,11 @@ PACKAGES = {
     "sizing": "cvxpy skfolio riskfolio-lib pyportfolioopt",
 }
 SIZES = (10, 20, 50, 200)  # symbols of a sizing problem
-PROBLEMS = 200  # a size
+PROBLEMS = 200  # per size
 PLANS = 60
 SOLVERS = ("DAQP", "ProxQP", "PIQP", "Clarabel", "OSQP")
 WIDE = 200  # symbols
-BARS = (1, 2, 28 * 7 - 3)  # of a plan's periods
+BARS = (1, 2, 28 * 7 - 3)  # in each period of a plan
 
 
 def interpreter(name: str) -> Path | None:
@@ -97,7 +97,7 @@ class Program:
 
     @cached_property
     def versions(self) -> str:
-        """The peer's packages with their versions."""
+        """Return the peer's packages with their versions."""
         return ", ".join(f"{name} {version}" for name, version in self._answer().items())
 
     def run(self, *words: str, times: int = 1) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class Replayed:
 
 
 def replay_rows() -> None:
-    """Print `replay` of weights at every bar beside vectorbt's `from_orders`, cash shared."""
+    """Print times of `replay` of weights at every bar and vectorbt's `from_orders`, cash shared."""
     python = interpreter("vectorbt")
     head("replay", "read on both", "ours, M symbol-bars/s", "engine", "vectorbt", "ratio", "error")
     for symbols, count in ((10, 1764), (100, 1764)):
@@ -281,7 +281,7 @@ def follow(inputs: SizingInputs) -> Array:
 
 
 def strategy_rows() -> None:
-    """Print a strategy in Python called at every bar of one symbol, beside backtesting.py."""
+    """Print times of a strategy in Python on one symbol, here and in backtesting.py."""
     from execution.orders.orders import Order
     from forecasting.baseline import RandomWalk
     from foundation.compose import compose_config
@@ -366,7 +366,7 @@ def length_rows() -> None:
 
 
 def solver_rows() -> None:
-    """Print a sizing problem with costs and positions, beside general QP solvers."""
+    """Print a sizing problem with costs and positions, solved here and by general QP solvers."""
     from sizing.kelly import kelly_weights
 
     python = interpreter("solvers")
@@ -536,7 +536,7 @@ def milliseconds(work: Callable[[Any], object], given: list[Any]) -> tuple[float
 
 
 def sizing_rows() -> None:
-    """Print a sizing problem beside the established portfolio optimisers."""
+    """Print a sizing problem, solved here and by the established portfolio optimisers."""
     from sizing.kelly import kelly_weights
 
     theirs: dict[int, dict[str, float]] = {}
@@ -576,7 +576,7 @@ def plans(n: int) -> list[SizingProblem]:
 
 
 def plan_rows() -> None:
-    """Print a plan of three periods beside cvxportfolio's multi-period policy."""
+    """Print a plan of three periods, solved here and by cvxportfolio's multi-period policy."""
     head("n", "plan, ms (worst)", "cvxportfolio", "largest difference of first weights")
     for n in SIZES[:3]:
         given = plans(n)
@@ -672,7 +672,7 @@ def read_frames(paths: list[Path]) -> pd.DataFrame:
 
 
 def loading_rows() -> None:
-    """Print the time to read, check and align files of synthetic stocks, beside pandas."""
+    """Print the time to read, check and align files of synthetic stocks, here and in pandas."""
     from trainingdata import load_bars
 
     head("loading, processor seconds", "ours", "pandas, without checks", "pandas over ours")

@@ -1,4 +1,4 @@
-"""The tables of docs/STUDIES.md on what selling same-day spreads comes to.
+"""Tables of docs/STUDIES.md on the results of selling same-day spreads.
 
     python studies/spread_results.py BARS VIX.parquet [--years 3] [--seed 0] [--only WORD]
 
@@ -23,11 +23,11 @@ STOPS = ("rules.stop_multiple=null", "rules.stop_usd=null")
 HELD = (*STOPS, "rules.target=null", "rules.trail_start=null")
 HALF = ("costs.slippage=0.025",)
 FREE = ("costs.slippage=0", "costs.commission=0", "costs.fee=0")
-LEVELS = (0.73, 0.88)  # of the smile, a standard error to either side of its default
+LEVELS = (0.73, 0.88)  # of the smile, one standard error to either side of its default
 
 
 def means() -> dict[str, tuple[str, ...]]:
-    """One contract a trade: the settings of each row."""
+    """Return the settings of each row for one contract a trade."""
     rows: dict[str, tuple[str, ...]] = {}
     for exits, name in (((), "as configured"), (HELD, "held to the close")):
         rows[name] = exits
@@ -39,11 +39,11 @@ def means() -> dict[str, tuple[str, ...]]:
 
 
 def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    """The settings of every run by its name."""
+    """Return the settings of every run by its name."""
     runs = {f"real: {name}": (*real, *ONE_EACH, *row) for name, row in means().items()}
     for premium in (0.15, 0.0):
         for name, row in means().items():
-            # The index moves with the level: at another one the market is as fair.
+            # The index moves with the level, so the market is equally fair at another one.
             if "level" not in name and "half" not in name:
                 words = (*simulated, *ONE_EACH, f"index.premium={premium}", *row)
                 runs[f"simulated, premium {premium}: {name}"] = words
@@ -59,7 +59,7 @@ def tables(real: tuple[str, ...], simulated: tuple[str, ...]) -> dict[str, tuple
 
 
 def run_figures(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any]]:
-    """The figures of every strategy, each with an account to itself."""
+    """Return the figures of every strategy, each with a separate account."""
     command = [sys.executable, "-m", "option_spreads.backtest", *words]
     figures = {}
     for name in SPREAD_WIDTHS:
@@ -71,7 +71,7 @@ def run_figures(words: tuple[str, ...], folder: Path) -> dict[str, dict[str, Any
 
 
 def cell(figures: dict[str, Any], sized: bool) -> str:
-    """A strategy's figures in a table."""
+    """Return a strategy's figures in a table."""
     exits = figures["exits"]
     ends = exits.get("expired", 0) + exits.get("settled", 0)
     text = f"{figures['mean']:+.1f} ± {figures['mean_error']:.1f}; won {figures['win_rate']:.1%}"

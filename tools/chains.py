@@ -1,16 +1,17 @@
-"""How long a call chain is: of our own functions, from a command to one that the words name.
+r"""Longest call chain of our own functions, from a command to a named function.
 
-    python tools/chains.py --to 'account/broker.py:SimulatedBroker.submit$' \\
-        --then marketsimulator/account/matching.py:send_orders -- marketsimulator.backtest \\
+    python tools/chains.py --to 'account/broker.py:SimulatedBroker.submit$' \
+        --then marketsimulator/account/matching.py:send_orders -- marketsimulator.backtest \
         symbols=[SYA,SYB] start=2024-02-20 end=2024-02-21 forecaster=ewma fills.remainder=carry
-    python tools/chains.py --from ':TradingJob.cycle_now$' --where method=POST \\
-        --to 'requests/sessions.py:Session.request$' -- trade_stock_e2e mode=replay \\
+    python tools/chains.py --from ':TradingJob.cycle_now$' --where method=POST \
+        --to 'requests/sessions.py:Session.request$' -- trade_stock_e2e mode=replay \
         broker.url_override=URL forecaster=ewma
 
-It runs the command in this process and looks at the stack whenever a function is called that `--to`
-finds in `file:qualified name`. Of the stacks it prints the longest, a line a frame, from the first
-that `--from` finds on. What is not in the project and what only makes a value of a list or of a
-generator is left out. Machine code has no frame: `--then` names what the last one calls of it.
+It runs the command in this process and reads the stack at every call of a function whose
+`file:qualified name` matches `--to`. It prints the longest stack, one frame per line, from the
+first frame that matches `--from`. Frames outside the project, and those that only make a value of a
+list or of a generator, are left out. Machine code has no frame: `--then` names the functions that
+the last frame calls in it.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ LEFT_OUT = re.compile(r"^[/<.]|<(genexpr|listcomp|dictcomp|setcomp)>$")
 
 @dataclass(slots=True)
 class Chains:
-    """The longest chain to a function.
+    """The longest call chain to a function.
 
-    root: of the project whose frames count.
-    begin, target: found in `file:qualified name`; a chain begins where `begin` is found first.
-    where: arguments of the target, and what they have to be.
-    calls: of the target, after which the command is ended.
-    met: how often the target was called.
+    root: folder of the project whose frames count.
+    begin, target: patterns of `file:qualified name`; a chain begins at the first match of `begin`.
+    where: required arguments of the target.
+    calls: number of calls of the target after which the command is ended.
+    met: number of calls of the target so far.
     """
 
     root: str
@@ -49,7 +50,7 @@ class Chains:
     names: dict[CodeType, str] = field(default_factory=dict)
 
     def hook(self, frame: FrameType, event: str, _: object) -> None:
-        """A profile hook, as of `sys.setprofile`."""
+        """Profile hook for `sys.setprofile`."""
         if event != "call" or not self.target.search(self.name_of(frame.f_code)):
             return
         if any(str(frame.f_locals.get(key)) != value for key, value in self.where.items()):
@@ -60,7 +61,7 @@ class Chains:
             sys.exit(0)
 
     def chain_to(self, frame: FrameType | None) -> list[str]:
-        """Names of the frames of a stack that count, the outermost first."""
+        """Return the names of the counted frames of a stack, the outermost first."""
         chain: list[str] = []
         while frame is not None:
             name = self.name_of(frame.f_code)
@@ -71,7 +72,7 @@ class Chains:
         return chain[begins[0] :] if begins else []
 
     def name_of(self, code: CodeType) -> str:
-        """`file:qualified name`; the file from the root on, or whole where it is of elsewhere."""
+        """Return `file:qualified name`; the file is relative to the root, or else absolute."""
         if code not in self.names:
             file = code.co_filename.removeprefix(f"{self.root}/")
             self.names[code] = f"{file}:{code.co_qualname}"

@@ -2,9 +2,9 @@
 
     python -m tools.matrix [3.11 3.14] [torch==2.13.0]
 
-A pin takes the place of the lowest version, where that has no build for the machine at hand.
-Each combination gets an environment of its own in a temporary folder, which is removed. The printed
-table is what CONTRIBUTING.md shows. The exit status is 1 if a combination fails.
+A pin replaces a lowest version that has no build for this machine. Each combination gets a separate
+environment in a temporary folder, which is removed. CONTRIBUTING.md shows the printed table. The
+exit status is 1 if a combination fails.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The synthetic prior that the shipped checkpoint is trained on: price paths with several futures.
 
-No market data is involved. Every series is drawn from a mixture of volatility processes (GARCH and
-GJR, stochastic volatility with leverage, constant), Student-t innovations, intraday seasonality
-with overnight gaps, two-state regimes, small drift, first-order autocorrelation of either sign,
-momentum, level reversion, bid-ask bounce, jumps, tick rounding and stale bars; one in twenty is
-trend plus season. Several futures continue from the same state, so that the pinball gradient of a
-quantile is the share of futures below it minus its level, with little noise. B series, L bars of
-context, F futures, H steps, T bars simulated.
+No market data is involved. Every series is drawn from a mixture. Its volatility is GARCH or GJR,
+stochastic with leverage, or constant, with Student-t innovations, intraday seasonality, overnight
+gaps and two-state regimes. Returns may have small drift, first-order autocorrelation of either
+sign, momentum, level reversion and jumps. Prices may have bid-ask bounce, tick rounding and stale
+bars. One series in twenty is trend plus season.
+
+Several futures continue from the same state. The pinball gradient of a quantile is then the share
+of futures below it minus its level, with little noise. B series, L bars of context, F futures, H
+steps, T bars simulated.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ import numpy.typing as npt
 
 from foundation.arrays import Array
 
-BURN_IN = 60  # bars simulated before the context so that volatility starts in its own distribution
-# bars a day or a week of sessions, from half-day crypto to ten-minute grids
+BURN_IN = 60  # bars simulated before the context; volatility is stationary after them
+# Bars a day or a week of sessions, from half-day crypto to ten-minute grids.
 PERIODS = (5, 7, 13, 24, 26, 39)
 PERIOD_SHARES = (0.06, 0.36, 0.1, 0.36, 0.06, 0.06)
 
@@ -42,10 +44,10 @@ class SyntheticPaths:
 class _Process(NamedTuple):
     """Parameters of each series, [B] or [B, T]; returns are in units of its baseline deviation."""
 
-    alpha: Array  # of the last square, in the GJR-GARCH's variance
+    alpha: Array  # of the last square, in the variance of GJR-GARCH
     gamma: Array  # of the last square after a fall
     beta: Array  # of the variance
-    stochastic: npt.NDArray[np.bool_]  # whether volatility is stochastic, or else the GARCH's
+    stochastic: npt.NDArray[np.bool_]  # true if volatility is stochastic instead of GARCH
     persistence: Array  # of the fast log variance, a bar
     vol_of_vol: Array  # of the fast log variance
     leverage: Array  # correlation of the fast log variance with the return's shock
@@ -55,10 +57,10 @@ class _Process(NamedTuple):
     regime: Array  # [B, T] multiplier of the deviation, one of two
     season: Array  # [B, T] multiplier of the deviation, by place in the period
     drift: Array  # a bar
-    autocorrelation: Array  # of a return with the one before
+    autocorrelation: Array  # of a return with the previous one
     trend: Array  # share of the momentum in a return
     memory: Array  # of the momentum, a bar
-    reversion: Array  # share of the level that a bar takes back
+    reversion: Array  # share of the level that a bar reverts
     jump_rate: Array  # jumps a bar
 
 
@@ -69,7 +71,7 @@ def sample_paths(
     length = BURN_IN + context
     process = _draw_process(rng, batch, length + horizon)
     past, state = _simulate(rng, process, np.arange(length), _start(rng, process))
-    # All futures continue from one state: they differ by later shocks and by nothing else.
+    # All futures continue from one state: they differ by later shocks only.
     states = tuple(np.repeat(part[:, None], futures, axis=1) for part in state)
     future, _ = _simulate(rng, process, np.arange(length, length + horizon), states)
     level = np.cumsum(past, axis=-1)
@@ -117,7 +119,7 @@ def sample_ohlc(
 
 def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process:
     def in_share(share: float, values: Array) -> Array:
-        """The values for a share of the series, 0 for the others."""
+        """Return the values for a share of the series, 0 for the others."""
         return np.where(rng.random(batch) < share, values, 0.0)
 
     alpha = rng.uniform(0.02, 0.14, batch)
@@ -153,7 +155,10 @@ def _draw_process(rng: np.random.Generator, batch: int, length: int) -> _Process
 
 
 def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
-    """Deviation multiplier [B, T], mean square one: U-shape or sinusoid, a gap at the first bar."""
+    """Return a deviation multiplier [B, T] of mean square one.
+
+    It is a U-shape or a sinusoid, with a gap at the first bar.
+    """
     period = rng.choice(PERIODS, batch, p=PERIOD_SHARES)
     phase = (np.arange(length)[None, :] + rng.integers(0, 1_000, batch)[:, None]) % period[:, None]
     place = phase / np.maximum(period[:, None] - 1, 1)
@@ -161,7 +166,7 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
     u_shape = 1 + depth * (4 * (2 * place - 1) ** 2 - 4 / 3) / 2
     sinus = 1 + depth * np.sin(2 * np.pi * (place + rng.random(batch)[:, None]))
     shape = np.where(rng.random(batch)[:, None] < 0.5, u_shape, sinus)
-    # Seven bars are a stock's session, whose first bar holds the night.
+    # Seven bars are a stock's session, whose first bar includes the night.
     daily_gap = (period == 7) & (rng.random(batch) < 0.85) | (rng.random(batch) < 0.08)
     gap = np.where(daily_gap, rng.uniform(1.5, 4.0, batch), 1.0)[:, None]
     shape = np.maximum(shape, 0.15) * np.where(phase == 0, gap, 1.0)
@@ -170,7 +175,10 @@ def _seasonality(rng: np.random.Generator, batch: int, length: int) -> Array:
 
 
 def _start(rng: np.random.Generator, p: _Process) -> tuple[Array, ...]:
-    """State (variance, fast and slow log variance, last return, momentum, level), each [B]."""
+    """Return the state at the start, [B] each.
+
+    Variance, fast and slow log variance, last return, momentum, level.
+    """
     batch = len(p.freedom)
     zero = np.zeros(batch)
     slow = p.slow_vol_of_vol * rng.standard_normal(batch)
@@ -181,7 +189,7 @@ def _start(rng: np.random.Generator, p: _Process) -> tuple[Array, ...]:
 def _simulate(
     rng: np.random.Generator, p: _Process, times: npt.NDArray[np.int64], state: tuple[Array, ...]
 ) -> tuple[Array, tuple[Array, ...]]:
-    """(returns [B, …, T] in baseline deviations, state after them), continued from `state`."""
+    """Return returns [B, …, T] in baseline deviations, and the state after them, from `state`."""
     variance, fast, slow, last, momentum, level = state
     lead = variance.shape
     column = (slice(None),) + (None,) * (variance.ndim - 1)
@@ -205,7 +213,7 @@ def _simulate(
     fast_gain = vol_of_vol * np.sqrt(1 - stay**2)
     memory = p.memory[column]
     gain = np.sqrt(1 - memory**2)
-    # With this constant the GARCH's unconditional variance is one.
+    # With this constant the unconditional variance of the GARCH is one.
     constant = 1 - alpha - gamma / 2 - beta
     out = np.empty(shape)
     for k, t in enumerate(times):
@@ -246,7 +254,7 @@ def _trend_and_season(
 def _observe(
     rng: np.random.Generator, level: Array, ahead: Array, base: Array
 ) -> tuple[Array, Array]:
-    """Add bid-ask bounce, ticks and stale bars; bounce and ticks go on after the last bar."""
+    """Add bid-ask bounce, ticks and stale bars; bounce and ticks continue after the last bar."""
     batch = len(base)
     bounce = np.where(rng.random(batch) < 0.2, rng.uniform(0.0, 0.35, batch), 0.0) * base
     tick = np.where(rng.random(batch) < 0.15, rng.uniform(0.05, 0.8, batch), 0.0) * base

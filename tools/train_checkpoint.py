@@ -3,10 +3,9 @@
     python -m tools.train_checkpoint --output DIR [--steps 10000] [--seed 0]
 
 --output is the folder for weights, configuration and card.
-
 The network is the library's own `Chronos2Model`, so `Chronos2Pipeline.from_pretrained(DIR)` loads
-it. A training card (`training.json`: prior, steps, time, loss curve) is written beside the
-weights. The same seed on the same machine and thread count gives the same weights.
+it. A training card (`training.json`: prior, steps, time, loss curve) is written with the weights.
+The same seed on the same machine and thread count gives the same weights.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ OTHER_LENGTHS = (32, 48, 64, 80, 128, 160, 200, 256, 384, 512)
 
 
 def small_model() -> Chronos2Model:
-    """An untrained `Chronos2Model`: 3 layers, width 128, patches of 8, 0.73 M parameters."""
+    """Return an untrained `Chronos2Model`: 3 layers, width 128, patches of 8, 0.73 M parameters."""
     from chronos.chronos2.config import Chronos2CoreConfig
     from chronos.chronos2.model import Chronos2Model
 
@@ -82,13 +81,13 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
     Parameters
     ----------
     output
-        folder that they are written to.
+        folder of the written files.
     steps, batch
-        batches, and series in each.
+        number of batches, and of series in each.
     seed
-        of the series and of the first weights.
+        seed of the series and of the initial weights.
     rate
-        learning rate at its highest.
+        maximum learning rate.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rng = np.random.default_rng(seed)
@@ -136,9 +135,9 @@ def train(output: Path, *, steps: int, seed: int, batch: int = 256, rate: float 
 
 
 def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
-    """Initialise by fan-in, smaller where residuals add up; the output begins at a normal's.
+    """Initialise weights by fan-in, smaller before residual sums; the output starts at a normal's.
 
-    The library leaves a model that is made from its configuration unusable.
+    A library model made from its configuration is unusable without this.
     """
     # Under transformers 5 the base class leaves every Linear at N(0, factor), whatever its width.
     depth = len(model.encoder.block)
@@ -150,7 +149,7 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
         if name.endswith(("self_attention.o.weight", "mlp.wo.weight")):
             deviation /= math.sqrt(2 * depth)
         elif name.endswith("self_attention.q.weight"):
-            # The attention's scale is 1: the 1/√d of the usual one goes into the query.
+            # The attention's scale is 1: the usual 1/√d goes into the query.
             deviation /= math.sqrt(model.config.d_kv)
         elif name.startswith("output_patch_embedding"):
             deviation *= 0.1
@@ -163,10 +162,10 @@ def initialise(model: Chronos2Model, generator: torch.Generator) -> None:
 
 
 def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """Mean pinball loss of quantiles [B, Q, H] against futures [B, F, H].
+    """Return the mean pinball loss of quantiles [B, Q, H] against futures [B, F, H].
 
-    It is in units of `unit` [B] times √step. Step k weighs 1/√k: an error in the level the median
-    starts from costs most at the first steps.
+    It is in units of `unit` [B] times √step. Step k weighs 1/√k: an error in the level from which
+    the median starts costs most at the first steps.
     """
     levels = torch.tensor(LEVELS, device=quantiles.device)[None, None, :, None]
     root = torch.arange(1, quantiles.shape[-1] + 1, device=quantiles.device).sqrt()
@@ -176,21 +175,21 @@ def pinball(quantiles: torch.Tensor, futures: torch.Tensor, unit: torch.Tensor) 
 
 
 def cosine(step: int, steps: int, warmup: int = 100) -> float:
-    """Learning-rate factor: linear warm-up, then cosine to zero."""
+    """Return the learning-rate factor: linear warm-up, then cosine to zero."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]:
-    """Context [B, L], futures [B, F, 24], unit [B] and group ids [B] of one batch.
+    """Return context [B, L], futures [B, F, 24], unit [B] and group ids [B] of one batch.
 
     Its series are prices or log prices, single or in OHLC groups.
     """
     length = USUAL_LENGTH
     if rng.random() >= 0.8:
         length = int(rng.choice(OTHER_LENGTHS))
-    # Long contexts come in fewer rows, so that a batch takes about the same memory and time.
+    # Long contexts have fewer rows, so that a batch takes about the same memory and time.
     rows = batch if length <= 128 else batch * 128 // length // 4 * 4
     grouped = rng.random() < GROUPED_SHARE
     if grouped:
@@ -200,7 +199,7 @@ def draw_batch(rng: np.random.Generator, batch: int) -> tuple[torch.Tensor, ...]
         paths = sample_paths(rng, rows, length, HORIZON, FUTURES)
         groups = torch.arange(len(paths.context))
     if rng.random() < 0.5:
-        # Clipped, because a path of the prior may reach where its exponential has no float.
+        # Clipped, because a path of the prior may exceed the range of the exponential.
         context = np.exp(np.clip(paths.context, -3, 3))
         futures = np.exp(np.clip(paths.futures, -3, 3))
         paths = SyntheticPaths(context, futures, paths.scale)

@@ -1,1 +1,1 @@
-"""Sessions, an exchange and an environment of event contracts, and what is learned on them."""
+"""Sessions, an exchange, environments of event contracts, and learning on them."""

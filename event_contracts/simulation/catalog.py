@@ -36,9 +36,9 @@ from marketsimulator.venue.request import (
     refuse_unknown_keys,
 )
 
-MAX_DEPTH = 100  # levels of a book that a query may ask for
+MAX_DEPTH = 100  # levels of a book in one response
 DAY = np.timedelta64(1, "D")
-CATEGORY = "Practice"  # of every series
+CATEGORY = "Practice"  # category of every series
 # Kalshi's filter of markets by status, and the states that pass it.
 FILTERS: Mapping[str, tuple[MarketState, ...]] = {
     "unopened": ("initialized",),
@@ -224,7 +224,7 @@ def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
 
 
 def _event(exchange: Exchange, members: Sequence[SimulatedListing], *, nested: bool) -> Response:
-    """Return one event; nested: whether it contains its markets."""
+    """Return one event; nested: true if it contains its markets."""
     name = event_of(members[0])
     markets = {"markets": [market(exchange, each.ticker) for each in members]} if nested else {}
     return {
@@ -247,8 +247,8 @@ def series_of(listing: SimulatedListing) -> str:
 def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
     """`GET /exchange/status`.
 
-    pause: code that refuses orders now; empty while trading goes on. resumes_at: UTC, when the
-        venue expects to resume; None if it does not say.
+    pause: code that refuses orders at present; empty while trading continues.
+    resumes_at: UTC, when the venue expects to resume; None if it does not say.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
     return {
@@ -269,7 +269,7 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
 
 
 def _top(exchange: Exchange, ticker: str) -> TopOfBook:
-    """Return a market's best prices now; none before it opens and after it has closed."""
+    """Return a market's present best prices; none before it opens and after it has closed."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
     row = exchange.shown(ticker)

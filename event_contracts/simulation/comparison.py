@@ -1,14 +1,13 @@
-"""Policies over the same held-out sessions: what each earned, how much of that may be luck, and
-whether sizes that vary pay.
+"""Policies over the same held-out sessions: results, their uncertainty, and the value of sizing.
 
-A return is what a session earned, in multiples of the cash at its beginning. K runs of a policy
-(seeds of its training, or of its draws) play the same N sessions: returns [K, N]; a policy that has
-no seed plays once. Sessions that hang together, as the markets of one event do, are one group.
+A return is the profit of a session in multiples of the cash at its beginning. K runs of a policy
+(seeds of its training, or of its draws) play the same N sessions: returns [K, N]; a policy without
+a seed plays once. Dependent sessions, as the markets of one event, form one group.
 
-Intervals are those of `marketsimulator.results.significance` but for what is drawn: groups and
-seeds, each with replacement (Owen 2007, the pigeonhole bootstrap), the same draws for all policies:
-what moves two of them in the same session leaves their difference. There is none for fewer than 20
-groups.
+Intervals are those of `marketsimulator.results.significance`, except that groups and seeds are
+drawn, each with replacement (Owen 2007, the pigeonhole bootstrap), with the same draws for all
+policies. Effects of a session on two policies cancel in their difference. There are no intervals
+for fewer than 20 groups.
 """
 
 from __future__ import annotations
@@ -38,16 +37,16 @@ from marketsimulator.results.significance import (
 )
 
 ComparisonVerdict = Literal["yes", "no", "no power"]
-MIN_EXCESS = 0.1  # of the other's profit, that a policy has to earn beyond it
-_STILL = 1e-12  # of a mean square: returns that do not move
+MIN_EXCESS = 0.1  # fraction of the other policy's profit by which a policy has to exceed it
+_STILL = 1e-12  # of a mean square: smaller deviations count as none
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PlayedSessions:
-    """What a policy did over N sessions.
+    """Results of a policy over N sessions.
 
     profits: USD [N], cash after settlement less cash at the beginning.
-    episodes: orders and fills of each [N].
+    episodes: orders and fills of each session [N].
     """
 
     profits: Array
@@ -62,10 +61,10 @@ def play_sessions(
 ) -> PlayedSessions:
     """Let a policy play every session [T, F] from its first row to its settlement.
 
-    All markets are decided together, step by step; the row of a session is its number, and stays it
-    when others have settled.
+    All markets are decided together, step by step; a session keeps its row when others have
+    settled.
 
-    recorded: rows of each session at which orders may be sent [N, T]; none: all rows.
+    recorded: rows of each session at which orders may be sent [N, T]; None: all rows.
     """
     env = _EachOnce(len(sessions), sessions, **settings.as_keyword_arguments())
     observations, _ = env.reset(seed=0)
@@ -82,7 +81,7 @@ def play_sessions(
         step += 1
         codes = policy.actions(observations, allowed)
         observations, _, terminated, _, info = env.step(np.where(playing, codes, 0))
-        # A market that has settled has begun anew: its records are those that it ended with.
+        # A settled market begins again: its final records are in the info.
         markets = env.markets.copy()
         if terminated.any():
             markets[terminated] = info["final_markets"]
@@ -101,7 +100,7 @@ def play_sessions(
 
 
 class _EachOnce(VectorKalshiEnv):
-    """Market i plays session i."""
+    """An environment in which market i plays session i."""
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> list[Records]:
         assert self._sessions is not None
@@ -110,12 +109,13 @@ class _EachOnce(VectorKalshiEnv):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class HeldOut:
-    """Sessions that judge, and where they come from.
+    """Held-out sessions, with their groups and origin.
 
-    sessions: [T, F] each, N of them.
-    groups: number of the group that each belongs to [N], 0 … G - 1.
-    earlier: recorded events before them, which training may have seen; none of synthetic ones.
-    recorded: rows of each session at which orders may be sent [N, T]; none: all rows.
+    sessions: [T, F] each, N sessions.
+    groups: number of each session's group [N], 0 … G - 1.
+    earlier: number of earlier recorded events, which training may have seen; None for synthetic
+        sessions.
+    recorded: rows of each session at which orders may be sent [N, T]; None: all rows.
     """
 
     sessions: Sequence[Array] = field(repr=False)
@@ -126,7 +126,7 @@ class HeldOut:
 
     @property
     def independent(self) -> int:
-        """How many groups there are: what hangs together counts once."""
+        """Return the number of groups: dependent sessions count once."""
         return int(self.groups.max()) + 1
 
 
@@ -134,7 +134,7 @@ class HeldOut:
 class Entrant:
     """A policy as it enters the comparison.
 
-    policies: one for each of its runs, each with its seed.
+    policies: one policy per run, each with its seed.
     """
 
     name: str
@@ -146,8 +146,8 @@ class Entrant:
 class Estimate:
     """A figure of one policy, or of two.
 
-    value: none where it is not defined.
-    interval: none where it has none, as below 20 groups, or where some draw does not define it.
+    value: the figure; None if it is undefined.
+    interval: the interval; None below 20 groups, or if it is undefined in some draw.
     """
 
     value: float | None
@@ -155,9 +155,9 @@ class Estimate:
 
     @classmethod
     def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
-        """The figure [1 + R] of all sessions, then of each draw; unit: by which it is multiplied.
+        """Return the figure [1 + R] of all sessions, then of each draw, multiplied by `unit`.
 
-        Quantiles of the defined draws alone would leave out the strangest of them.
+        Quantiles of the defined draws alone would leave out the most extreme ones.
         """
         if not np.isfinite(values[0]):
             return cls(None)
@@ -169,7 +169,7 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """1 where its interval lies above 0, -1 where it lies at 0 or below, else 0."""
+        """Return 1 if its interval is above 0, -1 if it is at 0 or below, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
@@ -178,11 +178,11 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Figures of one policy, each of an episode.
+    """Figures of one policy per episode.
 
     growth: mean logarithm of the final over the first cash.
-    profit_usd: mean.
-    sharpe: mean over deviation of returns; not annual.
+    profit_usd: mean profit.
+    sharpe: mean over standard deviation of returns; not annual.
     """
 
     growth: Estimate
@@ -192,15 +192,14 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class PairComparison:
-    """Whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
+    """Answer whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
 
-    excess_usd: an episode, mean of the one less max(1.1 · mean of the other, 0). Where the other
+    excess_usd: per episode, mean of the one less max(1.1 · mean of the other, 0). If the other
         loses, the one has to earn something.
-    sharpe_difference: the one's Sharpe ratio an episode less the other's.
-    verdict: `yes` where both intervals lie above 0: each is wrong one time in twenty at most, and
-        so is their conjunction. `no` where one of the two lies at 0 or below, whatever the other
-        does. `no power` otherwise, and where neither has ever traded: these sessions do not
-        decide it.
+    sharpe_difference: the one's Sharpe ratio per episode less the other's.
+    verdict: `yes` if both intervals are above 0: each is wrong one time in twenty at most, and so
+        is their conjunction. `no` if one of the two is at 0 or below, whatever the other is. `no
+        power` otherwise, and if neither has ever traded: these sessions do not decide it.
     """
 
     excess_usd: Estimate
@@ -210,9 +209,9 @@ class PairComparison:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ResampledReturns:
-    """Returns of policies over the same sessions, and how they are resampled.
+    """Returns of policies over the same sessions, and their resampling.
 
-    returns: [K, N] by policy; K may be 1 beside others.
+    returns: [K, N] by policy; K may be 1 for some policies.
     groups: number of each session's group [N], 0 … G - 1.
     cash: USD at the beginning of each session.
     """
@@ -231,7 +230,7 @@ class ResampledReturns:
         )
 
     def answer(self, one: str, other: str) -> PairComparison:
-        """Whether one earned more than 10 % more than the other, at a better Sharpe ratio."""
+        """Return the comparison of two policies, the potentially better one first."""
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
         excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
@@ -242,7 +241,10 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Of returns, of their squares and of log(1 + return), [1 + R]: of all, then of draws."""
+        """Return means of returns, of their squares and of log(1 + return), [1 + R].
+
+        The first row is of all sessions, the others are of draws.
+        """
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
         drawn = BOOTSTRAP_DRAWS if count >= MIN_INTERVAL_DAYS else 0
@@ -258,14 +260,14 @@ class ResampledReturns:
         return mean, square, growth
 
     def _draws(self, count: int, stream: int, drawn: int) -> Array:
-        """How often each of so many is drawn [1 + drawn, count]; once each in the first row."""
+        """Return how often each index is drawn [1 + drawn, count]; once each in the first row."""
         rng = np.random.default_rng([self.seed, stream, count])
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=drawn)
         return np.concatenate([np.ones((1, count)), draws])
 
 
 def _sharpe(mean: Array, square: Array) -> Array:
-    """Mean over deviation [1 + R]; NaN where returns do not move."""
+    """Return mean over standard deviation [1 + R]; NaN for constant returns."""
     variance = square - mean**2
     moves = variance > _STILL * np.maximum(square, _STILL)
     undefined = np.full(len(mean), np.nan)
@@ -275,7 +277,7 @@ def _sharpe(mean: Array, square: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class EntrantResult:
-    """What an entrant came to.
+    """Result of an entrant.
 
     profit: USD of all sessions, mean of its runs.
     """
@@ -288,7 +290,7 @@ class EntrantResult:
 
     @property
     def orders(self) -> float:
-        """Sent an episode, filled or not."""
+        """Return the mean number of orders sent in an episode, filled or not."""
         return sum(len(each.orders) for each in self.episodes) / len(self.episodes)
 
     @property
@@ -298,12 +300,12 @@ class EntrantResult:
 
 @dataclass(frozen=True, slots=True)
 class BookedResult:
-    """Hold an account's own result in the markets that are played, by its journal.
+    """An account's own result in the markets that are played, from its journal.
 
     profit: USD after fees, as the settlements state it.
     unstated: markets whose settlement states no profit, or is not in the journal.
-    orders: taken by the venue.
-    filled: those of them with a fill.
+    orders: number of orders that the venue accepted.
+    filled: number of those with a fill.
     """
 
     profit: Decimal
@@ -314,11 +316,11 @@ class BookedResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """Everything that was found.
+    """Results of a comparison.
 
     cash: USD at the beginning of each session.
-    booked: what the account came to whose markets these are; None without a journal.
-    answers: by the names of two entrants, the one that may be better first.
+    booked: the account's own result in these markets; None without a journal.
+    answers: by the names of two entrants, the potentially better one first.
     """
 
     held_out: HeldOut
@@ -341,10 +343,10 @@ def compare_policies(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Let every entrant play every session.
+    """Let every entrant play every session, and compare them.
 
-    pairs: names of two entrants each, of which the first may be better.
-    seed: of the intervals' draws.
+    pairs: names of two entrants each, the potentially better one first.
+    seed: seed of the intervals' draws.
     progress: called as runs are done.
     """
     played: dict[str, list[PlayedSessions]] = {}

@@ -1,21 +1,22 @@
 """An exchange of event contracts with one account: several markets, stepped tick by tick.
 
 The environments' kernel matches orders. A new order trades at once with the book that its market
-shows, which then shows less until the next tick. What rests of it fills with `advance`. Each market
-is a record of the kernel. While a market trades, its record holds the account's cash and the value
-of positions in other markets.
+shows, which then shows less until the next tick. Its resting remainder fills with `advance`. Each
+market is a record of the kernel. While a market trades, its record holds the account's cash and the
+value of positions in other markets.
 
-    exchange = Exchange([Listing("RAIN", tape_of(session))], EpisodeSettings(starting_cash=1000))
-    placed = exchange.submit(LimitOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
+    tape = session_to_tape(session)
+    exchange = Exchange([SimulatedListing("RAIN", tape)], EpisodeSettings(starting_cash=1000))
+    placed = exchange.submit(EventContractOrder("mine", "RAIN", "BUY", "YES", D("0.42"), D(10)))
     placed.filled, placed.remaining           # traded at the ask, and resting
     exchange.advance()                        # every open market shows its next tick
     exchange.cash, exchange.position("RAIN"), exchange.fills
 
-Markets step in the order in which they are listed. A market is active from its listing's first
-tick until it shows the last row of its tape, which settles it: resting orders are cancelled, and
-the position is paid, at once or `settlement` ticks later. `space.admission` checks orders (cash,
-inventory, limits); a venue without limits has `cash_buffer=0, limits=NO_POSITION_LIMITS`. Nothing
-here reads a clock, and nothing is safe to call from two threads at once.
+Markets step in the order in which they are listed. A market is active from its listing's first tick
+until it shows the last row of its tape, which settles it: resting orders are cancelled, and the
+position is paid, at once or `settlement` ticks later. `admission` checks orders (cash, inventory,
+limits); a venue without limits has `cash_buffer=0, limits=NO_POSITION_LIMITS`. The exchange reads
+no clock and is not thread-safe.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ from foundation.arrays import Records
 from foundation.clock import TimeSource
 from foundation.errors import InputError, OrderRejected
 
-# As Kalshi names them: closed once it has settled, determined a tick before it pays.
+# Kalshi's names: closed once it has settled, determined a tick before it pays.
 MarketState = Literal["initialized", "active", "closed", "determined", "finalized"]
 
 _NO_ACTION = 0
@@ -81,13 +82,13 @@ _MINUTE = np.timedelta64(1, "m")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SimulatedListing:
-    """A market that is listed.
+    """A listed market.
 
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
-    first: the exchange's tick at which the market opens and shows row 0.
-    event: of which it is one market; none is an event of its own.
-    exclusive: whether at most one market of its event pays YES.
-    strike: figures at which it pays YES; none for a market without thresholds.
+    first: tick of the exchange at which the market opens and shows row 0.
+    event: event of the market; without one the market is its own event.
+    exclusive: true if at most one market of its event pays YES.
+    strike: figures at which it pays YES; None for a market without thresholds.
     """
 
     ticker: str
@@ -111,15 +112,17 @@ class SimulatedListing:
 
 @dataclass(eq=False, slots=True)
 class PlacedOrder:
-    """An order that was taken, and how far it has come.
+    """An accepted order and its progress.
 
-    placed: the tick at which it was taken.
-    remaining: contracts that can still trade; what netting or the end took neither rests nor fills.
-    state: resting; executed, all of it traded; canceled, ended before that.
-    fills: of it, in booking order.
-    expires: UTC; it does not meet a tick after that. None: it does not end by itself.
-    withheld_count: contracts beyond the order's that a fault keeps from trading; they end with it.
-    rejects_later: whether a fault keeps it from trading and ends it before the next tick.
+    placed: tick at which it was accepted.
+    remaining: contracts that can still trade; contracts that netting or the end removed neither
+        rest nor fill.
+    state: `resting`; `executed`, all of it traded; `canceled`, ended before that.
+    fills: its fills, in booking order.
+    expires: UTC; it does not meet a tick after that. None: it does not expire.
+    withheld_count: contracts in addition to the order's that a fault keeps from trading; they end
+        with it.
+    rejects_later: true if a fault keeps it from trading and ends it before the next tick.
     """
 
     order_id: str
@@ -138,7 +141,7 @@ class PlacedOrder:
 
     @property
     def count(self) -> Decimal:
-        """Contracts, those that are held back among them."""
+        """Return the contracts, including withheld ones."""
         return self.order.count + self.withheld_count
 
     @property
@@ -147,7 +150,7 @@ class PlacedOrder:
 
     @property
     def waiting(self) -> Decimal:
-        """Contracts that can still trade, and those that are held back until it ends."""
+        """Return the contracts that can still trade, plus withheld ones until it ends."""
         return ZERO if self.is_done else self.remaining + self.withheld_count
 
     @property
@@ -168,12 +171,12 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSettlement:
-    """What a market pays as it ends.
+    """Settlement of a market.
 
-    tick: the exchange's, at which it settled.
-    pays: the tick from which on what it pays is cash.
+    tick: tick of the exchange at which it settled.
+    pays: tick from which on the payout is cash.
     outcome: the side that came true.
-    held: contracts before it, YES above 0 and NO below.
+    held: contracts before it, YES positive and NO negative.
     payout: USD.
     """
 
@@ -187,7 +190,7 @@ class SimulatedSettlement:
 
 @dataclass(eq=False, slots=True)
 class _Market:
-    """A listing as the kernel has it: its record, the slots of its orders [SLOTS], its tape [T]."""
+    """A listing in the kernel: its record, the slots of its orders [SLOTS], its tape [T]."""
 
     listing: SimulatedListing
     record: Records
@@ -217,7 +220,7 @@ class _Market:
 
     @property
     def worth(self) -> int:
-        """Millionths of a USD at the middle of the quote."""
+        """Return millionths of a USD at the middle of the quote."""
         quotes = int(self.shown["bid"]) + int(self.shown["ask"])
         yes, no = int(self.record["yes"]), int(self.record["no"])
         return (yes * quotes + no * (2 * PRICE_UNITS - quotes)) * (MICROS_PER_PRICE_UNIT // 2)
@@ -226,7 +229,7 @@ class _Market:
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
-        """What can still trade of each order in the queues, in the order of their slots."""
+        """Return the contracts that can still trade of each order, in the order of their slots."""
         rows = self.slots[: int(self.record["resting"])]
         return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
@@ -238,7 +241,7 @@ class _Market:
 
 
 class OrderAdmission(Protocol):
-    """The check whether an order may be sent."""
+    """Interface of the check whether an order may be sent."""
 
     def refusal(
         self,
@@ -254,21 +257,21 @@ class OrderAdmission(Protocol):
 
 
 class Exchange:
-    """One account in front of several markets; the head of this module shows its use.
+    """An exchange of several markets with one account; see the module's example.
 
-    tick: how often it has been advanced.
-    space: the settings' action space.
-    admission: the check whether an order may be sent; the space's unless a venue sets its own.
-    orders: every order that was taken, by its order_id, in the order in which they were placed.
-    fills: of all markets, in booking order.
-    settlements: of the markets that have settled, paid or not.
+    tick: number of calls of `advance`.
+    space: action space of the settings.
+    admission: check whether an order may be sent; the space's unless a venue sets its own.
+    orders: every accepted order by its order_id, in the order of placement.
+    fills: fills of all markets, in booking order.
+    settlements: settlements of markets, paid or not.
 
-    listings: markets with names of their own, one or more.
-    settings: cash at the beginning, life of an order, limits, fees, tick between prices; its
-        synthetic market, reward and features are not read.
+    listings: one or more markets with distinct names.
+    settings: starting cash, life of an order, limits, fees, tick between prices; its synthetic
+        market, reward and features are not used.
     begins: UTC, the instant of tick 0.
-    settlement: ticks from the end of trading until a market pays. One before that its outcome is
-        known.
+    settlement: ticks from the end of trading until a market pays. Its outcome is known one tick
+        before.
     """
 
     def __init__(
@@ -300,27 +303,27 @@ class Exchange:
 
     @property
     def now(self) -> np.datetime64:
-        """UTC, the instant of the tick that is shown."""
+        """Return the instant of the present tick, UTC."""
         return self.at(self.tick)
 
     def at(self, tick: int) -> np.datetime64:
-        """UTC, the instant of a tick."""
+        """Return the instant of a tick, UTC."""
         instant: np.datetime64 = self.begins + tick * self.interval
         return instant
 
     @property
     def cash(self) -> Decimal:
-        """USD; resting orders are not deducted, and what is not paid yet is no cash."""
+        """Return the cash in USD, without unpaid payouts; resting orders are not deducted."""
         return Decimal(self._cash) / MICROS_PER_DOLLAR
 
     @property
     def position_value(self) -> Decimal:
-        """Positions at the middle of their quotes, plus unpaid payouts of settled markets, USD."""
+        """Return positions at the middle of their quotes plus unpaid payouts, USD."""
         return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
 
     @property
     def settlement_timer(self) -> np.timedelta64:
-        """The time from the end of trading until a market pays."""
+        """Return the time from the end of trading until a market pays."""
         return self._delay * self.interval
 
     @property
@@ -329,17 +332,17 @@ class Exchange:
 
     @property
     def is_over(self) -> bool:
-        """Whether every market has paid."""
+        """Return whether every market has paid."""
         return len(self.payments) == len(self.listings)
 
     @property
     def resting(self) -> tuple[RestingOrder, ...]:
-        """The account's orders in every market, the oldest first."""
+        """Return the account's orders in every market, the oldest first."""
         placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
     def market_state(self, market: str) -> MarketState:
-        """How far the life of a market has come."""
+        """Return the present state of a market."""
         settlement = self._market(market).settlement
         if settlement is None:
             return "initialized" if self.tick < self.listings[market].first else "active"
@@ -349,17 +352,20 @@ class Exchange:
         return "determined" if left == 1 else "closed"
 
     def outcome(self, market: str) -> Outcome | None:
-        """What came true; nothing before a market is determined."""
+        """Return the side that came true; None before the market is determined."""
         settlement = self._market(market).settlement
         return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
     def position(self, market: str) -> Decimal:
-        """Contracts held of a market, NO below 0; of one that has settled until it pays."""
+        """Return the contracts held of a market, NO negative.
+
+        A settled market keeps them until it pays.
+        """
         unpaid = self._unpaid(market)
         return unpaid.held if unpaid else self._market(market).position
 
     def shown(self, market: str) -> Record:
-        """The TICK that a market shows; the settlement row once it has settled."""
+        """Return the TICK that a market shows; the settlement row once it has settled."""
         if self.market_state(market) == "initialized":
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
         return self._market(market).shown
@@ -368,9 +374,9 @@ class Exchange:
         return quote_from_tick(self.shown(market), price_usd(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market.
+        """Return the account as seen from a market.
 
-        Positions elsewhere are worth the middle of their quotes, or what is to be paid for them.
+        Positions elsewhere are valued at the middle of their quotes, or at their unpaid payouts.
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
@@ -380,13 +386,15 @@ class Exchange:
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
 
     def depth(self, market: str) -> tuple[Decimal, Decimal]:
-        """Contracts that a market shows at its YES bid and at its YES ask now."""
+        """Return the contracts that a market shows at its YES bid and at its YES ask."""
         record = self._market(market).record
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the contracts of the book shown within an order's limit, and those before our own
-        first resting order that it would meet; None where it meets none.
+        """Return the contracts of the book within an order's limit, and those before our own.
+
+        The second number is the contracts before our first resting order that it would meet; None
+        without such an order.
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown
@@ -403,8 +411,11 @@ class Exchange:
     ) -> PlacedOrder:
         """Accept an order: it trades with the book shown, and its remainder rests or ends.
 
-        A client_order_id may repeat. self_trade: what ends where it meets a resting order of ours;
-        none: as our client asks for. held_back, doomed: faults of `PlacedOrder`.
+        A client_order_id may repeat. Raises `OrderRejected`.
+
+        self_trade: the order that ends when a resting one of ours is met; None: as our client
+            requests.
+        withheld_count, rejects_later: faults of `PlacedOrder`.
         """
         market = self._market(order.market)
         price = int(order.price * PRICE_UNITS)
@@ -440,7 +451,7 @@ class Exchange:
         return placed
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended stays as it ended."""
+        """Cancel an order; one that has ended is left unchanged."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
         if placed := self._open.get(order_id):
@@ -450,7 +461,7 @@ class Exchange:
     def advance(self, *, paused: bool = False) -> None:
         """Show the next tick of every active market, and match its orders against it.
 
-        paused: whether trading is paused. Orders then keep resting, and expired ones end.
+        paused: true if trading is paused. Orders then keep resting, and expired ones end.
         """
         after = self.now + self.interval
         for placed in list(self._open.values()):
@@ -501,7 +512,7 @@ class Exchange:
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
-        """Show a market's next tick; elsewhere: what is held in others, millionths of a USD."""
+        """Show a market's next tick; elsewhere: value of the other markets, millionths of a USD."""
         record, held = market.record, market.position
         self._lend(market, elsewhere)
         resting = int(record["resting"])
@@ -537,7 +548,7 @@ class Exchange:
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
-        """Millionths of a USD that a position is worth at the middle, or that are to be paid."""
+        """Return a position's value at the middle, or its unpaid payout, millionths of a USD."""
         unpaid = self._unpaid(ticker)
         return int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).worth
 
@@ -553,7 +564,7 @@ class Exchange:
         return exposure_of_others(market, held, resting, quotes, events)
 
     def _unpaid(self, ticker: str) -> SimulatedSettlement | None:
-        """What a market that has settled is still to pay."""
+        """Return the unpaid settlement of a market, or None."""
         settlement = self._market(ticker).settlement
         return settlement if settlement and settlement.pays > self.tick else None
 
@@ -564,7 +575,7 @@ class Exchange:
 
 
 def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
-    """A fill of the kernel in our words."""
+    """Return a fill of the kernel as a `ContractFill`."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     price, count = price_usd(row["price"]), Decimal(int(row["count"]))
     fee = Decimal(int(row["fee"])) / MICROS_PER_DOLLAR
@@ -572,12 +583,12 @@ def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractF
 
 
 class SimulatedOrderManager:
-    """`OrderManager` over the markets of an exchange; who drives it calls `advance`.
+    """`OrderManager` over the markets of an exchange; its caller calls `advance`.
 
-    Orders are written down before they are sent, as at a real venue, and one of an id that was sent
-    before is that order.
+    Orders are recorded before they are sent, as at a real venue. An order with a used id returns
+    the earlier order.
 
-    book: where intents are kept; none keeps them in memory.
+    book: store of intents; None keeps them in memory.
     gate: asked right before an order is sent.
     """
 
@@ -589,7 +600,7 @@ class SimulatedOrderManager:
         self._gate = gate
 
     def advance(self) -> None:
-        """Show the next tick of every open market, and let its orders meet it."""
+        """Show the next tick of every open market, and match its orders against it."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
@@ -599,10 +610,13 @@ class SimulatedOrderManager:
         return self.exchange.view(market)
 
     def expiry(self) -> None:
-        """An order waits here until it is cancelled."""
+        """Return None: an order waits here until it is cancelled."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
-        """Send an order once; it trades with the book shown, and what rests meets the next tick."""
+        """Send an order once.
+
+        It trades with the book shown, and its remainder meets the next tick.
+        """
         before = self.exchange.resting
         placed = self._outbox.post(order, self._gate)
         for each in before:
@@ -616,7 +630,7 @@ class SimulatedOrderManager:
         )
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Nothing: orders end after so many ticks as the exchange's settings say."""
+        """Return nothing: orders end after the number of ticks in the exchange's settings."""
         del market, before
         return ()
 
@@ -626,7 +640,7 @@ class SimulatedOrderManager:
 
 
 class _Venue:
-    """The exchange as a venue, which takes two orders of one id."""
+    """The exchange as a venue, which accepts two orders with one id."""
 
     name: ClassVar[str] = "simulated"
     idempotent_client_ids: ClassVar[bool] = False

@@ -1,19 +1,19 @@
-"""One step of a market of event contracts: what may be sent, what fills, and what it costs.
+"""One step of a market of event contracts: permitted actions, fills and fees.
 
 The single environment and the vectorised one call the same functions, which change the records in
 place. `event_contracts.trading.rules` has the limits that an order must keep.
 
 The book has one level on each side. Seen from its own side (YES, or NO at one less the YES price),
-a purchase
+a purchase fills in two ways:
 
-- that reaches the ask which its decision saw takes it at once, at the ask, up to the depth shown.
-  That depth then shows less until the next tick;
-- whose remainder rests trades from the next tick on, at its own price: as much as the ask has where
-  the ask has come to it, else as much of what was sold at the bid as is left once those before it
-  in the queue are served. The depth shown stands after these trades.
+- At once: if it reaches the ask that its decision saw, it takes the ask, at the ask's price and up
+  to the depth shown. That depth then shows less until the next tick.
+- Resting: from the next tick on, its remainder trades at its own price. If the ask has come to that
+  price, it trades up to the ask's size. Else it trades with the sales at the bid that are left
+  after the orders ahead of it in the queue. The depth shown is the depth after these trades.
 
 A sale is the mirror image. The remainder of an immediate order is cancelled. Orders of one account
-do not trade with each other: by the venue's self-trade prevention either the new order stops in
+do not trade with each other. By the venue's self-trade prevention either the new order stops in
 front of the resting one (`taker_at_cross`), or it cancels that and trades on (`maker`, for sales).
 An order that would break the cash buffer or a limit is cancelled before it fills. At the last tick
 nothing trades: resting orders are cancelled, and the market pays.
@@ -90,7 +90,7 @@ def _book(
 
 @jit_inline
 def _sweep(market: Record, orders: Records) -> None:
-    """Take ended orders out of their slots; the others keep their order."""
+    """Remove ended orders from their slots; the others keep their order."""
     kept = 0
     for k in range(market.resting):
         if orders[k].remaining > 0:
@@ -145,8 +145,10 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the contracts of the book shown within an order's limit, and those before our own
-    first resting order that it would meet: `MAX_AMOUNT` where it meets none.
+    """Return the contracts of the book within an order's limit, and those before our own.
+
+    The second number is the contracts before our first resting order that it would meet;
+    `MAX_AMOUNT` without such an order.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -174,11 +176,13 @@ def send(
     cancels_own: bool,
     rejects_later: bool,
 ) -> None:
-    """Trade a new order with the book that a tick shows, and let its remainder rest or end.
+    """Trade a new order with the book that a tick shows; its remainder rests or ends.
 
-    The market needs a free slot. rests: whether the remainder rests, behind what its level shows.
-    cancels_own: whether it cancels resting orders of ours that it meets, instead of stopping there.
-    rejects_later: whether it trades nothing.
+    The market needs a free slot.
+
+    rests: true if the remainder rests, behind the depth that its level shows.
+    cancels_own: true if it cancels resting orders of ours that it meets, instead of stopping there.
+    rejects_later: true if it trades nothing.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -209,7 +213,7 @@ def send(
     done = _traded(market, order, fills, terms, met, taken, False)
     _take_depth(market, _is_bid(intent), done)
     if rests and not stopped and order.remaining > 0:
-        # Behind what its level shows; in front of a level that it improves.
+        # Behind the depth of its level; at the front of a level that it improves.
         level = best_bid(tick, yes) if buys else best_ask(tick, yes)
         improves = price > level if buys else price < level
         order.ahead = 0 if improves else (market.bids if _is_bid(intent) else market.asks)
@@ -234,7 +238,7 @@ def _traded(
     count: int,
     maker: bool,
 ) -> int:
-    """Contracts of an order that filled; one that may not fill has ended."""
+    """Fill an order and return the filled contracts; an order that may not fill ends."""
     if count <= 0:
         return 0
     if not _book(market, order, fills, terms, price, count, maker):
@@ -265,7 +269,7 @@ def _at_the_quote(
 def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Trade an order that is at the top of its side with what came to that, once it is its turn."""
+    """Trade an order at the top of its side with incoming market orders, once it is its turn."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_bid(order.intent)
@@ -291,7 +295,7 @@ def _in_the_queue(
 def _meet(
     market: Record, orders: Records, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Let every resting order meet a tick, the oldest first."""
+    """Match every resting order with a tick, the oldest first."""
     show_depth(market, after)
     market.sold = after.sold
     market.bought = after.bought
@@ -314,9 +318,10 @@ def step(
     terms: OrderRuleTerms,
     action: int,
 ) -> None:
-    """One step of one market: an action, the next tick, and at the last one what the market pays.
+    """Run one step of one market: an action, the next tick, and the payout at the last one.
 
-    fills: [MOST_FILLS], those of this step. tape: ticks, at least those of the market's rows.
+    fills: [MAX_FILLS], the fills of this step.
+    tape: ticks, at least those of the market's rows.
     """
     before = tape[market.row]
     market.sent = 0
@@ -337,7 +342,7 @@ def step(
     after = tape[market.row]
     if market.row < market.rows - 1:
         _meet(market, orders, fills, after, terms)
-        # The book stands after the trades of the step, those of our resting orders among them.
+        # The book is that after the trades of the step, including our resting orders.
         show_depth(market, after)
     else:
         market.resting = 0
@@ -351,5 +356,5 @@ def step(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Whether a market's last tick says that YES came true."""
+    """Return whether YES came true, by a market's last tick."""
     return bool(last.bid + last.ask >= PRICE_UNITS)

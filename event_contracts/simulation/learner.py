@@ -1,5 +1,4 @@
-"""Proximal policy optimisation with masks over many markets at once, and its state as a file
-without code.
+"""Proximal policy optimisation with masks over many markets, with its state in a file without code.
 
 Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
 normed advantages and a bounded gradient as Huang et al. 2022 list them.
@@ -39,23 +38,22 @@ from foundation.files import write_atomically
 
 VALUING = "mlp_extractor.value_net."
 VALUE = "value_net."
-PARTS = ("weight", "bias")  # of a layer
+PARTS = ("weight", "bias")  # parameters of a layer
 OPTIMIZER = "optimizer."
-MAX_TRAINED_STEPS = 10**12  # steps, over all markets and runs
-MASKED_LOGIT = -1e8  # logit of an action that may not be sent
-ERROR_WEIGHT = 0.5  # of the valuing network
-LARGEST_GRADIENT = 0.5  # its norm
+MAX_TRAINED_STEPS = 10**12  # over all markets and runs
+MASKED_LOGIT = -1e8  # logit of a forbidden action
+ERROR_WEIGHT = 0.5  # weight of the value network's error
+LARGEST_GRADIENT = 0.5  # maximum norm of the gradient
 PERCENT = 100
 QUOTE_FEATURES = [FEATURES.index(name) for name in ("bid", "ask", "estimate")]
-# Of observations [N, F] and allowed actions [N, 25], codes [N] and the logarithms of their
-# likelihoods [N].
+# Maps observations [N, F] and allowed actions [N, 25] to codes [N] and their log-likelihoods [N].
 Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 
 
 class Networks:
-    """Two networks of hyperbolic tangents over the same features; one chooses and one values.
+    """Policy and value network, with hyperbolic tangents over the same features.
 
-    vector: all their numbers [P].
+    vector: all their parameters [P].
     """
 
     def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
@@ -70,20 +68,23 @@ class Networks:
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """Weights [out, in] and offsets [out] as checkpoints call them, views of the vector."""
+        """Return weights [out, in] and offsets [out] by their names in checkpoints.
+
+        They are views of the vector.
+        """
         shapes = self._shapes.values()
         parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
         views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
         return dict(zip(self._shapes, views, strict=True))
 
     def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
-        """Of the actions [B, 25]; masked: [B, 25], those that may not be sent."""
+        """Return the logits of the actions [B, 25]; masked: [B, 25], forbidden actions."""
         return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
             masked, alpha=MASKED_LOGIT
         )
 
     def values(self, observations: Tensor) -> Tensor:
-        """What is expected from here on [B]."""
+        """Return the expected discounted reward from here on [B]."""
         return self._output(VALUING, VALUE, observations)[:, 0]
 
     def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class Networks:
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all weights and offsets by name, in the order that checkpoints number them."""
+    """Return shapes of all weights and offsets by name, in the order of checkpoints."""
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
@@ -110,14 +111,14 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 class TrainingBatch(NamedTuple):
-    """Steps to learn from, B of them.
+    """B steps to learn from.
 
     observations: [B, F].
-    masked: [B, 25], which actions could not be sent.
-    codes: [B, 1], those that were.
-    likelihoods: [B], logarithms of theirs when they were chosen.
-    advantages: [B], what they earned beyond what was expected.
-    returns: [B], what they earned with all that followed, discounted.
+    masked: [B, 25], forbidden actions.
+    codes: [B, 1], chosen actions.
+    likelihoods: [B], log-likelihoods of the chosen actions at the time of the choice.
+    advantages: [B], rewards in excess of the expectation.
+    returns: [B], discounted sums of all rewards that followed.
     """
 
     observations: Tensor
@@ -131,7 +132,7 @@ class TrainingBatch(NamedTuple):
 def estimate_advantages(
     rewards: Floats, values: Floats, terminated: Mask, discount: float, trace: float
 ) -> Floats:
-    """Generalised advantage estimates [T, N] (Schulman et al. 2016).
+    """Return generalised advantage estimates [T, N] (Schulman et al. 2016).
 
     values: [T + 1, N], before each step and after the last.
     """
@@ -147,7 +148,7 @@ def estimate_advantages(
 def surrogate_and_entropy(
     logits: Tensor, lessons: TrainingBatch, clip: float
 ) -> tuple[Tensor, Tensor]:
-    """Mean clipped surrogate, and mean entropy of the choice."""
+    """Return the mean clipped surrogate loss, and the mean entropy of the choice."""
     logarithms = logits.log_softmax(1)
     ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp()
     clipped = lessons.advantages * ratio.clamp(1 - clip, 1 + clip)
@@ -157,11 +158,11 @@ def surrogate_and_entropy(
 
 @dataclass(eq=False, slots=True)
 class Learner:
-    """A network that learns over markets.
+    """Training of a network over markets.
 
-    about: what it is trained for; `steps` of it where it began.
-    draws: of choices, and of the order that is learned in.
-    steps: so far, over all markets and runs.
+    about: description of the checkpoint; its `steps` are those at the start.
+    draws: random generator of choices and of the order of learning.
+    steps: number of steps so far, over all markets and runs.
     """
 
     networks: Networks
@@ -174,7 +175,7 @@ class Learner:
 
     @torch.no_grad()
     def learn(self, until: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
-        """Go on until so many steps; `on_update` hears after each update of steps and figures."""
+        """Train until a number of steps; `on_update` gets steps and figures after each update."""
         while self.steps < until:
             experience = self.markets.play(self._choose)
             figures = self._improve(self._lessons(experience))
@@ -210,7 +211,7 @@ class Learner:
         )
 
     def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
-        """Go through the lessons, some at a time; what was lost of each kind, on average."""
+        """Descend over the batch in parts; return the mean loss of each kind."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
@@ -221,7 +222,7 @@ class Learner:
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
     def _descend(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """A step of the optimizer; surrogate, entropy and error of values before it."""
+        """Take a step of the optimizer; return surrogate, entropy and value error before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
@@ -244,7 +245,7 @@ class Learner:
         write_atomically(path, save(tensors, {CHECKPOINT_KEY: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Go on from a file of the same networks."""
+        """Load the state from a file of the same networks."""
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):
             there, here = getattr(about, name), getattr(self.about, name)
@@ -271,13 +272,13 @@ class Learner:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.steps = about.steps
         self.markets.skip_to(about.steps)
-        # Draws of before would be drawn again.
+        # With the same seed, the draws of the earlier run would repeat.
         again = np.random.SeedSequence([self.about.seed, about.steps]).generate_state(1)
         self.draws.manual_seed(int(again[0]))
 
 
 def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
-    """The numbers of these tensors of a checkpoint, one after the other."""
+    """Return the values of these tensors of a checkpoint, concatenated."""
     for name, shape in shapes.items():
         values = weights.get(name)
         if values is None or values.shape != shape:
@@ -294,9 +295,10 @@ def build_learner(
     *,
     given: dict[str, Any] | None = None,
 ) -> Learner:
-    """A learner over markets.
+    """Return a learner over markets.
 
-    seed: of networks, choices and markets. given: settings to be written beside the weights.
+    seed: seed of networks, choices and markets.
+    given: settings that are written with the weights.
     """
     draws = torch.Generator().manual_seed(seed)
     networks = Networks(len(FEATURES), settings.layers, draws)
@@ -317,11 +319,12 @@ class Experience:
     """T steps of N markets.
 
     observations: [T + 1, N, F], before each step and after the last.
-    allowed: [T, N, 25], which actions might be sent.
-    codes: [T, N], those that were.
-    likelihoods: [T, N], logarithms of theirs.
+    allowed: [T, N, 25], permitted actions.
+    codes: [T, N], chosen actions.
+    likelihoods: [T, N], their log-likelihoods.
     rewards: [T, N], in percent of the cash.
-    terminated: [T, N], where a step settled the market; what is seen then is of the next one.
+    terminated: [T, N], true if a step settled the market; the next observation is of the next
+        episode.
     """
 
     observations: Floats
@@ -335,8 +338,8 @@ class Experience:
 class Markets:
     """Markets that are played `rollout` steps at a time; rewards in percent of the cash.
 
-    sent: orders [25] by action since they were last counted, refused ones not among them.
-    earned: of each episode that has settled since then, percent.
+    sent: number of orders [25] by action since the last count, without refused ones.
+    earned: results of episodes settled since the last count, percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
@@ -360,7 +363,7 @@ class Markets:
         return self._seen
 
     def play(self, choose: Choose) -> Experience:
-        """The next steps, where the last ones ended."""
+        """Play the next steps, from the end of the last ones."""
         env, length = self.env, self._settings.rollout
         first = self.begin() if self._seen is None else self._seen
         observations = np.empty((length + 1, *first.shape), np.float32)
@@ -384,7 +387,7 @@ class Markets:
         self.sent += np.bincount(codes[sent], minlength=ACTION_COUNT)
         self._seen = observations[-1]
         if self._settings.shaping:
-            # A market that has settled has begun anew, with nothing held.
+            # A settled market has begun again without a position.
             potential = np.where(terminated, 0.0, self._potentials(observations[1:], held, equity))
             before = np.concatenate([self._potential[None], potential[:-1]])
             rewards += self._settings.discount * potential - before
@@ -395,7 +398,7 @@ class Markets:
         )
 
     def _potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
-        """[T, N], what positions are worth more at the estimate than at the middle of the quote."""
+        """Return the value of positions at the estimate less that at the middle, [T, N]."""
         bid, ask, estimate = (
             observations[..., place].astype(np.float64) for place in QUOTE_FEATURES
         )
@@ -409,9 +412,12 @@ class Markets:
             self._total[settled] = 0
 
     def figures(self) -> dict[str, float]:
-        """Figures since the last call: what episodes `earned`, percent; `orders` of an episode;
-        `size`, the mean contracts of an order; the `share` of each size. What nobody knows is left
-        out.
+        """Return figures of the episodes since the last call; undefined ones are left out.
+
+        earned: mean result of an episode, percent.
+        orders: mean number of orders in an episode.
+        size: mean contracts of an order.
+        share_…: share of each size.
         """
         figures: dict[str, float] = {}
         sizes = self.env.settings.position_sizes

@@ -6,16 +6,16 @@ A folder holds, for each series of events, two Parquet files:
     SERIES_settlement.parquet    ticker, settled_yes_inferred (0 or 1)
 
 A row shows the last quote at or before its instant. Its instants are whole multiples of the step
-since 1970, from the market's first quote to the last quote of any market of its event: a market
-whose price has become certain goes on as long as the others, so that the length of a session says
-nothing about its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
-ask stand for moments, and are left out. A settlement row follows the last instant.
+since 1970, from the market's first quote to the last quote of any market of its event. A market
+whose price has become certain therefore lasts as long as the others, and the length of a session is
+independent of its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
+ask last for moments, and are left out. A settlement row follows the last instant.
 
-There are no sizes and no trades in such files. Instead every level of the book holds `LEVEL_DEPTH`
-contracts. Where the bid stands some ticks lower than a row before, as many levels have gone, and
-market sellers took the share `TRADED_SHARE` of them; the rest was cancelled. Buyers mirror them at
-the ask. No trade is assumed where a quote has not moved: a resting order never fills because
-nothing happened.
+Such files have no sizes and no trades. Instead every level of the book holds `LEVEL_DEPTH`
+contracts. If the bid falls by some ticks, as many levels have gone: market sellers took the share
+`TRADED_SHARE` of them, and the rest was cancelled. Buyers at the ask are the mirror image. No trade
+is assumed without a move of the quote, so that a resting order never fills because nothing
+happened.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from trainingdata.instants import parse_instant_column
 log = logging.getLogger(__name__)
 
 FIVE_MINUTES = np.timedelta64(5, "m")
-CENTS_PER_DOLLAR = 100  # in a dollar, the tick of these files
+CENTS_PER_DOLLAR = 100  # the tick of these files is a cent
 LEVEL_DEPTH = 100
 TRADED_SHARE = 0.5
 _QUOTES = "_top_of_book.parquet"
@@ -57,9 +57,9 @@ _SETTLEMENT = "_settlement.parquet"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RecordedMarket:
-    """One market's session, and what it is called.
+    """The session of one recorded market.
 
-    event: of which it is one market.
+    event: event of the market.
     session: [T, F], the settlement row last.
     times: UTC, of the rows before settlement [T - 1].
     """
@@ -71,17 +71,17 @@ class RecordedMarket:
 
 
 def recorded_sessions(folder: Path | str, step: np.timedelta64 = FIVE_MINUTES) -> list[Array]:
-    """The sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
+    """Return the sessions [T, F] of all recorded markets, in the order of `recorded_markets`."""
     return [recorded.session for recorded in recorded_markets(folder, step)]
 
 
 def recorded_markets(
     folder: Path | str, step: np.timedelta64 = FIVE_MINUTES
 ) -> list[RecordedMarket]:
-    """All recorded markets: events in the order of their first quotes, then by ticker.
+    """Return all recorded markets: events in the order of their first quotes, then by ticker.
 
-    Raises `InputError` where there is no such folder, and for a step that is none; `DataError` for
-    files that cannot be read, or say something else.
+    Raises `InputError` for a missing folder or an invalid step, and `DataError` for files that
+    cannot be read or have other contents.
     """
     if not step > np.timedelta64(0, "ns"):
         raise InputError(f"step: {step} is not above 0")
@@ -95,7 +95,8 @@ def recorded_markets(
         outcomes = _outcomes(settlement)
         for event, quotes in _events(quotes_file):
             for ticker in quotes["ticker"].unique():
-                # Played in both, its session would count twice, and could train what it judges.
+                # Listed in both, its session would count twice, and could be in training and
+                # judgement.
                 if listed.setdefault(str(ticker), event) != event:
                     raise DataError(
                         f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
@@ -107,7 +108,7 @@ def recorded_markets(
 
 
 def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
-    """The events of recorded markets, in their order, of which `count` leave some over."""
+    """Return the events of recorded markets in order; refuse a `count` that leaves none over."""
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
         raise InputError(
@@ -118,7 +119,7 @@ def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list
 
 
 def _outcomes(path: Path) -> dict[str, int]:
-    """What each market paid for YES, USD, by ticker; markets that are not settled are not in it."""
+    """Return the payout of YES for each settled market, USD, by ticker."""
     table = _table(path, ["ticker", "settled_yes_inferred"])
     outcomes: dict[str, int] = {}
     said = table["settled_yes_inferred"]
@@ -134,7 +135,7 @@ def _outcomes(path: Path) -> dict[str, int]:
 
 
 def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The quotes of each event, by the time of its first one."""
+    """Yield the quotes of each event, by the time of its first one."""
     table = _table(path, ["timestamp", "ticker", "event", "yes_bid", "no_bid"])
     if table.empty:
         return
@@ -162,7 +163,7 @@ def _table(path: Path, columns: list[str]) -> pd.DataFrame:
 def _markets_of_event(
     event: str, quotes: pd.DataFrame, outcomes: Mapping[str, int], step: np.timedelta64
 ) -> list[RecordedMarket]:
-    """The settled markets of an event, by ticker."""
+    """Return the settled markets of an event, by ticker."""
     length = pd.Timedelta(step)
     end = quotes["timestamp"].iloc[-1]
     markets = []
@@ -188,7 +189,7 @@ def _markets_of_event(
 
 
 def _session(bid: Index, ask: Index, outcome: int) -> Array:
-    """Rows [T, F] of quotes in cents, and the settlement row."""
+    """Return rows [T, F] of quotes in cents, and the settlement row."""
     session = np.zeros((len(bid) + 1, len(COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR

@@ -9,12 +9,12 @@ A session is a float64 array [T, F] of equal steps, at least two rows, and the F
     ask_size   contracts at the best ask
     sold       contracts that market sellers hit the bid with in the step that ends at this row
     bought     contracts that market buyers lifted the ask with in it
-    estimate   probability of YES that a model outside the market gives at this row; the middle of
-               the quote where there is none
+    estimate   probability of YES from a model outside the market at this row; without a model
+               the middle of the quote
 
-A bid of 0 and an ask of 1 are empty sides: no order stands at them. A step k is decided on rows up
-to k and met by row k + 1. Nothing in a row depends on later rows. The last row is settlement:
-nothing trades at it, and the middle of its quote says what came true.
+A bid of 0 and an ask of 1 are empty sides: no order rests at them. Step k is decided on rows up to
+k and matched with row k + 1. No row depends on later rows. The last row is settlement: nothing
+trades at it, and the middle of its quote is the outcome.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from foundation.errors import InputError
 COLUMNS = ("yes_bid", "yes_ask", "bid_size", "ask_size", "sold", "bought", "estimate")
 YES_BID, YES_ASK, BID_SIZE, ASK_SIZE, SOLD, BOUGHT, ESTIMATE = range(len(COLUMNS))
 TICK = 0.01  # USD
-_SLACK = 1e-6  # USD that a price may be off its tick, as 32-bit floats are
+_SLACK = 1e-6  # USD: tolerance of a price to its tick, for 32-bit floats
 MAX_CONTRACT_COUNT = 1e9  # contracts that wait or trade at once
 _ROUNDING = 1e-9  # USD
 _EVERY = list(range(len(COLUMNS)))
@@ -40,11 +40,11 @@ _PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
 
 
 def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
-    """The array as a session [T, F] of its own, prices exactly on their ticks.
+    """Return a copy of the array as a session [T, F], with prices exactly on their ticks.
 
     tick: USD between prices; a dollar is a whole number of them.
 
-    Raises `InputError` naming row and column of a value that no session has.
+    Raises `InputError` with row and column of an invalid value.
     """
     ticks = ticks_per_dollar(tick)
     session = _as_floats(array)
@@ -69,12 +69,12 @@ def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
 
 
 def mid_prices(session: Array) -> Array:
-    """The middle of the quote at each row [T], USD."""
+    """Return the middle of the quote at each row [T], USD."""
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
 def session_to_tape(session: Array) -> Records:
-    """Sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
+    """Return sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
         values = session[..., column]
@@ -85,19 +85,19 @@ def session_to_tape(session: Array) -> Records:
 
 
 def tape_to_session(tape: Records) -> Array:
-    """Ticks [T] as a session [T, F]."""
+    """Return ticks [T] as a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
     session[:, _QUOTES] /= PRICE_UNITS
     return session
 
 
 def session_outcome(session: Array) -> int:
-    """1 where YES came true: the last row's middle is at or above 0.5. Else 0."""
+    """Return 1 if YES came true (the last row's middle is at or above 0.5), else 0."""
     return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING)
 
 
 def ticks_per_dollar(tick: float) -> int:
-    """How many ticks a dollar is."""
+    """Return the number of ticks in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
         raise InputError(f"tick: ${tick:g} is no share 1/2 … 1/10000 of a dollar")

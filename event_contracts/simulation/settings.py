@@ -1,6 +1,4 @@
-"""What an episode is played under, the same for one market and for many at once, and how a network
-learns from it.
-"""
+"""Settings of episodes, the same for one market and for many, and of learning from them."""
 
 from __future__ import annotations
 
@@ -27,7 +25,7 @@ MAX_LAYER_UNITS = 4096
 
 @settings_class("market")
 class SyntheticSessionModel:
-    """Parameters of the market."""
+    """Settings of the model of synthetic markets."""
 
     steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
     level: float = setting(
@@ -65,7 +63,7 @@ class SyntheticSessionModel:
 
 @settings_class()
 class EpisodeSettings(OrderSettings):
-    """Money, orders and rewards of an episode."""
+    """Settings of an episode: money, orders and rewards."""
 
     market: SyntheticSessionModel = setting(
         SyntheticSessionModel(), "of the synthetic sessions; the default has no edge"
@@ -91,18 +89,18 @@ class EpisodeSettings(OrderSettings):
         return self.space().terms(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
-        """Every setting by its name, as the environments take them."""
+        """Return every setting by its name, as the environments take them."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
     def cash(self) -> int:
-        """What an episode begins with, in millionths of a USD."""
+        """Return the starting cash of an episode, in millionths of a USD."""
         return round(self.starting_cash * CENTS) * (MICROS_PER_DOLLAR // CENTS)
 
 
 @settings_class()
 class SessionSettings:
-    """Sessions that are played."""
+    """Settings of the sessions that are played."""
 
     episode: EpisodeSettings = setting(
         EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
@@ -118,7 +116,10 @@ class SessionSettings:
 
 @settings_class("learner")
 class LearnerSettings:
-    """Proximal policy optimisation with masks (Schulman et al. 2017; Huang and Ontañón 2020)."""
+    """Settings of proximal policy optimisation with masks.
+
+    Schulman et al. 2017; Huang and Ontañón 2020.
+    """
 
     rollout: int = setting(32, "steps of each market between updates", ge=2, le=100_000)
     batch: int = setting(1024, "steps of a gradient", ge=2, le=1_000_000)

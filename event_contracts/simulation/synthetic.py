@@ -8,16 +8,17 @@ and no approximation: for x at the end with mean m and deviation s,
 
     E[L(x)] = Σ w_j Φ(σ_j m / √(1 + σ_j² s²)).
 
-- The quote is one tick wide and a Poisson number of ticks more, drawn anew at every row. The
+- The quote is one tick wide plus a Poisson number of ticks, drawn independently at every row. The
   market's price is inside it.
-- Depth at the top is geometric, drawn anew at every row.
-- Market sellers come as a Poisson number of orders, and more of them the further the price has
-  fallen below the bid of the row before: they hit that bid knowing the new price. Buyers mirror
-  them. Orders that know nothing (`noise`) pay whoever rests, an edge, so there are none by default.
+- Depth at the top is geometric, drawn independently at every row.
+- Market sellers arrive as a Poisson number of orders, which rises with the fall of the price below
+  the bid of the previous row: they hit that bid knowing the new price. Buyers are the mirror image.
+  Uninformed orders (`noise`) pay an edge to resting orders, so there are none by default.
 - With `edge`, the market's price is the fair price plus a mispricing that fades. The estimate is
   the fair price itself.
 
-Same seed and market, same session, whatever came before and however many are drawn at once.
+The same seed and market give the same session, independent of earlier draws and of the number of
+markets drawn at once.
 """
 
 from __future__ import annotations
@@ -48,22 +49,22 @@ from foundation.errors import InputError
 Seed = int | Sequence[int]
 
 FIELDS = len(COLUMNS)
-NUMBERS = 2**62  # of sessions, from which an episode draws one
-# Weights w_j and scales σ_j of L, fitted for the least largest error, 4.9e-6.
+NUMBERS = 2**62  # number of sessions from which an episode draws one
+# Weights w_j and scales σ_j of L, fitted for the smallest maximum error, 4.9e-6.
 WEIGHTS = np.array(
     [0.060712796664669, 0.37311937571408765, 0.45883133361415573, 0.10733649400708759]
 )
 SCALES = np.array([0.32093903660569, 0.4747536685674188, 0.6980309039041006, 1.0220711569970546])
-MIN_PRICE_TICKS = 0.25  # ticks that the market's price stays away from 0 and 1
-MAX_EXPECTED_ORDERS = 50.0  # that are expected in a step, however far the price moves
-LATENT, MISPRICING, ESTIMATION = range(3)  # what the normal draws are for
-WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # what the uniform draws are for
-OUTCOME = WIDTH  # of the last row, which needs no width
+MIN_PRICE_TICKS = 0.25  # minimum distance of the market's price from 0 and 1, ticks
+MAX_EXPECTED_ORDERS = 50.0  # maximum of the expected orders in a step, however far the price moves
+LATENT, MISPRICING, ESTIMATION = range(3)  # purposes of the normal draws
+WIDTH, BID_DEPTH, ASK_DEPTH, SELLERS, BUYERS = range(5)  # purposes of the uniform draws
+OUTCOME = WIDTH  # draw of the last row, which needs no width
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Draws:
-    """The random numbers of C markets with T rows, each row's own.
+    """The random numbers of C markets with T rows, separate for each row.
 
     normals: [C, 3, T], of the log-odds, the mispricing and the estimate.
     uniforms: [C, T, 5], of width, two depths, sellers and buyers; the last row's first one decides
@@ -77,9 +78,10 @@ class Draws:
 def synthetic_session(
     seed: Seed, settings: SyntheticSessionModel | None = None, market: int = 0
 ) -> Array:
-    """One session [steps + 1, F].
+    """Return one session [steps + 1, F].
 
-    seed: a whole number from 0, or several. market: number of the market under that seed, from 0.
+    seed: a non-negative integer, or several.
+    market: number of the market under that seed, from 0.
     """
     return np.asarray(synthetic_sessions(seed, 1, settings, first=market)[0])
 
@@ -87,35 +89,35 @@ def synthetic_session(
 def synthetic_sessions(
     seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first: int = 0
 ) -> Array:
-    """Sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
+    """Return sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
-    Raises `InputError` for a seed or a number of a market below 0.
+    Raises `InputError` for a negative seed or market number.
     """
     settings = settings or SyntheticSessionModel()
     return sessions_from(draw_markets(seed, count, settings, first), settings)
 
 
 def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0) -> Draws:
-    """The random numbers of markets first … first + count - 1 under a seed."""
+    """Return the random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
     return draws_from([market_generator(seed, first + k) for k in range(count)], settings)
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
-    """The random numbers of the session that a market plays next."""
+    """Return the random generator of the session that a market plays next."""
     return market_generator(int(rng.integers(NUMBERS)))
 
 
 def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSessionModel) -> Draws:
-    """The random numbers of as many markets as there are generators, each its own."""
+    """Return the random numbers of one market per generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
     uniforms = np.empty((count, rows, 5))
     has_estimate_draws = settings.edge > 0 or settings.estimate_noise > 0
     for k, rng in enumerate(generators):
-        # What every market needs comes first: an edge leaves the event as it is.
+        # The draws that every market needs come first, so that an edge leaves the event unchanged.
         rng.standard_normal(out=normals[k, LATENT])
         rng.random(out=uniforms[k])
         if has_estimate_draws:
@@ -124,7 +126,7 @@ def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSes
 
 
 def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
-    """The sessions [C, T, F] of these random numbers: row k uses those of rows 0 … k alone."""
+    """Return the sessions [C, T, F] of random numbers: row k uses those of rows 0 … k only."""
     sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
     decay, slopes = _expectations(settings)
     _write_sessions(
@@ -134,9 +136,12 @@ def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
 
 
 class _Terms(NamedTuple):
-    """The settings as numbers, for compiled code: log-odds that are reverted to, and a step's share
-    of the distance that is kept and deviation that is added; `fade` is the logarithm of the share
-    of depths that are one contract deeper.
+    """The settings as numbers, for compiled code.
+
+    centre: log-odds that the process reverts to.
+    keep: share of the distance to the centre that a step keeps.
+    shock: standard deviation that a step adds.
+    fade: logarithm of the share of depths that are one contract deeper.
     """
 
     centre: float
@@ -171,7 +176,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
 
 
 def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Share of the distance to the centre that a step keeps, and the deviation that it adds."""
+    """Return a step's share of the distance to the centre kept, and the deviation added."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -180,10 +185,10 @@ def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
 
 
 def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
-    """What the fair price of each row needs, with n steps left.
+    """Return the constants of the fair price of each row, with n steps left.
 
-    Returns the share of the distance to the centre that is left at the end [T], and
-    σ_j / √(1 + σ_j² s²) / √2 [T, J].
+    The first is the share of the distance to the centre that is left at the end, [T]. The second is
+    σ_j / √(1 + σ_j² s²) / √2, [T, J].
     """
     keep, shock = _step_of(settings)
     left = np.arange(settings.steps, -1, -1)
@@ -194,7 +199,7 @@ def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
 
 
 def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
-    """The random numbers of a market under a seed."""
+    """Return the random generator of a market under a seed."""
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
     except (TypeError, ValueError):
@@ -204,7 +209,7 @@ def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
 
 @jit_inline
 def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
-    """Σ w_j Φ(√2 slope_j middle)."""
+    """Return Σ w_j Φ(√2 slope_j middle)."""
     total = 0.5
     for j in range(len(weights)):
         total += 0.5 * weights[j] * math.erf(slopes[j] * middle)
@@ -225,13 +230,16 @@ def _poisson(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _depth(uniform: float, fade: float) -> float:
-    """The geometric number from 1 at a uniform one: its logarithm over that of one more."""
+    """Return the geometric number from 1 at a uniform draw; fade: see `_Terms`."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 
 @jit_inline
 def _arrivals(uniform: float, beyond: float, terms: _Terms) -> float:
-    """Contracts of market orders in a step; beyond: ticks that the price moved past the quote."""
+    """Return the contracts of market orders in a step.
+
+    beyond: ticks by which the price moved past the quote.
+    """
     mean = terms.noise + terms.informed * max(beyond, 0.0)
     if mean == 0.0:
         return 0.0

@@ -41,21 +41,21 @@ Codes = npt.NDArray[np.int64]
 
 
 class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
-    """N markets that are stepped together; one that has settled begins another episode at once.
+    """N markets that are stepped together; a settled market begins another episode at once.
 
     Market i is a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by step: a
-    test holds both to each other.
+    test compares the two.
 
     markets, orders, fills: after a step, the records of `event_contracts.trading.records`.
-    tapes: what the markets play [N, T].
-    worth: USD [N], cash and positions at the middle of the quote.
-    seen: features [N, F].
-    generators: draw what each market plays next; none before the first reset.
+    tapes: tapes that the markets play [N, T].
+    equity: USD [N], cash and positions at the middle of the quote.
+    observations: features [N, F].
+    generators: generators of the next session of each market; empty before the first reset.
 
-    count: markets, 1 or more.
-    sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; none plays
+    count: number of markets, 1 or more.
+    sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; None plays
         synthetic ones.
-    settings: those of `EpisodeSettings`.
+    settings: settings of `EpisodeSettings`.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     ) -> tuple[Floats, dict[str, Any]]:
         """Begin an episode in every market.
 
-        seed: of market 0, with the next ones following; or one for each market.
+        seed: seed of market 0, with the next integers for the others; or one seed for each market.
         """
         if seed is not None or not self.generators:
             if seed is None:
@@ -112,8 +112,8 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
         """Send the orders of the actions [N], and show the next ticks.
 
-        Where markets have settled, `settled` [K] says which; `final_obs` [K, F] is what they showed
-        last, and `final_markets` [K] their records.
+        For settled markets the info has their numbers `settled` [K], last observations `final_obs`
+        [K, F], and records `final_markets` [K].
         """
         given = np.asarray(actions)
         if given.dtype.kind not in "iu":
@@ -144,7 +144,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         )
 
     def advance(self, codes: Codes) -> tuple[Array, Mask]:
-        """Send the orders of codes that can be; rewards [N], and which markets have settled [N]."""
+        """Send the orders of permitted codes; return rewards [N] and settled markets [N]."""
         rewards = np.empty(self.num_envs)
         terminated = np.empty(self.num_envs, dtype=bool)
         _step_all(
@@ -164,7 +164,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return rewards, terminated
 
     def action_masks(self) -> Mask:
-        """Which actions may be sent, bool [N, 25]."""
+        """Return the permitted actions, bool [N, 25]."""
         if not self.generators:
             raise ValueError("action_masks: reset begins the first episodes")
         return self._allowed.copy()
@@ -253,18 +253,18 @@ def _show_first(
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
-    """One market until it settles: 25 actions, exact money, no look ahead.
+    """One market until it settles: 25 actions, exact money, no look-ahead.
 
-    Step k shows rows up to k of its session. Its order trades at once with the book that row k
-    shows, and what rests of it meets row k + 1. The last step settles the market. Rewards in USD
-    add up to what the session earned.
+    Step k shows rows up to k of its session. Its order trades at once with the book of row k, and
+    its resting remainder meets row k + 1. The last step settles the market. Rewards in USD sum to
+    the profit of the session.
 
-    session: [T, F] floats as `sessions` describes them; none plays another synthetic one in each
+    session: [T, F] floats as `sessions` describes them; None plays another synthetic one in each
         episode.
     settings: `starting_cash`, `reward` and the others of `EpisodeSettings`.
 
-    Raises `InputError` for settings or a session that cannot be; `ValueError` in every method but
-    `reset`, before the first one.
+    Raises `InputError` for invalid settings or an invalid session. Every method but `reset` raises
+    `ValueError` before the first reset.
     """
 
     def __init__(self, session: npt.ArrayLike | None = None, **settings: Any) -> None:
@@ -279,7 +279,10 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Begin another episode; the same seed begins the same one, whatever came before."""
+        """Begin another episode; the same seed begins the same one.
+
+        It is independent of earlier episodes.
+        """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
         observations, _ = self._one.reset()
@@ -308,7 +311,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     @property
     def quote(self) -> tuple[float, float]:
-        """The YES bid and the YES ask that are shown, USD."""
+        """Return the YES bid and the YES ask that are shown, USD."""
         self._refuse_unbegun()
         tick = self._one.tapes[0, self._market["row"]]
         return int(tick["bid"]) / PRICE_UNITS, int(tick["ask"]) / PRICE_UNITS
@@ -330,7 +333,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
 
 def _fill(row: Any) -> dict[str, Any]:
-    """A fill in words; price in USD of its side, fee in USD net of the rebate."""
+    """Return a fill by field names; price in USD of its side, fee in USD net of the rebate."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     return {
         "action": action,

@@ -1,26 +1,27 @@
-"""Requests and answers of the practice venue, in the words of Kalshi's REST API.
+"""Requests and responses of the practice venue, in the format of Kalshi's REST API.
 
 There is one book, of YES: a bid buys YES or sells NO, an ask sells YES or buys NO, at the price of
-YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells what is held.
+YES. With `reduce_only`, allowed on immediate-or-cancel orders only, an order sells the position.
 Without it, an order buys, and pairs with the other side's contracts are paid out. An order that
 crosses the book shown fills at once, as a taker at the book's price, and the book shows so much
 less until the next tick. The remainder rests, or is cancelled if the order is immediate. Public
-repositories report of production (2025 to 2026): a fill-or-kill order that the book cannot fill is
-answered with 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post_only`
-order that crosses, with 400 `invalid_order`, "post only cross".
+repositories report of production (2025 to 2026): a fill-or-kill order that the book cannot fill
+gets 409 `fill_or_kill_insufficient_resting_volume` and leaves no order; a `post_only` order that
+crosses gets 400 `invalid_order`, "post only cross".
 
-This module answers for orders and the account's money, `catalog` for markets. Settlements follow
+This module serves orders and the account's money, `catalog` serves markets. Settlements follow
 production (three public repositories, 2026), not the documents: a position that was closed early
 lists the purchases of both sides. Its pairs were paid when they were made, so `revenue` pays only
 for the difference of the two counts.
 
-Answers have every field that Kalshi's client 3.34 requires, and no field that Kalshi has
+Responses have every field that Kalshi's client 3.34 requires, and no field that Kalshi has
 deprecated. A filter that is not served is refused. Assumptions, without a source:
 
-- `balance` has what resting orders may take still in it.
-- Lists are newest first; a `cursor` is good for the same query alone.
-- A list of orders knows no `client_order_id`: who looks for his own id pages through the list.
-- A cancelled order that has ended before answers 404.
+- `balance` includes the cash that resting orders may use.
+- Lists are newest first; a `cursor` is valid for the same query only.
+- A list of orders has no `client_order_id` filter: a client that looks for its own id pages through
+  it.
+- Cancelling an order that has ended gets 404.
 - Errors are `{"code", "message", "details"}`; the codes are this server's own words.
 - A market's quote leaves the account's own orders out, as the simulated book does.
 - Contracts that close a position need no cash; earlier resting orders close first.
@@ -77,7 +78,7 @@ MAX_ORDER_COUNT = 10**9  # contracts of an order
 
 
 def _count(value: object) -> Decimal:
-    """The markets here trade whole contracts."""
+    """Parse a number of contracts, which must be whole."""
     count = parse_traded_count(value)
     if count > MAX_ORDER_COUNT or count % 1:
         raise ValueError(f"{value} is no whole number of contracts from 1 to {MAX_ORDER_COUNT}")
@@ -93,7 +94,7 @@ def _instant(seconds: object) -> np.datetime64 | None:
 
 
 def _unsimulated(value: object) -> None:
-    """Accept what the venue takes for the field's absence."""
+    """Accept values that the venue treats as the field's absence."""
     if value is None or value is False or (type(value) is int and value == 0):
         return
     raise ValueError(f"{value!r} is not simulated here; leave the field out")
@@ -101,16 +102,16 @@ def _unsimulated(value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """What a client asked for, checked as far as no market has to be known; by the API's names.
+    """A client's order, checked except for its market; fields by the API's names.
 
-    side: of the book of YES.
+    side: side in the book of YES.
     price: USD of YES.
-    self_trade_prevention_type: what is cancelled where the order meets a resting one of the
+    self_trade_prevention_type: the order that is cancelled when it meets a resting one of the
         account: itself (`taker_at_cross`) or the resting one (`maker`).
-    client_order_id: the client's; none if the client sent none.
-    reduce_only: whether it may only sell what is held.
-    expiration_time: UTC, when it ends by itself; none where it does not.
-    post_only: whether it is refused where it would trade at once.
+    client_order_id: id of the client; None if the client sent none.
+    reduce_only: true if it may only sell the position.
+    expiration_time: UTC, instant of its expiry; None without one.
+    post_only: true if it is refused when it would trade at once.
     exchange_index: the venue's shard; there is one here, and -1 looks it up.
 
     The last three fields are not simulated: they accept only the values without an effect.
@@ -131,19 +132,19 @@ class OrderRequest:
     cancel_order_on_pause: Annotated[bool | None, PlainValidator(_unsimulated)] = None
     order_group_id: Annotated[str | None, PlainValidator(_unsimulated)] = None
 
-    # A field that is not known here would change what the order means.
+    # An unknown field would change the meaning of the order.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> OrderRequest:
-        """The request of a JSON object; `Refused` names the field that makes no sense."""
+        """Return the request of a JSON object. Raises `Refused` with the invalid field."""
         try:
             request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
             problem = error.errors()[0]
             message = f"{problem['loc'][0]}: {problem['msg']}"
             raise Refused(400, "invalid_parameters", message) from None
-        # The first in the venue's own words, of August 2026; the second as it documents it.
+        # The first is in the venue's own words of August 2026; the second as documented.
         if request.reduce_only and request.time_in_force != "immediate_or_cancel":
             raise Refused(400, "invalid_order", "reduce_only can only be used with IoC orders")
         if request.expiration_time and request.time_in_force != "good_till_canceled":
@@ -152,7 +153,7 @@ class OrderRequest:
         return request
 
     def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
-        """The order in our words, under our id of it."""
+        """Return the order as an `EventContractOrder` under our id."""
         action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
@@ -166,10 +167,10 @@ def take(
     partial: bool = False,
     reject: bool = False,
 ) -> PlacedOrder:
-    """Take an order.
+    """Accept an order.
 
-    partial: half of it may trade, the rest is cancelled. reject: it trades nothing, and ends before
-        the next tick.
+    partial: true if half of it may trade and the rest is cancelled.
+    reject: true if it trades nothing, and ends before the next tick.
     """
     market = listing_of(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -206,7 +207,7 @@ def take(
 
 
 def listing_of(exchange: Exchange, ticker: str) -> SimulatedListing:
-    """A market, which `Refused` says is not there."""
+    """Return a market. Raises `Refused` if it is unknown."""
     if ticker not in exchange.listings:
         raise Refused(404, "not_found", f"market {ticker} not found")
     return exchange.listings[ticker]
@@ -218,7 +219,7 @@ def event_of(listing: SimulatedListing) -> str:
 
 
 def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
-    """An order, which `Refused` says is not there."""
+    """Return an order. Raises `Refused` if it is unknown."""
     if order_id not in exchange.orders:
         raise Refused(404, "not_found", f"order {order_id} not found")
     return exchange.orders[order_id]
@@ -276,7 +277,9 @@ def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
-    """What a new order is answered with: what it traded at once, and what rests."""
+    """Return the response to a new order: contracts that traded at once, and contracts that
+    rest.
+    """
     counts = {
         "fill_count": format_count(placed.filled),
         "remaining_count": format_count(placed.waiting),
@@ -285,7 +288,7 @@ def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
 
 
 def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
-    """What `DELETE` of an order is answered with; reduced: contracts that waited."""
+    """Return the response to `DELETE` of an order; reduced: contracts that waited."""
     return {**_ids(placed), "reduced_by": format_count(reduced), "ts_ms": milliseconds(now)}
 
 
@@ -328,7 +331,7 @@ def _ids(placed: PlacedOrder) -> Response:
 
 
 def numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
-    """Rows by their numbers, counted from 1; hidden: so many of the newest are left out."""
+    """Yield rows with their numbers from 1; hidden: number of newest rows to leave out."""
     return enumerate(islice(rows, len(rows) - hidden), start=1)
 
 
@@ -346,7 +349,10 @@ def is_within(query: Query, at: np.datetime64) -> bool:
 
 
 def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
-    """The newest rows before the cursor, and the cursor of those before them; rows: by number."""
+    """Return the newest rows before the cursor, and the cursor of the older ones.
+
+    rows: rows by number.
+    """
     limit = query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
     before = query_integer(query, "cursor", 2**62)
     earlier = [number for number in rows if number < before][::-1]
@@ -356,7 +362,7 @@ def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
 
 
 def format_dollars(amount: Decimal) -> str:
-    """USD as the API writes it, with 4 decimals and more where it needs them, up to 6."""
+    """Return USD in the API's format, with 4 to 6 decimals."""
     text = f"{amount:.6f}"
     return text[:-2] if text.endswith("00") else text
 
@@ -366,7 +372,7 @@ def format_count(contracts: Decimal) -> str:
 
 
 def milliseconds(at: np.datetime64) -> int:
-    """Since 1970."""
+    """Return milliseconds since 1970."""
     return int(at.astype("datetime64[ms]").astype(np.int64))
 
 
@@ -378,12 +384,12 @@ def written(at: np.datetime64) -> str:
 class PositionCost:
     """The cost basis of one market from its fills, at average cost.
 
-    held: contracts, YES above 0 and NO below.
+    held: contracts, YES positive and NO negative.
     price: mean entry price, USD of YES; a NO cost 1 − price.
     traded: USD, price times contracts of all fills.
     realized: USD that closed contracts earned, before fees.
     fees: USD.
-    tick: the exchange's tick at the last fill.
+    tick: tick of the exchange at the last fill.
     yes_bought, no_bought: contracts and USD; a sale of one side buys the other.
     """
 
@@ -398,7 +404,7 @@ class PositionCost:
 
     @property
     def exposure(self) -> Decimal:
-        """The cost of the position, USD."""
+        """Return the cost of the position, USD."""
         return abs(self.held) * (self.price if self.held > 0 else PAYOUT - self.price)
 
     def with_fill(self, fill: ContractFill) -> PositionCost:
@@ -434,7 +440,7 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 
 
 def balance(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/balance`; cash of resting orders is still in it."""
+    """`GET /portfolio/balance`; it includes the cash of resting orders."""
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {
@@ -481,7 +487,7 @@ def _position(exchange: Exchange, ticker: str, cost: PositionCost) -> Response:
         "ticker": ticker,
         "exchange_index": SHARD,
         "total_traded_dollars": format_dollars(cost.traded),
-        # In a closed market that has not paid: the contracts it will pay for.
+        # A closed market that has not paid lists the contracts that it will pay for.
         "position_fp": format_count(exchange.position(ticker)),
         "market_exposure_dollars": format_dollars(cost.exposure),
         "realized_pnl_dollars": format_dollars(cost.realized),

@@ -1,1 +1,1 @@
-"""Kalshi's event contracts: sized actions, orders, what admits them, fees, the account."""
+"""Trading of Kalshi's event contracts: sized actions, orders, admission, fees, the account."""

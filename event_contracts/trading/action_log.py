@@ -1,8 +1,7 @@
-"""What was seen, decided and sent on markets of event contracts, and how the account stood: in its
-journal.
+"""Ticks, decisions and orders on markets of event contracts, and the account's books, in a journal.
 
-A decision and the intent that follows from it are one commit, before anything is sent. Instants are
-UTC, as text that sorts; money is text in USD.
+A decision and its intent are one commit, before anything is sent. Instants are UTC, as text that
+sorts; money is text in USD.
 """
 
 from __future__ import annotations
@@ -88,12 +87,12 @@ def _update(row: _Tick) -> MarketUpdate:
 class SettledMarket:
     """A market that has paid.
 
-    at: UTC, when it paid.
+    at: UTC, instant of the payment.
     result: `yes`, `no`, or the venue's word for another end.
     yes: USD paid for a contract of YES.
-    held: contracts at settlement, YES above 0 and NO below.
+    held: contracts at settlement, YES positive and NO negative.
     payout: USD paid for them.
-    profit: USD after fees, as the venue states it; None where it does not.
+    profit: USD after fees, as the venue states it; None if it does not.
     """
 
     market: Text
@@ -110,7 +109,7 @@ _PAID = JournalTable("kalshi_settlements", SettledMarket, key="market, at")
 _BOOKS = JournalTable("kalshi_books", _BooksRow)
 _SPANS = JournalTable("kalshi_markets", _Span)
 _TICKS = JournalTable("kalshi_ticks", _Tick, key="market, at")
-PAYOUT_STEP = Decimal("0.000001")  # USD of a contract's payout, which may be a quotient
+PAYOUT_STEP = Decimal("0.000001")  # USD, step of a contract's payout, which may be a quotient
 _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 
@@ -118,18 +117,18 @@ _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 class ActionEntry:
     """One decision on a market.
 
-    at: UTC, the tick that it was decided on.
+    at: UTC, instant of the tick.
     intent: HOLD, BUY_YES, SELL_YES, BUY_NO or SELL_NO.
-    size: contracts that were to be sent; 0 of what was not.
-    price: USD of the order; none without one.
-    reason: why this order, or why none.
-    digest: SHA-256 of the features and masks that were shown; empty where nothing was.
-    allowed: bit k is 1 where action k was allowed; 0 where nothing was shown.
+    size: contracts of the order; 0 without one.
+    price: USD of the order; None without one.
+    reason: reason of the order, or why there is none.
+    digest: SHA-256 of the features and masks shown; empty if nothing was shown.
+    allowed: bit k is 1 if action k was allowed; 0 if nothing was shown.
     cash: USD of the account before.
     equity: USD, with positions at the middle of their quotes.
-    client_order_id: of the order; empty without one.
-    answer: what the venue said, `accepted …`, `rejected: …` or `unknown: …`; empty where it was not
-        asked, or the process ended before it answered.
+    client_order_id: id of the order; empty without one.
+    answer: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if it was not
+        asked, or if the process ended before the response.
     """
 
     market: Text
@@ -150,7 +149,7 @@ class ActionEntry:
 
     @property
     def sent(self) -> int:
-        """Contracts that were sent, as far as is known."""
+        """Return the contracts that were sent, as far as known."""
         return 0 if self.answer.startswith("rejected") else self.size
 
 
@@ -158,12 +157,12 @@ _ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
 
 
 def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
-    """The client_order_id of an intention: the same one never has two."""
+    """Return the client_order_id of an intention; it is the same at every call."""
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
 class ActionRecords:
-    """What is in a journal of event contracts."""
+    """Records of event contracts in a journal, for reading."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -175,21 +174,21 @@ class ActionRecords:
         return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def paid(self, last: int | None = None) -> list[SettledMarket]:
-        """Return the markets that have paid, newest first; last: the most that are returned."""
+        """Return the markets that have paid, newest first; last: maximum number of them."""
         limit = "" if last is None else f" LIMIT {last}"
         return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
     def entries(self, market: str | None = None) -> list[ActionEntry]:
-        """The decisions on a market, or on all, oldest first."""
+        """Return the decisions on a market, or on all, oldest first."""
         condition, values = ("", ()) if market is None else ("WHERE market = ? ", (market,))
         clause = f"{condition}ORDER BY at, rowid"
         return _ACTIONS.rows(self.database, clause, values)
 
 
 class ActionLog(ActionRecords):
-    """The decisions of one job of an account, as they are made.
+    """The log to which one job of an account writes its decisions.
 
-    job: whose decisions these are.
+    job: name of the job.
     """
 
     def __init__(
@@ -203,19 +202,22 @@ class ActionLog(ActionRecords):
             table.create(database)
 
     def read_starting_equity(self) -> Decimal | None:
-        """Return the account's worth when the journal began, USD; None before that."""
+        """Return the account's equity when the journal began, USD; None before that."""
         row = _BEGAN.last(self.database)
         return None if row is None else row.equity
 
     def starting_equity(self, equity: Decimal) -> Decimal:
-        """USD that the account was worth when it was first seen; equity: now, if that is now."""
+        """Return the account's equity when it was first seen, USD, and record it at the first call.
+
+        equity: present equity.
+        """
         with self.database.transaction():
             _BEGAN.insert(self.database, _Began(_ACCOUNT, equity), then=_UNLESS_THERE)
             first = self.read_starting_equity()
         return equity if first is None else first
 
     def schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
-        """The steps in which a market is shown: those that are written down, else these."""
+        """Return the recorded schedule of a market; record the given one if there is none."""
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
             row = _Span(market, schedule.begins, interval, schedule.rows)
@@ -223,14 +225,14 @@ class ActionLog(ActionRecords):
             return self.schedules()[market]
 
     def show(self, update: MarketUpdate) -> None:
-        """Write a tick down; of one instant the first word counts."""
+        """Record a tick, unless the market has one at that instant."""
         row = _Tick(update.market, update.at, *update.tick.item())
         _TICKS.insert(self.database, row, then=_UNLESS_THERE)
 
     def write(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
     ) -> None:
-        """Write down what was shown, what was decided on it and what is to be sent, as one."""
+        """Record a tick, its decision and the intent to be sent in one commit."""
         with self.database.transaction():
             self.show(update)
             _ACTIONS.insert(self.database, entry)
@@ -240,23 +242,23 @@ class ActionLog(ActionRecords):
                 self.book.plan(intent)
 
     def answer(self, market: str, at: np.datetime64, said: str) -> None:
-        """Write down what the venue said to the order of a decision."""
+        """Record the venue's response to the order of a decision."""
         one = "WHERE market = ? AND at = ?"
         _ACTIONS.change(self.database, one, (market, format_instant(at)), answer=said)
 
     def keep(self, books: AccountBooks, sales: Mapping[str, SidePrices]) -> None:
-        """Write down how the account stands; sales: what its contracts could last be sold for."""
+        """Record the account's books; sales: last prices at which its contracts could be sold."""
         _BOOKS.put(self.database, _BooksRow(_ACCOUNT, _Kept(books, sales)))
 
     def kept(self) -> tuple[AccountBooks, Mapping[str, SidePrices]] | None:
-        """What was kept last, if anything was."""
+        """Return the last recorded books and sale prices, or None."""
         row = _BOOKS.last(self.database)
         if row is None:
             return None
         return row.content.books, row.content.sales
 
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
-        """Record payouts of markets; the first record of a market and an instant stays.
+        """Record payouts of markets; the first record of a market and an instant remains.
 
         A settlement that was read late left the books before: its own figures are recorded.
         """
@@ -275,7 +277,7 @@ class ActionLog(ActionRecords):
             _PAID.insert(self.database, row, then=_UNLESS_THERE)
 
     def deny_planned(self) -> int:
-        """Withhold what a process that has ended planned and did not send; how many they were."""
+        """Deny intents that an ended process planned and did not send; return their number."""
         with self.database.transaction():
             left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
             for intent in left:

@@ -2,11 +2,11 @@
 
     0        HOLD
     1 … 20   (intent − 1) · 5 + size index + 1, intents BUY_YES, SELL_YES, BUY_NO, SELL_NO
-    21 … 24  reserved: always masked, HOLD where sent
+    21 … 24  reserved: always masked, treated as HOLD if sent
 
-An action becomes a limit order whose price and time in force follow from the style of its intent.
-Masks, the simulated manager and the live one check it by the same `Admission`. Every function
-raises `ValueError` for an unknown code.
+An action becomes a limit order whose price and time in force follow from the price style of its
+intent. Masks, the simulated manager and the live one check it by the same `Admission`. Every
+function raises `ValueError` for an unknown code.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ POSITION_SIZES = (5, 10, 20, 50, 100)  # contracts
 INTENTS = ("HOLD", "BUY_YES", "SELL_YES", "BUY_NO", "SELL_NO")
 ACTION_COUNT = 25
 CASH_BUFFER = Decimal(50)  # USD
-DEFAULT_ORDER_TICKS = 2  # ticks that an order rests, trained and live
+DEFAULT_ORDER_TICKS = 2  # ticks that an order rests, in training and live
 MAX_ORDER_TICKS = 1_000_000
 _SIZED = 20  # the last action with a size
 INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each intent but HOLD
@@ -89,7 +89,7 @@ INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each i
 
 
 class LimitOrderActions:
-    """Names of the intents, 0 … 4 (`encode_action` takes them), and of the codes with sizes."""
+    """Names of the intents, 0 … 4 (arguments of `encode_action`), and of the codes with sizes."""
 
     HOLD: Final = 0
     BUY_YES_LIMIT: Final = 1
@@ -120,7 +120,7 @@ class LimitOrderActions:
 
 
 def encode_action(intent: int, size_index: int) -> int:
-    """The code of an intent, 0 … 4, at a row of the table of sizes, 0 … 4; HOLD has no size."""
+    """Return the code of an intent, 0 … 4, with a size index, 0 … 4; HOLD has no size."""
     intent = index(intent)
     size_index = index(size_index)
     if not 0 <= intent < len(INTENTS):
@@ -131,7 +131,7 @@ def encode_action(intent: int, size_index: int) -> int:
 
 
 def decode_action(action: int) -> tuple[int, int]:
-    """OrderIntent and size index of a code; (0, 0) of HOLD and of the reserved ones."""
+    """Return intent and size index of a code; (0, 0) for HOLD and reserved codes."""
     action = index(action)
     if not 0 <= action < ACTION_COUNT:
         raise ValueError(f"action must be 0 … {ACTION_COUNT - 1}, got {action}")
@@ -144,18 +144,21 @@ def decode_action(action: int) -> tuple[int, int]:
 def process_action(
     action: int, position_sizes: tuple[int, ...] = POSITION_SIZES
 ) -> tuple[str, int]:
-    """The intent's name and the contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0)."""
+    """Return intent name and contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0)."""
     intent, size_index = decode_action(action)
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
 def intent_of(order: EventContractOrder) -> int:
-    """The number, 1 … 4, of the intent that an order carries out."""
+    """Return the number, 1 … 4, of an order's intent."""
     return INTENT_SIDES.index((order.action, order.side)) + 1
 
 
 def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
-    """The price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO; one stands for all."""
+    """Return the price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
+
+    A single style applies to all.
+    """
     if isinstance(price_style, Mapping):
         return price_style
     return dict.fromkeys(INTENTS[1:], price_style)
@@ -163,9 +166,9 @@ def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str
 
 @settings_class("limits")
 class PositionLimits:
-    """Ceilings on the position of one market, and on the losses of its event and of the account.
+    """Limits on the position in one market, and on the losses of its event and of the account.
 
-    A loss is the value of positions now less their payout in the worst outcome of their events
+    A loss is the present value of positions less their payout in the worst outcome of their events
     (`event_contracts.trading.event_risk`). The default limits of events and of the account never
     bind in an account that trades a single market.
     """
@@ -203,20 +206,22 @@ class PositionLimits:
         event: Decimal = ZERO,
         other_events: Decimal = ZERO,
     ) -> str | None:
-        """Why an order may not be sent, in words; nothing where it may.
+        """Return why an order may not be sent, in words, or None if it may.
 
-        position = held + resting + count, at the order's price; portfolio = cash + elsewhere + what
-        is held, at that price. From $1,000 and flat, 400 YES at $0.62 are $248 of $1,000: allowed.
-        An order of 410 is $254.20, above 25 %. What leaves the position on the other side, or
-        none, reduces it and passes.
+        position = held + resting + count, at the order's price; portfolio = cash + elsewhere +
+        held, at that price. From $1,000 and flat, 400 YES at $0.62 are $248 of $1,000: allowed. An
+        order of 410 is $254.20, above 25 %. An order that leaves the position on the other side, or
+        flat, reduces it and passes.
 
-        count: contracts of the order, above 0. A sale of YES is an order for NO, and the other way.
+        count: contracts of the order, positive. A sale of YES is an order towards NO, and vice
+            versa.
         price: USD of the side that the order goes towards; for a sale 1 − its price.
-        held: contracts held, above 0 of the side that the order goes towards, below 0 of the other.
-        cash: USD; what resting orders may take is still in it.
-        resting: contracts of resting orders that go the same way.
-        elsewhere: USD that positions in other markets are worth.
-        event: greatest loss of the event's other markets where this order loses, USD.
+        held: contracts held, positive for the side that the order goes towards, negative for the
+            other.
+        cash: USD, including the cash that resting orders may use.
+        resting: contracts of resting orders in the same direction.
+        elsewhere: USD, value of positions in other markets.
+        event: greatest loss of the event's other markets if this order loses, USD.
         other_events: greatest loss of markets of other events, USD.
         """
         position, value, portfolio = position_after(
@@ -255,17 +260,17 @@ class PositionLimits:
 
     @property
     def max_event_loss(self) -> Decimal:
-        """USD, the limit in force."""
+        """Return the limit in force, USD."""
         return self.value if self.event_loss is None else self.event_loss
 
     @property
     def max_event_share(self) -> Decimal:
-        """The limit in force."""
+        """Return the limit in force."""
         return self.share if self.event_share is None else self.event_share
 
     @property
     def max_account_loss(self) -> Decimal:
-        """USD, the limit in force; more than any account has if no limit is set."""
+        """Return the limit in force, USD; above any account's equity if no limit is set."""
         return (
             Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
             if self.account_loss is None
@@ -274,7 +279,7 @@ class PositionLimits:
 
     @property
     def max_account_share(self) -> Decimal:
-        """The limit in force."""
+        """Return the limit in force."""
         return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
@@ -294,22 +299,22 @@ def _share_of(share: Decimal, portfolio: Number) -> str:
     return f"{(100 * share).normalize():f}% of a portfolio of ${micros_to_usd(portfolio)}"
 
 
-# For a venue, which has no limits.
+# For a venue, which has no position limits.
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
 def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
-    """USD that the purchases among resting orders may take."""
+    """Return the USD that the purchases among resting orders may use."""
     purchases = [each for each in resting if each.order.action == "BUY"]
     return sum((fees.max_cost(each.order.price, each.remaining) for each in purchases), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What an order has to leave: cash, inventory, and a position within its limits.
+    """Check of an order against cash, inventory and position limits.
 
-    limits: on the position of a market.
-    cash_buffer: USD that no purchase may touch, at least 0.
+    limits: limits on the position in a market.
+    cash_buffer: USD that no purchase may use, at least 0.
     fees: rates and steps in force.
     """
 
@@ -327,14 +332,15 @@ class Admission:
         *,
         rests: bool = True,
     ) -> str | None:
-        """Why an order may not be sent, in words; nothing where it may.
+        """Return why an order may not be sent, in words, or None if it may.
 
-        A purchase needs cash less what resting purchases may cost, less the buffer, and a position
-        within the limits even if every resting order that goes the same way fills. A sale needs
-        contracts that no resting sale has reserved. While a sale rests, all orders that reduce its
-        position together stay within it: the venue would turn the position otherwise.
+        A purchase needs cash, less the maximum cost of resting purchases and the buffer. Its
+        position must be within the limits even if every resting order in its direction fills. A
+        sale needs contracts that no resting sale has reserved. While a sale rests, all orders that
+        reduce its position together must not exceed it: otherwise the venue would reverse the
+        position.
 
-        rests: whether it rests; the venue caps an immediate sale at the position.
+        rests: true if it rests; the venue caps an immediate sale at the position.
         """
         against = opposite_side(side)
         held, opposite = view.held(side), view.held(against)
@@ -370,17 +376,17 @@ class Admission:
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
-        """USD that resting purchases cannot take."""
+        """Return the USD that resting purchases cannot use."""
         return view.cash - reserved_cash(view.resting, self.fees)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """What became of an action.
+    """Result of an action.
 
-    order: what was sent; none of HOLD and of what was refused.
-    receipt: what the venue answered.
-    reason: why this order, or why none, in words.
+    order: the order sent; None for HOLD and for a refused action.
+    receipt: response of the venue.
+    reason: reason of the order, or why there is none, in words.
     """
 
     action: int
@@ -390,13 +396,13 @@ class ActionResult:
 
     @property
     def size(self) -> int:
-        """Contracts that were sent, filled or not; 0 without an order."""
+        """Return the contracts sent, filled or not; 0 without an order."""
         return int(self.order.count) if self.order else 0
 
 
 @settings_class()
 class OrderSettings:
-    """Orders of whoever trades event contracts."""
+    """Settings of orders of event contracts."""
 
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
@@ -425,14 +431,14 @@ class OrderSettings:
     )
 
     def action_space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
-        """The actions; fees: in force."""
+        """Return the action space; fees: in force."""
         given = {each.name: getattr(self, each.name) for each in fields(OrderSettings)}
         return LimitOrderActionSpace(**given, fees=fees)
 
 
 @settings_class()
 class LimitOrderActionSpace(OrderSettings):
-    """The actions, the prices of their orders, and which are allowed in front of a market."""
+    """Actions on a market, the prices of their orders, and their masks."""
 
     fees: FeeRules = setting(FeeRules(), "rates and steps in force")
 
@@ -464,7 +470,7 @@ class LimitOrderActionSpace(OrderSettings):
         return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
     def terms(self, tick: Decimal) -> OrderRuleTerms:
-        """What compiled code has to know of orders; tick: USD between prices."""
+        """Return the order rules for compiled code; tick: USD between prices."""
         fees, limits, sizes = self.fees, self.limits, self.position_sizes
         if sizes[-1] > MAX_ORDER_CONTRACTS:
             raise InputError(
@@ -506,7 +512,7 @@ class LimitOrderActionSpace(OrderSettings):
         return min((self.size_limits or {}).get(size, MAX_AMOUNT), MAX_AMOUNT)
 
     def get_gym_space(self) -> Discrete:
-        """The space as Gymnasium has it, `Discrete(25)`."""
+        """Return the space as Gymnasium's `Discrete(25)`."""
         from gymnasium.spaces import Discrete
 
         return Discrete(ACTION_COUNT)
@@ -515,10 +521,10 @@ class LimitOrderActionSpace(OrderSettings):
         return process_action(action, self.position_sizes)
 
     def price(self, intent: int, quote: ContractQuote) -> Decimal | None:
-        """USD at which an order of an intent, 1 … 4, stands; none where the quote has no such side.
+        """Return the price of an order of an intent, 1 … 4, in USD; None without a quote for it.
 
-        passive: a purchase at the side's bid, a sale at its ask; aggressive: the other way; mid:
-        half-way, rounded to a tick so that the order asks for no more than the middle gives.
+        passive: a purchase at the side's bid, a sale at its ask; aggressive: the reverse; mid:
+            half-way, rounded to a tick in the order's favour.
         """
         verb, side = INTENT_SIDES[intent - 1]
         bid, ask, tick = (
@@ -540,12 +546,12 @@ class LimitOrderActionSpace(OrderSettings):
         return STYLE_CODES[self.styles[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
-        """Why an action may not be sent, in words; nothing where it may, and of HOLD."""
+        """Return why an action may not be sent, in words; None if it may, and for HOLD."""
         found = self._asked_for(action, view, "asked")
         return found if isinstance(found, str) else None
 
     def action_masks(self, view: MarketView) -> Mask:
-        """Which actions may be sent, numpy bool [25]: HOLD always, the reserved ones never."""
+        """Return the permitted actions, bool [25]: HOLD always, the reserved ones never."""
         return np.array([self.refusal(action, view) is None for action in range(ACTION_COUNT)])
 
     def order(
@@ -557,7 +563,7 @@ class LimitOrderActionSpace(OrderSettings):
     def _asked_for(
         self, action: int, view: MarketView, name: str
     ) -> EventContractOrder | str | None:
-        """The order of an action, or why it may not be sent; nothing of HOLD."""
+        """Return the order of an action, or why it may not be sent; None for HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
             return f"{action} is reserved" if action else None
@@ -594,10 +600,10 @@ class LimitOrderActionSpace(OrderSettings):
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
     ) -> ActionResult:
-        """Send the order of an action; one that may not be sent does what HOLD does: nothing.
+        """Send the order of an action; an action that may not be sent does nothing, as HOLD.
 
-        Raises `ValueError` for a code outside 0 … 24; `OrderRejected` where the venue does not take
-        the order; `OutcomeUnknown` where nobody says what became of it.
+        Raises `ValueError` for a code outside 0 … 24, `OrderRejected` if the venue rejects the
+        order, and `OutcomeUnknown` if its outcome is unknown.
         """
         view = manager.view(market)
         order = self.order(action, view, client_order_id)
@@ -611,14 +617,14 @@ class LimitOrderActionSpace(OrderSettings):
     async def execute_action(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
     ) -> ActionResult:
-        """`execute_action_sync` in a thread of its own, so that the event loop does not wait."""
+        """Run `execute_action_sync` in a separate thread, so that the event loop does not wait."""
         return await asyncio.to_thread(
             self.execute_action_sync, action, manager, market, client_order_id
         )
 
 
 def _whole(key: str, amount: Decimal, unit: int) -> int:
-    """An amount that compiled code takes: a whole number of units that 64 bits hold."""
+    """Return an amount for compiled code: a whole number of units within 64 bits."""
     number = in_units(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(

@@ -1,8 +1,9 @@
-"""Trades markets of event contracts with a policy, one tick at a time, from tick to order.
+"""Trading of event contracts with a policy, one tick at a time, from tick to order.
 
-Withdraw, build, mask, select, record, send: an order rests as many ticks as in training, and leaves
-its book at the next one, decided on or not. What the policy is shown is what the environment shows,
-an order is written down with its decision before it is sent, and nothing is decided on twice.
+Withdraw, build, mask, select, record, send: an order rests as many ticks as in training, and is
+cancelled at the next one, with or without a decision. The policy sees the features of the
+environment. An order is recorded with its decision before it is sent, and no tick is decided on
+twice.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ UNKNOWN_OUTCOME = "an order of unknown outcome keeps this market"
 class ActorService:
     """A policy on live, recorded or simulated markets.
 
-    Killed anywhere and begun again over the same journal it goes on: what was planned and not sent
-    is denied, and a market with an order of unknown outcome is kept from anything new.
+    After a kill, a new process resumes over the same journal: planned but unsent orders are denied,
+    and a market with an order of unknown outcome gets no new order.
 
-    account: of which order ids are made.
-    space: sizes, limits, price styles and life of the orders; those that the policy learned with.
-    clock: UTC; the simulation's, where there is one.
-    decision_valid_seconds: after a tick, for which it may be decided on.
-    halted: whether nothing may be opened: no order then rests.
-    show: called with every decision, once it was carried out.
-    skipped: ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
+    account: account name, part of the order ids.
+    space: sizes, limits, price styles and life of the orders, as in the policy's training.
+    clock: returns UTC, or the time of a simulation.
+    decision_valid_seconds: seconds after a tick within which it may be decided on.
+    halted: returns true if openings are halted: no order then rests.
+    show: called with every decision after it was carried out.
+    skipped: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
 
     account: str
@@ -95,9 +96,9 @@ class ActorService:
         self.actions.deny_planned()
 
     def follow(self, market: str, schedule: SamplingSchedule) -> None:
-        """Trade a market from now on; what the journal knows of it is remembered.
+        """Trade a market from now on, with the ticks in the journal as its history.
 
-        schedule: the steps in which it is shown; those of an earlier process hold.
+        schedule: schedule of its ticks; that of an earlier process takes precedence.
         """
         starting_equity = self._began_with(market)
         memory = MarketMemory(self.actions.schedule(market, schedule), self.space, starting_equity)
@@ -108,16 +109,14 @@ class ActorService:
         self._markets[market] = memory
 
     def process(self, update: MarketUpdate) -> ActionEntry | None:
-        """Decide on a tick of a market that is followed, and send what follows; the decision, if
-        any.
-        """
+        """Decide on a tick of a followed market and send the order; return the decision, if any."""
         memory = self._markets[update.market]
         if not memory.is_newer(update.at):
             self._skip("old")
             return None
         is_open = memory.show(update.at, update.tick)
         if update.at == self._paused_at:
-            # One market has learned of the pause at this tick: the others ask for nothing.
+            # Another market has met the pause at this tick: no requests are sent for this one.
             self.actions.show(update)
             self._skip("paused")
             return None
@@ -149,7 +148,7 @@ class ActorService:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
     def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
-        """Take orders of ours out of the book that have met as many ticks as they may."""
+        """Cancel our orders that have met the maximum number of ticks."""
         met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.withdraw(update.market, before):
@@ -168,11 +167,11 @@ class ActorService:
             self.actions.write(update, entry)
             return entry
         self.notices.end_alert(_outcome_of(market))
-        # An order stands at the price that the policy saw, whatever the venue quotes by now.
+        # An order has the price that the policy saw, whatever the venue quotes at present.
         view = replace(view, quote=quote_from_tick(update.tick, view.quote.tick))
         seen = memory.seen(view)
         chosen = int(self.policy.actions(seen.features[None], seen.allowed[None])[0])
-        # What is masked does what HOLD does, as in the environment.
+        # A masked action does what HOLD does, as in the environment.
         action = chosen if seen.allowed[chosen] else LimitOrderActions.HOLD
         held = f"{self.policy.name} chose {chosen}, which is masked" if action != chosen else ""
         entry = self._entry(update, view, seen, action, held)
@@ -190,7 +189,10 @@ class ActorService:
     def _send(
         self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
-        """Write a decision and its intent down as one, send the order, and note the answer."""
+        """Record a decision with its intent, send the order, and record the response.
+
+        Decision and intent are one commit.
+        """
         entry = replace(
             draft,
             size=int(order.count),
@@ -221,8 +223,8 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # An order that a guard denied is no failure of its market. The refusal book has
-            # already sent an alert of the venue's refusals.
+            # An order that a guard denied is no failure of its market. The record of refusals has
+            # already alerted the venue's rejections.
             alerted = isinstance(error, OrderRejected) and error.alerted
             if isinstance(error, OrderPaused):
                 self._paused_at = update.at
@@ -238,7 +240,7 @@ class ActorService:
         )
 
     def _began_with(self, market: str) -> int:
-        """Millionths of a USD that the account was worth when the journal began."""
+        """Return the account's equity when the journal began, millionths of a USD."""
         if self._began is None:
             starting_equity = self.actions.read_starting_equity()
             if starting_equity is None:
@@ -274,17 +276,17 @@ class ActorService:
 
 
 def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
-    """Say how much of an accepted order filled, rests, and was cancelled at once."""
+    """Return how much of an accepted order filled, rests, and was cancelled at once."""
     text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
     missed = order.count - receipt.filled - receipt.remaining
     return f"{text}, {missed} cancelled: the book showed no more" if missed else text
 
 
 def _reduces(order: EventContractOrder, view: MarketView) -> bool:
-    """Whether an order only takes from what is held."""
+    """Return whether an order only reduces the position."""
     if order.action == "SELL":
         return True
-    # What rests and goes the same way may use up what is held before this does.
+    # Resting orders in the same direction may use up the position before this one does.
     return order.count + view.resting_towards(order.side) <= view.held(opposite_side(order.side))
 
 
@@ -298,7 +300,7 @@ def _outcome_of(market: str) -> str:
 
 
 class Observation(NamedTuple):
-    """What a policy is shown: features [F] float32, and which actions are allowed, bool [25]."""
+    """Input of a policy: features [F] float32, and permitted actions, bool [25]."""
 
     features: Observations
     allowed: Mask
@@ -307,32 +309,32 @@ class Observation(NamedTuple):
 class MarketMemory:
     """The ticks of one market, and the orders that were sent to it.
 
-    tape: TICK records of all rows of the span, those that are still to come empty.
-    schedule: the steps in which it is shown.
+    tape: TICK records of all rows of the schedule; future rows are empty.
+    schedule: schedule of its ticks.
     space: sizes, limits and price styles of the orders.
-    starting_equity: millionths of a USD that money in features is a multiple of.
+    starting_equity: millionths of a USD by which features scale money.
     """
 
     def __init__(
         self, schedule: SamplingSchedule, space: LimitOrderActionSpace, starting_equity: int
     ) -> None:
         self.schedule = schedule
-        self.row = -1  # that is shown
+        self.row = -1  # the row shown
         self._fees = space.fees
         self._terms = space.terms(CENT)
         self.tape: Records = np.zeros(schedule.rows, TICK)
         self._market = np.zeros(1, MARKET)
         self._market["rows"] = schedule.rows
         self._market["starting_equity"] = starting_equity
-        self._sent = (-1, 0)  # the row at which was decided last, and the contracts sent
+        self._sent = (-1, 0)  # row of the last decision, and contracts sent
 
     def is_newer(self, at: np.datetime64) -> bool:
         return self.row < self.schedule.row(at) < self.schedule.rows
 
     def show(self, at: np.datetime64, tick: Record) -> bool:
-        """Take over a newer tick; whether it comes before settlement.
+        """Add a newer tick; return whether it comes before settlement.
 
-        Rows that nobody saw show the last quote before them and no trades; before the first, its.
+        Missed rows show the previous quote and no trades; before the first tick, its quote.
         """
         row = self.schedule.row(at)
         self.tape[row] = tick
@@ -344,15 +346,15 @@ class MarketMemory:
         return row < self.schedule.rows - 1
 
     def record_order(self, row: int, size: int) -> None:
-        """Remember what was sent at a row, in contracts; 0 for nothing."""
+        """Record the contracts sent at a row; 0 for none."""
         self._sent = (row, size)
         self._market["numbers"] += size > 0
         self._market["total"] += size
 
     def seen(self, view: MarketView) -> Observation:
-        """What is shown now, of an account as it is.
+        """Return the observation of an account at present.
 
-        Fractions of contracts that are held do not count, those that rest count as whole ones.
+        Fractions of held contracts do not count; fractions of resting ones are rounded up.
         """
         resting = [each for each in view.resting if each.order.market == view.market]
         elsewhere = [each for each in view.resting if each.order.market != view.market]
@@ -378,7 +380,8 @@ class MarketMemory:
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
         observe(record, orders, self.tape, terms, features, allowed)
         if len(resting) > MAX_RESTING_ORDERS:
-            # More orders than the environment knows, as others' may be: no action was learned here.
+            # More orders than in the environment, possibly from others: the policy has not learned
+            # this.
             allowed[1:] = False
         return Observation(features, allowed)
 

@@ -1,6 +1,6 @@
-"""An account at Kalshi: its address, its keys, and signed requests to it at its pace.
+"""Connection to an account at Kalshi: address, keys, and signed requests at a limited rate.
 
-Reads alone are repeated, and what goes wrong is one line without secrets.
+Only reads are repeated, and errors are one line without secrets.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ HOSTS = {  # as published in autumn 2026
     "live": "https://external-api.kalshi.com",
 }
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
-_SHOWN = 8  # characters of a line of a key below which it could be any word
+_SHOWN = 8  # characters of a key's line; shorter ones could be any word
 
 Mode = Literal["demo", "live"]
 Response = Mapping[str, Any]
 Value = TypeVar("Value")
-AUTH_STATUSES = (401, 403)  # statuses that say what the keys do not open
+AUTH_STATUSES = (401, 403)  # statuses of missing authorisation
 NOT_FOUND_STATUS = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
 # production in August 2026; the venue did nothing with these requests.
@@ -65,18 +65,18 @@ TRADING_PAUSED: Final = "trading_is_paused"
 EXCHANGE_PAUSED: Final = "exchange_is_paused"
 PAUSE_CODES = (TRADING_PAUSED, EXCHANGE_PAUSED)
 PAGE_SIZE = 200  # entries of a page
-MAX_PAGES = 500  # of one answer; more than that goes round in circles
-# Requests a second, of which the venue's lowest tier allows 20 reads and 10 writes: one that writes
+MAX_PAGES = 500  # of one list; more indicate a loop of cursors
+# Requests a second. The venue's lowest tier allows 20 reads and 10 writes; a client that writes
 # reads at least as often.
 REQUESTS_PER_SECOND = 20
 
 
 @dataclass(frozen=True)
 class KalshiKeys:
-    """What opens an account: the id of a key, and the RSA key that signs for it.
+    """Credentials of an account: the id of a key, and the RSA key that signs for it.
 
-    They are never printed: the object shows itself as `KalshiKeys()`, and `redact` takes both out
-    of any text.
+    They are never printed: the object shows itself as `KalshiKeys()`, and `redact` removes both
+    from any text.
 
     key_id: the venue's name of the key.
     private_key: PEM, not encrypted.
@@ -92,7 +92,10 @@ class KalshiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> KalshiKeys:
-        """The keys in an environment: the private one as PEM text, or the path of its file."""
+        """Return the keys in an environment.
+
+        The private key is PEM text, or the path of its file.
+        """
         key_id = environment.get(KEY_ID, "").strip()
         text = environment.get(PRIVATE_KEY, "").strip()
         path = environment.get(PRIVATE_KEY_PATH, "").strip()
@@ -109,7 +112,7 @@ class KalshiKeys:
                 raise InputError(
                     f"{PRIVATE_KEY_PATH}: {path}: cannot be read ({type(error).__name__})"
                 ) from None
-        # Files of variables write a line's end as two characters.
+        # Environment files write a line break as two characters.
         return cls(key_id, text.replace("\\n", "\n").strip())
 
     @cached_property
@@ -127,7 +130,7 @@ class KalshiKeys:
         return key
 
     def headers(self, method: str, path: str, at: int) -> dict[str, str]:
-        """What a request is signed with: RSA-PSS with SHA-256, in base64.
+        """Return the signature headers of a request: RSA-PSS with SHA-256, in base64.
 
         path: from the root of the host; its query is not signed.
         at: milliseconds since 1970.
@@ -143,11 +146,11 @@ class KalshiKeys:
         return {KEY_HEADER: self.key_id, TIMESTAMP: str(at), SIGNATURE: encoded}
 
     def sign(self, method: str, path: str) -> Mapping[str, str]:
-        """What signs each attempt of a request anew, by this machine's clock."""
+        """Return the headers of one attempt of a request, signed by this machine's clock."""
         return self.headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
-        """The text with neither key in it, nor a line of the private one."""
+        """Return a text without either key, or any line of the private one."""
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
             if len(line) > _SHOWN and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
@@ -156,7 +159,7 @@ class KalshiKeys:
 
 @settings_class("broker")
 class KalshiSettings(RequestSettings):
-    """Where the account is, and how long anything may take."""
+    """Settings of the connection to Kalshi: address, and limits of time."""
 
     mode: Mode = setting(
         "demo", "demo has an account without money; live needs confirm_live too", key=False
@@ -177,12 +180,12 @@ class KalshiSettings(RequestSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the address is a loopback one, where no money is."""
+        """Return whether the address is a loopback one, where no money is."""
         return self.url_override is not None
 
     @property
     def address(self) -> str:
-        """Scheme, host and port of the REST interface."""
+        """Return scheme, host and port of the REST interface."""
         return (self.url_override or HOSTS[self.mode]).rstrip("/")
 
 
@@ -201,7 +204,7 @@ def _check_address(url: str) -> None:
 
 
 class HttpStatusError(Exception):
-    """An answer whose status is no success."""
+    """A response with a status of failure."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
@@ -210,7 +213,10 @@ class HttpStatusError(Exception):
 
     @property
     def code(self) -> str:
-        """The venue's code of an error, at the top level or inside `error`; else empty."""
+        """Return the venue's error code, or an empty string.
+
+        It is at the top level or inside `error`.
+        """
         try:
             said = json.loads(self.words)
             inner = said.get("error", said)
@@ -220,15 +226,15 @@ class HttpStatusError(Exception):
 
     @property
     def is_pause(self) -> bool:
-        """True if the venue did nothing because trading is paused."""
+        """Return True if the venue did nothing because trading is paused."""
         return self.code in PAUSE_CODES
 
 
 class KalshiPace(RateLimiter):
-    """Never more than `REQUESTS_PER_SECOND` requests in any second."""
+    """Rate limiter with at most `REQUESTS_PER_SECOND` requests in any second."""
 
     def delay(self) -> float:
-        """Seconds to wait before the next request."""
+        """Return the seconds to wait before the next request."""
         seconds = super().delay()
         if len(self._sent) < REQUESTS_PER_SECOND:
             return seconds
@@ -237,14 +243,17 @@ class KalshiPace(RateLimiter):
 
 @cache
 def shared_pace(where: str) -> KalshiPace:
-    """The one pace of all clients of an account; where: an address and what names the account."""
+    """Return the rate limiter that all clients of an account share.
+
+    where: the address and a name of the account.
+    """
     return KalshiPace(None)
 
 
 class KalshiConnection:
     """Requests to one account.
 
-    time: this machine's; the venue shows none.
+    time: this machine's clock, because the venue shows none.
     """
 
     def __init__(
@@ -261,7 +270,7 @@ class KalshiConnection:
             RateLimiter(None) if is_practice else shared_pace(f"{settings.address} {keys.key_id}")
         )
         self._session = requests.Session()
-        # A proxy would stand between this machine and itself.
+        # A local server must not be reached through a proxy.
         self._session.trust_env = not settings.is_loopback
         transport = settings.transport(pace, keys.sign)
         for scheme in ("http://", "https://"):
@@ -272,9 +281,9 @@ class KalshiConnection:
 
     @contextmanager
     def translate_errors(self, what: str) -> Iterator[None]:
-        """Turn whatever goes wrong with a request into one line without secrets.
+        """Translate any error of a request into one line without secrets.
 
-        what: is requested, for the message.
+        what: the object of the request, for the message.
         """
         from foundation.transport import raise_broker_errors
 
@@ -297,23 +306,23 @@ class KalshiConnection:
     def request(
         self, method: str, path: str, query: Response | None = None, body: Response | None = None
     ) -> Response:
-        """The fields that one request is answered with; path: what follows /trade-api/v2.
+        """Return the fields of the response to one request; path: the part after /trade-api/v2.
 
-        Raises `HttpStatusError` for a status that is no success; `RequestException` for no whole
-        answer; `InvalidResponse` for an answer without fields.
+        Raises `HttpStatusError` for a status of failure, `RequestException` without a complete
+        response, and `InvalidResponse` for a response without fields.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body
         )
         if not 200 <= response.status_code < 300:
             raise HttpStatusError(response.status_code, " ".join(response.text.split()))
-        # A cancellation may be answered with nothing.
+        # The response to a cancellation may be empty.
         return as_mapping(response.json()) if response.content else {}
 
     def resumption(self) -> str:
-        """Return when the venue estimates that a pause ends, in words; empty if it does not say.
+        """Return the venue's estimate of a pause's end, in words; empty if it gives none.
 
-        Nothing that goes wrong with this question hides the pause itself.
+        An error of this query does not hide the pause.
         """
         from requests.exceptions import RequestException
 
@@ -325,7 +334,7 @@ class KalshiConnection:
         return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
 
     def get(self, what: str, path: str, name: str) -> Response | None:
-        """The object of this name in what a read is answered with; None where there is no such."""
+        """Return the object with this name in the response to a read; None if it does not exist."""
         with self.translate_errors(what):
             try:
                 answer = self.request("GET", path)
@@ -338,7 +347,7 @@ class KalshiConnection:
     def pages(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> list[Value]:
-        """The entries of a list of this name, from all of its pages, in the venue's order."""
+        """Return the entries of a list with this name, from all pages, in the venue's order."""
         listed = RequiredField(name, parse_objects)
         cursor = OptionalField("cursor", parse_text, "")
         query = {**query, "limit": PAGE_SIZE}

@@ -6,7 +6,7 @@ and it gains nothing if its side wins. So every market has two figures, its loss
 loss if NO wins. An event's loss is their largest sum over its possible outcomes:
 
 - `exclusive`, which the venue calls `mutually_exclusive`: no market pays YES, or one does
-- thresholds (`greater`, `less`, `between`, …) of one event are about one figure: the outcomes are
+- thresholds (`greater`, `less`, `between`, …) of one event refer to one figure: the outcomes are
   the intervals between the strikes
 - anything else, or an unknown relation: markets are independent, and their worst losses add up
 
@@ -36,10 +36,10 @@ from trainingdata.feed.fields import parse_decimal
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """The figures at which a threshold market pays YES.
+    """Figures at which a threshold market pays YES.
 
-    low, high: ends of the range; none if the range is open there.
-    includes_low, includes_high: whether an end belongs to the range.
+    low, high: ends of the range; None if the range is open there.
+    includes_low, includes_high: true if the end belongs to the range.
     """
 
     low: Decimal | None = None
@@ -115,9 +115,9 @@ def strike_fields(strike: Strike | None) -> dict[str, Any]:
 class MarketEvent:
     """The event of a market, and the relations that exclude outcomes.
 
-    event: its ticker. Markets whose event is unknown ("") count as one event.
-    exclusive: whether at most one market of the event pays YES.
-    strike: none for a market without thresholds.
+    event: ticker of the event. Markets of unknown events ("") count as one event.
+    exclusive: true if at most one market of the event pays YES.
+    strike: strike of a threshold market, else None.
     """
 
     event: str = ""
@@ -126,7 +126,7 @@ class MarketEvent:
 
 
 class MarketLoss(NamedTuple):
-    """The loss of a market if YES wins, and if NO wins, micro-dollars; a gain is below 0."""
+    """The loss of a market if YES wins, and if NO wins, micro-dollars; a gain is negative."""
 
     yes: Number
     no: Number
@@ -140,8 +140,8 @@ def market_loss(
 ) -> MarketLoss:
     """Return the loss of one market by its outcome.
 
-    position: contracts, YES above 0 and NO below.
-    value: of the position, micro-dollars.
+    position: contracts, YES positive and NO negative.
+    value: value of the position, micro-dollars.
     yes_orders, no_orders: cost of orders towards a side if they fill, micro-dollars.
     """
     return MarketLoss(
@@ -193,11 +193,12 @@ def exposure_of_others(
 ) -> Exposure:
     """Return the greatest losses of all markets except one.
 
-    A position is valued at its side's ask, the price at which an order would buy it now.
+    A position is valued at its side's ask, the present price of a purchase.
 
-    positions: contracts by market, YES above 0 and NO below; markets without a known result.
+    positions: contracts by market, YES positive and NO negative; markets without a known result.
     resting: orders of every market, including those of unknown outcome.
-    quotes: of the markets with a position. events: of every market.
+    quotes: quotes of the markets with a position.
+    events: events of every market.
     """
     costs: dict[tuple[str, Outcome], Number] = defaultdict(int)
     for each in resting:

@@ -1,12 +1,12 @@
-"""What a fill of an event contract costs: fee, rounding and rebate, exact, by date.
+"""Fees of a fill of event contracts: fee, rounding and rebate, exact, by date.
 
-Of a fill of C contracts at price P (USD), which moves R = P·C USD (negative for a purchase):
+A fill of C contracts at price P (USD) moves R = P·C USD (negative for a purchase):
 
     fee       = rate · C · P · (1 − P), rounded up to fee_step
     change    = R − fee, rounded down (toward −∞) to balance_step
-    rounding  = R − fee − change, what the balance lost beside the fee
+    rounding  = R − fee − change, lost by the balance in addition to the fee
     carried  += rounding, summed over the fills of one order, taken or made
-    rebate    = carried, rounded down to balance_step; it leaves carried and comes back in this fill
+    rebate    = carried, rounded down to balance_step; it leaves carried and is paid in this fill
 
 The cash moves by change + rebate. Two purchases of 10 YES at $0.37 as a taker, in one order:
 
@@ -15,9 +15,9 @@ The cash moves by change + rebate. Two purchases of 10 YES at $0.37 as a taker, 
     first:   carried 0.0068, rebate 0,    cash −3.87
     second:  carried 0.0136, rebate 0.01, cash −3.86, carried 0.0036
 
-What an order still carries when it ends, less than one step, never comes back. Of whole contracts
-at prices in whole cents, fee + rounding is a whole number of cents, so that no fill has a fee below
-0 once its rebate is taken off. Settlement has no fee.
+The amount carried when an order ends, less than one step, is not returned. For whole contracts at
+prices in whole cents, fee + rounding is a whole number of cents. So no fill has a negative fee
+after its rebate. Settlement has no fee.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _FIRST = "1900-01-01"
 class FeeRules:
     """Rates and steps in force on one day.
 
-    taker: fee rate of what trades at once, a fraction of C · P · (1 − P).
-    maker: fee rate of what waited in the book; 0 in series without one.
+    taker: fee rate of fills that take liquidity, a fraction of C · P · (1 − P).
+    maker: fee rate of fills of resting orders; 0 in series without one.
     fee_step: USD to a multiple of which a fill's fee is rounded up.
     balance_step: USD to a multiple of which a fill's change of the balance is rounded down, and in
-        multiples of which an order's rounding comes back.
+        multiples of which an order's rounding is returned.
     """
 
     taker: Decimal = Decimal("0.07")
@@ -68,7 +68,7 @@ class FeeRules:
         )
 
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
-        """USD: rate · count · price · (1 − price), rounded up to fee_step.
+        """Return the fee in USD: rate · count · price · (1 − price), rounded up to fee_step.
 
         A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
         """
@@ -77,19 +77,19 @@ class FeeRules:
         )
 
     def max_cost(self, price: Decimal, count: Decimal) -> Decimal:
-        """USD that buying so many contracts at this price or below can cost at most, fees included.
+        """Return the maximum cost of buying contracts at this price or below, USD, fees included.
 
         price · count + the larger rate's fee + count · fee_step + balance_step: every contract may
         fill alone and round its own fee up, and an order never loses a whole balance_step to
         rounding. 10 at $0.37: 3.70 + 0.1632 + 0.001 + 0.01 = $3.8742. Fills are of whole contracts.
         """
-        # price + rate · price · (1 − price) grows with the price: a better one is never dearer.
+        # price + rate · price · (1 − price) grows with the price: a better price never costs more.
         return micros_to_usd(max_cost(self.units, in_units(price, PRICE_UNITS), in_units(count)))
 
 
 @settings_class("fees")
 class KalshiFees:
-    """Rates and rounding by date, `configs/fees/kalshi.yaml`."""
+    """Settings of Kalshi's fees: rates and rounding by date, `configs/fees/kalshi.yaml`."""
 
     taker: tuple[DatedRate, ...] = setting(
         (DatedRate(_FIRST, 0.07),), "fee rate of what trades at once, by date"
@@ -118,11 +118,11 @@ class KalshiFees:
             raise InputError(f"fees.as_of: {self.as_of!r} is no date (YYYY-MM-DD)") from None
 
     def rules_on(self, date: str) -> FeeRules:
-        """The rules in force on a New York date, YYYY-MM-DD."""
+        """Return the rules in force on a New York date, YYYY-MM-DD."""
         return FeeRules(**{name: self._rate(name, date) for name in FeeUnits._fields})
 
     def default_rules(self) -> FeeRules:
-        """The rules where a market has no date of its own."""
+        """Return the rules for a market without a date."""
         return self.rules_on(self.as_of)
 
     def _rate(self, name: str, date: str) -> Decimal:

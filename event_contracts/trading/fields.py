@@ -16,8 +16,8 @@ from trainingdata.feed.fields import optional_field
 
 T = TypeVar("T")
 JsonEntry = Mapping[str, Any]
-TICKER_FIELDS = ("ticker", "market_ticker")  # under which a row names its market
-ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # under which a row names itself
+TICKER_FIELDS = ("ticker", "market_ticker")  # names of a row's market
+ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's own id
 
 
 class FirstField(Generic[T]):
@@ -36,7 +36,7 @@ class FirstField(Generic[T]):
     def read(self, entry: JsonEntry) -> T:
         """Return the value of the first field that is present.
 
-        Raises SenselessAnswer for a value that cannot be parsed, and if no field is present and
+        Raises InvalidResponse for a value that cannot be parsed, and if no field is present and
         there is no default.
         """
         for each in self._fields:

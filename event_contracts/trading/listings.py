@@ -1,12 +1,11 @@
-"""Markets as the venue lists them: their quote, the prices they take, what positions are worth,
-what trading in each costs, and what each has paid.
+"""Markets as the venue lists them: quotes, price steps, values of positions, fees and payouts.
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
 An event's overrides of both take precedence over its series.
 
-`quadratic` charges what trades at once alone, `quadratic_with_maker_fees` what waited as well; both
-dated rates are multiplied by `fee_multiplier`. While fees are waived a fill says so itself.
+`quadratic` charges takers only, `quadratic_with_maker_fees` makers as well; both dated rates are
+multiplied by `fee_multiplier`. A fill during a fee waiver states its fee.
 
 A settlement states its payout twice:
 
@@ -58,12 +57,12 @@ from trainingdata.instants import new_york_date
 
 log = logging.getLogger(__name__)
 
-TICKERS_PER_REQUEST = 50  # tickers in one request: addresses have a longest length
+TICKERS_PER_REQUEST = 50  # limited by the maximum length of a URL
 ACTIVE_STATUS = "active"  # the status of a market that takes orders
 PAID_STATUS = "finalized"  # the status of a market that has paid
 NOT_LISTED = "the venue has no such market"
-LAST_CLOSE = "2199-12-31T00:00:00Z"  # of a market that does not say when its trading ends
-NO_SETTLEMENT_TIME = np.datetime64("NaT", "ns")  # of a settlement without an instant
+LAST_CLOSE = "2199-12-31T00:00:00Z"  # for a market that does not state when its trading ends
+NO_SETTLEMENT_TIME = np.datetime64("NaT", "ns")  # for a settlement without an instant
 SidePrices = tuple[Decimal, Decimal]  # USD of YES and of NO
 _UNSOLD: SidePrices = (ZERO, ZERO)
 MAX_FEE_MULTIPLIER = 10  # of fee rates
@@ -72,7 +71,7 @@ CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 
 @dataclass(frozen=True, slots=True)
 class PriceTicks:
-    """The prices of a market, from 0 to 1 without a hole.
+    """The price steps of a market, from 0 to 1 without a gap.
 
     ranges: start, end and step, in USD of YES; in their order, each a multiple of its step.
     """
@@ -90,7 +89,7 @@ class PriceTicks:
 
     @classmethod
     def read(cls, value: Any) -> PriceTicks:
-        """Those of a list of ranges, in any order."""
+        """Return the price steps of a list of ranges, in any order."""
         names = ("start", "end", "step")
         found = sorted(
             [parse_price(each.get(name)) for name in names] for each in parse_objects(value)
@@ -98,22 +97,22 @@ class PriceTicks:
         return cls(tuple((start, end, step) for start, end, step in found))
 
     def allows(self, price: Decimal) -> bool:
-        """Whether an order may have a price, in USD of YES; not 0 and not 1."""
+        """Return whether an order may have a price, in USD of YES; 0 and 1 are excluded."""
         return 0 < price < PAYOUT and any(
             start <= price <= end and (price - start) % step == 0
             for start, end, step in self.ranges
         )
 
     def step(self, bid: Decimal, ask: Decimal) -> Decimal:
-        """The step between prices around a quote: the widest that its prices have.
+        """Return the price step around a quote: the widest of its ranges.
 
-        What is a multiple of it between bid and ask is a price of every range there.
+        Its multiples between bid and ask are prices of every range there.
         """
         steps = [step for start, end, step in self.ranges if start < ask and bid < end]
         return max(steps or [step for start, end, step in self.ranges if start <= bid <= end])
 
 
-# A market that does not say its prices takes whole cents at least.
+# A market that does not state its prices accepts at least whole cents.
 CENT_TICKS = PriceTicks(((ZERO, PAYOUT, Decimal("0.01")),))
 
 
@@ -121,16 +120,18 @@ CENT_TICKS = PriceTicks(((ZERO, PAYOUT, Decimal("0.01")),))
 class MarketListing(ParsedEntry):
     """A market as the venue lists it.
 
-    status: `active` where it takes orders.
-    bid: USD of YES; 0 where nobody bids. ask: 1 where nobody offers, or as some pages say it, 0.
-    bid_size: contracts at the YES bid. ask_size: at the YES ask.
-    ticks: the prices that it takes.
+    status: `active` if it takes orders.
+    bid: USD of YES; 0 without a bid.
+    ask: USD of YES; 1 without an offer, or 0 on some pages.
+    bid_size: contracts at the YES bid.
+    ask_size: contracts at the YES ask.
+    ticks: price steps.
     closes: UTC, the end of trading.
-    result: `yes` or `no` once it is known; `scalar`, or another word, for another end; empty
-        before that.
+    result: `yes` or `no` once it is known; `scalar`, or another word, for another end; empty before
+        that.
     pays: USD that a YES pays; None until the venue states it.
     event: ticker of its event; empty if the venue does not state it.
-    strike: figures at which it pays YES; none for a market without thresholds.
+    strike: figures at which it pays YES; None for a market without thresholds.
     """
 
     market: Annotated[str, RequiredField("ticker", parse_text)]
@@ -163,7 +164,7 @@ class MarketListing(ParsedEntry):
 
     @property
     def has_ended(self) -> bool:
-        """True if its result is known: YES, NO or a payout between them."""
+        """Return True if its result is known: YES, NO or a payout between them."""
         return bool(self.result) or self.status == PAID_STATUS
 
     @property
@@ -171,7 +172,7 @@ class MarketListing(ParsedEntry):
         return self.status == ACTIVE_STATUS and not self.has_ended
 
     def refusal(self, order: EventContractOrder) -> str | None:
-        """Why the market takes no such order, in words; nothing where it does."""
+        """Return why the market does not accept an order, in words, or None if it does."""
         if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
@@ -179,18 +180,18 @@ class MarketListing(ParsedEntry):
         return None
 
     def value_of(self, position: Decimal, sale: SidePrices) -> Decimal:
-        """USD that a position, YES above 0 and NO below, is worth, the market for itself.
+        """Return the value of a position from this market alone, USD; YES positive, NO negative.
 
             both sides quoted            the middle of the quote
-            nobody offers                the bid: it can be sold for that
-            nobody bids                  what the side could last be sold for, at most the ask
-            no trading, result unknown   what the side could last be sold for
-            result known                 $1 or nothing, though it is paid later
+            no offer                     the bid, at which it can be sold
+            no bid                       the last sale price of the side, at most the ask
+            no trading, result unknown   the last sale price of the side
+            result known                 $1 or nothing, although it is paid later
             another end                  its settlement value; as without trading until stated
 
-        A side that was never seen to be bid for is worth nothing where it would count.
+        A side without a bid so far has the sale price 0.
 
-        sale: what YES and NO could last be sold for.
+        sale: last sale prices of YES and NO.
         """
         side: Outcome = "YES" if position > 0 else "NO"
         return abs(position) * self._price(side, sale[side == "NO"])
@@ -265,7 +266,7 @@ def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
 
 
 class MarketEvents:
-    """The events of markets, each queried once: do its markets exclude each other?
+    """The events of markets, each queried once for whether its markets exclude each other.
 
     If the venue does not state it, or cannot be queried, losses of its markets add up.
     """
@@ -301,7 +302,7 @@ class MarketEvents:
 
 
 def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketListing]) -> Decimal:
-    """USD that positions, YES above 0 and NO below, bring at the best bids."""
+    """Return the USD of positions, YES positive and NO negative, at the best bids."""
     total = ZERO
     for market, position in positions.items():
         total += abs(position) * listings[market].quote.bid("YES" if position > 0 else "NO")
@@ -311,9 +312,9 @@ def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketLis
 def sale_prices(
     listings: Mapping[str, MarketListing], before: Mapping[str, SidePrices]
 ) -> dict[str, SidePrices]:
-    """What each side of a market can be sold for, or could be when it was last bid for; USD.
+    """Return the present sale price of each side of a market, or its last one; USD.
 
-    before: the same, as it was until now.
+    before: the previous result.
     """
     prices = {}
     for market, listing in listings.items():
@@ -326,25 +327,25 @@ def sale_prices(
 
 @dataclass(frozen=True, slots=True)
 class FeeTerms:
-    """What is said of a market's fees.
+    """Fee terms of a market's series.
 
-    multiplier: of both rates.
-    makers: whether what waited in the book is charged.
+    multiplier: multiplier of both rates.
+    makers: true if resting orders are charged.
     """
 
     multiplier: Decimal = Decimal(1)
     makers: bool = True
 
     def rules(self, dated: FeeRules) -> FeeRules:
-        """The rules of a day as the series scales them."""
+        """Return the rules of a day as the series scales them."""
         maker = dated.maker * self.multiplier if self.makers else ZERO
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
 
 
 class MarketFees:
-    """The fee rules of a market at an instant; the dated rates alone before its series was read.
+    """Fee rules of a market at an instant; the dated rates only, before its series was read.
 
-    on: the rules in force on a New York date, YYYY-MM-DD.
+    on: returns the rules in force on a New York date, YYYY-MM-DD.
     """
 
     def __init__(self, on: Callable[[str], FeeRules]) -> None:
@@ -355,13 +356,13 @@ class MarketFees:
         return self._terms.get(market, FeeTerms()).rules(self._dated(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
-        """The highest rates among the markets that were read: nothing costs more."""
+        """Return the highest rates among the markets that were read."""
         rules = [each.rules(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read what is said of the fees of these markets, once."""
+        """Read the fee terms of these markets, once."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _terms(connection, market)
@@ -409,7 +410,7 @@ def _multiplier(value: Any) -> Decimal:
 
 
 def parse_payout(value: Any) -> Decimal:
-    """USD of a contract's payout in cents."""
+    """Return a contract's payout in USD from cents."""
     usd = parse_cents(value)
     if not 0 <= usd <= PAYOUT:
         raise ValueError("no payout between 0 and 100 cents")
@@ -441,17 +442,20 @@ class _SettlementRow(ParsedEntry):
 
     @property
     def result_payout(self) -> Decimal | None:
-        """Payout of a YES, USD, for the results `yes` and `no`; None for any other."""
+        """Return the payout of a YES, USD, for the results `yes` and `no`; None for any other."""
         return {"yes": PAYOUT, "no": ZERO}.get(self.result)
 
     @property
     def net(self) -> Decimal | None:
-        """Contracts held at the end, YES above 0 and NO below."""
+        """Return the contracts held at the end, YES positive and NO negative."""
         return None if self.yes is None or self.no is None else self.yes - self.no
 
     @property
     def profit(self) -> Decimal | None:
-        """Profit of the market after fees, pairs included, USD; None if a figure is missing."""
+        """Return the profit of the market in USD after fees, or None if a figure is missing.
+
+        Pairs are included.
+        """
         figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
         if any(figure is None for figure in figures):
             return None
@@ -461,15 +465,15 @@ class _SettlementRow(ParsedEntry):
 
 @dataclass(frozen=True, slots=True)
 class MarketSettlement:
-    """A market that has paid.
+    """The settlement of a market.
 
     yes: USD paid for a contract of YES; NO got the rest of a dollar.
-    at: UTC, when it paid; NaT if the venue does not state it.
+    at: UTC, instant of the payment; NaT if the venue does not state it.
     result: `yes`, `no`, or the venue's word for another end.
-    net: contracts paid for, YES above 0 and NO below; None if the venue does not state it.
+    net: contracts paid for, YES positive and NO negative; None if the venue does not state it.
     revenue: USD paid for them, if `yes` does not give it exactly.
     profit: USD after fees; None if the venue does not state it.
-    remark: the contradiction between its figures, in words; empty if they agree.
+    remark: contradiction between its figures, in words; empty if they agree.
     """
 
     market: str
@@ -485,7 +489,7 @@ class MarketSettlement:
     def parse(cls, entry: Mapping[str, Any]) -> MarketSettlement:
         """Parse an entry of the venue's list.
 
-        Raises SenselessAnswer for an entry without a payout and without revenue and counts.
+        Raises InvalidResponse for an entry without a payout and without revenue and counts.
         """
         row = _SettlementRow.parse(entry)
         net, paid = row.net, row.revenue
@@ -508,7 +512,7 @@ class MarketSettlement:
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, held: Decimal) -> Decimal:
-        """Return the payout of a position, USD; YES above 0 and NO below."""
+        """Return the payout of a position, USD; YES positive and NO negative."""
         if self.revenue is not None and held == self.net:
             return self.revenue
         return position_payout(held, self.yes)
@@ -520,5 +524,5 @@ def position_payout(held: Decimal, yes: Decimal) -> Decimal:
 
 
 def _rate(net: Decimal, paid: Decimal) -> Decimal:
-    """Return the payout of a YES, USD, implied by what a position was paid."""
+    """Return the payout of a YES, USD, implied by the payment for a position."""
     return paid / net if net > 0 else PAYOUT + paid / net

@@ -1,20 +1,19 @@
-"""One account at Kalshi: how it stands, and many markets of it in which orders go out once.
+"""One account at Kalshi: its state, and orders in many of its markets, each sent once.
 
-The venue is believed, and one rule holds what it shows to what it has said: no reading counts that
-lists less of an order's fills than an answer about that order. What no fill and no settlement
-explains may be listed late: it is read again, believed once it lasts, and told.
+The venue's data is accepted under one rule: a reading that lists fewer fills of an order than a
+response about that order is rejected. Changes that no fill and no settlement explains may be listed
+late: they are read again, accepted once they persist, and alerted.
 
 A pair of YES and NO pays $1 at once, so that a NO is a YES sold, with $1 set aside for it. With
-positions q, YES above 0 and NO below, whatever the order in which things are listed:
+positions q, YES positive and NO negative, whatever the order of the list:
 
     cash + Σ max(−q, 0)  moves by  −p·C − fee of a bid, p·C − fee of an ask,
                          and by  q·y of a market that pays y for a YES
 
-p is the price of YES, C are contracts, and `fee` is what the venue says that it charged, or by our
-rules where it says nothing. The venue lists no deposits: what its cash says beyond all this was
-paid in, or taken out below 0. Less than $1 is rounding, and counts as profit or loss; so does all
-of it where the contracts are not explained either, for cash has then moved with trades that are
-not listed.
+p is the price of YES, C are contracts, and `fee` is the venue's stated charge, or our rules' fee
+without one. The venue lists no deposits: the rest of a change in its cash is a deposit, or a
+withdrawal if negative. Less than $1 is rounding, and counts as profit or loss. So does all of it if
+contracts are unexplained as well, because cash has then moved with trades that are not listed.
 """
 
 from __future__ import annotations
@@ -73,24 +72,26 @@ from trainingdata.feed.fields import RequiredField, parse_text
 log = logging.getLogger(__name__)
 
 MIN_CASH_FLOW = Decimal(1)  # USD
-# A fill's rounding, and what of an earlier one comes back with it.
+# A fill's rounding, and the part of an earlier one that is returned with it.
 FEE_TOL = 2 * CENT
 EPOCH = np.datetime64(0, "ns")
-REREAD_SPAN = np.timedelta64(1, "h")  # read again of fills and settlements: some are listed late
+# Fills and settlements of this span are read again: some are listed late.
+REREAD_SPAN = np.timedelta64(1, "h")
 
 NO_MARKETS: Mapping[str, str] = MappingProxyType({})
 
-# The rules in force in a market at an instant.
+# Returns the rules in force in a market at an instant.
 FeeRulesLookup = Callable[[str, np.datetime64], FeeRules]
-Positions = Mapping[str, Decimal]  # contracts by market, YES above 0 and NO below; none of them 0
+# Contracts by market, YES positive and NO negative; without zeros.
+Positions = Mapping[str, Decimal]
 
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdates:
-    """What the venue lists from an instant on.
+    """Fills and settlements that the venue lists from an instant on.
 
-    fills: oldest first.
-    unread: rows that cannot be read.
+    fills: fills, oldest first.
+    unreadable: rows that cannot be read.
     """
 
     fills: tuple[VenueFill, ...] = ()
@@ -102,11 +103,11 @@ class AccountUpdates:
 class AccountBooks:
     """An account as the venue showed it.
 
-    at: by this machine's clock, before which everything was read.
-    cash: USD; what resting orders may take is still in it.
+    at: instant on this machine's clock, before which everything was read.
+    cash: USD, including the cash that resting orders may use.
     positions: contracts by market.
-    fills: ids of those that are in it and were still listed.
-    settlements: markets that had paid and were still listed, and when.
+    fills: ids of the fills included that were still listed.
+    settlements: markets that had paid and were still listed, with their instants.
     """
 
     at: Instant
@@ -121,7 +122,7 @@ class AccountBooks:
     ) -> AccountBooks:
         """Return the books of a reading, with everything that is listed.
 
-        A fill that cannot be read is part of them too: its contracts are in the positions.
+        An unreadable fill is part of them too: its contracts are in the positions.
         """
         unread = (row.name for row in news.unreadable if row.what == "fills")
         fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
@@ -133,7 +134,7 @@ class AccountBooks:
 class PaidPosition:
     """A position that a settlement has paid out.
 
-    held: contracts, YES above 0 and NO below.
+    held: contracts, YES positive and NO negative.
     payout: USD.
     """
 
@@ -147,8 +148,8 @@ class ExpectedBooks:
     """Expected books: earlier books plus the fills and settlements that the venue lists since.
 
     expected: the books with the cash and positions that the list explains.
-    fills: number of fills that are not in the books.
-    fees: what the venue charged beyond our rules, in words.
+    fills: number of fills that are not in the earlier books.
+    fees: charges of the venue beyond our rules, in words.
     paid: positions that were paid out and have left the books.
     """
 
@@ -159,13 +160,13 @@ class ExpectedBooks:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Fees beyond our rules, and contradictory settlements, in words."""
+        """Return charges beyond our rules, and contradictory settlements, in words."""
         settled = (each.settlement for each in self.paid)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
         return (*self.fees, *said)
 
     def flow(self, books: AccountBooks) -> Decimal:
-        """USD that was paid in less what was taken out, by the books of a later reading."""
+        """Return deposits less withdrawals in USD, from the books of a later reading."""
         flow = books.cash - self.expected.cash
         return ZERO if self.contracts(books) or abs(flow) < MIN_CASH_FLOW else flow
 
@@ -183,7 +184,7 @@ class ExpectedBooks:
 def apply_updates(
     books: AccountBooks, news: AccountUpdates, fee_rules_of: FeeRulesLookup
 ) -> ExpectedBooks:
-    """What books come to with what is listed beyond them, by the arithmetic of this module."""
+    """Return the expected books after the listed updates, by the arithmetic of this module."""
     new = {fill.fill_id: fill for fill in news.fills if fill.fill_id not in books.fills}
     cash = books.cash + _set_aside(books.positions)
     traded: dict[str, Decimal] = defaultdict(Decimal)
@@ -203,14 +204,14 @@ def apply_updates(
     paid = []
     for each in news.settlements:
         paid_before = (each.market, each.at) in books.settlements
-        # Of a market that had paid before, what was listed late is paid out as well.
+        # In a market that had paid before, fills listed late are paid out as well.
         count = (traded if paid_before else held).get(each.market, ZERO)
         if paid_before:
             payout = position_payout(count, each.yes)
         else:
             payout = each.payout(count)
             paid.append(PaidPosition(each, count, payout))
-        # With a NO goes what is set aside for it.
+        # A NO leaves with the dollar that is set aside for it.
         cash += payout - max(-count, ZERO)
         held[each.market] = held.get(each.market, ZERO) - count
     held = {market: count for market, count in held.items() if count}
@@ -220,17 +221,18 @@ def apply_updates(
 
 @dataclass(frozen=True, slots=True)
 class KalshiReading:
-    """An account as it was read, compared with the books before.
+    """A reading of an account, compared with earlier books.
 
-    resting: orders that wait, from any sender, oldest first, and orders of ours that are not
-        listed and may still trade.
-    fills: listed beyond the books before.
-    cash: USD that may be spent: no deposit before it is booked, no cash of a fill twice.
-    flow: USD paid in less taken out since the books before.
+    resting: resting orders of any sender, oldest first, and unlisted orders of ours that may still
+        trade.
+    fills: number of fills beyond the earlier books.
+    cash: USD that may be spent: without unbooked deposits and doubly counted fills.
+    flow: USD of deposits less withdrawals since the earlier books.
     discrepancies: changes without an explanation by fills, settlements and our fees, in words. They
         are no flow, and quarantined markets are left out.
-    paid: positions that were paid out since the books before.
-    unreadable: why rows of markets cannot be read, by ticker. Known positions in them count.
+    paid: positions that were paid out since the earlier books.
+    unreadable: reasons why rows of markets cannot be read, by ticker. Known positions in them
+        count.
     """
 
     books: AccountBooks
@@ -247,17 +249,17 @@ class KalshiReading:
     ) -> dict[str, str]:
         """Return why markets are not traded, by ticker.
 
-        listings: of markets, some of which cannot be read.
-        besides: reasons that are known already; those of listings and of this reading come first.
+        listings: listings of markets, some of which may be unreadable.
+        besides: known reasons; those of listings and of this reading take precedence.
         """
         return {**besides, **unreadable_markets(listings), **self.unreadable}
 
 
 class AccountReader:
-    """Reads one account.
+    """Reader of one account.
 
     fee_rules_of: fee rules of a market at an instant.
-    books: of an earlier reading, from which on it is explained; without them those of the first.
+    books: books of an earlier reading, the base of the comparison; by default those of the first.
     """
 
     def __init__(
@@ -278,9 +280,10 @@ class AccountReader:
         self._began_at = books.at if self._began_at is None else self._began_at
 
     def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
-        """Believe no reading that lists less of an order's fills than its answer said.
+        """Reject readings that list fewer fills of an order than the response stated.
 
-        sent_at: of one that was sent before the first books fills may be too old to be listed.
+        sent_at: instant of sending. Fills of an order from before the first books may be too old to
+            be listed.
         """
         if order.filled and self._began_at is not None and sent_at >= self._began_at:
             said = self._answered.get(order.order_id, ZERO)
@@ -288,8 +291,10 @@ class AccountReader:
             self._market_of[order.order_id] = order.market
 
     def read(self) -> KalshiReading:
-        """The account, read until it stands still and knows our answers, and is explained or not
-        for longer than it takes to list things.
+        """Read the account until two readings agree and include all stated fills.
+
+        Unexplained changes are accepted once they persist in a second reading. Raises `BrokerError`
+        if the readings never agree.
         """
         for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
@@ -298,7 +303,7 @@ class AccountReader:
             cash = self._venue.cash()
             positions, unread_positions = _read_positions(self._venue)
             resting, unread_orders = self._resting()
-            # What trades meanwhile is in the cash or not: nobody knows which.
+            # A trade between the readings may or may not be in the cash.
             still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
             unread = (*news.unreadable, *unread_positions, *unread_orders)
@@ -336,7 +341,10 @@ class AccountReader:
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
-        """Return what is listed; an undated settlement gets the instant of its first reading."""
+        """Return the listed updates.
+
+        An undated settlement gets the instant of its first reading.
+        """
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
         settlements = tuple(
@@ -348,11 +356,11 @@ class AccountReader:
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
         """Return the resting orders, and the rows that cannot be read.
 
-        Our orders count with the terms of their intents. An order that rested before and is
-        missing in the list is queried by id, and counts in full if that fails.
+        Our orders count with the terms of their intents. An order that rested before and is missing
+        in the list is queried by id, and counts in full if that fails.
 
-        The order book of intents records the state of our other orders. Fills that an answer
-        states must appear in the list of fills later.
+        The store of intents records the state of our other orders. Fills that a response states
+        must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -390,7 +398,7 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return fills that an answer stated but no list has yet, in words.
+        """Return fills that a response stated but no list has yet, in words.
 
         Quarantined markets are left out: their fills may be unreadable rows.
         """
@@ -450,7 +458,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 
 def _set_aside(positions: Positions) -> Decimal:
-    """USD that NO held stand for, where each is a YES sold."""
+    """Return the USD set aside for NO positions, each of which is a YES sold."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
@@ -466,16 +474,15 @@ ORDER_LIFE = np.timedelta64(600, "s")
 class KalshiMultiMarketOrderManager:
     """An `OrderManager` for every market of one account.
 
-    admission: what every order has to leave; it is asked before an order is sent.
+    admission: check of every order before it is sent.
     fee_rules_of: fee rules of a market at an instant.
-    book: where intents are kept; none keeps them in memory, until the process ends.
+    book: store of intents; None keeps them in memory until the process ends.
     gate: asked right before an order is sent.
-    job: whose orders go this way.
-    life: after which an order that still waits ends at the venue.
-    time: this machine's; the venue shows none.
+    job: job that sends the orders.
+    life: time after which a resting order ends at the venue.
+    time: this machine's clock, because the venue shows none.
 
-    Raises `BrokerError` in every method, for a venue that does not answer, and answers that do not
-    agree, by name.
+    Every method raises `BrokerError` if the venue does not respond or its responses disagree.
     """
 
     def __init__(
@@ -499,38 +506,38 @@ class KalshiMultiMarketOrderManager:
         self._admission = admission
         self._events = MarketEvents(self.venue)
         self._job = job
-        # An order is admitted on an account in which the one before it stands.
+        # An order is checked against an account that includes the previous one.
         self._turn = threading.RLock()
 
     def begin(self, books: AccountBooks) -> None:
-        """Explain the account from books on; without it those of the first reading."""
+        """Compare readings with these books; by default with those of the first reading."""
         with self._turn:
             self._account.begin(books)
 
     def reading(self) -> KalshiReading:
-        """Return the account compared with the books before; deposits since are not spent yet."""
+        """Return the account compared with the earlier books; deposits since are not spent yet."""
         with self._turn:
             return self._account.read()
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market now.
+        """Return the account as seen from a market at present.
 
-        Where the venue's cash is not what its fills and settlements make of the books, the smaller
-        one counts. Orders of unknown outcome are among the resting ones, whole and under our id.
+        If the venue's cash differs from the expected cash, the smaller one counts. Orders of
+        unknown outcome are listed as resting, with their whole count and our id.
         """
         with self._turn:
             return self._look(market)[0]
 
     def expiry(self) -> np.datetime64:
-        """When an order that is sent now ends at the venue, to the second before."""
+        """Return the instant at which an order sent now ends at the venue, in whole seconds."""
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
-        """Send an order once; one of its id that was sent before is that order.
+        """Send an order once; a used id returns the earlier order.
 
-        Raises `OrderRejected` where the venue does not take it or did not before, or the account
-        may not have it; `OutcomeUnknown` where nobody says what became of it: it counts as waiting
-        until the venue does.
+        Raises `OrderRejected` if the venue or the admission rejects it, or the venue did before.
+        Raises `OutcomeUnknown` if its outcome is unknown: it counts as resting until the venue
+        states one.
         """
         with self._turn:
             name = order.client_order_id
@@ -545,9 +552,9 @@ class KalshiMultiMarketOrderManager:
             return OrderReceipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended already stays as it ended.
+        """Cancel an order; one that has ended is left unchanged.
 
-        order_id: the venue's, or ours of an order of unknown outcome.
+        order_id: the venue's id, or our id for an order of unknown outcome.
         """
         with self._turn:
             if self._outbox.may_have_left(order_id):
@@ -557,13 +564,13 @@ class KalshiMultiMarketOrderManager:
             self._end(order_id, EPOCH)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Take orders of ours that are known to work in a market out of its book: those sent before
-        an instant, and those that would not be admitted now; they are returned.
+        """Cancel our working orders in a market that are old or inadmissible, and return them.
 
-        The venue asks nobody before a fill: what is left of an order has to be admitted as if it
-        were sent beside the others that rest. Orders of others, of other jobs and those of unknown
-        outcome stay. No guard is asked, for it only takes risk away, and without an order of ours
-        that works the venue is not asked either.
+        Old orders were sent before an instant. The venue fills a resting order without a check. An
+        order is therefore inadmissible if its remainder would be refused as a new order next to the
+        other resting ones. Orders of other senders, of other jobs and of unknown outcome stay. No
+        guard is asked, because cancelling only reduces risk. Without a working order of ours the
+        venue is not queried.
         """
         with self._turn:
             working = self._outbox.book.in_states(("accepted",))
@@ -578,16 +585,16 @@ class KalshiMultiMarketOrderManager:
             return tuple(ended)
 
     def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for.
+        """Query orders of unknown outcome in a market, and return those that stay unknown.
 
-        Looking for them takes 20 seconds at most, however many there are.
+        The queries take 20 seconds at most, however many orders there are.
         """
         with self._turn:
             unknown = self._outbox.book.unknown_outcomes()
             return self._outbox.refresh(each for each in unknown if _is_of(each, market))
 
     def _look(self, market: str) -> tuple[MarketView, MarketListing]:
-        """The account in front of a market, and the market."""
+        """Return the account as seen from a market, and the market."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
         reading = self._account.read()
@@ -637,7 +644,7 @@ class KalshiMultiMarketOrderManager:
         )
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
-        """Cancel an order if it still works; what it has filled by then has to be listed."""
+        """Cancel an order if it still works; its fills until then have to be listed."""
         order = self.venue.order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
@@ -647,7 +654,7 @@ class KalshiMultiMarketOrderManager:
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 
     def _refusal(self, order: EventContractOrder) -> str | None:
-        """Why an order may not be sent, in words; nothing where it may."""
+        """Return why an order may not be sent, in words, or None if it may."""
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view, rests=order.rests

@@ -1,4 +1,4 @@
-"""What an agent sees of a market: features up to the tick that is shown, and none of later ones."""
+"""Features of a market for an agent, up to the tick that is shown and without later ones."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from event_contracts.trading.rules import OrderRuleTerms
 from foundation.arrays import Mask, Records
 from foundation.compiled import compiled, jit_inline
 
-FEATURES = (  # all within ±LARGEST
+FEATURES = (  # all within ±FEATURE_BOUND
     "bid",  # best bid for YES, USD
     "ask",  # best ask of YES, USD
     "bid_size",  # log(1 + contracts at the bid) / 10
     "ask_size",  # log(1 + contracts at the ask) / 10
     "sold",  # log(1 + contracts that hit the bid in the last step) / 10
-    "bought",  # log(1 + contracts that lifted the ask in it) / 10
+    "bought",  # log(1 + contracts that lifted the ask in the last step) / 10
     "estimate",  # probability of YES by a model outside the market
-    "edge",  # the estimate less the middle of the quote, in multiples of 5 cents
-    "change",  # of the middle in the last step, in the same
-    "trend",  # of the middle in the last ten steps, in the same
-    "deviation",  # root mean square of the middle's last twenty changes, in the same
-    "left",  # share of the session that is left
+    "edge",  # the estimate less the middle of the quote, in units of 5 cents
+    "change",  # change of the middle in the last step, in units of 5 cents
+    "trend",  # change of the middle in the last ten steps, in units of 5 cents
+    "deviation",  # root mean square of the middle's last twenty changes, in units of 5 cents
+    "left",  # remaining share of the session
     "cash",  # in multiples of the cash at the beginning
-    "position",  # contracts, YES above 0 and NO below, in multiples of the limit
-    "share",  # of the account that the position is worth
-    "profit",  # of the account, in multiples of the cash at the beginning
+    "position",  # contracts, YES positive and NO negative, in multiples of the limit
+    "share",  # position as a share of the account's value
+    "profit",  # profit of the account, in multiples of the cash at the beginning
     "bids",  # contracts of resting purchases, in multiples of the limit
     "offers",  # contracts of resting sales, in multiples of the limit
     "size",  # contracts of the last order, in multiples of the largest size
-    "mean_size",  # of all orders so far, in the same
-    "largest_yes",  # the largest purchase of YES that may be sent, in the same
-    "largest_no",  # the largest purchase of NO that may be sent, in the same
+    "mean_size",  # mean size of all orders so far, in multiples of the largest size
+    "largest_yes",  # largest permitted purchase of YES, in multiples of the largest size
+    "largest_no",  # largest permitted purchase of NO, in multiples of the largest size
 )
 FEATURE_BOUND = 10.0
 NICKEL = 0.05  # USD: networks learn from features that are neither tiny nor large
@@ -53,7 +53,7 @@ ROOT_MEAN = 20  # steps
 
 @jit_inline
 def value(market: Record, tick: Record) -> float:
-    """USD: cash, what is held at the middle of the quote, and what other markets' positions are."""
+    """Return USD of cash, the position at the middle of the quote, and positions elsewhere."""
     return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
 
@@ -87,7 +87,7 @@ def _deviation(tape: Records, row: int) -> float:
 
 @jit_inline
 def _largest(allowed: Mask, terms: OrderRuleTerms, intent: int) -> float:
-    """The largest size of an intent that may be sent, in multiples of the largest there is."""
+    """Return the largest permitted size of an intent, in multiples of the largest size."""
     for size in range(4, -1, -1):
         if allowed[(intent - 1) * 5 + size + 1]:
             return float(terms.sizes[size] / terms.sizes[4])
@@ -103,9 +103,10 @@ def observe(
     observations: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
-    """Write the features of a market at its tick, and which of the 25 actions may be sent.
+    """Write the features of a market at its tick, and the permitted ones of the 25 actions.
 
-    tape: ticks up to the market's at least; later ones are not read. seen: [F] float32.
+    tape: ticks up to the market's at least; later ones are not read.
+    observations: [F] float32.
     allowed: [25].
     """
     row = market.row

@@ -1,4 +1,4 @@
-"""Orders of event contracts, what becomes of them, and the manager that takes them.
+"""Quotes, orders and fills of event contracts, and the interface of their manager.
 
 A contract pays $1 if its side, YES or NO, comes true. A YES and a NO of one market together pay $1,
 so that one book serves both: the NO ask is 1 − the YES bid. Prices are USD of the order's own side.
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 class ContractQuote:
     """Best prices of a market, USD.
 
-    yes_bid: best price at which YES can be sold; 0 where nobody bids.
-    yes_ask: best price at which YES can be bought, not below the bid; 1 where nobody offers.
-    tick: step between the prices that an order may have here.
+    yes_bid: best price at which YES can be sold; 0 without a bid.
+    yes_ask: best price at which YES can be bought, not below the bid; 1 without an offer.
+    tick: price step of orders at this quote.
     """
 
     yes_bid: Decimal
@@ -49,19 +49,19 @@ class ContractQuote:
             raise ValueError(f"quote: tick must be between 0 and 1, got {self.tick}")
 
     def bid(self, side: Outcome) -> Decimal:
-        """Best bid for a side: YES as quoted, NO = 1 − YES ask."""
+        """Return the best bid for a side: YES as quoted, NO = 1 − YES ask."""
         return self.yes_bid if side == "YES" else PAYOUT - self.yes_ask
 
     def ask(self, side: Outcome) -> Decimal:
-        """Best ask of a side: YES as quoted, NO = 1 − YES bid."""
+        """Return the best ask of a side: YES as quoted, NO = 1 − YES bid."""
         return self.yes_ask if side == "YES" else PAYOUT - self.yes_bid
 
 
 @dataclass(frozen=True, slots=True)
 class RestingOrder:
-    """An order that waits in the book.
+    """An order that rests in the book.
 
-    remaining: contracts that can still fill, above 0 and at most the order's count.
+    remaining: contracts that can still fill, positive and at most the order's count.
     """
 
     order_id: str
@@ -78,13 +78,13 @@ class RestingOrder:
 
 @dataclass(frozen=True, slots=True)
 class ContractFill:
-    """A trade of an order.
+    """A fill of an order.
 
-    order_id: the venue's; fills are joined to orders by it.
+    order_id: the venue's id, which joins fills to orders.
     price: USD of the order's side.
-    maker: whether the order waited in the book.
+    maker: true if the order rested in the book.
     fee: USD, with rounding, net of the rebate.
-    tick: the exchange's, at which it traded.
+    tick: tick of the exchange at which it traded.
     """
 
     order_id: str
@@ -103,10 +103,10 @@ class ContractFill:
 
 @dataclass(frozen=True, slots=True)
 class OrderReceipt:
-    """What the venue answered to an order.
+    """The venue's response to an order.
 
     filled: contracts that traded at once.
-    remaining: contracts that wait in the book.
+    remaining: contracts that rest in the book.
     """
 
     order_id: str
@@ -119,8 +119,8 @@ class Exposure(NamedTuple):
 
     See `event_contracts.trading.event_risk`.
 
-    if_yes, if_no: of its event's other markets, if it pays YES, and if it pays NO.
-    other_events: of markets of other events.
+    if_yes, if_no: loss of its event's other markets, if it pays YES, and if it pays NO.
+    other_events: loss of markets of other events.
     """
 
     if_yes: int | Fraction = 0
@@ -133,12 +133,12 @@ NO_EXPOSURE = Exposure()
 
 @dataclass(frozen=True, slots=True)
 class MarketView:
-    """An account in front of one market, all read at one instant.
+    """An account as seen from one market, all read at one instant.
 
-    cash: USD, with what resting orders may take still in it.
-    position: contracts held of this market, YES above 0 and NO below: a pair pays at once.
+    cash: USD, including the cash that resting orders may use.
+    position: contracts held of this market, YES positive and NO negative: a pair pays at once.
     resting: the account's orders in every market.
-    elsewhere: USD that positions in other markets are worth.
+    elsewhere: USD, value of positions in other markets.
     exposure: the greatest losses of other markets.
     """
 
@@ -160,7 +160,7 @@ class MarketView:
 
     @property
     def equity(self) -> Decimal:
-        """USD: cash, positions elsewhere, and what is held at the middle of the quote."""
+        """Return USD of cash, positions elsewhere, and the position at the middle of the quote."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
         return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
 
@@ -168,7 +168,7 @@ class MarketView:
         return self.yes if side == "YES" else self.no
 
     def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
-        """Contracts of this market that resting orders of one kind can still fill."""
+        """Return the contracts of this market that resting orders of one kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
             r.remaining
@@ -178,43 +178,42 @@ class MarketView:
         return sum(waiting, Decimal(0))
 
     def resting_towards(self, side: Outcome) -> Decimal:
-        """Contracts that resting orders can still add to a side's position."""
+        """Return the contracts that resting orders can still add to a side's position."""
         return self.resting_count("BUY", side) + self.resting_count("SELL", opposite_side(side))
 
 
 class OrderManager(Protocol):
-    """What sends orders once they are written down, and knows what became of them, simulated or at
-    the venue.
+    """Interface that sends recorded orders and tracks their outcome, simulated or at the venue.
 
-    Raises `BrokerError` in every method, for a venue that does not answer, or an order that it does
-    not end.
+    Every method raises `BrokerError` if the venue does not respond, or if it does not end an order.
     """
 
     def view(self, market: str) -> MarketView:
-        """The account in front of a market now."""
+        """Return the account as seen from a market at present."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
 
-        Raises `OrderRejected` where the venue does not take it; `OutcomeUnknown` where nobody says
-        what became of it.
+        Raises `OrderRejected` if the venue rejects it, and `OutcomeUnknown` if its outcome is
+        unknown.
         """
 
     def cancel(self, order_id: str) -> None:
-        """Take an order out of the book; one that has ended already stays as it ended."""
+        """Cancel an order; one that has ended is left unchanged."""
 
     def expiry(self) -> np.datetime64 | None:
-        """When an order that is sent now ends at the venue; none where it does not by itself."""
+        """Return the instant at which an order sent now ends at the venue, or None."""
 
     def unknown_outcomes(self, market: str) -> tuple[OrderIntent, ...]:
-        """Orders of a market of which nobody knows what became, once they were looked for."""
+        """Query orders of unknown outcome in a market, and return those that stay unknown."""
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Take our orders that work in a market out of its book: those sent before an instant, and
-        those that may not rest there now; they are returned.
+        """Cancel our working orders in a market that are old or may not rest, and return them.
+
+        before: orders sent before this instant are old.
         """
 
 
 def opposite_side(side: Outcome) -> Outcome:
-    """The side that comes true if this one does not."""
+    """Return the side that comes true if this one does not."""
     return "NO" if side == "YES" else "YES"

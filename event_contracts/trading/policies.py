@@ -1,8 +1,8 @@
-"""What chooses among the actions that a market allows: nothing, chance, Kelly, a trained network.
+"""Policies that choose among permitted actions: none, random, Kelly, a trained network.
 
-A checkpoint is one safetensors file of numbers and no code: the weights of two small networks over
-the same features (one chooses, the other one values) and, in its header, JSON that says what they
-were trained for.
+A checkpoint is one safetensors file of numbers without code. It holds the weights of two small
+networks over the same features (one chooses, the other values). JSON in its header describes their
+training.
 """
 
 from __future__ import annotations
@@ -42,27 +42,27 @@ _PLACES = {name: place for place, name in enumerate(FEATURES)}
 POLICY_LAYERS = "mlp_extractor.policy_net."
 ACTION_LAYER = "action_net."
 CHECKPOINT_KEY = "kalshi"  # key of the header
-RESUMED_FROM = "resumed_from"  # in the settings: those of the run that was gone on from
+RESUMED_FROM = "resumed_from"  # key of the earlier run's settings in those of a resumed run
 Weights = Mapping[str, np.ndarray[Any, Any]]
 
 
 class Policy(Protocol):
-    """A choice for each of N markets, from what is seen of it and what it allows."""
+    """Interface of a policy that chooses a permitted action for each of N markets."""
 
     @property
     def name(self) -> str:
-        """How results call it."""
+        """Return its name in results."""
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Codes [N] of actions that are allowed.
+        """Return codes [N] of permitted actions.
 
-        observations: [N, F], the features of `event_contracts.trading.observation`. allowed: bool
-            [N, 25].
+        observations: [N, F], the features of `event_contracts.trading.observation`.
+        allowed: bool [N, 25].
         """
 
 
 class HoldPolicy:
-    """HOLD, always."""
+    """Policy that always holds."""
 
     name = "nothing"
 
@@ -71,12 +71,12 @@ class HoldPolicy:
 
 
 class RandomPolicy:
-    """Each of the allowed actions with the same chance.
+    """Policy that draws from the permitted actions with equal probability.
 
-    The choice for a market depends on the seed, on its row and on how often the policy was called:
-    it is the same however many markets stand beside it.
+    The choice for a market depends on the seed, on its row and on the number of calls: it is
+    independent of the number of markets.
 
-    seed: whole number from 0.
+    seed: non-negative integer.
     """
 
     name = "random"
@@ -98,9 +98,9 @@ class _Side(NamedTuple):
 
     buy: the intent that buys it; the next one sells it.
     held: contracts [N].
-    share: of the account to have in it at the cost of buying it [N].
-    most: contracts worth buying up to under the limits [N].
-    least: contracts worth selling down to; all that is held where nobody bids [N].
+    share: share of the account to hold at the cost of buying it [N].
+    most: contracts up to which buying is worth its costs, within the limits [N].
+    least: contracts down to which selling is worth its costs; the whole position without a bid [N].
     """
 
     buy: int
@@ -114,16 +114,15 @@ class _Side(NamedTuple):
 class BinaryKelly:
     """The growth-optimal position on the estimate, after costs (`sizing.kelly.binary_kelly`).
 
-    A purchase of YES at price a costs c = a + rate · a · (1 - a), and a sale at b brings
-    s = b - rate · b · (1 - b). With cash C and h contracts held, the position worth buying up to is
-    fraction · f*(p, c) · (C + h·c) / c, within the limits; the one worth selling down to is
-    fraction · f*(p, s) · (C + h·s) / s, which is larger. Between the two nothing is worth its
-    costs. NO is the mirror image. The size is the largest one that is allowed and does not go
-    beyond the position wanted; what rests counts as filled.
+    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b brings s = b - rate ·
+    b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction · f*(p,
+    c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C + h·s) / s,
+    which is larger. Between the two, no trade is worth its costs. NO is the mirror image. The size
+    is the largest permitted one within the wanted position; resting orders count as filled.
 
     space: sizes, limits, price styles and fees of the orders.
-    starting_cash: USD that the feature `cash` is a multiple of.
-    fraction: of full Kelly, above 0.
+    starting_cash: USD by which the feature `cash` is scaled.
+    fraction: fraction of full Kelly, above 0.
     """
 
     space: LimitOrderActionSpace = field(default_factory=LimitOrderActionSpace)
@@ -138,7 +137,7 @@ class BinaryKelly:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Codes [N]; a sale of what is held goes before a purchase of the other side."""
+        """Return codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
             name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
         }
@@ -150,7 +149,7 @@ class BinaryKelly:
         chance, bid, ask = (columns[name] for name in ("estimate", "bid", "ask"))
         yes = self._side(1, chance, bid, ask, np.maximum(held, 0.0), cash)
         no = self._side(3, 1.0 - chance, 1.0 - ask, 1.0 - bid, np.maximum(-held, 0.0), cash)
-        # Where orders wait for a price inside the spread, both sides can be worth it.
+        # If orders rest at a price inside the spread, both sides can be worth it.
         better = yes.share >= no.share
         codes = np.zeros(len(observations), np.int64)
         for side, chosen in ((yes, better), (no, ~better)):
@@ -165,7 +164,7 @@ class BinaryKelly:
     def _side(
         self, buy: int, chance: Array, bid: Array, ask: Array, held: Array, cash: Array
     ) -> _Side:
-        """What a side is worth that comes true with a chance, at its own prices, USD; all [N]."""
+        """Return a side's bounds for its probability and its own prices, USD; all [N]."""
         price, rate = self._terms(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
         share = np.where(ask < 1.0, binary_kelly(chance, cost, self.fraction), 0.0)
@@ -180,7 +179,7 @@ class BinaryKelly:
         return _Side(buy, held, share, most, least)
 
     def _terms(self, intent: int, bid: Array, ask: Array) -> tuple[Array, float]:
-        """The price [N] at which an order of an intent trades, and the rate of its fee."""
+        """Return the price [N] at which an order of an intent trades, and the rate of its fee."""
         fees = self.space.fees
         style = self.space.styles[INTENTS[intent]]
         if style == "mid":
@@ -188,12 +187,12 @@ class BinaryKelly:
         else:
             takes = style == "aggressive"
             price = ask if INTENTS[intent].startswith("BUY") == takes else bid
-        # An empty side has no price: whatever is computed from one is left out by the caller.
+        # An empty side has no price: the caller ignores results from it.
         priced = np.clip(price, 1e-4, 1.0 - 1e-4)
         return priced, float(fees.taker if style == "aggressive" else fees.maker)
 
     def _code(self, intent: int, wanted: Array, allowed: Mask) -> Codes:
-        """Codes [N] of the largest allowed size of an intent that is not beyond a count; else 0."""
+        """Return codes [N] of the largest permitted size of an intent within a count; else 0."""
         first = encode_action(intent, 0)
         sizes = np.array(self.space.position_sizes)
         # A count is whole but for the rounding of 32-bit features.
@@ -204,14 +203,14 @@ class BinaryKelly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointInfo:
-    """What a checkpoint was trained for.
+    """Description of a checkpoint's training.
 
     position_sizes: contracts of the five sizes.
-    fixed_size: the one that was allowed; none for all.
-    features: what the network sees, by name.
-    steps: so far, over all markets.
-    settings: of the training, as they were given.
-    order_rules: version of how orders were sent and filled; 1 if the header does not say.
+    fixed_size: the one permitted size; None for all.
+    features: names of the network's features.
+    steps: number of steps so far, over all markets.
+    settings: settings of the training, as given.
+    order_rules: version of the rules of sending and filling; 1 if the header does not state it.
     """
 
     position_sizes: tuple[int, ...] = POSITION_SIZES
@@ -223,9 +222,9 @@ class CheckpointInfo:
     order_rules: int = 1
 
     def why_incompatible(self, orders: OrderSettings) -> str | None:
-        """Why it fits no such orders, in words; nothing where it does.
+        """Return why it does not fit these order settings, in words, or None if it does.
 
-        A header that says neither life nor price style fits all of them.
+        A header that states neither life nor price style fits all of them.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
@@ -245,7 +244,7 @@ class CheckpointInfo:
 
     @property
     def runs(self) -> tuple[Mapping[str, Any], ...]:
-        """The settings of every run that it learned in, the last one first."""
+        """Return the settings of every run of its training, the last one first."""
         found = []
         settings: Any = self.settings
         while isinstance(settings, Mapping):
@@ -256,10 +255,10 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NetworkPolicy:
-    """Layers of hyperbolic tangents, and the allowed action that they give most.
+    """Policy that takes the best permitted action of a network with hyperbolic tangents.
 
-    about: what it was trained for.
-    layers: weights [out, in] and offsets [out], the last of them of the 25 actions.
+    about: description of its training.
+    layers: weights [out, in] and offsets [out]; the last layer gives the 25 actions.
     """
 
     name: str
@@ -284,7 +283,7 @@ def load_network(path: Path | str) -> NetworkPolicy:
 
 
 def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
-    """The tensors of a checkpoint by name, and what it was trained for."""
+    """Return the tensors of a checkpoint by name, and the description of its training."""
     path = Path(path)
     try:
         with safe_open(path, "np") as file:
@@ -314,7 +313,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 
 
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
-    """Refuse layers that do not follow from one another, or see other features than there are."""
+    """Refuse layers whose shapes do not match each other or the features."""
     if about.features != FEATURES:
         raise InputError(f"{path}: trained on other features: train again")
     width = len(about.features)
@@ -333,9 +332,9 @@ def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
 
 
 def _layer_names(weights: Weights) -> list[str]:
-    """Weights of the choosing network from its features to its actions, those that are missing too.
+    """Return the names of the policy network's weights in order, including missing ones.
 
-    A hyperbolic tangent, which has no weights, stands after each hidden layer.
+    A hyperbolic tangent, which has no weights, follows each hidden layer.
     """
     count = sum(name.startswith(POLICY_LAYERS) and name.endswith(".weight") for name in weights)
     return [*(f"{POLICY_LAYERS}{2 * k}.weight" for k in range(count)), f"{ACTION_LAYER}weight"]

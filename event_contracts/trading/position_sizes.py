@@ -1,18 +1,18 @@
-"""How large orders were, and what each earned.
+"""Sizes of orders, and the profit of each order.
 
-Which profit belongs to which order. Contracts are matched first in, first out, within one market
-and side. An order that buys opens contracts, unless the account holds the other side: then each of
-its contracts first closes the oldest one of those, because a pair pays $1. A sale closes the oldest
-contracts of its side, and settlement closes whatever is left. What a closed contract earned belongs
-to the order that opened it:
+Attribution of profit to orders: contracts are matched first in, first out, within one market and
+side. A purchase opens contracts, unless the account holds the other side. Then each of its
+contracts first closes the oldest one of those, because a pair pays $1. A sale closes the oldest
+contracts of its side, and settlement closes the rest. The profit of a closed contract belongs to
+the order that opened it:
 
-    profit = what closing it brought − what opening it cost
+    profit = proceeds of closing it − cost of opening it
 
-Closing brings the price of a sale, $1 less the price of the purchase that made the pair, or what
-the market pays at settlement. Fees, rounding and rebates of a fill are spread over its contracts
-in equal parts: the cost of closing contracts is charged to the orders that opened them. So an order
-that only closes has no profit, and profits of all orders of a settled market add up exactly to
-what the account earned in it.
+The proceeds are the price of a sale, $1 less the price of the purchase that made the pair, or the
+market's payout at settlement. Fees, rounding and rebates of a fill are spread over its contracts in
+equal parts: the cost of closing contracts is charged to the orders that opened them. So an order
+that only closes has no profit, and profits of all orders of a settled market sum exactly to the
+account's profit in it.
 
     20 YES bought at 0.40 (A), fee 0.34; 8 NO bought at 0.50 (B), fee 0.14; YES comes true
     A: 8 · (1 − 0.50 − 0.40) − 0.14 + 12 · (1 − 0.40) − 0.34 = 0.80 + 7.20 − 0.48 = 7.52; B: none
@@ -43,22 +43,22 @@ MEAN = partial(number, places=1)
 RATIO = partial(number, places=3, sign=True)
 SIZE_FIGURES: tuple[
     tuple[str, str, str, NumberFormatter], ...
-] = (  # field, heads of a column and a row, its words
+] = (  # field, heads of a column and a row, formatter
     ("avg_winning_position_size", "winning size", "mean size of winning orders", MEAN),
     ("avg_losing_position_size", "losing size", "mean size of losing orders", MEAN),
     ("size_efficiency", "size, profit", "correlation of size and profit", RATIO),
     ("max_position_reached", "largest", "largest position, contracts", quantity),
     ("size_changes_per_episode", "changes", "changes of size an episode", MEAN),
 )
-MIN_CORRELATED_ORDERS = 3  # orders of which a correlation says something: two always lie on a line
+MIN_CORRELATED_ORDERS = 3  # minimum for a correlation: two points always lie on a line
 
 
 @dataclass(frozen=True, slots=True)
 class SentOrder:
-    """An order as it was sent, filled or not.
+    """An order that was sent, filled or not.
 
-    order_id: that its fills carry.
-    size: contracts, above 0.
+    order_id: id that its fills carry.
+    size: contracts, positive.
     """
 
     order_id: str
@@ -71,17 +71,17 @@ class SentOrder:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One market, from flat until it settled or until now.
+    """One market, from flat until its settlement or the present.
 
-    orders: in the order in which they were sent.
-    fills: of them as they were booked.
-    outcome: the winning side; none before settlement.
+    orders: orders in the order in which they were sent.
+    fills: their fills as booked.
+    outcome: the winning side; None before settlement.
     pays: USD that a YES was paid, given instead of an outcome.
-    profits: USD after fees of each order, in the same order; none of one that opened nothing, or
-        has contracts open.
-    largest: the most contracts of one side that were held at once; none before the first fill.
+    profits: USD after fees of each order, in the same order; None for an order that opened nothing,
+        or has contracts open.
+    largest: maximum contracts of one side held at once; None before the first fill.
 
-    Raises `ValueError` for a fill of an order that was not sent, and a sale of more than is held.
+    Raises `ValueError` for a fill of an order that was not sent, and a sale beyond the position.
     """
 
     orders: tuple[SentOrder, ...]
@@ -109,22 +109,22 @@ class Episode:
 
     @property
     def size_changes(self) -> int:
-        """Orders whose size is another one than that of the order before."""
+        """Return the number of orders whose size differs from that of the previous order."""
         return sum(one.size != after.size for one, after in pairwise(self.orders))
 
 
 @dataclass(frozen=True, slots=True)
 class PositionSizeMetrics:
-    """Sizes of orders beside what they earned; none where there is nothing to say it of.
+    """Sizes of orders and their profits; undefined figures are None.
 
-    position_size_distribution: orders sent by their contracts, filled or not.
-    avg_winning_position_size: mean contracts of the orders that earned more than nothing.
-    avg_losing_position_size: of those that lost.
-    size_efficiency: correlation of the sizes of orders with their profits in USD, −1 … 1; none for
-        fewer than three orders that have a profit, and where one of the two is always the same.
-    max_position_reached: most contracts of one side of a market that were held at once.
-    size_changes_per_episode: mean number of orders of an episode with another size than the order
-        before; none where no order was sent.
+    position_size_distribution: number of orders sent by their contracts, filled or not.
+    avg_winning_position_size: mean contracts of the orders with a profit above zero.
+    avg_losing_position_size: mean contracts of the orders with a loss.
+    size_efficiency: correlation of the sizes of orders with their profits in USD, −1 … 1; None for
+        fewer than three orders with a profit, and if sizes or profits are constant.
+    max_position_reached: maximum contracts of one side of a market held at once.
+    size_changes_per_episode: mean number of orders per episode whose size differs from that of the
+        previous order; None if no order was sent.
     """
 
     position_size_distribution: Mapping[int, int]
@@ -151,7 +151,7 @@ class PositionSizeMetrics:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The fields as JSON writes them; sizes are text there."""
+        """Return the fields for JSON; sizes are text there."""
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
@@ -164,7 +164,7 @@ class PositionSizeMetrics:
 
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
-    """Size and profit in USD of each order that has a profit, as they were sent."""
+    """Return size and profit in USD of each order with a profit, in the order of sending."""
     return [
         (order.size, float(profit))
         for episode in episodes
@@ -179,7 +179,7 @@ class _Ledger:
     def __init__(self) -> None:
         self.largest = Decimal(0)
         self._profits: dict[str, Fraction] = {}
-        # Of each side: the order, contracts that are open, and what each of them cost.
+        # By side: the order, its open contracts, and the cost of each.
         self._lots: dict[Outcome, deque[tuple[str, Decimal, Fraction]]] = {
             "YES": deque(),
             "NO": deque(),
@@ -208,12 +208,12 @@ class _Ledger:
             self._close(side, count, pays if side == "YES" else 1 - pays)
 
     def final_profits(self) -> dict[str, Fraction]:
-        """USD by order, of those that opened contracts and have none open."""
+        """Return USD by order, for orders that opened contracts and have none open."""
         still_open = {name for lots in self._lots.values() for name, _, _ in lots}
         return {name: usd for name, usd in self._profits.items() if name not in still_open}
 
     def _close(self, side: Outcome, count: Decimal, brings: Fraction) -> Decimal:
-        """Close up to so many contracts of a side; how many there were too few."""
+        """Close up to a number of contracts of a side; return the shortfall."""
         lots = self._lots[side]
         while count and lots:
             name, held, cost = lots.popleft()
@@ -240,11 +240,11 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class SizeView:
-    """What the section shows.
+    """Content of the section on sizes.
 
-    figures: a row each.
-    sizes: the histogram, the smallest first.
-    plot: size against profit; none where no order has a profit.
+    figures: one row per figure.
+    sizes: the histogram, the smallest size first.
+    plot: size against profit; None if no order has a profit.
     """
 
     figures: Table
@@ -253,7 +253,7 @@ class SizeView:
 
 
 def size_view(episodes: Iterable[Episode]) -> SizeView | None:
-    """The section of some episodes; none where no order was sent."""
+    """Return the section of some episodes; None if no order was sent."""
     episodes = tuple(episodes)
     metrics = PositionSizeMetrics.from_episodes(episodes)
     if not metrics.position_size_distribution:
@@ -282,7 +282,7 @@ def _histogram(metrics: PositionSizeMetrics, profits: list[tuple[int, float]]) -
 
 
 def _against_profit(sizes: Array, profits: Array) -> Chart:
-    """A point for each order, and the mean profit of each size."""
+    """Return a plot with a point for each order, and the mean profit of each size."""
     each = np.unique(sizes)
     means = np.array([profits[sizes == size].mean() for size in each])
     return Chart(

@@ -1,4 +1,4 @@
-"""Rules of orders over records, for compiled code: positions, sizes, limits, allowed actions."""
+"""Order rules on records, for compiled code: positions, sizes, limits, permitted actions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def held_of(market: Record, yes: bool) -> int:
 
 @jit_inline
 def _resting(orders: Records, market: Record, intent: int) -> int:
-    """Contracts that resting orders of an intent can still fill."""
+    """Return the contracts that resting orders of an intent can still fill."""
     total = 0
     for k in range(market.resting):
         if orders[k].intent == intent:
@@ -77,7 +77,7 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
 
 @jit_inline
 def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
-    """Cash beyond the buffer that resting purchases cannot take."""
+    """Return the cash beyond the buffer that resting purchases cannot use."""
     free = market.cash - market.reserved_cash - terms.cash_buffer
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
@@ -91,8 +91,8 @@ def order_bounds(
 ) -> tuple[int, int, int, int]:
     """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
 
-    Returns the price, 0 without one; the most contracts that may trade; and, for a purchase, the
-    cash that it may use and the contracts that resting orders may still add to the position.
+    Returns the price, 0 without one; the maximum contracts; and, for a purchase, the cash that it
+    may use and the contracts that resting orders may still add to the position.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -138,8 +138,8 @@ def fits(
 ) -> bool:
     """Return whether an order of `count` contracts may be sent.
 
-    price, most, free, towards: from `order_bounds`. size_limit: contracts that its size may lead
-        to.
+    price, most, free, towards: from `order_bounds`.
+    size_limit: contracts that its size may lead to.
     """
     if price == 0 or count > most:
         return False
@@ -157,9 +157,7 @@ def fits(
 def write_action_masks(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, allowed: Mask
 ) -> None:
-    """Write which of the 25 actions may be sent: HOLD always. No mask is written of the reserved
-    ones, which stay as they came, False.
-    """
+    """Write the permitted ones of the 25 actions: HOLD always. Reserved ones are left at False."""
     allowed[NO_INTENT] = True
     for intent in range(BUY_YES, SELL_NO + 1):
         price, most, free, towards = order_bounds(market, orders, tick, terms, intent)

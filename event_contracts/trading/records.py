@@ -1,6 +1,6 @@
 """Markets of event contracts as plain arrays, for machine code.
 
-Money is int64 in millionths of a USD, prices in ten-thousandths (the finest that the venue writes),
+Money is int64 in millionths of a USD, prices in ten-thousandths (the venue's finest step),
 contracts are whole: every rule of `event_contracts.trading.orders` and
 `event_contracts.trading.fees` is exact in them. A record is one row of a numpy structured array.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from event_contracts.trading.orders import ContractQuote
 
-Record = Any  # one row of a structured array, as machine code sees it
+Record = Any  # one row of a structured array
 
 BUY_YES, SELL_YES, BUY_NO, SELL_NO = range(1, 5)
 NO_INTENT = 0  # an empty slot, or no intent
@@ -23,26 +23,24 @@ PASSIVE, MID, AGGRESSIVE = range(3)
 STYLE_CODES = {"passive": PASSIVE, "mid": MID, "aggressive": AGGRESSIVE}
 
 MICROS_PER_DOLLAR = 1_000_000  # millionths
-PRICE_UNITS = 10_000  # ten-thousandths: the price of what is certain
-MICROS_PER_PRICE_UNIT = (
-    MICROS_PER_DOLLAR // PRICE_UNITS
-)  # millionths of a USD in one step of a price
-MAX_AMOUNT = 10**16  # of a unit, which 64 bits hold a sum of
-MAX_ORDER_CONTRACTS = 1_000_000  # of an order
-MAX_RESTING_ORDERS = 8  # resting orders that one market has room for
-# A new order may take at once what is shown, and its remainder fill at the next tick.
+PRICE_UNITS = 10_000  # ten-thousandths: the price of a certain outcome
+MICROS_PER_PRICE_UNIT = MICROS_PER_DOLLAR // PRICE_UNITS  # millionths of a USD in one price unit
+MAX_AMOUNT = 10**16  # in any unit; sums of it fit into 64 bits
+MAX_ORDER_CONTRACTS = 1_000_000  # in one order
+MAX_RESTING_ORDERS = 8  # per market
+# A new order may take the depth shown at once, and its remainder fill at the next tick.
 MAX_FILLS = MAX_RESTING_ORDERS + 1  # of one step
 
-# What a market shows at one step, and what was traded in the step that ended there.
+# The quote of a market at one step, and the trades in the step that ended there.
 TICK = np.dtype(
     [
-        ("bid", "i8"),  # of YES, 0 where nobody bids
-        ("ask", "i8"),  # WHOLE where nobody offers
+        ("bid", "i8"),  # of YES, 0 without a bid
+        ("ask", "i8"),  # PRICE_UNITS without an offer
         ("bid_size", "i8"),
         ("ask_size", "i8"),
         ("sold", "i8"),  # contracts that hit the bid
         ("bought", "i8"),  # contracts that lifted the ask
-        ("estimate", "f8"),  # somebody's probability of YES
+        ("estimate", "f8"),  # probability of YES from an outside model
     ],
     align=True,
 )
@@ -52,20 +50,20 @@ MARKET = np.dtype(
         ("yes", "i8"),
         ("no", "i8"),
         ("row", "i8"),  # the step that is shown
-        ("rows", "i8"),  # of the session, the settlement's too
+        ("rows", "i8"),  # of the session, including the settlement row
         ("sent", "i8"),  # contracts of the last order, filled or not
         ("numbers", "i8"),  # orders sent so far
         ("resting", "i8"),  # slots in use, the oldest first
         ("fills", "i8"),  # of the last step
         ("total", "i8"),  # contracts of all orders sent so far
         ("starting_equity", "i8"),  # cash at the beginning
-        ("elsewhere", "i8"),  # what positions in other markets are worth
-        ("reserved_cash", "i8"),  # cash that resting purchases in other markets may take
+        ("elsewhere", "i8"),  # value of positions in other markets
+        ("reserved_cash", "i8"),  # cash that resting purchases in other markets may use
         # Greatest losses of other markets (`event_contracts.trading.event_risk`), USD millionths:
         ("event_if_yes", "i8"),  # of its event's other markets if this one pays YES
         ("event_if_no", "i8"),  # of its event's other markets if this one pays NO
         ("other_events", "i8"),
-        # Contracts that orders may still take, of the depth shown and of the step's trades.
+        # Contracts of the depth shown, and of the step's trades, that orders may still take.
         ("asks", "i8"),
         ("bids", "i8"),
         ("sold", "i8"),
@@ -80,8 +78,8 @@ ORDER = np.dtype(
         ("price", "i8"),  # of its own side
         ("remaining", "i8"),
         ("ahead", "i8"),  # contracts before it in the queue
-        ("age", "i8"),  # steps that it has met
-        ("carried", "i8"),  # rounding of its fills that has not come back
+        ("age", "i8"),  # steps since it was sent
+        ("carried", "i8"),  # rounding of its fills that has not been returned
     ],
     align=True,
 )
@@ -100,11 +98,11 @@ FILL = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class SamplingSchedule:
-    """The equal steps in which a market is shown.
+    """Equal time steps of the ticks of a market.
 
-    begins: UTC, of row 0.
-    interval: between rows, above 0.
-    rows: from the first one to settlement's, both included, at least 2.
+    begins: UTC, instant of row 0.
+    interval: time between rows, positive.
+    rows: number of rows from the first one to settlement, both included, at least 2.
     """
 
     begins: np.datetime64
@@ -118,15 +116,15 @@ class SamplingSchedule:
             raise ValueError(f"span: {self.rows} rows, a tick and a settlement at least")
 
     def row(self, at: np.datetime64) -> int:
-        """The row that is shown at an instant; below 0 before the first."""
+        """Return the row of an instant; negative before the first row."""
         return int((at - self.begins) // self.interval)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MarketUpdate:
-    """A market as it is shown at an instant.
+    """The tick of a market at an instant.
 
-    at: UTC, a whole number of intervals after its span began.
+    at: UTC, a whole number of intervals after its schedule began.
     tick: a row of TICK.
     """
 
@@ -136,10 +134,10 @@ class MarketUpdate:
 
 
 def price_usd(price: int) -> Decimal:
-    """USD of a price in ten-thousandths."""
+    """Return a price in ten-thousandths as USD."""
     return Decimal(int(price)) / PRICE_UNITS
 
 
 def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
-    """The best prices that a row of TICK shows; step: USD between prices."""
+    """Return the best prices of a row of TICK; step: USD between prices."""
     return ContractQuote(price_usd(tick["bid"]), price_usd(tick["ask"]), step)

@@ -1,9 +1,9 @@
-"""What orders have to keep, once for all who ask: prices, fees, cash, inventory and limits.
+"""Order rules shared by compiled and Python code: prices, fees, cash, inventory and limits.
 
 Money is in millionths of a USD and prices in ten-thousandths, as whole numbers. Compiled code calls
-these functions for `event_contracts.trading.records`, in whole contracts; `Admission`, `FeeRules`
-and `LimitOrderActionSpace` call the same ones with Python's numbers, which have no largest, and
-with fractions where a market trades parts of contracts.
+these functions for `event_contracts.trading.records`, in whole contracts. `Admission`, `FeeRules`
+and `LimitOrderActionSpace` call them with Python's unbounded numbers, and with fractions if a
+market trades parts of contracts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from event_contracts.trading.records import (
     PRICE_UNITS,
 )
 
-# Version of how orders are sent and filled; a policy plays under the rules that it learned with.
-# 1: new orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
+# Version of the rules of sending and filling; a policy needs the rules of its training. 1: new
+# orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
 ORDER_RULES = 2
 
 Number = int | Fraction
-_FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − price), in a millionth
+_FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1 − price), in a millionth
 
-# Codes of the limit that an order breaks.
+# Codes of the limit that an order violates.
 (
     NO_LIMIT,
     EVENT_ACCOUNT_PREFIX,
@@ -42,7 +42,7 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, of rate · count · price · (1 − p
 
 
 class FeeUnits(NamedTuple):
-    """Rates in millionths, steps in millionths of a USD."""
+    """Fee rates in millionths, steps in millionths of a USD."""
 
     taker: Number
     maker: Number
@@ -51,10 +51,10 @@ class FeeUnits(NamedTuple):
 
 
 class LimitUnits(NamedTuple):
-    """Contracts, millionths of a USD, and millionths of the portfolio.
+    """Limits in contracts, millionths of a USD, and millionths of the portfolio.
 
-    value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual
-        case, in which machine code returns early.
+    value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual case,
+        in which machine code returns early.
     """
 
     contracts: Number
@@ -83,13 +83,13 @@ def limit_units(
 
 
 class OrderRuleTerms(NamedTuple):
-    """What compiled code has to know of orders.
+    """Order rules for compiled code.
 
-    life: steps after which a resting order is cancelled.
+    life: number of steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    size_limits: the most contracts that a purchase of each of the five sizes may lead to, -1 if
-        the size is masked.
-    styles: by intent.
+    size_limits: maximum contracts that a purchase of each of the five sizes may lead to, -1 if the
+        size is masked.
+    styles: price style of each intent.
     """
 
     fees: FeeUnits
@@ -103,7 +103,7 @@ class OrderRuleTerms(NamedTuple):
 
 
 def in_units(amount: Decimal, unit: int = 1) -> Number:
-    """An amount in units of which there are so many in one, exactly."""
+    """Return an amount in units of 1 / unit, exactly."""
     number = amount * unit
     whole = int(number)
     return whole if whole == number else Fraction(amount) * unit
@@ -114,14 +114,14 @@ def micros_to_usd(millionths: Number) -> Decimal:
 
 
 def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
-    """The rate's fee of a fill, rounded up."""
+    """Return the fee of a fill, rounded up."""
     rate = fees.maker if maker else fees.taker
     unit = _FEE_UNIT * fees.fee_step
     return -(-(rate * count * price * (PRICE_UNITS - price)) // unit) * fees.fee_step
 
 
 def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
-    """What buying so many contracts can cost at most, fees included: `FeeRules.max_cost`."""
+    """Return the maximum cost of buying contracts, fees included: see `FeeRules.max_cost`."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
@@ -129,11 +129,12 @@ def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
 def position_after(
     price: Number, count: Number, held: Number, resting: Number, money: Number
 ) -> tuple[Number, Number, Number]:
-    """The position after an order, its value, and the portfolio that it is a part of.
+    """Return the position after an order, its value, and the value of the portfolio.
 
-    price: of the side that the order goes towards. held: above 0 of that side, below 0 of the
-    other. resting: contracts of orders that go the same way. money: cash, and what positions in
-    other markets are worth.
+    price: price of the side that the order goes towards.
+    held: contracts held, positive for that side, negative for the other.
+    resting: contracts of resting orders in the same direction.
+    money: cash, and the value of positions in other markets.
     """
     position = held + resting + count
     worth = held * price if held > 0 else -held * (PRICE_UNITS - price)
@@ -148,10 +149,10 @@ def broken_limit(
     event: Number,
     account: Number,
 ) -> int:
-    """Return the limit that an order breaks; an order without a resulting position breaks none.
+    """Return the limit that an order violates; an order without a resulting position violates none.
 
     event, account: the greatest loss of the event, and of all markets, over the outcomes in which
-    this order loses. No order raises the loss of an outcome in which it wins.
+        this order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:
         return NO_LIMIT
@@ -181,7 +182,7 @@ def broken_limit(
 
 
 def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
-    """The price of an order at its own side's quote; 0 where the quote has none."""
+    """Return the price of an order at its own side's quote; 0 if the quote has none."""
     if style == MID:
         if bid <= 0 or ask >= PRICE_UNITS:
             return 0
@@ -203,8 +204,9 @@ def is_immediate(buys: bool, style: int) -> bool:
 def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
     """Return the contracts that a sale may take from the position.
 
-    sales: contracts of resting sales of the side. purchases: contracts of resting purchases of the
-    other side, which reduce the position too. The venue caps an immediate sale itself.
+    sales: contracts of resting sales of the side.
+    purchases: contracts of resting purchases of the other side, which reduce the position too. The
+        venue caps an immediate sale itself.
     """
     return held - sales if immediate else held - sales - purchases
 
@@ -212,10 +214,11 @@ def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) ->
 def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
     """Return the contracts that a purchase may buy while sales of the other side rest.
 
-    Without a position the venue fills a resting sale as a purchase of the other side. So all
-    orders that reduce a position together stay within it.
+    Without a position the venue fills a resting sale as a purchase of the other side. So all orders
+    that reduce a position together stay within it.
 
-    held: contracts of the other side. sales: contracts of its resting sales. purchases: contracts
-    of resting purchases of the side that is bought.
+    held: contracts of the other side.
+    sales: contracts of its resting sales.
+    purchases: contracts of resting purchases of the side that is bought.
     """
     return held - sales - purchases if sales > 0 else MAX_AMOUNT

@@ -1,15 +1,15 @@
 """Ticks of live markets: the top of each book, read at equal steps, until the market has settled.
 
-`GET /markets` says no trades: `sold` and `bought` of these ticks are 0. The estimate is one's own
-where there is one, and else the middle of the quote, as in recorded sessions. Estimates are in a
+`GET /markets` reports no trades: `sold` and `bought` of these ticks are 0. The estimate is the
+user's own, and without one the middle of the quote, as in recorded sessions. Estimates are in a
 file that another program writes and replaces:
 
     market,probability,until
     KXHIGHNY-26NOV24-B52,0.62,2026-11-24T12:00:00Z
 
-`probability` is that of YES, `until` the instant from which it says nothing any more. The file is
-read again at every tick. One that cannot be read then is told, and what it said last goes on until
-its own instants; at the middle of its quote nobody has an edge.
+`probability` is that of YES, `until` the instant at which it expires. The file is read again at
+every tick. An unreadable file is alerted, and the previous estimates apply until they expire. At
+the middle of the quote there is no edge.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from trainingdata.instants import utc_text
 log = logging.getLogger(__name__)
 
 COLUMNS = ("market", "probability", "until")
-ALERT = "estimates"  # a kind
+ALERT = "estimates"  # kind of the alert
 _CENT = PRICE_UNITS // 100
 _OUTCOMES = {
     "yes": (PRICE_UNITS - _CENT, PRICE_UNITS),
@@ -50,9 +50,9 @@ _OUTCOMES = {
 
 
 class EstimateFile:
-    """The estimates of a file, as they stand.
+    """The estimates in a file, read at every call.
 
-    path: none has no estimates.
+    path: path of the file; None has no estimates.
     """
 
     def __init__(self, path: Path | None, notices: Notifier) -> None:
@@ -61,7 +61,7 @@ class EstimateFile:
         self._said = {} if path is None else read_estimates(path)
 
     def at(self, at: np.datetime64) -> Mapping[str, float]:
-        """Probabilities of YES by market that count at an instant."""
+        """Return unexpired probabilities of YES at an instant, by market."""
         if self._path is not None:
             try:
                 self._said = read_estimates(self._path)
@@ -72,7 +72,7 @@ class EstimateFile:
 
 
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
-    """Probabilities of YES in a file, and from when on they count no more, by market."""
+    """Return probabilities of YES in a file, and the instants of their expiry, by market."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -105,7 +105,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 
 
 def tick_from_listing(listing: MarketListing) -> Record:
-    """A row of TICK: what a market shows, the settlement row once it is known what came true."""
+    """Return a market's listing as a row of TICK; the settlement row once the outcome is known."""
     tick = np.zeros(1, TICK)[0]
     if listing.is_settled:
         tick["bid"], tick["ask"] = _OUTCOMES[listing.result]
@@ -122,12 +122,12 @@ def tick_from_listing(listing: MarketListing) -> Record:
 
 @dataclass(eq=False, slots=True)
 class Sampler:
-    """Reads the same markets at equal steps.
+    """Sampler of the same markets at equal steps.
 
-    interval: between ticks, above 0.
-    estimates: probabilities of YES that one has of markets at an instant, by ticker.
-    schedules: the steps in which each market is shown, once `follow` has said them.
-    unreadable: why markets could not be read in the last sample, by ticker.
+    interval: time between ticks, positive.
+    estimates: returns the user's probabilities of YES at an instant, by ticker.
+    schedules: schedules of the followed markets.
+    unreadable: reasons why markets could not be read in the last sample, by ticker.
     """
 
     connection: KalshiConnection
@@ -138,7 +138,7 @@ class Sampler:
     unreadable: dict[str, str] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
-        """The first instant after another at which markets are shown: whole steps since 1970."""
+        """Return the first tick after an instant; ticks are whole steps since 1970."""
         epoch = np.datetime64(0, "ns")
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
@@ -149,7 +149,7 @@ class Sampler:
         earlier: Mapping[str, SamplingSchedule],
         now: np.datetime64,
     ) -> None:
-        """Schedule the markets: by the steps of an earlier process, or by new ones from now on.
+        """Schedule the markets: by the schedules of an earlier process, or by new ones from now on.
 
         A market whose trading ends before the next tick is logged and not followed.
 
@@ -169,7 +169,7 @@ class Sampler:
             )
 
     def schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
-        """Return the steps of a market first seen now; the last one settles, after trading ends.
+        """Return the schedule of a market first seen now; its last step is after trading ends.
 
         None if trading ends before the first step.
         """

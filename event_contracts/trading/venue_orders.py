@@ -1,18 +1,18 @@
-"""Orders and fills in the venue's words and in ours, and how the fields of its answers are read.
+"""Orders and fills in the venue's format and in ours, and parsers of its fields.
 
 Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
-YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. Which of the two it is,
-the venue does not say afterwards: our journal does, of orders of ours. Each of the others counts
-as a purchase, which takes more of the cash than a sale would.
+YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. The venue does not state
+afterwards which of the two it is; our journal does, for our orders. Each other order counts as a
+purchase, which uses more cash than a sale.
 
 A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
-turn the position if more of it fills than is held: `Admission` prevents that.
+reverse the position if more of it fills than is held: `Admission` prevents that.
 
-Orders of one account are posted once, and looked up by our id among its orders and fills: nobody
-says that the venue refuses a second order of an id. So one whose outcome is open is never posted
-again: it is looked for, and counts until the venue has said what became of it, or until it can no
-longer be taken, some time after the instant at which it expires.
+The venue does not document that it refuses a second order with a used id. Orders are therefore
+posted once, and looked up by our id among the account's orders and fills. An order of unknown
+outcome is never posted again. It is queried, and counts until the venue states its outcome. After
+its expiry and a margin of time it counts as lost.
 """
 
 from __future__ import annotations
@@ -72,25 +72,23 @@ ORDER_PATH = "/portfolio/events/orders"
 ORDERS_PATH = "/portfolio/orders"
 FILLS_PATH = "/portfolio/fills"
 TOO_MANY_REQUESTS = 429
-# Statuses below 500 that do not say what became of an order: 409 may be about this very one.
+# Statuses below 500 that leave an order's outcome unknown: 409 may refer to this very order.
 UNCLEAR_STATUSES = (408, 409, 425)
 # Code of the 409 that ends a fill-or-kill order without a fill.
 FOK_KILLED: Final = "fill_or_kill_insufficient_resting_volume"
 LAST_SECOND = 2**33  # since 1970, in the year 2242
-MAX_CLOCK_SKEW = np.timedelta64(
-    1, "h"
-)  # by which this machine's clock may run ahead of the venue's
+MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock over the venue's
 
 
 def parse_fixed_point(value: Any) -> Decimal:
-    """A number as fixed-point text; a float has lost what it was."""
+    """Parse a number in fixed-point text; a float may have been rounded."""
     if not isinstance(value, str):
         raise ValueError("no fixed-point text")
     return parse_decimal(value)
 
 
 def parse_price(value: Any) -> Decimal:
-    """USD, from 0 to 1."""
+    """Parse a price in USD, from 0 to 1."""
     price = parse_fixed_point(value)
     if not 0 <= price <= PAYOUT:
         raise ValueError("outside 0 … 1")
@@ -98,7 +96,7 @@ def parse_price(value: Any) -> Decimal:
 
 
 def parse_order_price(value: Any) -> Decimal:
-    """USD, above 0 and below 1, in ten-thousandths."""
+    """Parse a price in USD, above 0 and below 1, in ten-thousandths."""
     price = parse_price(value)
     if price in (0, PAYOUT) or price % PRICE_STEP:
         raise ValueError("no price of an order")
@@ -106,7 +104,7 @@ def parse_order_price(value: Any) -> Decimal:
 
 
 def parse_signed_count(value: Any) -> Decimal:
-    """Contracts, in hundredths."""
+    """Parse a number of contracts, in hundredths."""
     count = parse_fixed_point(value)
     if count % COUNT_STEP:
         raise ValueError("no count of hundredths")
@@ -114,7 +112,7 @@ def parse_signed_count(value: Any) -> Decimal:
 
 
 def parse_count(value: Any) -> Decimal:
-    """Contracts, 0 or more, in hundredths."""
+    """Parse a number of contracts, 0 or more, in hundredths."""
     count = parse_signed_count(value)
     if count < 0:
         raise ValueError("below 0")
@@ -122,7 +120,7 @@ def parse_count(value: Any) -> Decimal:
 
 
 def parse_traded_count(value: Any) -> Decimal:
-    """Contracts, above 0, in hundredths."""
+    """Parse a number of contracts, positive, in hundredths."""
     return parse_positive(parse_count(value))
 
 
@@ -163,10 +161,10 @@ NO_INSTANT = np.datetime64("NaT", "ns")
 
 
 class ParsedEntry:
-    """A dataclass of what an entry of an answer says.
+    """Base class of a dataclass that is parsed from an entry of a response.
 
     Each field is annotated with its name and parser: `RequiredField`, `OptionalField` or
-        `FirstField`.
+    `FirstField`.
     """
 
     __slots__ = ()
@@ -179,10 +177,10 @@ class ParsedEntry:
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder(ParsedEntry):
-    """An order as it is read.
+    """An order as the venue states it.
 
-    client_order_id: the sender's; empty for one without.
-    side: of the book of YES.
+    client_order_id: the sender's id; empty without one.
+    side: side in the book of YES.
     price: USD of YES.
     filled: contracts that have traded.
     remaining: contracts that can still trade.
@@ -190,7 +188,7 @@ class VenueOrder(ParsedEntry):
     """
 
     order_id: Annotated[str, RequiredField("order_id", parse_text)]
-    # Orders of others' programs, and by hand, may have none.
+    # Orders of other programs, and manual orders, may have none.
     client_order_id: Annotated[str, OptionalField("client_order_id", parse_text, "")]
     market: Annotated[str, RequiredField("ticker", parse_text)]
     side: Annotated[BookSide, BOOK_SIDE]
@@ -201,8 +199,8 @@ class VenueOrder(ParsedEntry):
 
     @classmethod
     def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
-        """The order of an intent, as the answer to its POST describes it."""
-        # Without this optional field the answer is about the posted order.
+        """Return the order of an intent, as the response to its POST describes it."""
+        # Without this optional field the response refers to the posted order.
         named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(answer)
         if named != intent.client_order_id:
             raise InvalidResponse("it is about another order")
@@ -234,7 +232,7 @@ class VenueOrder(ParsedEntry):
         return self.status != "resting"
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Whether it is the order of an intent, by our id, its market and its side."""
+        """Return whether it is the order of an intent, by our id, its market and its side."""
         order = contract_order(intent)
         return (self.client_order_id, self.market, self.side) == (
             intent.client_order_id,
@@ -243,7 +241,7 @@ class VenueOrder(ParsedEntry):
         )
 
     def resting(self, reduces: bool) -> RestingOrder:
-        """The order as it waits; reduces: whether it may only sell what is held."""
+        """Return the order as resting; reduces: true if it may only sell the position."""
         action, side = order_side(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
@@ -253,14 +251,14 @@ class VenueOrder(ParsedEntry):
 
 @dataclass(frozen=True, slots=True)
 class VenueFill(ParsedEntry):
-    """An entry of `fills`, `GET /portfolio/fills`; it does not name our id of the order.
+    """An entry of `fills`, `GET /portfolio/fills`; it does not state our id of the order.
 
-    order_id: the venue's, of the order.
-    side: of the book of YES.
+    order_id: the venue's id of the order.
+    side: side in the book of YES.
     price: USD of YES.
-    taker: whether the order took liquidity; True if the venue does not state it.
-    at: UTC, when it filled; `NO_INSTANT` if the venue does not state it.
-    fee: USD; none where the venue does not say it.
+    taker: true if the order took liquidity, or if the venue does not state it.
+    at: UTC, instant of the fill; `NO_INSTANT` if the venue does not state it.
+    fee: USD; None if the venue does not state it.
     """
 
     fill_id: Annotated[str, FirstField(("fill_id", parse_text), ("trade_id", parse_text))]
@@ -280,27 +278,30 @@ class VenueFill(ParsedEntry):
 
 
 def order_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
-    """What an order of the book of YES does: a bid buys YES or sells NO, an ask the other two."""
+    """Return action and side of an order in the book of YES.
+
+    A bid buys YES or, if it reduces, sells NO; an ask buys NO or, if it reduces, sells YES.
+    """
     if side == "bid":
         return ("SELL", "NO") if reduces else ("BUY", "YES")
     return ("SELL", "YES") if reduces else ("BUY", "NO")
 
 
 def book_side(action: ContractAction, side: Outcome) -> BookSide:
-    """The side of the book of YES that an order stands on."""
+    """Return the side of the book of YES on which an order rests."""
     return "bid" if (action == "BUY") == (side == "YES") else "ask"
 
 
 def yes_price(side: Outcome, price: Decimal) -> Decimal:
-    """USD of YES from a price of a side, and of the side from one of YES."""
+    """Convert a side's price to USD of YES, or the reverse."""
     return price if side == "YES" else PAYOUT - price
 
 
 def order_request(order: EventContractOrder) -> dict[str, Any]:
-    """Return an order in the venue's form.
+    """Return an order in the venue's format.
 
-    A resting order ends there to the second before it expires. The venue refuses `reduce_only` on
-    a resting order, and an expiration on an immediate one.
+    A resting order expires there, rounded down to the second. The venue refuses `reduce_only` on a
+    resting order, and an expiration on an immediate one.
     """
     if order.rests and order.expires_at is None:
         raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
@@ -319,36 +320,34 @@ def order_request(order: EventContractOrder) -> dict[str, Any]:
 
 
 def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
-    """Return what ends where an order would trade with a resting one of ours.
+    """Return which order ends when an order would trade with a resting one of ours.
 
-    `taker_at_cross` cancels the new order, `maker` the resting one, and the new order trades on. A
-    sale takes risk away: it is not to fail at a purchase of ours.
+    `taker_at_cross` cancels the new order. `maker` cancels the resting one, and the new order
+    trades on: a sale reduces risk and must not fail because of our own purchase.
     """
     return "maker" if order.action == "SELL" else "taker_at_cross"
 
 
 def epoch_seconds(at: np.datetime64) -> int:
-    """Whole seconds since 1970, as the venue counts time; 0 before that."""
+    """Return whole seconds since 1970, the venue's unit of time; 0 before that."""
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
 def contract_order(intent: OrderIntent) -> EventContractOrder:
-    """The order that an intent asks for."""
+    """Return the order of an intent."""
     if not isinstance(intent.order, EventContractOrder):
         raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
     return intent.order
 
 
 def as_resting(intent: OrderIntent) -> RestingOrder:
-    """An order of unknown outcome, as if all of it waited that has not traded; our id stands for
-    the venue's.
-    """
+    """Return an order of unknown outcome as if its whole remainder rested, under our id."""
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
 
 class OrderVenue(KalshiConnection):
-    """Requests about orders of one account, as `Venue` has them."""
+    """Requests about orders of one account, implementing `Venue`."""
 
     name: ClassVar[str] = "kalshi"
     idempotent_client_ids: ClassVar[bool] = False
@@ -357,7 +356,7 @@ class OrderVenue(KalshiConnection):
         return self.now()
 
     def cash(self) -> Decimal:
-        """USD; what resting orders may take is still in it."""
+        """Return USD, including the cash that resting orders may use."""
         with self.translate_errors("the balance"):
             answer = self.request("GET", "/portfolio/balance")
             return FirstField(
@@ -372,7 +371,7 @@ class OrderVenue(KalshiConnection):
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
-        """The order with this id of the venue's; None for none."""
+        """Return the order with this id of the venue's, or None."""
         what = f"order {order_id}"
         answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
@@ -384,9 +383,9 @@ class OrderVenue(KalshiConnection):
         return order
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
-        """The order with this id of ours; None where the venue lists none.
+        """Return the order with this id of ours; None if the venue lists none.
 
-        intent: what the book says of it; nothing is looked for without.
+        intent: the recorded intent; without one nothing is queried.
         """
         if intent is None:
             return None
@@ -418,7 +417,7 @@ class OrderVenue(KalshiConnection):
             log.error(
                 "%s: the venue has more than one order of this id: %s", client_order_id, names
             )
-        # They are listed with the newest first.
+        # The list is newest first.
         return found[-1] if found else None
 
     def _behind_fills(
@@ -435,7 +434,10 @@ class OrderVenue(KalshiConnection):
         return [order for order in read if order is not None and order.matches(intent)]
 
     def reload(self, placed: VenueOrder) -> VenueOrder:
-        """The order as it is now; one that the venue knows no more does not answer."""
+        """Return the present state of an order.
+
+        Raises `BrokerError` if the venue does not know it.
+        """
         order = self.order(placed.order_id)
         if order is None:
             raise BrokerError(f"order {placed.order_id}: the venue knows it no more")
@@ -454,7 +456,7 @@ class OrderVenue(KalshiConnection):
                     raise
 
     def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
-        """The venue's answer to one order; a busy venue is not asked for it again."""
+        """Post one order and return the venue's response; a busy venue is not asked again."""
         from requests.exceptions import RequestException
 
         del patience
@@ -477,9 +479,7 @@ class OrderVenue(KalshiConnection):
             raise NoAnswer(type(error).__name__) from None
 
     def _despite_busy(self, intent: OrderIntent) -> VenueOrder:
-        """An order that was answered with 429: the venue says that it did nothing, and is looked at
-        once.
-        """
+        """Look up an order once after a 429, which states that the venue did nothing."""
         name = intent.client_order_id
         try:
             order = self.find(name, intent)
@@ -490,8 +490,8 @@ class OrderVenue(KalshiConnection):
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Whether an order that the venue does not know by now will never reach it."""
-        # The venue may take an order that has expired on its way as one that waits for nothing.
+        """Return whether an order that the venue does not list can never reach it."""
+        # The venue may accept an order that expired in transit.
         landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at
         ends = intent.sent_at if expires is None else expires

@@ -1,1 +1,1 @@
-"""A simulated account: its book, its fills and what the broker charges and forbids."""
+"""A simulated account: its book, its fills, and the broker's charges and margin rules."""

@@ -63,7 +63,7 @@ ORDER_TYPE_CODES = {
 }
 TIME_IN_FORCE_CODES = {"day": DAY_ORDER, "gtc": GTC, "opg": ON_OPEN, "cls": ON_CLOSE}
 OrderState = Literal["working", "filled", "canceled", "expired"]
-# In the order in which the book numbers them.
+# Indexed by the book's numbers of order states.
 ORDER_STATES: tuple[OrderState, ...] = ("working", "filled", "canceled", "expired")
 
 _NO_ORDERS = np.zeros(0, ORDER)
@@ -83,12 +83,12 @@ _FLOW_COLUMNS = _columns_of(FLOWS)
 
 
 class SimulatedBroker:
-    """An account on a run's instants.
+    """A simulated account, stepped through the instants of a run.
 
-    `advance` to one, look at the `account`, `submit` orders, `open` the bars that start there, read
-    the `row`. A market order fills at the open of the bar that starts at that instant, of finer
-    bars at the opens of those until the next; the bars that follow meet what waits. Questions
-    change nothing.
+    Per instant: call `advance`, read `account`, `submit` orders, `open` the bars that start there,
+    read `row`. A market order fills at the open of the bar that starts at that instant. With finer
+    bars it fills at their opens until the next instant. Later bars fill waiting orders. Reading
+    properties changes nothing.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class SimulatedBroker:
         *,
         cancel_remainders: bool = True,
     ) -> None:
-        """book: an account as it begins, whose arrays the broker takes over.
+        """Take over the arrays of `book`, the account at the start.
 
-        cancel_remainders: whether what finer bars leave of a market order is cancelled at the next
+        cancel_remainders: true if unfilled remainders of market orders are cancelled at the next
             instant.
         """
         self.fills: list[Fill] = []
@@ -115,7 +115,7 @@ class SimulatedBroker:
         self._orders: list[Order] = []
         self._numbers: dict[str, int] = {}
         self._states: list[OrderState] = []
-        # Rows of the timeline at which the run's own instants are: it has more with finer bars.
+        # With finer bars the timeline has more rows than the run has instants.
         self._rows = np.searchsorted(line.now, bars.times.astype(np.int64))
         self._index = market.first
         self._row = int(self._rows[self._index])
@@ -129,9 +129,9 @@ class SimulatedBroker:
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
     def advance(self, index: int) -> None:
-        """Move to a later instant of the panel: bars become known, carrying costs are charged.
+        """Move to a later instant of the panel: bars become known and carrying costs are charged.
 
-        It steps through every instant between, because orders fill and sessions close in them.
+        Steps through every instant between, because orders fill and sessions close in them.
         """
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
@@ -194,14 +194,14 @@ class SimulatedBroker:
         )
 
     def short_proceeds(self) -> dict[str, float]:
-        """What each open short was sold for, USD."""
+        """Return the sale proceeds of each open short, in USD."""
         short_proceeds = self._book.holding["short_proceeds"]
         return {
             self._bars.symbols[s]: float(short_proceeds[s]) for s in np.flatnonzero(short_proceeds)
         }
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send the orders, in their order, and return what has filled at once; no gate is asked."""
+        """Send the orders in the given order and return immediate fills; `gate` is not asked."""
         del gate
         if orders:
             account = self.account()
@@ -241,13 +241,16 @@ class SimulatedBroker:
         return True
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
-        """What has become of orders; without those it never took."""
+        """Return the states of orders by id, without orders that were never accepted."""
         self._sync_states()
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
     def open_price(self, symbol: str) -> float | None:
-        """Open of the bar that starts at this instant, before spread; None where none does."""
+        """Return the open of the bar that starts at this instant, or None without one.
+
+        USD, before spread.
+        """
         s = self._symbol[symbol]
         line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]
         bar = line.bars[row, s]
@@ -255,13 +258,13 @@ class SimulatedBroker:
         return float(bar[OPEN]) if meets else None
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Trading in a symbol stops after this instant, or goes on.
+        """Halt or resume trading in a symbol after this instant.
 
-        There are no bars of it while it is halted.
+        A halted symbol has no bars.
         """
         s = self._symbol[symbol]
         later = self._row + 1
-        # The recorded bars are kept for when trading goes on.
+        # The recorded bars are needed when trading resumes.
         if self._recorded is None:
             self._recorded = self._line.bars
             self._line = self._line._replace(bars=self._recorded.copy())
@@ -279,7 +282,7 @@ class SimulatedBroker:
         return np.datetime64(int(self._line.now[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """Everything in the panel is tradable, stocks may be short."""
+        """Return the panel's symbols as assets: all are tradable, and stocks can be sold short."""
         assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
@@ -291,7 +294,7 @@ class SimulatedBroker:
         return assets
 
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
-        """Cancel what still waits under these ids, and return what of each has not filled."""
+        """Cancel working orders and return the unfilled quantity of each."""
         names = set(client_order_ids)
         rows = self._book.orders
         left = {}
@@ -303,35 +306,35 @@ class SimulatedBroker:
         return left
 
     def deposit(self, usd: float) -> None:
-        """Cash that comes from elsewhere, or below 0 goes there.
+        """Add cash from outside the account; a negative amount is withdrawn.
 
-        Options bring it, which this account does not hold itself.
+        Cash flows of options arrive this way, because this account does not hold options.
         """
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
     def row(self) -> EquityRow:
-        """The account after what has filled at this instant so far."""
+        """Return the account after the fills at this instant so far."""
         return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
     def margin_events(self) -> dict[str, int]:
-        """How often the broker stepped in since the account began.
+        """Return the number of margin interventions since the account began, by kind.
 
-        Margin calls, intraday deficits, freezes, and orders refused or cut.
+        Kinds: margin calls, intraday deficits, freezes, and orders refused or cut.
         """
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """That one step can write.
+        """Return the most tape entries that one step can write.
 
-        That is a split and a liquidation a symbol, and an order at an open and within a bar, each
-        with a fee in coin; and the flows of the step.
+        A split and a liquidation per symbol, a fill at an open and a fill within a bar per order,
+        each with a fee in crypto; plus the flows of the step.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))
 
     def _tape(self) -> Records:
-        """Room for what one step can write."""
+        """Allocate a tape for one step."""
         self._book.account["tape_length"] = 0
         needed = self._max_entries()
         if len(self._tape_buffer) < needed:
@@ -339,7 +342,7 @@ class SimulatedBroker:
         return self._tape_buffer
 
     def _record(self, tape: Records) -> list[Fill]:
-        """Keep what the tape holds as values; its fills."""
+        """Append the entries of the tape to fills and bookings; return the new fills."""
         before = len(self.fills)
         written = tape[: int(self._book.account["tape_length"][0])]
         if len(written):
@@ -352,7 +355,7 @@ class SimulatedBroker:
         return self._orders[entry.number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
-        """Orders as settlement keeps them, the fields of ORDER in their order."""
+        """Return orders as rows of ORDER, with the fields in its order."""
         now = int(self._line.now[self._row])
         rows = [
             (
@@ -360,7 +363,7 @@ class SimulatedBroker:
                 self._symbol[order.symbol],
                 float(order.signed_qty),
                 ORDER_TYPE_CODES[order.type],
-                # The open of a bar that begins with the closing auction is its price.
+                # A bar that begins with the closing auction opens at the auction's price.
                 ON_OPEN
                 if order.tif == self._bars.timeframe.auction
                 else TIME_IN_FORCE_CODES[order.tif],
@@ -377,7 +380,7 @@ class SimulatedBroker:
         return np.array(rows, dtype=ORDER)
 
     def _open_orders(self) -> Iterable[Order]:
-        """Working orders with what is left of them."""
+        """Return the working orders with their unfilled quantities."""
         if not len(self._book.orders):
             return
         for row in self._book.orders:
@@ -386,14 +389,13 @@ class SimulatedBroker:
                 yield replace(self._orders[row["number"]], qty=remaining)
 
     def _cancel_remainders(self) -> None:
-        """Cancel what is left of market orders."""
         for row in self._book.orders:
-            # A stop that was met is one at the market by now, and goes on.
+            # A triggered stop has become a market order; it is not cancelled.
             if self._orders[row["number"]].is_immediate and row["state"] == WORKING:
                 row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:
-        """Empty the book's orders once none of them works any more."""
+        """Empty the book's orders once none is working."""
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._sync_states()
@@ -401,6 +403,6 @@ class SimulatedBroker:
 
 
 def margin_events(book: Book) -> dict[str, int]:
-    """How often the broker stepped in since the account began, by what for."""
+    """Return the number of margin interventions since the account began, by kind."""
     names = ("margin_calls", "deficits", "freezes", "refusals")
     return {name: int(book.account[name][0]) for name in names}

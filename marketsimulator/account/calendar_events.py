@@ -1,6 +1,6 @@
-"""What the calendar does to an account: sessions, coin days, dividends, splits, ends of symbols.
+"""Effects of the calendar on an account: sessions, crypto days, dividends, splits, delistings.
 
-Like the fills of `settlement.py`: compiled, on plain arrays, and in place.
+As in `settlement.py`, functions are compiled and change plain arrays in place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from marketsimulator.account.settlement import change_position, update_short_pro
 
 @compiled
 def open_session(book: Book, day: Record) -> None:
-    """Yesterday's stock trades settle (T+1); margin starts a new day."""
+    """Settle yesterday's stock trades (T+1) and start a new margin day."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
@@ -55,19 +55,19 @@ def open_session(book: Book, day: Record) -> None:
 
 @compiled
 def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) -> None:
-    """Carry the book over `nights` from a session that has closed, then look at its margin.
+    """Charge carrying costs for `nights` after a session closes, expire day orders, assess margin.
 
-    The debit is what open shorts were sold for less cash, if above zero. It and a short's value pay
-    their yearly rate / 360 a night, idle cash earns its own. Orders for the day expire.
+    The debit is the proceeds of open shorts less cash, if above zero. The debit and the value of
+    shorts pay their yearly rate / 360 a night; idle cash earns its own rate.
     """
     account = book.account[0]
     cash = account.cash
-    # What shorts were sold for is the lender's collateral: it does not reduce the debit, unless
-    # the settings say that the broker credits it.
+    # Proceeds of shorts are the lender's collateral: they do not reduce the debit unless the
+    # settings credit them.
     if not day.credits_short_proceeds:
         cash -= account.short_proceeds
-    # Interest by settlement date leaves out what today's trades have not brought yet. A short that
-    # was sold today is among them and was taken off above already.
+    # Interest by settlement date excludes the unsettled proceeds of today's trades. Shorts sold
+    # today are part of them and were subtracted above.
     if day.interest_by_settlement:
         cash -= account.unsettled - (
             0.0 if day.credits_short_proceeds else account.unsettled_short_proceeds
@@ -76,7 +76,7 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
     interest = 0.0
     idle = 0.0
     borrow = 0.0
-    # Every rounding goes against the account: what it pays up to the cent, what it earns down.
+    # Every rounding goes against the account: payments up to the cent, earnings down.
     if cash < 0.0:
         interest = round_up(-cash * day.interest_rate * share, CENTS_PER_USD)
     else:
@@ -88,7 +88,7 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
             lent = round_up(lent_value * position.borrow_rate * share, CENTS_PER_USD)
             borrow += lent
             write_flow(account, tape, at, BORROW, s, -lent)
-    # SEC, TAF and CAT fees are rounded up to the cent together, once per account and day.
+    # SEC, TAF and CAT fees are rounded up to the cent as one sum per account and day.
     rounding = round_up(account.day_fees, CENTS_PER_USD) - account.day_fees
     account.day_fees = 0.0
     write_flow(account, tape, at, INTEREST, ACCOUNT_LEVEL, -interest)
@@ -104,16 +104,16 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
         order = book.orders[k]
         if order.state == WORKING and order.time_in_force in (DAY_ORDER, ON_OPEN, ON_CLOSE):
             order.state = EXPIRED
-    # Last, because a margin call is decided by the equity that the charges have left.
+    # Margin comes last: it depends on the equity after these charges.
     assess_margin(book, day)
 
 
 @compiled
 def update_crypto_tier(book: Book, before: int, date: int) -> None:
-    """A New York day begins: the coin venue's rates follow from the last 30 days' volume.
+    """Start a New York day: set the crypto venue's rates from the volume of the last 30 days.
 
-    before: the date until now, under which its USD are kept. Days between the two had no bar; what
-    is older than 30 days is forgotten.
+    before: the previous date, under which traded USD are stored. Dates between had no bar; volume
+        older than 30 days is dropped.
     """
     account = book.account[0]
     volumes = book.crypto_volume
@@ -134,10 +134,10 @@ def update_crypto_tier(book: Book, before: int, date: int) -> None:
 def apply_corporate_action(
     book: Book, tape: Records, at: int, s: int, ratio: float, dividend: float
 ) -> None:
-    """A session opens ex: a dividend in USD a share, then a split into `ratio` shares for one.
+    """Apply an ex-date: a dividend in USD per share, then a split into `ratio` shares for one.
 
     A short pays the dividend. A split changes positions (a fill at price 0) and orders, and divides
-    prices; what is no whole increment is paid in cash at the last close.
+    prices. Fractions of an increment are paid in cash at the last close.
     """
     account = book.account[0]
     position = book.holding[s]
@@ -154,16 +154,16 @@ def apply_corporate_action(
         fraction = round_to_cent((exact - position.quantity) * position.mark)
         write_flow(account, tape, at, SPLIT_CASH, s, fraction)
         paid += fraction
-        # Positions are the sum of the tape, so what a split adds is written there too.
+        # Positions equal the sum of the tape, so the shares added by a split are written there.
         if before != 0.0:
             change = position.quantity - before
             write_fill(account, tape, at, NO_ORDER, BY_SPLIT, s, change, 0.0, 0.0, 0.0, 0.0)
-        # A call is for shares, of which there are more now, but no more than are held.
+        # The called quantity splits as well, up to the quantity held.
         position.called = min(
             round_quantity(np.ceil(position.called * ratio / step - 1e-9) * step),
             abs(position.quantity),
         )
-        # A short that a reverse split has dissolved into cash is no collateral any more.
+        # A short dissolved into cash by a reverse split is not collateral.
         if position.quantity == 0.0:
             account.short_proceeds -= position.short_proceeds
             account.unsettled_short_proceeds -= position.unsettled_short_proceeds
@@ -171,15 +171,15 @@ def apply_corporate_action(
             position.unsettled_short_proceeds = 0.0
     account.cash += paid
     account.other += paid
-    # What waits, or is called, meets the session's open before anything is marked again.
+    # Waiting and called quantities meet the session's open before positions are marked again.
     worth_after = _worth(position)
     account.equity += paid + worth_after - worth_before
     account.stock += abs(worth_after) - abs(worth_before)
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.symbol == s and order.state == WORKING:
-            # Orders below the market (bids and sell stops) are lowered by the dividend, as
-            # FINRA rule 5330 has it: the price falls by it without anybody selling.
+            # Orders below the market (bids and sell stops) are lowered by the dividend (FINRA Rule
+            # 5330), because the price falls by it without a sale.
             buys = order.quantity > 0
             order.limit = (order.limit - (dividend if buys else 0.0)) / ratio
             order.stop = (order.stop - (0.0 if buys else dividend)) / ratio
@@ -193,12 +193,11 @@ def apply_corporate_action(
 def delist_symbol(
     book: Book, tape: Records, at: int, s: int, price: float, share: float, into: int, ratio: float
 ) -> None:
-    """A symbol has ended: its orders are cancelled and its position leaves the book at what a share
-    is worth, which a short pays.
+    """Delist a symbol: cancel its orders and close its position at the value of a share.
 
-    That is `price` in USD, `share` of its last price, and the last price of `ratio` shares of
-    symbol `into` (below 0: of none). These come onto the book at that price, whole ones; what is
-    left of them is cash.
+    A share is worth `price` in USD, plus the fraction `share` of its last price, plus `ratio`
+    shares of symbol `into` at their last price (negative `into`: none). A short pays this value.
+    Whole shares of `into` enter the book at that price; fractions are paid in cash.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -211,7 +210,7 @@ def delist_symbol(
     worth = price + share * position.mark
     if into >= 0:
         successor = book.holding[into]
-        # A symbol that begins with this has no price of its own yet: then nothing is won or lost.
+        # A successor without a price of its own takes the closing price: no gain or loss.
         if np.isnan(successor.mark):
             successor.mark = max(position.mark - worth, 0.0) / ratio
         worth += ratio * successor.mark
@@ -220,7 +219,7 @@ def delist_symbol(
         successor = book.holding[into]
         held = successor.quantity
         added = _whole_towards_zero(quantity * ratio, quantity, successor.increment)
-        # What was short or long of it before is closed first, as the venue nets positions.
+        # An opposite position in the successor is closed first, as the venue nets positions.
         closing = 0.0
         if held * added < 0.0:
             closing = min(abs(held), abs(added)) * (1.0 if added > 0.0 else -1.0)
@@ -230,7 +229,7 @@ def delist_symbol(
 
 @jit_inline
 def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
-    """A position changes by a quantity, signed, for cash, without an order and without a cost."""
+    """Trade a signed quantity for cash at a price, without an order and without costs."""
     if quantity == 0.0:
         return
     account = book.account[0]
@@ -246,15 +245,15 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
 
 @jit_inline
 def _worth(position: Record) -> float:
-    """USD at the mark; nothing where nothing is held, which may be before a first close."""
+    """Return USD at the mark; 0 without a position, whose mark may be NaN."""
     return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0
 
 
 @compiled
 def _whole_towards_zero(quantity: float, sign: float, step: float) -> float:
-    """The quantity in whole increments, towards zero; `sign` is that of the quantity.
+    """Round a quantity towards zero to whole increments; `sign` is the sign of the quantity.
 
     A quotient within a billionth of the next whole number counts as that number.
     """
-    # Of nothing it is 0.0: adding that takes the sign off a zero below zero.
+    # Adding 0.0 turns a negative zero into zero.
     return round_quantity(np.trunc(quantity / step + (1e-9 if sign > 0 else -1e-9)) * step) + 0.0

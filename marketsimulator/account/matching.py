@@ -1,13 +1,13 @@
-"""When an order fills: market orders at an open, the others where a bar trades through them.
+"""Order matching: market orders fill at an open, others when a bar trades through their price.
 
 Waiting orders reserve buying power; no two orders of an account may trade with each other.
 
-A bar is read as its open, then the extreme that hurts the position held, then the other one: it
-does not say which came first, and the account gets the worse order. A limit fills at its price once
-the bar has traded beyond it, a stop from its price on (or the open that gapped past it), a
-stop-limit waits as a limit for the next bar where it cannot fill at once. A trailing stop follows
-the opens and the better extremes, and is met as a stop before it moves. Orders on the open and on
-the close know only the session's first open and its last close. An order knows no bar that starts
+A bar is read as its open, then the extreme that hurts the position held, then the other extreme.
+Bars do not say which came first, so the account gets the worse sequence. A limit fills at its price
+once the bar has traded beyond it. A stop fills from its price on, or at the open that gapped past
+it. A stop-limit that cannot fill at once waits as a limit for the next bar. A trailing stop follows
+the opens and the better extremes; it is triggered as a stop before it moves. Orders on the open or
+close fill only at the session's first open or last close. An order never meets a bar that started
 before it was sent.
 """
 
@@ -54,9 +54,11 @@ HIGH_SIDE = 1
 def send_orders(
     book: Book, day: Record, tape: Records, first: int, opens: BarOpens, now: int
 ) -> None:
-    """Orders from row `first` on reach the broker, in the order in which they were sent.
+    """Send the orders from row `first` on to the broker, in the order in which they were sent.
 
-    Each is refused, filled at the open that comes now, or waits. opens: of bars that start now.
+    Each is refused, filled at the current open, or waits.
+
+    opens: of the bars that start at this instant.
     now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
@@ -66,8 +68,8 @@ def send_orders(
         auction = order.time_in_force == ON_OPEN or order.time_in_force == ON_CLOSE
         if kind == TRAILING:
             order.stop = trailing_stop_price(order, book.holding[s].mark)
-        # A market order meets its price now, and buying power is looked at with that price. One
-        # that may wait is taken only with the buying power that it will hold back.
+        # A market order needs buying power at its fill price. An order that may wait is accepted
+        # only with the buying power that it reserves.
         waits = kind != MARKET or auction
         if is_wash_trade(book, k) or (waits and not is_affordable(book, day, k)):
             book.account[0].refusals += 1
@@ -85,8 +87,8 @@ def send_orders(
                     order.state = CANCELLED
                     continue
             _match_open(book, day, tape, k, opens, now)
-        # The next decision sizes what a bar leaves of a market order, so the order is carried only
-        # where `fills.remainder` says so.
+        # The next decision sizes the remainder of a market order, so it is carried only under
+        # `fills.remainder`.
         if order.state == WORKING and kind == MARKET and not day.carries_remainder:
             order.state = CANCELLED
 
@@ -95,10 +97,10 @@ def send_orders(
 def match_opens(
     book: Book, day: Record, tape: Records, opens: BarOpens, starts: Index, first: bool
 ) -> None:
-    """Waiting orders meet the opens of bars.
+    """Match waiting orders with the opens of bars.
 
-    starts: when the bars start (ns; stocks, coins). first: whether the stocks' bars begin their
-    session.
+    starts: [2] start of the bars (ns; stocks, crypto).
+    first: true if the stocks' bars begin their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -106,13 +108,14 @@ def match_opens(
         start = starts[book.holding[s].crypto]
         if order.state != WORKING or np.isnan(opens.price[s]):
             continue
-        # A bar that had started when the order was sent showed the trader its open.
+        # The open of a bar that started before the order was sent was known to the trader.
         if order.active_from > start or order.time_in_force == ON_CLOSE:
             continue
         if order.time_in_force == ON_OPEN and not first:
             continue
         _match_open(book, day, tape, k, opens, start)
-        # It has one open: what the bar's volume leaves of it, or a limit out of reach, expires.
+        # An order on the open has one open: an unfilled remainder, or a limit out of reach,
+        # expires.
         if order.time_in_force == ON_OPEN and order.state == WORKING:
             order.state = EXPIRED
 
@@ -129,9 +132,9 @@ def match_extremes(
     starts: Index,
     now: int,
 ) -> None:
-    """Waiting orders meet the highs and lows [S] of the bars that are known `now` (ns).
+    """Match waiting orders with the highs and lows [S] of the bars known at `now` (ns).
 
-    starts: when the bars started (ns; stocks, coins).
+    starts: [2] start of the bars (ns; stocks, crypto).
     """
     for s in range(len(highs)):
         if np.isnan(highs[s]):
@@ -153,19 +156,19 @@ def match_extremes(
 
 @compiled
 def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: int) -> None:
-    """Orders on the close meet the closes of the bars that end a session `now` (ns)."""
+    """Match orders on the close with the closes of the bars that end a session at `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.state != WORKING or order.time_in_force != ON_CLOSE:
             continue
         if order.active_from < now and not np.isnan(closes.price[order.symbol]):
-            # The bars have no auctions: a close is met as an open is, with spread and slippage.
+            # The bars have no auctions: a close is filled as an open is, with spread and slippage.
             _match_open(book, day, tape, k, closes, now)
 
 
 @compiled
 def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
-    """One order against its open: a market order, or one whose price the open has reached."""
+    """Match one order with its open: a market order, or a price that the open has reached."""
     order = book.orders[k]
     s = order.symbol
     open_ = opens.price[s]
@@ -180,12 +183,12 @@ def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens,
         order.kind = LIMIT if order.kind == STOP_LIMIT else MARKET
     quantity = order.quantity
     if order.kind == LIMIT:
-        # It would take what is offered there, so spread and slippage count against its limit.
+        # The order would take liquidity there, so spread and slippage count against its limit.
         volume, deviation = opens.volume[s], opens.volatility[s]
         price = market_price(book.holding[s], open_, quantity, volume, deviation)
         if is_worse(price, order.limit, buys):
             return
-    # What waited before it was promised its buying power.
+    # Orders that waited before this one have their buying power reserved.
     reserve_buying_power(book, day, k)
     account = book.account[0]
     position = book.holding[s]
@@ -208,7 +211,7 @@ def _match_extreme(
     volatility: float,
     end: int,
 ) -> None:
-    """One order against one extreme of a bar, which ended at `end` (ns).
+    """Match one order with one extreme of a bar that ended at `end` (ns).
 
     Bids and sell stops meet lows, offers and buy stops highs.
     """
@@ -217,11 +220,12 @@ def _match_extreme(
     if cancel_if_flat(book, k):
         return
     if order.kind == LIMIT:
-        # The bar has to trade beyond the limit: at the price itself, others may have stood first.
+        # The bar must trade beyond the limit: at the price itself, other orders may be ahead in the
+        # queue.
         if (side == LOW_SIDE) == buys and is_better(price, order.limit, buys):
             _fill_limit(book, day, tape, k, end)
         return
-    # The better extreme moves a trailing stop, the other one meets it where it stands then.
+    # The better extreme moves a trailing stop; the other extreme triggers it.
     if order.kind == TRAILING and (side == HIGH_SIDE) != buys:
         order.stop = trailing_stop_price(order, price)
     if order.kind == MARKET or (side == HIGH_SIDE) != buys or is_better(price, order.stop, buys):
@@ -231,7 +235,7 @@ def _match_extreme(
 
 @compiled
 def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> None:
-    """A limit order that the bar has traded through fills at its own price, as a maker."""
+    """Fill a limit order that the bar has traded through, at its own price, as a maker."""
     account = book.account[0]
     order = book.orders[k]
     s = order.symbol
@@ -252,11 +256,10 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
 def _fill_stop(
     book: Book, day: Record, tape: Records, k: int, volume: float, volatility: float, end: int
 ) -> None:
-    """A stop that the bar has reached is a market order at its price.
+    """Fill a stop that the bar has reached as a market order at its price.
 
-    A stop-limit that spread and slippage would carry past its limit waits as a limit order, and so
-    does what the bar leaves of any: for bars from `end` (ns) on, as the rest of this one may have
-    come before.
+    A stop-limit whose costs would pass its limit waits as a limit order, and so does any unfilled
+    remainder. It waits for bars from `end` (ns) on, as the rest of this bar may have come before.
     """
     account = book.account[0]
     order = book.orders[k]
@@ -299,7 +302,7 @@ def is_worse(price: float, level: float, buys: bool) -> bool:
 
 @compiled
 def trailing_stop_price(order: Record, price: float) -> float:
-    """Return the level of a trailing stop once the price has been there.
+    """Return the level of a trailing stop after the market has traded at a price.
 
     It follows the market at its distance and never moves away from it.
     """
@@ -312,7 +315,7 @@ def trailing_stop_price(order: Record, price: float) -> float:
 
 @compiled
 def apply_fill(order: Record, filled: float) -> None:
-    """An order has filled a signed quantity, 0 for nothing."""
+    """Reduce an order by a filled signed quantity, which may be 0."""
     if filled == 0.0:
         return
     order.quantity = round_quantity(order.quantity - filled)
@@ -322,7 +325,7 @@ def apply_fill(order: Record, filled: float) -> None:
 
 @compiled
 def cancel_if_flat(book: Book, k: int) -> bool:
-    """Cancel order k if it may only reduce a position that is closed by now; whether it was.
+    """Cancel order k if it may only reduce a closed position; return whether it was cancelled.
 
     A liquidation or another order may have closed it; the order must not open the opposite one.
     """
@@ -335,9 +338,9 @@ def cancel_if_flat(book: Book, k: int) -> bool:
 
 @compiled
 def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
-    """Cancel what is left of an order whose fill has closed its position.
+    """Cancel the remainder of an order whose fill has closed its position.
 
-    The venue turns no position around in one order.
+    The venue does not reverse a position with one order.
     """
     order = book.orders[k]
     if filled != 0.0 and book.holding[order.symbol].quantity == 0.0 and order.state == WORKING:
@@ -346,13 +349,13 @@ def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
 
 @compiled
 def is_wash_trade(book: Book, k: int) -> bool:
-    """Return whether a new order would meet the account's own opposite order.
+    """Return whether a new order would trade with the account's own opposite order.
 
-    Alpaca rejects it (403), on paper as well. A market order meets whatever is open; two limit
-    orders meet where the bid reaches the offer.
+    Alpaca rejects it (403), on paper as well. A market order meets any open order; two limit orders
+    meet if the bid reaches the offer.
     """
     order = book.orders[k]
-    # What comes after it has not been sent yet.
+    # Later orders have not been sent yet.
     for j in range(k):
         other = book.orders[j]
         if other.state != WORKING or other.symbol != order.symbol:
@@ -371,7 +374,7 @@ def is_wash_trade(book: Book, k: int) -> bool:
 
 @compiled
 def is_affordable(book: Book, day: Record, k: int) -> bool:
-    """Return whether buying power covers an order in addition to all waiting ones.
+    """Return whether buying power covers an order in addition to all waiting orders.
 
     A closing order needs none, and crypto cannot be sold short.
     """
@@ -388,17 +391,17 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
 
 @compiled
 def reserve_buying_power(book: Book, day: Record, k: int) -> None:
-    """Hold back the buying power of the working orders ahead of order k that open.
+    """Reserve the buying power of the working opening orders ahead of order k.
 
-    First come, first served: an order cannot spend what one before it was accepted with, and is
-    not held up by those that came after.
+    First come, first served: an order cannot use the buying power of an earlier accepted order, and
+    later orders do not limit it.
     """
     account = book.account[0]
     cash = 0.0
     stock = 0.0
     for j in range(k):
         order = book.orders[j]
-        # What reduces a position gives buying power and takes none.
+        # A reducing order frees buying power and needs none.
         if order.state != WORKING or book.holding[order.symbol].quantity * order.quantity < 0:
             continue
         notional = abs(order.quantity) * _reserved_price(book, day, j)
@@ -412,9 +415,9 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
 
 @compiled
 def _reserved_price(book: Book, day: Record, k: int) -> float:
-    """The price at which buying power is held back: its limit or stop, or the mark.
+    """Return the price at which buying power is reserved: the limit or stop, or the mark.
 
-    It stands above that for a short sale, and for what may be filled at a worse price.
+    Short sales and orders that may fill at a worse price are reserved above that.
     """
     order = book.orders[k]
     limited = order.kind == LIMIT or order.kind == STOP_LIMIT

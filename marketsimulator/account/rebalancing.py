@@ -1,8 +1,8 @@
-"""Towards target quantities at the opens that come now: `rebalance` and `place`, compiled.
+"""Orders from target quantities at the current opens, compiled.
 
-Reductions first, by symbol; then, once all of them have filled whole, coin purchases and the rest.
-A change of sign is a close and an opening. What is traded is in whole increments, unless it closes
-a position. Large coin orders go out in parts.
+Reductions come first, by symbol; once all have filled completely, crypto purchases and the rest. A
+change of sign is a close and an opening. Quantities are whole increments, unless they close a
+position. Large crypto orders are split.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def trade_to_targets(
     max_crypto_order: float,
     queue: Index,
 ) -> bool:
-    """Send the orders that bring symbols [S] from the decision's quantities to their targets.
+    """Send the orders that move symbols [S] from the decision's quantities to their targets.
 
     On the tape an order's number is its leg: its place among the decision's orders of its symbol.
 
-    before: [S] held at the decision. Closings by the broker since then do not change the orders.
-    opens: of the bars that start now.
-    max_crypto_order: limit of one coin order, USD.
-    queue: [S] scratch space for the numbers of the symbols that have an order to send.
+    before: [S] held at the decision. Later closings by the broker do not change the orders.
+    opens: of the bars that start at this instant.
+    max_crypto_order: limit of one crypto order, USD.
+    queue: [S] scratch space for the numbers of symbols with an order to send.
 
     Returns whether all reductions have filled completely.
     """
@@ -64,7 +64,7 @@ def trade_to_targets(
         s = queue[k]
         position = holding[s]
         reduction = _whole_change(before[s], targets[s], position.increment)
-        # What closes a position, or turns it round, sells all of it, whole increments or not.
+        # Closing or reversing a position sells all of it, whole increments or not.
         quantity = -before[s]
         if targets[s] * before[s] > 0.0:
             quantity = reduction
@@ -75,11 +75,11 @@ def trade_to_targets(
                 account, position, day, tape, at, FIRST_LEG, s, quantity, opens, max_crypto_order
             )
         done = done and abs(filled) >= abs(quantity) * COMPLETE_FILL_RATIO
-    # The openings are sized on what the reductions free. Where one has not filled, they would come
-    # on top of it and pass the ceilings.
+    # Openings are sized on the cash that the reductions free. On top of an unfilled reduction they
+    # would violate the limits.
     if not done:
         return False
-    # Coins before stocks: they are paid with settled cash, which a stock purchase would use up.
+    # Crypto before stocks: it is paid with settled cash, which a stock purchase would use up.
     for kind in range(1 if crypto else 0, -1, -1):
         for k in range(_queue_openings(holding, before, targets, opens.price, kind, queue)):
             s = queue[k]
@@ -88,7 +88,7 @@ def trade_to_targets(
             start = 0.0 if turns else before[s]
             quantity = _whole_change(start, targets[s], position.increment)
             if quantity != 0.0:
-                # A coin is never short: of what turns round, one order closes.
+                # Crypto is never short: a reversal sends only the closing order.
                 leg = SECOND_LEG if turns else FIRST_LEG
                 _trade_in_parts(
                     account, position, day, tape, at, leg, s, quantity, opens, max_crypto_order
@@ -157,7 +157,7 @@ def send_auction_orders(
 
 @compiled
 def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
-    """Return the targets of coins and the held quantities of stocks, [S].
+    """Return the targets of crypto and the held quantities of stocks, [S].
 
     Stocks wait for the auction.
     """
@@ -168,8 +168,8 @@ def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
     return chosen
 
 
-# A branch on a symbol's membership would be unpredictable for the processor. Both queues add up the
-# count instead: the next symbol overwrites one that does not belong.
+# A branch on a symbol's membership would be mispredicted. Both queues raise the count instead: the
+# next symbol overwrites one that does not belong.
 @jit_inline
 def _queue_reductions(before: Array, targets: Array, queue: Index) -> int:
     """Write the symbols to reduce or reverse into `queue`, and return their number."""
@@ -186,7 +186,7 @@ def _queue_openings(
 ) -> int:
     """Write symbols with an open to increase or reverse into `queue`, and return their number.
 
-    kind: 1 for coins, 0 for stocks.
+    kind: 1 for crypto, 0 for stocks.
     """
     count = 0
     for s in range(len(targets)):
@@ -201,7 +201,7 @@ def _queue_openings(
 def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
     """Return the most fills that `trade_to_targets` can write.
 
-    Two a stock; two for every part of a coin order: the fill and its fee in coin. Whole increments
+    Two per stock; two per part of a crypto order: the fill and its fee in crypto. Whole increments
     make parts smaller than `max_crypto_order`, but larger than half of it.
     """
     count = 4.0 * len(targets)
@@ -215,7 +215,7 @@ def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
 
 @jit_inline
 def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
-    """The tape, or a longer one that begins with what is written, with room for `more` fills."""
+    """Return the tape with space for `more` fills, copied to a longer one if needed."""
     if written + more <= len(tape):
         return tape
     longer = np.zeros(2 * (written + more), tape.dtype)
@@ -237,9 +237,9 @@ def _trade_in_parts(
     opens: BarOpens,
     max_crypto_order: float,
 ) -> float:
-    """One order, or the parts of a coin order that is worth more than `max_crypto_order` USD.
+    """Send one order, split if it is a crypto order above `max_crypto_order` USD.
 
-    leg: of the first of them.
+    leg: leg of the first part.
 
     Returns the signed quantity that filled.
     """
@@ -255,9 +255,8 @@ def _trade_in_parts(
     step = position.increment
     filled = 0.0
     steps = abs(whole_lots(quantity, step))
-    rest = round_quantity(
-        abs(quantity) - steps * step
-    )  # below 0 for what is a billionth short of a step
+    # Negative for a quantity that is a billionth short of a step.
+    rest = round_quantity(abs(quantity) - steps * step)
     count = count_child_orders(steps, rest, most, step)
     for k in range(count):
         last = k == count - 1
@@ -271,17 +270,17 @@ def _trade_in_parts(
 
 @jit_inline
 def _whole_change(start: float, end: float, step: float) -> float:
-    """The whole increments between two quantities; whole shares are on the grid as they are."""
+    """Return the whole increments between two quantities; whole shares are on the grid already."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
 @jit_inline
 def truncate_to_steps(quantity: float, step: float) -> float:
-    """The largest multiple of `step` no further from zero than `quantity`, on its grid."""
+    """Return the largest multiple of `step` no further from zero than `quantity`, on its grid."""
     return steps_to_quantity(whole_lots(quantity, step), step)
 
 
 @jit_inline
 def steps_to_quantity(steps: float, step: float) -> float:
-    """So many whole steps, on their grid."""
+    """Return the quantity of a number of whole steps, on their grid."""
     return steps if step == 1.0 else round_quantity(steps * step)

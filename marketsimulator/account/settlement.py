@@ -1,9 +1,9 @@
-"""The settlement kernel: what may fill, what a fill costs, and what it does to the account.
+"""Settlement kernel: fillable quantity, fill costs, and the account after a fill.
 
-Every fill of every account goes through these functions. `SimulatedBroker` steps them, compiled
-loops call them; both keep the same ledger. They see no symbols, clocks or configuration, and change
-the book in place. What runs once a fill takes records, not arrays: a record is one pointer, an
-array is counted at every call.
+Every fill of every account goes through these functions. `SimulatedBroker` calls them step by step
+and compiled loops call them directly; both keep the same ledger. They know no symbols, clocks or
+configuration, and change the book in place. Functions called once per fill take records instead of
+arrays: a record is one pointer, an array is reference-counted at every call.
 
 A fill never beats its reference price: half-spread, slippage and the rounding to a tick go against
 the trader.
@@ -42,17 +42,17 @@ _proceeds = jit_inline(short_proceeds_after_trade)
 def fillable_quantity(
     account: Record, position: Record, day: Record, quantity: float, price: float, limited: bool
 ) -> float:
-    """The part of an order that volume, the position's side and buying power let through.
+    """Return the part of an order that volume, the position's side and buying power allow.
 
-    limited: whether its price is its limit.
+    The quantity is signed and in whole billionths, and so is the result. An order against a
+    position stops at zero and needs no buying power. Crypto is never sold short.
 
-    quantity is signed and in whole billionths, and so is the answer. An order against a position
-    stops at zero and needs no buying power. A coin is never sold short.
+    limited: true if its price is its limit.
     """
     size = abs(quantity)
     step = position.increment
     reduces = position.quantity * quantity < 0
-    # The venue turns no position around in one order: it has to be closed first.
+    # The venue does not reverse a position with one order: it has to be closed first.
     if reduces:
         size = min(size, abs(position.quantity))
     elif position.crypto and quantity < 0:
@@ -60,9 +60,9 @@ def fillable_quantity(
     if size > position.fillable:
         size = _whole_increments(max(position.fillable, 0.0), step)
     if not reduces:
-        # What the fill costs is paid from the same buying power, so a full purchase with all the
-        # cash there is never overdraws by its commission. What may be filled at a worse price than
-        # the present one, and every short sale, is checked above it, as Alpaca does.
+        # Fill costs are paid from the same buying power, so that a purchase with all cash is not
+        # overdrawn by its commission. As at Alpaca, short sales and orders that may fill at a worse
+        # price are checked above the present price.
         unit = price * (1.0 + day.commission) + day.commission_per_share
         if quantity < 0 or not limited:
             unit *= day.order_price_buffer
@@ -92,9 +92,9 @@ def is_too_small(position: Record, quantity: float, price: float) -> bool:
 
 @jit_inline
 def _whole_increments(size: float, step: float) -> float:
-    """The size rounded down to whole increments.
+    """Round a size down to whole increments.
 
-    A quotient that falls short of a whole number by less than a billionth counts as that number.
+    A quotient that is short of a whole number by less than a billionth counts as that number.
     """
     return round_quantity(np.floor(size / step + 1e-9) * step)
 
@@ -103,9 +103,9 @@ def _whole_increments(size: float, step: float) -> float:
 def charge_fees(
     account: Record, position: Record, day: Record, quantity: float, price: float, maker: bool
 ) -> float:
-    """USD that a fill costs in fees; the account notes what the day has to sum up.
+    """Return the fees of a fill in USD, and add to the account's daily sums.
 
-    A coin purchase pays its venue in coin instead, which is no part of the answer.
+    The fee of a crypto purchase is taken in crypto and is not included.
     """
     size = abs(quantity)
     notional = size * price
@@ -118,8 +118,8 @@ def charge_fees(
         if quantity < 0:
             fee += round_up(notional * (account.maker if maker else account.taker), CENTS_PER_USD)
         return fee
-    # SEC and TAF are on sales, CAT on both sides. The broker rounds their sum of a day up to the
-    # cent, not each fill: `close_session` adds what that takes.
+    # SEC and TAF apply to sales, CAT to both sides. The broker rounds their daily sum up to the
+    # cent, not each fill: `close_session` charges the rounding.
     regulatory = size * day.cat
     if quantity < 0:
         regulatory += notional * day.sec + min(size * day.taf, day.taf_cap)
@@ -144,12 +144,12 @@ def settle_fill(
     reference: float,
     maker: bool,
 ) -> None:
-    """A fill moves cash, position and all that depends on them, and is written on the tape.
+    """Update cash, position and all dependent amounts for a fill, and write it on the tape.
 
-    reference: the price before spread and slippage; a maker's is his own.
+    reference: the price before spread and slippage; for a maker the order's own price.
     """
-    # A symbol that fills before its first close is known is valued at what it fills at: with a
-    # mark of NaN the whole account would be worth NaN.
+    # A symbol without a known close is valued at its fill price: with a mark of NaN the whole
+    # account would be worth NaN.
     if np.isnan(position.mark):
         position.mark = reference
     fee = charge_fees(account, position, day, quantity, price, maker)
@@ -157,15 +157,15 @@ def settle_fill(
     account.fees += fee
     if not position.crypto:
         account.unsettled -= quantity * price
-        # A margin call is for shares: those that the owner sells count towards it.
+        # A margin call is for shares: shares that the owner sells count towards it.
         if position.called > 0.0 and position.quantity * quantity < 0.0:
             position.called = max(position.called - abs(quantity), 0.0)
-        # Both look at the position as it was before the fill.
+        # Both use the position before the fill.
         _record_day_trade(account, position, quantity)
         update_short_proceeds(account, position, quantity, price)
     change_position(account, position, quantity, -quantity * price - fee)
     position.fillable -= abs(quantity)
-    # An order that waits at its price does not push the market.
+    # A maker's order does not move the market.
     if position.impact > 0.0 and not maker:
         add_market_volume(position, quantity)
     paid_away = abs(quantity) * abs(price - reference)
@@ -175,8 +175,8 @@ def settle_fill(
     slippage = paid_away - spread
     write_fill(account, tape, at, number, cause, s, quantity, price, fee, spread, slippage)
     if position.crypto and quantity > 0:
-        # Alpaca takes the fee of a coin purchase in the coin: of 0.1 BTC bought, 0.09975 arrive.
-        # A fill at price 0 keeps positions the sum of the tape.
+        # Alpaca takes the fee of a crypto purchase in crypto: of 0.1 BTC bought, 0.09975 arrive. A
+        # fill at price 0 keeps positions the sum of the tape.
         rate = account.maker if maker else account.taker
         crypto = round_up(quantity * rate, BILLION)
         if crypto > 0:
@@ -200,14 +200,14 @@ def trade_at_market(
     volume: float,
     volatility: float,
 ) -> float:
-    """A market order where the price is `reference`; the signed quantity that filled."""
+    """Fill a market order at the reference price plus costs; return the filled signed quantity."""
     price = market_price(position, reference, quantity, volume, volatility)
-    # Costs of all the price and more leave nothing to sell for.
+    # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
         return 0.0
     filled = fillable_quantity(account, position, day, quantity, price, TAKER)
     if filled != 0.0:
-        # What volume or buying power cut has less impact than the order as it was sent.
+        # A quantity cut by volume or buying power has less impact than the order as sent.
         if position.impact > 0.0:
             price = market_price(position, reference, filled, volume, volatility)
         settle_fill(
@@ -229,7 +229,7 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """`trade_at_market` at the open of symbol s."""
+    """Fill a market order of symbol s at its open; see `trade_at_market`."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
@@ -238,7 +238,7 @@ def trade_at_open(
 
 @jit_inline
 def mark_positions(account: Record, holding: Records, closes: Array) -> None:
-    """Value every position at its last known close; closes [S], NaN where none is new."""
+    """Value every position at its last known close; closes [S], NaN without a new one."""
     total = 0.0
     stock = 0.0
     crypto = 0.0
@@ -248,8 +248,8 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
             position.mark = closes[s]
         price = position.mark
         quantity = position.quantity
-        # What is not held is worth nothing also before its first close, where the mark is NaN.
-        # Written as a choice between two values it compiles to no branch that is mispredicted.
+        # A symbol without a position is worth 0 also before its first close, when the mark is NaN.
+        # A choice between two values compiles to no branch that could be mispredicted.
         value = quantity * price if quantity != 0.0 else 0.0
         total += value
         if position.crypto:
@@ -263,14 +263,14 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
 
 @compiled
 def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
-    """Bars start: so much of each may fill, and nothing has been traded in it.
+    """Reset the fillable and traded quantities for bars that start.
 
-    volumes [S]: NaN where no bar starts.
+    volumes: [S] NaN where no bar starts.
     """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
             position = book.holding[s]
-            # Asked first, because a bar without volume times no bound would be NaN.
+            # Tested first, because a bar without volume times an infinite bound would be NaN.
             bounded = day.volume_share < np.inf
             position.fillable = volumes[s] * day.volume_share if bounded else np.inf
             position.bought = 0.0
@@ -279,10 +279,10 @@ def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
 
 @compiled
 def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) -> None:
-    """The broker closes what is called, at these opens.
+    """Close the called quantities at these opens.
 
-    What has no open stays called. A call ends by what was closed, or once equity covers what is
-    left (a deposit, coins that were sold, prices).
+    Symbols without an open stay called. A call ends once it is closed, or once equity covers the
+    rest (by a deposit, crypto sales, or prices).
     """
     account = book.account[0]
     if account.called == 0:
@@ -297,7 +297,7 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
             quantity = -position.called if position.quantity > 0 else position.called
             cause = BY_LIQUIDATION
             trade_at_open(account, position, day, tape, at, NO_ORDER, cause, s, quantity, opens)
-        # A halted stock, or one whose bar had too little volume, goes on being called.
+        # A halted stock, or one whose bar had too little volume, stays called.
         if position.called > 0.0:
             standing = 1
     account.called = standing
@@ -305,9 +305,9 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
 
 @jit_inline
 def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
-    """The position changes by a quantity and cash by USD: so do equity and gross exposure.
+    """Change a position by a quantity and cash by USD, and with them equity and gross exposure.
 
-    Both at the marks; the next `mark_positions` adds them up from the start.
+    Both at the marks; the next `mark_positions` recomputes the sums.
     """
     before = position.quantity
     position.quantity = round_quantity(before + quantity)
@@ -320,14 +320,14 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
 
 @jit_inline
 def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
-    """What shorts were sold for follows a trade of one of them."""
+    """Update the sale proceeds of shorts after a trade."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
     before = position.short_proceeds
     fresh = position.unsettled_short_proceeds
     held = position.quantity
     value = quantity * price
-    # Whole millionths, so that the account's sum and that of its positions stay equal.
+    # Whole millionths keep the account's sum equal to that of its positions.
     position.short_proceeds = np.rint(_proceeds(before, held, quantity, value) * 1e6) / 1e6
     position.unsettled_short_proceeds = np.rint(_proceeds(fresh, held, quantity, value) * 1e6) / 1e6
     short_proceeds = account.short_proceeds + position.short_proceeds - before
@@ -340,10 +340,10 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
 
 @jit_inline
 def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
-    """What was opened today and is closed today is a day trade and gives its buying power back.
+    """Count a day trade if today's opened quantity is closed, and return its buying power.
 
-    An overnight position that is closed gives none: FINRA 4210 grants day-trading buying power
-    once a day, from the last close.
+    Closing an overnight position returns none: FINRA 4210 grants day-trading buying power once a
+    day, from the last close.
     """
     if position.quantity * quantity >= 0.0:
         position.opened_today += quantity

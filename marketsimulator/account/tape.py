@@ -1,6 +1,6 @@
-"""The tape as fills and bookings: what moved a position, and what an account paid or got beside.
+"""Tape entries as fills and bookings: position changes, and cash paid or received otherwise.
 
-Settlement writes every flow where it is charged, so those of an instant add up to its row.
+Settlement writes every flow when it is charged, so the flows of an instant add up to its row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from marketsimulator.account.book import (
 )
 from marketsimulator.run_result import DELISTED, Booking, BookingKind
 
-MIN_BOOKED_USD = 1e-9  # USD: what sums of floats leave over is no cost
+MIN_BOOKED_USD = 1e-9  # USD: smaller amounts are rounding errors of floats
 _KINDS: dict[int, BookingKind] = {
     DIVIDEND: "dividend",
     SPLIT_CASH: "split",
@@ -61,10 +61,10 @@ def read_tape(
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
-    """Append what the tape holds to fills and bookings.
+    """Append the entries of a tape to fills and bookings.
 
-    now: instant of the row of the account that counts it.
-    name_of: the `client_order_id` of the order that an entry has filled.
+    now: instant of the account row that includes the entries.
+    name_of: maps an entry to the `client_order_id` of its order.
     """
     for row in tape.tolist():
         entry = Entry(*row)

@@ -1,4 +1,4 @@
-"""How the venue fills, as settings; and all terms of an account as settlement's arrays."""
+"""Fill settings of the venue, and all terms of an account as arrays for settlement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PATTERN_RULE_ENDS = np.datetime64("2026-06-04", "D")  # SEC order of 2026-04-14,
 
 @settings_class("fills")
 class FillTerms:
-    """How much of an order fills."""
+    """Settings of fills: how much of an order fills."""
 
     volume_share: float | None = setting(
         0.1,
@@ -66,12 +66,12 @@ def holding_table(
 
 
 def tier_table(fees: FeeSchedule) -> Array:
-    """[N, 3] the coin venue's 30-day volume in USD, maker and taker fee."""
+    """Return the crypto venue's fee tiers, [N, 3]: 30-day volume in USD, maker and taker rate."""
     return np.array([(tier.volume, tier.maker, tier.taker) for tier in fees.crypto_tiers])
 
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
-    """The terms of each New York date, increasing, as settlement reads them: [D] DAY."""
+    """Return the terms of each New York date, [D] DAY_TERMS; dates must increase."""
     from marketsimulator.account.book import DAY_TERMS
 
     days = np.asarray(dates, dtype="datetime64[D]")

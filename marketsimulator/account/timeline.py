@@ -1,6 +1,6 @@
-"""A panel of bars as settlement walks it, and the two steps of every instant.
+"""A market laid out for settlement, and the two steps of every instant.
 
-First comes what has become known, then what opens.
+`advance` applies bars that became known, then `open_bars` opens the next ones.
 """
 
 from __future__ import annotations
@@ -39,38 +39,37 @@ ACTION = np.dtype(
     [
         ("opens", "i8"),
         ("symbol", "i8"),
-        ("ratio", "f8"),  # of a split; of an end the shares of `into` for one share
-        ("dividend", "f8"),  # USD a share; of an end what a share is paid
-        ("ends", "i8"),  # 1: the symbol has ended
-        ("share", "f8"),  # of its last price that a share is worth then
-        ("into", "i8"),  # the symbol that takes its place, below 0 for none
+        ("ratio", "f8"),  # of a split; for a delisting the shares of `into` for one share
+        ("dividend", "f8"),  # USD a share; for a delisting the cash paid per share
+        ("ends", "i8"),  # 1: the symbol is delisted
+        ("share", "f8"),  # for a delisting: fraction of the last price that a share is worth
+        ("into", "i8"),  # the successor symbol, negative for none
     ],
     align=True,
 )
-IMPACT_VOLATILITY_BARS = 50  # of a symbol's own, whose ranges are its volatility for market impact
+IMPACT_VOLATILITY_BARS = 50  # bars of a symbol whose ranges give its volatility for market impact
 
 
 class Timeline(NamedTuple):
-    """T instants, S symbols; of a pair, stocks stand at 0 and coins at 1.
+    """A market over T instants and S symbols; pairs hold stocks at 0 and crypto at 1.
 
-    bars: [T, S, 5] known at each instant, NaN where none; volume as far as orders meet it.
-    ends: [T, 2] row of the bar that starts at an instant, -1 where none.
-    starts: [T, 2] instant (ns) at which the bars known at each started.
-    skipped_open_rows: [T, 2] row of the bar that has started since the instant before, at no
-        instant of the
-        panel, so that its open is met here; -1 where none has.
+    bars: [T, S, 5] bars known at each instant, NaN without one; volume scaled to the whole market.
+    ends: [T, 2] row at which the bar that starts at an instant becomes known, -1 without one.
+    starts: [T, 2] start (ns) of the bars known at each instant.
+    skipped_open_rows: [T, 2] row of the bar that started since the previous instant, at no instant
+        of the panel; its open is matched at this instant. -1 without one.
     now: [T] instant (ns).
-    day: [T] row of days.
-    days: [D] DAY, the terms of each date.
-    nights: [T] carried since the instant before.
-    session_opened: [T] since the instant before.
-    begins_session: [T] whether the stock bar known then began its session.
-    trading: [T] whether stocks trade.
-    auction: whether orders of stocks wait for the auction in which their next bar opens.
-    closes: whether that is the closing one, after which come the night and the next session.
-    volatility: [T, S] deviation of a bar's return; [1, S] of zeros where nothing has impact.
-    actions: [A] ACTION, in the order in which they take hold.
-    first_action: [T + 1] row of actions at which each instant's begin.
+    day: [T] row of `days`.
+    days: [D] DAY_TERMS of each date.
+    nights: [T] number of nights since the previous instant.
+    session_opened: [T] true if a session opened since the previous instant.
+    begins_session: [T] true if the stock bar known then began its session.
+    trading: [T] true if stocks trade.
+    auction: true if stock orders wait for the auction in which their next bar opens.
+    closes: true if that is the closing auction, followed by the night and the next session.
+    volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros without impact.
+    actions: [A] ACTION, in the order in which they take effect.
+    first_action: [T + 1] row of `actions` at which each instant's actions begin.
     """
 
     bars: Array
@@ -94,32 +93,36 @@ class Timeline(NamedTuple):
 def timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
-    """The market laid out for settlement; impact: whether ranges are needed."""
+    """Lay out a market for settlement.
+
+    impact: true if range volatilities are needed for market impact.
+    """
     bars = market.execution_bars
-    # Between two decisions several bars meet what is left of an order.
+    # Between two decisions several finer bars match an order's remainder.
     if market.finer is not None:
         fills = replace(fills, remainder="carry")
     if fills.volume_share is not None:
         _check_volume(bars)
     times = bars.times
     dates = new_york_date(times)
-    # Instants come first here and symbols in a panel: settlement reads all symbols of an instant.
+    # Settlement reads all symbols of an instant, so instants come first here and symbols in a
+    # panel.
     values = np.where(bars.mask[:, :, None], bars.values, np.nan)
     panel = np.ascontiguousarray(values.transpose(1, 0, 2))
-    # An account is worth what its decisions see: finer bars fill orders and mark nothing.
+    # An account is valued at the bars of its decisions: finer bars fill orders and mark nothing.
     if market.finer is not None:
         panel[:, :, CLOSE] = np.nan
         rows = np.searchsorted(times, market.bars.times)
         panel[rows, :, CLOSE] = np.where(
             market.bars.mask, market.bars.values[:, :, CLOSE], np.nan
         ).T
-    # A feed that shows a part of the trades (IEX: 3 %) is scaled to the market that orders meet.
+    # The volume of a partial feed (IEX: 3 %) is scaled to the whole market.
     panel[:, :, VOLUME] /= fills.coverage
     days, day = np.unique(dates, return_inverse=True)
     clocks = [bars.clock(kind) for kind in (AssetClass.STOCK, AssetClass.CRYPTO)]
     starts = np.stack([clock.started_at(times) for clock in clocks], axis=1)
     session_opened = has_session_opened(times)
-    # Of a day that is filled in the closing auction, that one is the first price.
+    # For a daily bar that fills in the closing auction, the auction is the first price.
     opens = calendar().closes if bars.timeframe.fills_at_close else calendar().opens
     action_table, first_action = _action_table(market, session_opened)
     return Timeline(
@@ -144,15 +147,15 @@ def timeline(
 
 @compiled
 def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Instant t has come: sessions open and close, and bars have become known since t - 1."""
+    """Advance to instant t: sessions open and close, and bars known since t - 1 are matched."""
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
         update_crypto_tier(book, line.days[line.day[t - 1]].date, day.date)
     volatility = _volatility_at(line, t)
     if line.closes:
         _close_in_auction(book, line, tape, t)
-    # What was sold before the ex-date gets no dividend, and opens are quoted after the split: the
-    # actions come before anything meets a price of the session.
+    # Shares sold before the ex-date get no dividend, and opens are quoted after the split: actions
+    # come before the session's prices.
     if line.session_opened[t]:
         for k in range(line.first_action[t], line.first_action[t + 1]):
             action = line.actions[k]
@@ -168,7 +171,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
     if len(book.orders) > 0:
         _match_ranges(book, line, day, tape, t, volatility)
     mark_positions(book.account[0], book.holding, line.bars[t, :, CLOSE])
-    # Interest and margin calls of the night are on the book as the last bar has left it.
+    # Interest and margin calls of the night use the book after the last bar.
     if line.nights[t] > 0 and not line.closes:
         close_session(book, tape, line.now[t], day, line.nights[t])
     elif line.trading[t]:
@@ -177,10 +180,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """A session has closed since t - 1: its auction fills what waited for it, then comes the night.
-
-    Positions are worth its prices then.
-    """
+    """Close a session that ended since t - 1: fill its auction, mark positions, charge carry."""
     day = line.days[line.day[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
@@ -192,17 +192,17 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
 
 @compiled
 def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
-    """Bars start at instant t: their opens.
+    """Open the bars that start at instant t, and return their opens.
 
-    What waited for an open has met it, and the broker has closed what was called.
+    Matches orders that waited for an open and liquidates called positions.
     """
     day = line.days[line.day[t]]
     opens = _opens_of(book, line, day, line.ends[t], _volatility_at(line, t))
     reset_bar_volume(book, day, opens.volume)
     if book.account[0].called and line.ends[t, 0] >= 0:
         liquidate(book, day, tape, line.now[t], opens)
-    # A session opens between two instants, as no bar becomes known then. `_match_opens` meets its
-    # first open, so none that is met here begins a session.
+    # A session opens between two instants, as no bar becomes known then. `_match_opens` matches its
+    # first open, so none of the opens here begins a session.
     if len(book.orders) > 0:
         match_opens(book, day, tape, opens, np.full(2, line.now[t]), False)
     return opens
@@ -210,7 +210,7 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
 @jit_inline
 def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
-    """The opens of the bars at these rows (stocks, coins; -1 for none) that fill orders."""
+    """Return the opens that fill orders, of bars at these rows (stocks, crypto; -1 for none)."""
     size = len(book.holding)
     opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
@@ -225,10 +225,10 @@ def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: 
 def step_finer_bars(
     book: Book, line: Timeline, tape: Records, between: tuple[int, int], tape_space: int
 ) -> int:
-    """Instants at which finer bars end come and go; the last one that has.
+    """Step through the instants at which finer bars end; return the last one that was stepped.
 
-    between: the first of them, and the one after the last. room: on the tape that one needs; the
-    others wait where it lacks.
+    between: the first instant, and the one after the last.
+    tape_space: tape entries that one instant needs. Stepping stops when the tape has fewer left.
     """
     first, end = between
     for t in range(first, end):
@@ -241,14 +241,14 @@ def step_finer_bars(
 
 @compiled
 def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
-    """Waiting orders and a liquidation meet opens since t - 1.
+    """Match waiting orders and a liquidation with opens since t - 1.
 
-    They meet them only where no instant came at the start of the bars: elsewhere `open_bars` has
-    shown them. A coin's hour may end while a stock's bar runs: the open was before it.
+    Only opens of bars that started at no instant of the panel: `open_bars` matches all others. A
+    crypto hour may end while a stock's bar runs: the open was before it.
     """
     if not book.account[0].called and not len(book.orders):
         return
-    # As at any other open, the ranges known by then; what the bar itself has shown came later.
+    # As at any other open, only ranges known by then: the bar's own range came later.
     opens = _opens_of(book, line, day, line.skipped_open_rows[t], _volatility_at(line, t - 1))
     reset_bar_volume(book, day, opens.volume)
     stocks = line.skipped_open_rows[t, 0]
@@ -256,7 +256,7 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
     if book.account[0].called and stocks >= 0:
         liquidate(book, day, tape, line.starts[stocks, 0], opens)
     if len(book.orders) > 0:
-        # Where no open is met, the instant of its bar is asked for nothing.
+        # Without an open, the start of its bar is not used.
         starts = np.array([line.starts[stocks, 0], line.starts[crypto, 1]])
         first = stocks >= 0 and line.begins_session[stocks]
         match_opens(book, day, tape, opens, starts, first)
@@ -266,7 +266,7 @@ def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int)
 def _match_ranges(
     book: Book, line: Timeline, day: Record, tape: Records, t: int, volatility: Array
 ) -> None:
-    """Waiting orders meet the bars that are known at t, and where those end a session its close."""
+    """Match waiting orders with the bars known at t, and with closes that end a session."""
     size = len(book.holding)
     now = line.now[t]
     highs = np.full(size, np.nan)
@@ -278,14 +278,14 @@ def _match_ranges(
             lows[s] = line.bars[t, s, LOW]
     match_extremes(book, day, tape, highs, lows, volumes, volatility, line.starts[t], now)
     if line.nights[t] > 0 and not line.closes:
-        # In one piece, as opens are: for other strides all would be compiled a second time.
+        # Contiguous, as opens are: other strides would compile everything a second time.
         closes = BarOpens(line.bars[t, :, CLOSE].copy(), volumes.copy(), volatility)
         match_closes(book, day, tape, closes, now)
 
 
 @compiled
 def fills_orders(day: Record, volume: float) -> bool:
-    """Whether a bar fills orders: it is there, and something traded in it where volume matters."""
+    """Return whether a bar fills orders: it exists and, unless volume is ignored, has volume."""
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 
 
@@ -296,7 +296,7 @@ def _volatility_at(line: Timeline, t: int) -> Array:
 
 
 def _check_volume(bars: Bars) -> None:
-    """Refuse a symbol no order in which would ever fill."""
+    """Refuse a symbol whose bars have no volume, because its orders would never fill."""
     for s, symbol in enumerate(bars.symbols):
         if not (bars.real_bars(s)[1][:, VOLUME] > 0).any():
             raise InputError(
@@ -306,12 +306,12 @@ def _check_volume(bars: Bars) -> None:
 
 
 def _unseen_rows(times: Instants, starts: Instants) -> Index:
-    """[T] row of the bar whose start lies between each instant and the one before; -1 for none.
+    """Return the row of the bar that started since each previous instant, [T]; -1 for none.
 
-    starts: [T] of the bars that become known, NaT where none does.
+    starts: [T] of the bars that become known, NaT without one.
     """
     place = np.minimum(np.searchsorted(times, starts), len(times) - 1)
-    # NaT, where no bar became known, differs from everything, so it has to be asked for first.
+    # NaT, without a bar, differs from everything and is tested first.
     rows = np.flatnonzero(~np.isnat(starts) & (times[place] != starts))
     skipped_open_rows = np.full(len(times), -1, dtype=np.int64)
     skipped_open_rows[np.searchsorted(times, starts[rows], side="right")] = rows
@@ -319,9 +319,9 @@ def _unseen_rows(times: Instants, starts: Instants) -> Index:
 
 
 def _end_rows(clock: Clock, times: Instants) -> Index:
-    """[T] row of the instant at which the bar that starts at each becomes known.
+    """Return the row at which the bar that starts at each instant becomes known, [T].
 
-    -1 where none is in the panel.
+    -1 if that instant is not in the panel.
     """
     ends = clock.known_at(times)
     row = np.minimum(np.searchsorted(times, ends), len(times) - 1)
@@ -329,9 +329,9 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
 
 
 def _range_volatility(panel: Array) -> Array:
-    """[T, S] deviation of a bar's return by the ranges of a symbol's last own bars.
+    """Return the standard deviation of a bar's return, [T, S], from ranges of a symbol's last bars.
 
-    Parkinson (1980); 0 before the first.
+    Parkinson (1980); 0 before the first bar.
     """
     squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
@@ -345,17 +345,17 @@ def _range_volatility(panel: Array) -> Array:
         first = np.maximum(count - IMPACT_VOLATILITY_BARS, 0)
         mean = (total[1:] - total[first]) / (count - first)
         latest = np.searchsorted(bar_rows, instants, side="right") - 1
-        # A difference of running sums may fall an ulp below zero for bars that did not move.
+        # A difference of running sums may be an ulp below zero for bars without a range.
         deviation = np.sqrt(np.maximum(mean[latest], 0.0))
         result[:, s] = np.where(latest >= 0, deviation, 0.0)
     return result
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Actions and ends in the order in which they take hold; the row where each instant's begin.
+    """Return actions and delistings in the order of their effect, and each instant's first row.
 
-    An action from before the panel's first bar became known is in its prices already, and the
-    account held nothing then.
+    An action before the panel's first known bar is in its prices already, and the account held
+    nothing then.
     """
     bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}

@@ -1,1 +1,1 @@
-"""Ways to run over bars: by instant, whole variants compiled, given weights."""
+"""Runs over bars: stepped by instant, compiled, as variants of one run, or of given weights."""

@@ -1,6 +1,6 @@
-"""A walk's machine code: advance, decide, fill, record, an instant after the other.
+"""Compiled steps of a run: per instant advance, decide, fill, record.
 
-What is decided is `execution.decision.problem` and `sizing`; what an account becomes is `account`.
+Decisions come from `execution.decision.problem` and `sizing`, settlement from `account`.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ from sizing.limits import CEILINGS, granted_leverage
 from sizing.problem import NO_GROUP_CONSTRAINTS, AccountArrays, DecisionProblem, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 
-# The account after an instant's fills: USD, and how many.
+# The account after an instant's fills, in USD, with counts.
 EQUITY_ROW = np.dtype(
     [
         (name, "f8")
         for name in (
             *("cash", "equity", "stock", "crypto", *FLOWS),
-            "notional",  # bought and sold
-            "trades",  # fills at a price that an order or the broker made
-            "failures",  # 1 where the solver, or an account without equity, left it unmade
+            "notional",  # USD bought and sold
+            "trades",  # fills of orders and liquidations at a price
+            "failures",  # 1 if the decision failed: by the solver, or without equity
         )
     ],
     align=True,
@@ -66,18 +66,18 @@ EQUITY_ROW = np.dtype(
 
 
 class CompiledInputs(NamedTuple):
-    """What a walk decides by: the beliefs of a history and the settings of a run.
+    """Inputs of a compiled run: the beliefs of a history and the settings of a run.
 
-    beliefs: at T' instants at which anything decides; K periods.
+    beliefs: at T' instants with a decision; K periods.
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
-    financing: [T', K] of what is borrowed.
-    terms: of a decision.
-    lending_terms: by the broker, and the equity in USD from which it lends more than 1×.
-    fraction: of full Kelly; NaN for a strategy in Python.
-    max_crypto_value: USD of one coin order at most.
+    financing: [T', K] cost of borrowed cash.
+    terms: sizing terms of a decision.
+    lending_terms: leverage of the broker, and the equity in USD from which it lends more than 1×.
+    fraction: fraction of full Kelly; NaN for a strategy in Python.
+    max_crypto_value: USD, maximum value of one crypto order.
     least, dust: [S] as in `AccountArrays`.
-    increment: [S] shares or coins that quantities are whole numbers of.
-    tradable: [S] which take orders.
+    increment: [S] smallest step of a quantity, in shares or coins.
+    tradable: [S] true if a symbol takes orders.
     """
 
     beliefs: BeliefTable
@@ -94,14 +94,15 @@ class CompiledInputs(NamedTuple):
 
 
 class KeptDecisions(NamedTuple):
-    """What each of T' decisions saw and the solver answered; no rows where nobody will ask.
+    """Inputs and solver results of T' decisions; without rows if they are not needed.
 
     quantity, price: [T', S] before the decision.
-    equity, unborrowed: [T'] USD, as of `AccountArrays`; NaN where the walk did not come to.
-    status: [T'] as of `solve_plan`.
+    equity, unborrowed: [T'] USD, as in `AccountArrays`; NaN for decisions that the run did not
+        reach.
+    status: [T'] as in `solve_plan`.
     weights: [T', K, S].
     shadow_prices: [T', 4 + G + K].
-    optimality_gap: [T'] as of `solve_plan`.
+    optimality_gap: [T'] as in `solve_plan`.
     """
 
     quantity: Array
@@ -121,7 +122,10 @@ class KeptDecisions(NamedTuple):
         *,
         none: bool = False,
     ) -> KeptDecisions:
-        """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
+        """Return arrays for the decisions of a table under group limits.
+
+        none: true for arrays without rows.
+        """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         return cls(
@@ -148,20 +152,20 @@ def step_instants(
     written: Index,
     kept: KeptDecisions,
 ) -> tuple[Book, Records]:
-    """Walk the instants [begin, end): what has become known, a decision, its fills.
+    """Run the instants [begin, end): advance, decide, fill.
 
-    The book, with the orders that wait, and the tape.
+    Returns the book, with waiting orders, and the tape.
 
-    span: the first instant of the run, begin and end. rows [T]: of the beliefs, by instant; below 0
-    where nothing decides.
+    span: the first instant of the run, begin and end.
+    rows: [T] row of the beliefs for each instant; negative without a decision.
     """
     first, begin, end = span
     for t in range(begin, end):
         book, tape = advance_to(book, line, tape, first, t, written)
         targets = np.empty(0)
         decision = rows[t]
-        # Decided before the bars open, as a live trader does: a liquidation at the open changes
-        # what is held, not what was decided.
+        # Decided before the bars open, as in live trading: a liquidation at the open changes
+        # positions, not the decision.
         held = book.holding["quantity"].copy()
         if decision >= 0:
             targets, failed = target_quantities(book, inputs, decision, kept)
@@ -177,7 +181,7 @@ def step_instants(
 def advance_to(
     book: Book, line: Timeline, tape: Records, first: int, t: int, written: Index
 ) -> tuple[Book, Records]:
-    """Book what has become known at an instant.
+    """Advance the account to an instant.
 
     Return the book, without orders that are done, and the tape, with space for the instant.
     """
@@ -208,12 +212,12 @@ def trade_decision(
     max_crypto_value: float,
     written: Index,
 ) -> tuple[Book, Records]:
-    """The bars open and what was decided is traded, or waits for an auction.
+    """Open the bars and trade the decision, or send it into an auction.
 
-    The book with what waits, and the tape, which may be a larger one.
+    Returns the book, with waiting orders, and the tape, which may be a larger one.
 
-    place: the first instant of the run, and this one. targets: quantities [S]; empty where nothing
-    was decided.
+    place: the first instant of the run, and this one.
+    targets: [S] quantities; empty without a decision.
     """
     account = book.account[0]
     first, t = place
@@ -240,9 +244,9 @@ def trade_decision(
 def target_quantities(
     book: Book, inputs: CompiledInputs, row: int, kept: KeptDecisions
 ) -> tuple[Array, float]:
-    """Target quantities [S] of a decision, and 1 where it was left unmade.
+    """Return target quantities [S] of a decision, and 1 if the decision failed, else 0.
 
-    What does not decide keeps what it holds.
+    Symbols without a decision keep their quantity.
     """
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
@@ -272,7 +276,7 @@ def target_quantities(
 
 @compiled
 def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountArrays) -> Array:
-    """Return target quantities [S]: those of the chosen [m], and what is held of all others."""
+    """Return target quantities [S]: rounded for the chosen [m], the held quantity otherwise."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
         if not np.isnan(rounded.lots[a]):
@@ -284,7 +288,7 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountA
 def decision_inputs(
     inputs: CompiledInputs, row: int, shown: AccountArrays
 ) -> tuple[Index, AccountArrays, DecisionProblem]:
-    """Return which symbols [m] a decision is about, their account and the sizing problem."""
+    """Return the symbols [m] of a decision, their account and the sizing problem."""
     beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
@@ -318,11 +322,11 @@ def decision_inputs(
 
 @jit_inline
 def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
-    """The account that `SimulatedBroker` shows; nothing of it is ever open."""
+    """Return the account as `SimulatedBroker` shows it, without open orders."""
     account = book.account[0]
     holding = book.holding
     quantity = holding["quantity"].copy()
-    # Added up as `Account` does, so that both divide by the same equity to the last bit.
+    # Summed as in `AccountSnapshot`, so that both divide by the same equity to the last bit.
     value = 0.0
     for s in range(len(quantity)):
         if quantity[s] != 0.0:
@@ -335,7 +339,7 @@ def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
 def account_row(
     inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
 ) -> AccountArrays:
-    """An account of which nothing is open; what is lent follows from its equity."""
+    """Return an account without open orders, whose leverage follows from its equity."""
     leverage, margin_equity = inputs.lending_terms
     return AccountArrays(
         quantity,
@@ -357,10 +361,11 @@ def account_row(
 def recompute_decision(
     inputs: CompiledInputs, kept: KeptDecisions, row: int, begin: int = 0
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
-    """A decision that was kept: its symbols [m], problem, weights [K, m] and what became of them.
+    """Recompute a kept decision: its symbols [m], problem, weights [K, m] and rounded targets.
 
-    Where nothing was sized the weights are NaN. row: of what is kept, from row `begin` of the
-    beliefs on.
+    Weights are NaN if nothing was sized.
+
+    row: row of `kept`, whose first row is row `begin` of the beliefs.
     """
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
@@ -379,7 +384,7 @@ def recompute_decision(
 
 @compiled
 def record_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
-    """Note the account after instant `number` of the run, and clear its flows."""
+    """Record the account after instant `number` of the run, and clear its flows."""
     account = book.account[0]
     row = rows[number]
     before = written[number - 1] if len(written) > 0 and number > 0 else 0

@@ -1,10 +1,10 @@
-"""The walk through a panel: advance, decide, fill, record.
+"""Compiled run through a panel: advance, decide, fill, record.
 
-Backtests and all variants of a sweep use it. For Kelly it is one compiled loop. Any other strategy
-is called in Python at every decision, in place of the solver. Stepping such a strategy
-(`runs.simulate.step_trading`) gives the same fills in three times the time
-(`studies/peers.py strategy`). A backtest also keeps the inputs and results of each decision, which
-`runs.decisions` explains.
+Used by backtests and by all variants of a sweep. For Kelly it is one compiled loop. Any other
+strategy is called in Python at every decision, in place of the solver. Stepping such a strategy
+(`runs.simulate.step_trading`) gives the same fills in three times the time (`studies/peers.py
+strategy`). A backtest also keeps the inputs and results of each decision, which `runs.decisions`
+explains.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from sizing.strategies import Kelly
 from trainingdata.bars import Bars
 from trainingdata.market import Market
 
-INSTANTS_PER_CALL = 512  # instants of one call: between two a walk can be watched and ended
+INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
 
 
 class StrategyTrace(NamedTuple):
-    """What a strategy in Python returned at T' decisions.
+    """Results of a strategy in Python at T' decisions.
 
     ceiling, granted_gross: [T'] as in `BookLimits`.
     failed: results without an allocation, by row.
@@ -68,7 +68,10 @@ class StrategyTrace(NamedTuple):
         *,
         none: bool = False,
     ) -> StrategyTrace:
-        """Return arrays for the decisions of a table under limits on groups; none: for nothing."""
+        """Return arrays for the decisions of a table under group limits.
+
+        none: true for arrays without rows.
+        """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
         priced = len(CEILINGS) + len(limits.gross) + len(limits.net) + periods
@@ -89,15 +92,15 @@ class StrategyTrace(NamedTuple):
 
 
 class CompiledRun(NamedTuple):
-    """What became of an account over T instants.
+    """Result of a compiled run over T instants.
 
-    inputs: what it decided by.
-    account: [T] ACCOUNT_ROW.
-    tape: the entries; none where no decision is kept.
-    written: [T] how many of them there were after each instant; likewise.
+    inputs: inputs of its decisions.
+    account: [T] EQUITY_ROW.
+    tape: tape entries; none unless decisions are kept.
+    written: [T] number of tape entries after each instant; likewise.
     kept: the decisions.
-    trace: of a strategy in Python; none where the solver gave the weights.
-    book: as it ended.
+    trace: results of a strategy in Python; None if the solver gave the weights.
+    book: the book at the end.
     """
 
     inputs: CompiledInputs
@@ -110,7 +113,7 @@ class CompiledRun(NamedTuple):
 
 
 def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
-    """What a walk by these settings decides by, on the panel's beliefs."""
+    """Return the inputs of a compiled run with these settings, on the panel's beliefs."""
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
@@ -139,7 +142,7 @@ def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) 
 
 
 def uses_solver_only(strategy: Strategy) -> TypeGuard[Kelly]:
-    """Whether the solver is all that a strategy asks."""
+    """Return whether a strategy is the solver alone."""
     return isinstance(strategy, Kelly) and strategy.multiplier == 1.0
 
 
@@ -152,10 +155,12 @@ def run_compiled(
     keep_decisions: bool,
     progress: Callable[[int], object] | None = None,
 ) -> CompiledRun:
-    """An account's way through a run.
+    """Run an account over a market in compiled code.
 
-    table: the beliefs. line: the market, laid out. keeps: whether decisions and entries are kept.
-    progress: told how many instants are done.
+    table: the beliefs.
+    line: the market, laid out for settlement.
+    keep_decisions: true if decisions and tape entries are kept.
+    progress: called with the number of finished instants.
     """
     bars, first = market.bars, market.first
     inputs = compiled_inputs(settings, bars, table)
@@ -195,7 +200,7 @@ def run_compiled(
 
 
 class _StrategyCalls(NamedTuple):
-    """A strategy in Python in the place of the solver, and what is kept of its results."""
+    """A strategy in Python in place of the solver, and the record of its results."""
 
     strategy: Strategy
     symbols: tuple[str, ...]
@@ -215,7 +220,7 @@ def _call_instants(
     account_rows: Records,
     written: Index,
 ) -> tuple[Book, Records]:
-    """`step_instants` with a strategy in Python in the place of the solver."""
+    """Run `step_instants` with a strategy in Python in place of the solver."""
     first, begin, end = span
     max_crypto_value = calls.inputs.max_crypto_value
     for t in range(begin, end):
@@ -234,7 +239,7 @@ def _call_instants(
 
 
 def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
-    """Return target quantities [S] of a strategy in Python, and whether it has not failed."""
+    """Return target quantities [S] of a strategy in Python, and whether it succeeded."""
     strategy, symbols, inputs, kept, trace, group_limit_names = calls
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)

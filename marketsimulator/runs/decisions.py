@@ -1,4 +1,4 @@
-"""The decisions of a walk: why they are what they are, as columns made when somebody reads them."""
+"""Explanations of the decisions of a compiled run, as columns computed on demand."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ DECISIONS_PER_CALL = 256  # decisions explained in one call
 
 
 class _Decided(NamedTuple):
-    """D decisions as columns, of N symbols in all.
+    """Columns of D decisions over N symbols in total.
 
-    rows: [D] of the table.
-    sized: [D] whether the strategy has sized.
+    rows: [D] row of the table.
+    sized: [D] true if the strategy has sized.
     ceiling, granted_gross: [D] as in `BookLimits`.
     optimality_gap: [D] as in `Allocation`.
-    number, symbol: [N] numbers of the decision and of the symbol, in this order.
+    number, symbol: [N] number of the decision and of the symbol, sorted in this order.
     lots: [N] as in `RoundedTargets`.
-    columns: of the N symbols.
+    columns: columns of the N symbols.
     """
 
     rows: Index
@@ -67,7 +67,7 @@ class _Decided(NamedTuple):
 
 
 class CompiledDecisions(DecisionLog):
-    """The decisions that a walk has kept."""
+    """The decisions kept by a compiled run."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class CompiledDecisions(DecisionLog):
         table: BeliefTable,
         walk: CompiledRun,
     ) -> None:
-        """walk: over the table; those of its rows that it did not come to are left out."""
+        """Take the decisions of `walk` over the table, without rows that it did not reach."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_prefix
@@ -92,7 +92,6 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _every(self) -> _Decided:
-        """The decisions of all rows."""
         count = max(1, len(self._kept.status))
         parts = list(parallel_map(self._decided_in, range(0, count, DECISIONS_PER_CALL)))
         rows, sized, ceiling, granted_gross, gap, _, symbol, lots = (
@@ -106,9 +105,9 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _decided_in(self, begin: int) -> _Decided:
-        """Those of AT_ONCE rows from `begin` on.
+        """Return the decisions of DECISIONS_PER_CALL rows from `begin` on.
 
-        A decision is where something decides, is cut or has left.
+        A row is a decision if a symbol is decided, trimmed or has left the universe.
         """
         part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
@@ -176,21 +175,21 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _begins(self) -> Index:
-        """[D + 1] the first symbol of each decision, and N."""
+        """Return the first symbol of each decision, and N: [D + 1]."""
         return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
 
     @cached_property
     def _unsized(self) -> Mask:
-        """[D] whether something decides and the strategy has not answered."""
+        """Return whether a decision was due and the strategy gave no result, [D]."""
         return self._table.adjustable[self._rows].any(axis=1) & ~self._every.sized
 
     @cached_property
     def _quantities(self) -> Array:
-        """[N] signed quantity ordered."""
+        """Return the signed quantity ordered, [N]."""
         every = self._every
         before = self._kept.quantity[every.rows[every.number], every.symbol]
         increment = np.array([float(item.increment) for item in self._instruments])
-        # Whole billionths, as quantities are.
+        # Quantities are whole billionths.
         ordered = np.rint((increment[every.symbol] * every.lots - before) * 1e9) / 1e9
         return np.where(np.isnan(every.lots), 0.0, ordered)
 
@@ -203,12 +202,12 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def stock_ceilings(self) -> Array:
-        """[D] stock gross allowed, in multiples of equity."""
+        """Return the limit on stock gross in multiples of equity, [D]."""
         return self._every.ceiling
 
     @cached_property
     def optimality_gaps(self) -> Array:
-        """[D] as of `Decision`."""
+        """Return the optimality gaps as in `Decision`, [D]."""
         rows = self._rows
         ends, at = self._table.ends[rows], self._table.at[rows]
         gaps = [
@@ -222,7 +221,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def orders(self) -> Sequence[tuple[np.datetime64, Order]]:
-        """Every order with the instant of its decision."""
+        """Return every order with the instant of its decision."""
         return [
             (self._table.at[self._rows[d]], order)
             for d, orders in self._orders.items()
@@ -231,13 +230,13 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _orders(self) -> dict[int, tuple[Order, ...]]:
-        """The orders of each decision that has orders, by the decision's number."""
+        """Return the orders of each decision that has orders, by the decision's number."""
         ordered = np.unique(self._every.number[self._quantities != 0.0])
         return {d: self._made_orders(d) for d in ordered.tolist()}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """As in `Run.decision_frame`."""
+        """Return a frame as in `Run.decision_frame`."""
         every = self._every
         rows = every.rows[every.number]
         return decision_frame(
@@ -324,7 +323,7 @@ class CompiledDecisions(DecisionLog):
     def _ordered(
         self, row: int, chosen: Index
     ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
-        """Return of `chosen`, some of the N: instruments, quantities held, and signed orders."""
+        """Return instruments, quantities held and signed orders of `chosen`, a part of the N."""
         symbols = self._every.symbol[chosen].tolist()
         items = [self._instruments[s] for s in symbols]
         held = [self._before(row, s) for s in symbols]
@@ -337,7 +336,7 @@ class CompiledDecisions(DecisionLog):
         return items, held, quantities
 
     def _before(self, row: int, s: int) -> Decimal:
-        """The quantity held of a symbol before the decision of a row."""
+        """Return the quantity of a symbol before the decision of a row."""
         held = float(self._kept.quantity[row, s])
         return exact_decimal(held) if held else _NOTHING
 
@@ -351,10 +350,10 @@ def _explain(
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Fill in the arrays of the rows kept, from row `begin` of the table on.
+    """Fill in the arrays of the kept rows, whose first row is row `begin` of the table.
 
-    ceilings: as in `StrategyTrace`. singular: marked where a covariance has no factor, so that
-    machine code explains nothing.
+    ceilings: as in `StrategyTrace`.
+    singular: set for rows whose covariance has no Cholesky factor; compiled code leaves them out.
     """
     ceiling, granted_gross = ceilings
     for row in range(len(kept.status)):

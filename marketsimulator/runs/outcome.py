@@ -1,12 +1,12 @@
-"""What becomes of an account, and of one under each of many variants over the same beliefs.
+"""Outcomes of an account, and of many variants of it over the same beliefs.
 
-Beliefs are computed once; a variant changes what depends on the account: strategy, limits, costs,
-fees, margin, fills, capital. Compiled walks hold no lock and share the cores.
+Beliefs are computed once. A variant changes settings of the account: strategy, limits, costs, fees,
+margin, fills, capital. Compiled runs release the interpreter lock and share the cores.
 
-On a Ray cluster the outcomes are the same, byte for byte. The market and the beliefs are put into
+On a Ray cluster the outcomes are identical, byte for byte. The market and the beliefs are put into
 Ray's object store once, and every process of the cluster copies them once. A task runs some
-variants, one after the other; Ray retries the tasks of a failed machine on the others, up to
-`ATTEMPTS` times each.
+variants in sequence. Ray retries the tasks of a failed machine on the others, up to `ATTEMPTS`
+times each.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ from marketsimulator.runs.simulate import can_run_compiled, simulate_trading
 from marketsimulator.settings import BacktestSettings
 from trainingdata.market import Market
 
-VARIANTS_PER_TASK = 50  # variants a task: what laying out the panel takes is shared by as many
+VARIANTS_PER_TASK = 50  # laying out the panel is shared by as many variants
 
 
 class Totals(NamedTuple):
-    """What an account traded and paid over all its instants.
+    """Amounts that an account traded and paid over all its instants.
 
     notional: USD bought and sold.
-    trades: number of fills at a price; the fee of a coin purchase, a split and
-        the end of a symbol are none.
+    trades: number of fills at a price; fees of crypto purchases, splits and delistings do not
+        count.
     fees: USD, as are all that follow but the last.
-    crypto_fees: fees of coin purchases, taken in coin, at the price of their fill.
+    crypto_fees: fees of crypto purchases, taken in crypto, at the price of their fill.
     spread: half-spreads.
-    slippage: impact included.
-    interest: on the debit over night.
-    borrow: on shorts over night.
-    rounding: of a day's regulatory fees, up to the cent.
-    dividends: received, signed.
+    slippage: slippage, impact included.
+    interest: interest on the debit overnight.
+    borrow: borrow fees on shorts overnight.
+    rounding: rounding of a day's regulatory fees up to the cent.
+    dividends: dividends received, signed.
     failures: number of decisions that the solver, or an account without equity, left unmade.
     """
 
@@ -71,11 +71,11 @@ class Totals(NamedTuple):
 
     @property
     def costs_by_kind(self) -> dict[str, float]:
-        """USD of each kind of cost, positive when paid."""
+        """Return USD of each kind of cost, positive when paid."""
         return {
             "spread": self.spread,
             "slippage": self.slippage,
-            # A day's fees are rounded up to the cent in their sum: the rounding is a fee as well.
+            # The rounding of a day's fees up to the cent is a fee as well.
             "fees": self.fees + self.rounding,
             "crypto_fees": self.crypto_fees,
             "interest": self.interest,
@@ -84,7 +84,7 @@ class Totals(NamedTuple):
 
     @property
     def costs(self) -> float:
-        """USD of all kinds together."""
+        """Return USD of all kinds of cost together."""
         return sum(self.costs_by_kind.values())
 
 
@@ -102,11 +102,11 @@ _FLOWS = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VariantOutcome:
-    """What became of an account over T instants.
+    """Outcome of an account over T instants.
 
-    equity: [T] USD after the fills of each.
-    gross: [T] USD of positions then, without sign.
-    totals: what it traded and paid.
+    equity: [T] USD after the fills of each instant.
+    gross: [T] USD, gross value of the positions then.
+    totals: amounts traded and paid.
     """
 
     equity: Array
@@ -115,7 +115,7 @@ class VariantOutcome:
 
     @classmethod
     def from_compiled(cls, account: Records) -> VariantOutcome:
-        """Of the rows [T] of a walk, as of `EQUITY_ROW`."""
+        """Build the outcome from the rows [T] of a compiled run, EQUITY_ROW."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
         gross = account["stock"] + account["crypto"]
@@ -144,10 +144,10 @@ def simulate_variants(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """What becomes of an account under each variant, over the same market and beliefs.
+    """Return the outcome of each variant over the same market and beliefs.
 
-    variants: whole settings; those that beliefs come from are the same in all.
-    workers: threads; one a core by default.
+    variants: complete settings; those that determine the beliefs are the same in all.
+    workers: threads; one per core by default.
     """
     base = variants[0].timeline(market, impact=True)
 
@@ -155,7 +155,7 @@ def simulate_variants(
         if not can_run_compiled(variant, market):
             trader = replace(variant.trader(RandomWalk()), table=beliefs)
             return VariantOutcome.from_run(simulate_trading(variant, market, "variant", trader))
-        # Laying out the panel takes longer than many a run, and depends on one setting alone.
+        # Laying out the panel takes longer than many runs, and depends on one setting only.
         if variant.fills.coverage == variants[0].fills.coverage:
             dates = base.days["date"].astype("datetime64[D]")
             days = day_table(dates, variant.fees, variant.margin, variant.fills)
@@ -165,8 +165,8 @@ def simulate_variants(
         walk = run_compiled(variant, market, beliefs, line, keep_decisions=False)
         return VariantOutcome.from_compiled(walk.account)
 
-    # Threads do, because compiled loops hold no lock; the market and the beliefs are shared. A rule
-    # of one's own is asked by one variant after the other: nobody knows what it holds.
+    # Threads suffice, because compiled loops hold no lock, and the market and beliefs are shared. A
+    # plugin's strategy is called by one variant at a time, because its state is unknown.
     own = any(is_plugin(variant.sizing.strategy) for variant in variants)
     done: list[VariantOutcome] = []
     with ThreadPoolExecutor(1 if own else workers or os.cpu_count()) as pool:
@@ -184,14 +184,14 @@ def simulate_variants_on_ray(
     *,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """`simulate_variants` of these variants, computed by a Ray cluster.
+    """Return the outcomes of `simulate_variants`, computed by a Ray cluster.
 
-    settings: which cluster; its `cores` are what a task reserves.
+    settings: the cluster; a task reserves its `cores`.
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)
     walk = ray.remote(_walk).options(num_cpus=settings.cores, max_retries=ATTEMPTS)
-    # In a list, so that a task is given the reference and copies what it stands for itself.
+    # Inside a list Ray passes the reference itself, and the task copies the object.
     shared = [ray.put((market, beliefs))]
     starts = range(0, len(variants), VARIANTS_PER_TASK)
     waiting = {
@@ -225,7 +225,7 @@ def simulate_variants_on_ray(
 def _walk(
     shared: list[Any], variants: list[BacktestSettings], version: str
 ) -> list[VariantOutcome]:
-    """A task: the outcomes of some variants."""
+    """Return the outcomes of the variants of one task."""
     if version != VERSION:
         raise InputError(
             f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"

@@ -1,4 +1,4 @@
-"""One decider's way through a panel: a walk where it decides as the settings say, else stepped."""
+"""Run of one decider through a panel: compiled if the settings allow it, else stepped."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def simulate_trading(
     progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
-    """What one decider does with an account that begins in cash.
+    """Run a decider on an account that begins in cash, and return its run.
 
-    A trader of these settings walks, any other decider is stepped: the fills are the same.
+    A trader of these settings runs compiled, any other decider is stepped: the fills are the same.
 
-    name: of the run, in its log lines and its progress.
-    decider: a trader, or whatever else turns bars and an account into a decision.
-    level: at which its decisions are logged.
+    name: name of the run, in its log lines and its progress.
+    decider: a trader, or any other object that turns bars and an account into a decision.
+    level: level at which its decisions are logged.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
         return _walk(settings, market, name, decider, progress, level)
@@ -53,11 +53,11 @@ def simulate_trading(
 
 
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
-    """Whether a walk does what a trader of these settings would.
+    """Return whether a compiled run gives the fills of a trader with these settings.
 
-    What a bar leaves of an order waits among orders that a walk does not carry, as it does for the
-    next of finer bars; coins that decide between the days of stocks see orders that wait; the
-    fallback is a rule of its own.
+    It does not carry unfilled remainders, which `fills.remainder` and finer bars require. It does
+    not show waiting stock orders to decisions of crypto between the days of stocks. It has no
+    fallback strategy, and every symbol must be tradable.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer is not None
@@ -67,7 +67,7 @@ def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
 
 
 def _can_walk(settings: BacktestSettings, market: Market, trader: Trader) -> bool:
-    """Whether the trader is that of these settings, and walks."""
+    """Return whether the trader has these settings and can run compiled."""
     own = trader.sizing, trader.limits, trader.costs, trader.fees, trader.terms, trader.prior
     named = settings.sizing, settings.limits, settings.costs, settings.fees, settings.orders
     if type(trader) is not Trader or trader.table is None:
@@ -85,7 +85,7 @@ def _walk(
     progress: Progress,
     level: int,
 ) -> Run:
-    """The walk of a trader, as a run."""
+    """Run a trader in compiled code, and return its run."""
     table = trader.table
     assert table is not None
     bars = market.bars
@@ -146,9 +146,9 @@ def step_trading(
     progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
-    """What one decider does, asked at every instant as a live loop asks it.
+    """Step a decider through every instant, as a live loop does, and return its run.
 
-    broker: the account, where the run begins.
+    broker: the account at the start of the run.
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
@@ -177,16 +177,16 @@ def step_trading(
 
 
 def _work_of(name: str) -> str:
-    """What its progress is called."""
+    """Return the name of its progress."""
     return f"bars, {name}".replace("_", " ")
 
 
 @contextmanager
 def _without_full_collections() -> Iterator[None]:
-    """Python collects what has just been left behind, but no full collection takes place.
+    """Suspend full garbage collections, but not those of the younger generations.
 
-    A run keeps every decision, and nothing that it keeps refers back: a full collection, a fifth of
-    its time, finds nothing.
+    A run keeps every decision, and the decisions have no reference cycles: a full collection, a
+    fifth of its time, finds nothing.
     """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], _NEVER)

@@ -1,6 +1,6 @@
 """Replay of given weights: each row is decided on its close and filled at the next row's open.
 
-There is no forecast and no calendar. Settlement is that of every other account, compiled together
+It uses no forecast and no calendar. Settlement is that of every other account, compiled together
 with the loop over the rows.
 """
 
@@ -37,13 +37,13 @@ from marketsimulator.account.terms import FillTerms, day_table, holding_table, t
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import AssetClass, Instrument, instrument, is_symbol
 
-# Coins pay `fee_bps` as stocks do, and nothing to their venue.
+# Crypto pays `fee_bps` as stocks do, and no venue fee.
 _NO_VENUE_FEES = (CryptoTier(0.0, 0.0, 0.0),)
 
 
 @settings_class()
 class _Bounds:
-    """What is refused of the numbers that no other settings class checks."""
+    """Bounds of the arguments that no other settings class checks."""
 
     capital: float = setting(100_000.0, "USD", gt=0)
     fee_bps: float = setting(1.0, "of what is traded", ge=0, lt=5_000)
@@ -54,12 +54,12 @@ class _Bounds:
 
 @dataclass(frozen=True, eq=False)
 class Replay:
-    """What became of the weights.
+    """Result of a replay of weights.
 
-    index: [T] the rows.
-    symbols: [S] the columns.
+    index: [T] rows of the weights.
+    symbols: [S] columns of the weights.
     values: [T] equity in USD at each row's close.
-    tape: the fills, in order.
+    tape: fills, in order.
     """
 
     index: pd.DatetimeIndex
@@ -69,14 +69,17 @@ class Replay:
 
     @cached_property
     def equity(self) -> pd.Series:
-        """USD at each row's close, after its fills."""
+        """Return USD at each row's close, after its fills."""
         return pd.Series(self.values, index=self.index, name="equity")
 
     @cached_property
     def fills(self) -> pd.DataFrame:
-        """A row a fill, in order.
+        """Return a frame with one row per fill, in order.
 
-        at: the row at whose open it filled. symbol. qty: signed. price, fee: USD.
+        at: the row at whose open it filled.
+        symbol: column of the weights.
+        qty: signed quantity.
+        price, fee: USD.
         """
         tape = self.tape
         columns = {
@@ -107,26 +110,27 @@ def replay(
     Parameters
     ----------
     weights : [T, S]
-        signed fractions of equity; index instants, columns symbols. NaN leaves a symbol as it is.
+        signed fractions of equity; index instants, columns symbols. NaN keeps the position of a
+        symbol.
     bars
         frames `open`, `close` (and `high`, `low`, `volume`, which are not needed) on the same index
-        and columns. NaN where a symbol has no bar: it then fills nothing and keeps its last close.
+        and columns. NaN without a bar: the symbol fills nothing and keeps its last close.
     fee_bps, slippage_bps
-        basis points of what is traded; slippage moves the price away from the open.
+        basis points of traded value; slippage moves the price away from the open.
     increments
         smallest step of a quantity, for all or by symbol; whole shares and thousandths of a coin by
         default.
     symbol_cap, intraday_leverage, overnight_leverage
-        a weight beyond the cap is cut to it; coins are long only; stock gross / leverage + coins ≤
-        1 by scaling. The overnight leverage holds for what fills at the open of a New York date's
-        last row. Orders are checked at their price, without a venue's margin of safety.
+        a weight beyond the cap is cut to it; crypto is long only; stock gross / leverage + crypto ≤
+        1 by scaling. The overnight leverage applies to fills at the open of a New York date's last
+        row. Orders are checked at their price, without a venue's price buffer.
     interest_rate
         per year on the debit after a date's last row, / 360, for the nights to the next row's date.
 
     Raises
     ------
     InputError
-        naming the argument that cannot be used.
+        names the argument that cannot be used.
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if len(weights) == 0:
@@ -148,7 +152,7 @@ def replay(
     book = create_book(bounds.capital, holding_table(instruments, costs), tier_table(fees))
     dates = new_york_date(index.asi8.view(f"datetime64[{index.unit}]"))
     begins = np.concatenate([[True], np.diff(dates) > np.timedelta64(0)])
-    # At most a liquidation, a close and an opening a row and symbol, and the flows of each night.
+    # At most a liquidation, a close and an opening per row and symbol, and the flows of each night.
     size = len(columns)
     tape = create_tape(3 * len(dates) * size + int(begins.sum()) * max_flows(size, 0))
     values = _follow_weights(
@@ -176,9 +180,10 @@ def _follow_weights(
     bounds: tuple[float, float, float],
     tape: Records,
 ) -> Array:
-    """Equity [T] at each row's close; fills go on the tape.
+    """Return equity [T] at each row's close; fills go on the tape.
 
-    day [T]: row of days. bounds: cap, intraday and overnight leverage.
+    day: [T] row of days.
+    bounds: cap, intraday and overnight leverage.
     """
     rows, size = weights.shape
     equity = np.empty(rows)
@@ -205,8 +210,8 @@ def _follow_weights(
             close_session(book, tape, t, today, days[day[t + 1]].date - today.date)
         equity[t] = account.equity
         if not last:
-            # What is decided here fills at the open of row t + 1. Where that is the last row of its
-            # date, nothing can be cut any more before the night.
+            # The decision fills at the open of row t + 1. If that is the last row of its date,
+            # exposure cannot be cut before the night.
             overnight = t + 2 < rows and day[t + 2] != day[t + 1]
             leverage = bounds[2] if overnight else bounds[1]
             _choose_targets(
@@ -226,10 +231,10 @@ def _choose_targets(
     ceiling: float,
     targets: Array,
 ) -> None:
-    """Fill in target quantities [S]; a symbol without a weight or a close keeps what it holds."""
+    """Fill in target quantities [S]; a symbol without a weight or a close keeps its quantity."""
     equity = account.equity
     lowest = -cap
-    # Below the equity that margin begins at, nothing is lent and nothing is short.
+    # Below the minimum equity for margin nothing is lent and nothing is short.
     if equity < day.margin_equity:
         ceiling = min(ceiling, 1.0)
         lowest = 0.0
@@ -246,7 +251,7 @@ def _choose_targets(
         else:
             targets[s] = min(max(weights[s], 0.0 if position.crypto else lowest), cap)
             requested += abs(targets[s]) * unit
-    # What stays as it is uses its part of the ceiling first; the others share what that leaves.
+    # Kept positions use their part of the ceiling first; the others share the rest.
     free = max(1.0 - fixed, 0.0)
     scale = min(1.0, free / max(requested, 1e-300)) * equity
     if equity <= 0.0:
@@ -258,7 +263,7 @@ def _choose_targets(
 
 
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
-    """[T, S] of a frame that has the weights' rows and columns."""
+    """Return a frame's values [T, S], which must have the weights' rows and columns."""
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
@@ -275,8 +280,7 @@ def _float_values(name: str, frame: pd.DataFrame) -> Array:
         values = np.ascontiguousarray(frame.to_numpy(dtype=np.float64)).view()
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
-    # Some frames give out arrays that may be written, others do not: for either alone the loop
-    # would be compiled again.
+    # Some frames return writable arrays and some do not, and the loop would be compiled for both.
     values.flags.writeable = False
     return values
 
@@ -284,9 +288,9 @@ def _float_values(name: str, frame: pd.DataFrame) -> Array:
 def _instruments(
     columns: pd.Index, increments: float | Mapping[str, float] | None
 ) -> list[Instrument]:
-    """What the columns stand for; a name that is no symbol of the project's is a stock."""
+    """Return the instruments of the columns; an unknown name is a stock."""
     instruments = [_instrument_named(str(column)) for column in columns.tolist()]
-    # Each would have a cap and a position of its own.
+    # Duplicates would each have a cap and a position.
     for symbol, count in Counter(item.symbol for item in instruments).items():
         if count > 1:
             raise InputError(f"weights: {symbol} has {count} columns")
@@ -310,7 +314,7 @@ def _instrument_named(name: str) -> Instrument:
 
 
 def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
-    """The index, which must be instants that increase; one without a zone is UTC."""
+    """Return the index as increasing instants, UTC if it has no zone."""
     if not isinstance(index, pd.DatetimeIndex) or not (
         index.is_monotonic_increasing and index.is_unique
     ):

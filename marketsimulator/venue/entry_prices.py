@@ -86,7 +86,7 @@ class DailyEntries:
         """Return a position's fields that follow from its entry and the last day's close.
 
         units: signed shares, coins, or shares under options.
-        price: USD, now.
+        price: USD, present price.
         entry: mean entry price from another record, USD; None: from these entries.
         """
         if entry is None:

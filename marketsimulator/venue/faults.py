@@ -1,4 +1,4 @@
-"""What goes wrong at a venue, on demand: answers that are late, lost, refused or nonsense."""
+"""Faults of a venue, on demand: late, lost, refused or malformed responses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from foundation.errors import InputError
 from foundation.settings import required_setting, setting, settings_class
 from marketsimulator.venue.request import Request
 
-FaultBefore = Literal["delay", "drop_before", "late", "status"]  # the request is not done yet
+FaultBefore = Literal["delay", "drop_before", "late", "status"]  # not done, or done later
 FaultAfter = Literal["drop_after", "status_after", "malformed", "other"]
 OrderFault = Literal[
     "reject",
@@ -22,7 +22,9 @@ OrderFault = Literal[
     "exchange_is_paused",
 ]
 FaultKind = Literal[FaultBefore, FaultAfter, OrderFault]
-HttpMethod = Literal["", "GET", "POST", "DELETE"]  # of the requests that practice servers take
+HttpMethod = Literal[
+    "", "GET", "POST", "DELETE"
+]  # methods of the requests that practice servers take
 FAULTS_BEFORE: tuple[FaultKind, ...] = get_args(FaultBefore)
 FAULTS_AFTER: tuple[FaultKind, ...] = get_args(FaultAfter)
 
@@ -51,23 +53,23 @@ STATUSES: tuple[OrderStatus, ...] = get_args(OrderStatus)
 
 @settings_class("faults")
 class Fault:
-    """One way to fail, `count` times.
+    """A fault of the practice server, injected `count` times.
 
-    kind: what goes wrong, one of:
-        `delay` does the request and answers late by `seconds`;
+    kind: kind of the fault, one of:
+        `delay` does the request and responds `seconds` late;
         `drop_before` and `drop_after` close the connection without and with the request done;
         `late` closes it, and does the request `seconds` later, or at `/control/land`;
-        `status` answers with `status` and does nothing, `status_after` does the request first;
-        `malformed` does it and answers with half a JSON;
-        `other` does it and answers as if another order were meant;
-        `reject` takes no order, `reject_later` turns one down that was taken;
+        `status` responds with `status` and does nothing, `status_after` does the request first;
+        `malformed` does it and responds with half a JSON;
+        `other` does it and responds with another order's id;
+        `reject` rejects an order, `reject_later` accepts it and rejects it afterwards;
         `partial` fills half of an order and cancels the rest;
-        `state` shows an order in `state`, which is not its own;
-        `unlisted` answers a read of orders or fills as if the newest order were not there (at
-        Kalshi; Alpaca's lists late activities instead);
+        `state` reports an order in `state`, which is not its own;
+        `unlisted` responds to a read of orders or fills without the newest order (at Kalshi;
+        Alpaca's lists late activities instead);
         `trading_is_paused` and `exchange_is_paused` refuse an order or a cancellation under that
         code, as Kalshi does in a pause;
-        `skew` lets the clock say `seconds` too much.
+        `skew` sets the clock `seconds` ahead.
     """
 
     kind: Annotated[FaultKind, required_setting("what goes wrong")]
@@ -84,13 +86,16 @@ class Fault:
 
 
 class FaultPlan:
-    """What is still to go wrong, in order."""
+    """Faults still to inject, in order."""
 
     def __init__(self) -> None:
         self._remaining: list[Fault] = []
 
     def add(self, asked: Request) -> None:
-        """Plan the fault of a JSON object, or those of a list; `InputError` for what is none."""
+        """Plan the fault of a JSON object, or those of a list.
+
+        Raises `InputError` for other JSON.
+        """
         body = asked.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
         if not all(isinstance(row, dict) for row in rows):
@@ -101,7 +106,10 @@ class FaultPlan:
         self._remaining.clear()
 
     def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
-        """The first planned fault of these kinds that meets a request, counted down."""
+        """Return the first planned fault of these kinds that applies to a request, or None.
+
+        It is counted down.
+        """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)
             if fault.kind in kinds and of_method and asked.path.startswith(fault.path):

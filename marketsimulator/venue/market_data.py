@@ -1,4 +1,4 @@
-"""What Alpaca's data API says of a `Venue`: bars in pages, the latest bars and trades."""
+"""Responses of Alpaca's data API for a `Venue`: pages of bars, latest bars and latest trades."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from trainingdata.instruments import AssetClass, instrument, is_crypto, venue_sp
 from trainingdata.sessions import calendar
 from trainingdata.timeframe import Timeframe
 
-MAX_BARS_PER_PAGE = 10_000  # bars an answer holds
-MAX_LATEST_AGE = 10 * DAY  # how old the latest bar may be
-ADJUSTMENTS = ("raw", "split", "all")  # of Alpaca's, those that are served
-FEEDS = ("iex", "sip", "delayed_sip", "boats", "overnight", "otc")  # every one has the same bars
+MAX_BARS_PER_PAGE = 10_000  # bars in one response
+MAX_LATEST_AGE = 10 * DAY  # maximum age of the latest bar
+ADJUSTMENTS = ("raw", "split", "all")  # the adjustments of Alpaca's that are served
+FEEDS = ("iex", "sip", "delayed_sip", "boats", "overnight", "otc")  # all feeds have the same bars
 MINUTE = np.timedelta64(1, "m")
 TIMEFRAME_UNITS = str.maketrans(
     {"m": "Min", "h": "Hour", "d": "Day"}
@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of them."""
+    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of bars."""
     refuse_unknown_keys(
         query,
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
@@ -58,8 +58,8 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
     adjustment = query_choice(query, "adjustment", ADJUSTMENTS, "raw")
     left = min(query_integer(query, "limit", MAX_BARS_PER_PAGE, 1), MAX_BARS_PER_PAGE)
     place, begin = _place_of(query.get("page_token") or "0-0")
-    # A page counts bars over all symbols: a symbol's may go on in the next page, which begins there
-    # and reads none of those before.
+    # A page counts bars over all symbols: a symbol may continue on the next page, which begins
+    # there and reads none of the earlier bars.
     page: dict[str, list[Response]] = {}
     for k, symbol in enumerate(asked[place:], place):
         bars = bars_response(venue, [symbol], start, end, adjustment).get(symbol, [])
@@ -77,7 +77,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Number of the symbol, and of its bar, with which a page begins."""
+    """Return the numbers of the symbol and of its bar with which a page begins."""
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is no page's next_page_token")
     symbol, _, bar = token.partition("-")
@@ -85,7 +85,7 @@ def _place_of(token: str) -> tuple[int, int]:
 
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: by symbol."""
+    """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: latest bar by symbol."""
     refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
     since = venue.now - MAX_LATEST_AGE
@@ -94,9 +94,9 @@ def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/trades/latest` and that of coins: what each trades at now, as its last trade.
+    """`GET /v2/stocks/trades/latest` and its crypto counterpart: a trade at each present price.
 
-    now: of the clock, which passes on between two instants of the panel.
+    now: time on the clock, which may be between two instants of the panel.
     """
     refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
@@ -113,13 +113,13 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 
 def _refuse_other_data(query: Mapping[str, str]) -> None:
-    """Refuse a feed that Alpaca does not have, and prices in other currencies than dollars."""
+    """Refuse an unknown feed, and prices in other currencies than dollars."""
     query_choice(query, "feed", FEEDS)
     query_choice(query, "currency", ("USD",))
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
-    """The symbols that a query names, as this project writes them, each once."""
+    """Return the symbols of a query as this project writes them, without duplicates."""
     names = query.get("symbols", "").split(",")
     return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
@@ -132,16 +132,16 @@ def bars_response(
     adjustment: str = "raw",
     latest: int = 0,
 ) -> dict[str, list[Response]]:
-    """Bars that begin between two instants and are known by now, by symbol.
+    """Return bars that begin between two instants and are known at the present one, by symbol.
 
     symbols: those that the panel lacks are left out.
     start, end: both included.
-    adjustment: `raw` as they are in the files, anything else adjusted for the splits the files do
-        not know of.
-    latest: no more than so many of each; 0 for all.
+    adjustment: `raw` as they are in the files, anything else adjusted for splits that the files do
+        not contain.
+    latest: maximum number of bars per symbol, the latest; 0 for all.
     """
-    # A client judges the history itself, as one of a real venue does; what trades and is marked is
-    # believed already.
+    # A client validates the history itself, as with a real venue; bars that trade and mark are
+    # already validated.
     past = (venue.market.bars if latest else venue.client_bars).slice_rows(0, venue.index + 1)
     symbols = [symbol for symbol in symbols if symbol in past.symbols]
     if symbols and adjustment != "raw":
@@ -152,7 +152,7 @@ def bars_response(
 def _rows(
     venue: Venue, past: Bars, symbol: str, start: np.datetime64, end: np.datetime64, latest: int
 ) -> list[Response]:
-    """Bars of one symbol in Alpaca's words."""
+    """Return the bars of one symbol in Alpaca's format."""
     s = past.symbols.index(symbol)
     times, values = past.real_bars(s)
     near = int(np.searchsorted(times, start, side="right"))
@@ -160,7 +160,7 @@ def _rows(
     values = values[near:]
     begins = past.clock(past.instruments[s].kind).started_at(times)
     within = (begins >= start) & (begins <= end)
-    # The panel has bars of the time in which a test has halted the symbol; the venue has none.
+    # The panel has bars during a halt set by a test; the venue has none.
     for since, until in venue.halts.get(symbol, []):
         within &= (times <= since) | (False if until is None else times > until)
     rows = np.flatnonzero(within)[-latest:]  # with 0 all of them
@@ -178,10 +178,10 @@ def _rows(
 def split_bars(
     bars: list[Response], timeframe: Timeframe, kind: AssetClass, length: np.timedelta64
 ) -> list[Response]:
-    """Bars as shorter ones that make them again; those after the first trade at the close.
+    """Split bars into shorter ones that aggregate to them; all but the first trade at the close.
 
-    Alpaca's own hours begin on the full hour and a session at 9:30, so a client that needs hours
-    from 9:30 on asks for half-hours and joins them; its days of coins begin at no midnight of UTC.
+    Alpaca's own hours begin on the full hour and a session at 9:30. A client that needs hours from
+    9:30 on asks for half-hours and joins them. Alpaca's days of crypto begin at no midnight of UTC.
     """
     parts = []
     opens = calendar().opens
@@ -189,7 +189,7 @@ def split_bars(
         begins = np.array([bar["t"][:-1]], dtype="datetime64[ns]")
         ends = timeframe.clock(kind).known_at(begins)
         if kind is AssetClass.STOCK and timeframe.fills_at_close:
-            # The auction that a bar begins with is the last price of the session before.
+            # The auction with which a bar begins is the last price of the previous session.
             auction = {"h": bar["o"], "l": bar["o"], "c": bar["o"], "v": 0.0}
             parts.append({**bar, **auction, "t": timestamp((begins - length)[0])})
             begins = opens[np.searchsorted(opens, begins)]
@@ -204,10 +204,10 @@ def split_bars(
 
 
 def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
-    """What a client may ask for, by the venue's name of it.
+    """Return the timeframes that a client may ask for, by the venue's name.
 
-    Bars of the panel's length, and the parts that a client puts its hours of stocks and its days of
-    coins together from. What a session was after the decision on its closing auction is not known.
+    These are the panel's bars, and the parts from which a client builds hours of stocks and days of
+    crypto. The rest of a session after the decision on its closing auction is unknown.
     """
     part = timeframe.requested_timeframe(kind)
     frames = {part} if kind is AssetClass.STOCK and timeframe.fills_at_close else {timeframe, part}

@@ -1,4 +1,4 @@
-"""Options that a `Venue` lists and trades: a desk for each underlying, in one account."""
+"""Options that a `Venue` lists and trades: one desk per underlying, in one account."""
 
 from __future__ import annotations
 
@@ -45,48 +45,51 @@ from trainingdata.volatility_index import read_volatility_index
 
 
 class Desk(Protocol):
-    """Trades the options on a stock; a product registers what makes one.
+    """Trading desk for the options on a stock; a product registers its constructor.
 
-    reserved: USD set aside for what positions can lose at most.
+    reserved: USD reserved for the maximum loss of the positions.
     """
 
     reserved: Decimal
 
     def listed(self) -> Iterable[OptionContract]:
-        """Return the options that are listed now."""
+        """Return the options that are listed at present."""
         ...
 
     def held(self) -> Mapping[OptionContract, int]:
-        """Options held, below 0 where they are owed."""
+        """Return the number of options held; negative if short."""
         ...
 
     def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
-        """Quotes of options; an option without one is left out."""
+        """Return quotes of options, without those that have none."""
         ...
 
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Take an order, and look whether it fills.
+        """Accept an order and fill it if possible.
 
-        partial: half of it fills, the rest is cancelled.
-        rejected: it is taken, and turned down.
+        partial: true if half of it fills and the rest is cancelled.
+        rejected: true if it is accepted and rejected afterwards.
         """
         ...
 
     def cancel(self, client_order_id: str) -> None:
-        """End an order that still works."""
+        """Cancel a working order."""
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """The venue's clock has moved; options that have expired, how many, and USD for them."""
+        """Follow the venue's clock.
+
+        Returns expired options, their number, and the USD of their settlement.
+        """
         ...
 
 
 class VenueOptions:
     """The venue's option desks, by the symbol of their underlying.
 
-    Cash is the account's alone: a desk takes from the broker what it reserves and pays, and gives
-    back what it releases and gets.
+    The account alone holds cash: a desk takes reserves and payments from the broker, and returns
+    releases and receipts.
     """
 
     def __init__(
@@ -97,7 +100,10 @@ class VenueOptions:
         price: PriceSource,
         terms: OptionTerms,
     ) -> None:
-        """price: of a stock, what a market order sent now trades at."""
+        """Build the desks.
+
+        price: returns the present price of a market order in a stock.
+        """
         self._record = record
         self.desks: dict[str, Desk] = {}
         self._entries = DailyEntries({})
@@ -130,7 +136,7 @@ class VenueOptions:
 
     @property
     def reserved(self) -> float:
-        """USD set aside for what positions can lose at most."""
+        """Return the USD reserved for the maximum loss of the positions."""
         return float(sum(desk.reserved for desk in self.desks.values()))
 
     def advance(self) -> None:
@@ -144,7 +150,7 @@ class VenueOptions:
         self._entries.begin_day(self._marks)
 
     def listed(self) -> list[OptionContract]:
-        """Return the options that are listed now, on every underlying."""
+        """Return the options that are listed at present, on every underlying."""
         return [contract for desk in self.desks.values() for contract in desk.listed()]
 
     def _mark_positions(self) -> None:
@@ -157,10 +163,10 @@ class VenueOptions:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Take an order of several legs; `Refused` for what the venue would not take.
+        """Accept an order of several legs. Raises `Refused` if the venue would not.
 
-        partial: half of it fills, the rest is cancelled.
-        reject: it is taken, and turned down afterwards.
+        partial: true if half of it fills and the rest is cancelled.
+        reject: true if it is accepted and rejected afterwards.
         """
         order = parse_spread_order(request, len(self._record.orders))
         roots = {leg.contract.root for leg in order.legs}
@@ -181,7 +187,7 @@ class VenueOptions:
         self.desks[root].cancel(ticket.client_order_id)
 
     def positions(self) -> list[Response]:
-        """Options held, as `GET /v2/positions` says them."""
+        """Return the options held, in the format of `GET /v2/positions`."""
         positions = []
         for desk in self.desks.values():
             counts = desk.held()
@@ -192,9 +198,9 @@ class VenueOptions:
         return positions
 
     def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
-        """Latest quotes by OCC symbol; what has none is left out.
+        """Return the latest quotes by OCC symbol, without options that have none.
 
-        now: of the clock, which passes on between two instants of the panel.
+        now: time on the clock, which may be between two instants of the panel.
         """
         contracts = [parse_occ_symbol(symbol) for symbol in symbols]
         quotes = {}
@@ -204,7 +210,7 @@ class VenueOptions:
         return quotes
 
     def _record_fill(self, ticket: SpreadTicket) -> None:
-        """Write down what each leg of an order has traded, as Alpaca does."""
+        """Record the trade of each leg of an order as Alpaca does."""
         contracts = quantity_text(Decimal(ticket.filled))
         at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
         for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
@@ -227,7 +233,7 @@ class VenueOptions:
             )
 
     def _record_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
-        """Write down that a position in an option has ended, and the USD that it was settled in."""
+        """Record the expiry of an option position, and the USD of its settlement."""
         self._entries.add(contract.symbol, Decimal(-count), 0.0)
         self._record.record_activity(
             {
@@ -243,7 +249,7 @@ class VenueOptions:
 
 DEFAULT_PER_PAGE = 100
 MAX_PER_PAGE = 10_000
-STYLE = "american"  # of options on stocks and funds
+STYLE = "american"  # exercise style of options on stocks and funds
 STYLES = (STYLE, "european")
 ASSET_STATES = ("active", "inactive")  # states of an asset or an option
 

@@ -1,4 +1,4 @@
-"""What a practice venue writes down of its one account: orders, activities, and when it shows them.
+"""Records of a practice venue's account: orders, activities, and when activities are listed.
 
 Stocks and options share it, because at Alpaca they share one account.
 """
@@ -20,17 +20,17 @@ VenueOrder = Ticket | SpreadTicket
 
 
 class VenueRecord:
-    """Activities of one account in the order they came, and its orders.
+    """Activities and orders of one account, in the order of their arrival.
 
-    now: where the venue stands.
-    running: what its clock shows: one that runs by itself passes on between two instants.
-    orders: by client_order_id, in the order they came.
+    now: returns the venue's instant.
+    running: returns the time on the clock, which passes between two instants if it runs by itself.
+    orders: orders by client_order_id, in the order of their arrival.
     """
 
     def __init__(self, now: Callable[[], np.datetime64]) -> None:
         self.now = now
         self.running = now
-        # Each start is another account, whose orders are none of those of the one before.
+        # Each start is another account, without the orders of the previous one.
         self.account_id = str(uuid.uuid4())
         self.activities: list[Response] = []
         self.orders: dict[str, VenueOrder] = {}
@@ -40,11 +40,11 @@ class VenueRecord:
 
     @property
     def stamp(self) -> str:
-        """What the clock shows, as the API writes instants."""
+        """Return the time on the clock in the API's format."""
         return timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Refuse an id that an order has had: it stays used once its order has ended."""
+        """Refuse an id that an order has had, even if that order has ended."""
         if client_order_id in self.orders:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
@@ -53,21 +53,21 @@ class VenueRecord:
         self._by_number[order.number] = order
 
     def order(self, number: str) -> VenueOrder:
-        """The order that the venue calls so; `Refused` where there is none."""
+        """Return the order with a venue id. Raises `Refused` if it is unknown."""
         if number not in self._by_number:
             raise Refused(404, None, f"order not found for {number}")
         return self._by_number[number]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
-        """The order that a client calls so; `Refused` where there is none."""
+        """Return the order with a client's id. Raises `Refused` if it is unknown."""
         if client_order_id not in self.orders:
             raise Refused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
 
     def record_activity(self, activity: Response) -> None:
-        """Write down what has happened to the account.
+        """Record an activity of the account.
 
-        activity: in Alpaca's words; a trade has a `transaction_time`, anything else a `date`.
+        activity: in Alpaca's format; a trade has a `transaction_time`, any other activity a `date`.
         """
         number = f"{timestamp(self.now())}::{len(self.activities):09d}"
         kind = activity["activity_type"]
@@ -77,15 +77,15 @@ class VenueRecord:
             self._listed_from[number] = _next_opening(self.now())
 
     def list_late(self, kinds: Iterable[str]) -> None:
-        """Activities of these kinds are listed once the next session opens, as paper accounts do.
+        """List activities of these kinds once the next session opens, as paper accounts do.
 
-        Positions change at once all the same. It holds for what happens from now on; no kinds list
-        everything at once.
+        Positions change at once. It applies to later activities; without kinds all are listed at
+        once.
         """
         self._late_kinds = frozenset(kinds)
 
     def listed(self) -> list[Response]:
-        """The activities that a client may see by now, in the order they came."""
+        """Return the activities that a client may see at present, in the order of their arrival."""
         now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]
 

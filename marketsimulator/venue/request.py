@@ -1,4 +1,4 @@
-"""What a practice server is asked, what answers it, and how a venue refuses: no web server yet."""
+"""Requests to a practice server, its routes and refusals, independent of the web server."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from foundation.errors import InputError, invalid_choice
 
 Response = dict[str, Any]
 Query = Mapping[str, str]
-MAX_WORD_SHOWN = 40  # characters of a refused word that are shown
+MAX_WORD_SHOWN = 40  # characters of a refused word in a message
 
 
 class Refused(Exception):
-    """A request that the venue does not take.
+    """A request that the venue refuses.
 
-    status: of HTTP.
-    code: the API's own; None for the one that goes with the status.
+    status: HTTP status.
+    code: the API's own code; None for the code of the status.
     """
 
     def __init__(self, status: int, code: int | str | None, message: str) -> None:
@@ -29,10 +29,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request, read to its end.
+    """A request that has been read completely.
 
-    path: without the query.
-    names: parts of the path, by the names that the route has for them.
+    path: path without the query.
+    names: parts of the path, by their names in the route.
     """
 
     method: str
@@ -43,7 +43,7 @@ class Request:
     body: bytes
 
     def json(self) -> Any:
-        """The body's JSON, an empty body being an empty object; `InputError` for what is none."""
+        """Return the body's JSON, {} for an empty body. Raises `InputError` if it is no JSON."""
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
@@ -52,7 +52,7 @@ class Request:
             raise InputError("body: it is nested too deep to be read") from None
 
     def json_object(self) -> Mapping[str, Any]:
-        """The body's JSON object, as `json`."""
+        """Return the body's JSON object; see `json`."""
         body = self.json()
         if not isinstance(body, dict):
             words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
@@ -65,9 +65,9 @@ class Request:
 class Route:
     """A method and a path of an API.
 
-    answer: the JSON that a request is answered with; it may raise `Refused`, and `ValueError` for
-        what makes no sense.
-    status: of the answer; 204 has no content.
+    answer: returns the JSON of the response. Raises `Refused`, or `ValueError` for an invalid
+        request.
+    status: status of the response; 204 has no content.
     """
 
     method: str
@@ -79,7 +79,7 @@ class Route:
 def query_integer(
     query: Mapping[str, str], name: str, default: int, low: int = 0, high: int = 2**62
 ) -> int:
-    """A whole number of a query, both bounds included; `InputError` for anything else."""
+    """Return an integer of a query, both bounds included. Raises `InputError` for anything else."""
     text = query.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
         shown = text if len(text) < 40 else f"{text[:40]}…"
@@ -90,7 +90,7 @@ def query_integer(
 def query_choice(
     query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
 ) -> str:
-    """The word of a query, one of those that are served; `InputError` for any other."""
+    """Return a word of a query, one of those served. Raises `InputError` for any other."""
     word = query.get(name, default)
     if name in query and word not in words:
         raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)
@@ -98,6 +98,6 @@ def query_choice(
 
 
 def refuse_unknown_keys(given: Iterable[str], *served: str) -> None:
-    """Refuse what a request says and nobody here reads: to pass over it would change its sense."""
+    """Refuse unknown keys of a request: ignoring them would change its meaning."""
     if others := set(given) - set(served):
         raise InputError(f"{min(others)} is not served here: {', '.join(served)}")

@@ -1,7 +1,7 @@
-"""One practice server: its clock, its faults, its control routes and how it refuses.
+"""A practice server: its clock, its faults, its control routes and its refusals.
 
-A venue is a subclass: it says which routes its API has, in which words it refuses, and what its
-clock moves.
+A venue is a subclass: it defines the routes of its API, the format of its refusals, and the effect
+of its clock.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from marketsimulator.venue.faults import FAULTS_AFTER, FAULTS_BEFORE, Fault, Fau
 from marketsimulator.venue.request import Refused, Request, Response, Route
 from trainingdata.instants import parse_instant
 
-CLOCK_POLL_SECONDS = 0.05  # seconds between looks at a clock that runs by itself, at most
-MAX_CLOCK_STEP = 900.0  # simulated seconds between them, at most: those of bars are further apart
-OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # the id of another order than was meant
+CLOCK_POLL_SECONDS = 0.05  # maximum seconds between polls of a running clock
+MAX_CLOCK_STEP = 900.0  # maximum simulated seconds between polls; bars are further apart
+OTHER_ORDER_ID = "00000000-0000-0000-0000-000000000000"  # id of an order that was not asked for
 CROSS_SITE_CONTENT_TYPES = (
     "text/plain",
     "multipart/form-data",
-)  # what a page may post without being asked for
+)  # types that a web page may post without a preflight request
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,17 +34,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class PracticeServer(ABC):
     """A venue behind HTTP.
 
-    speed: simulated seconds a second; None: the clock waits for a client.
-    faults: what goes wrong on demand, planned while it runs.
-    host: a name under which control routes answer, beside numbers and localhost.
+    speed: simulated seconds per second; None: the clock waits for a client.
+    faults: faults injected on demand, planned while the server runs.
+    host: a name under which control routes respond, in addition to numbers and localhost.
     """
 
-    order_id = "id"  # what the API calls the venue's own id of an order
-    states: ClassVar[
-        Mapping[OrderStatus, str]
-    ] = {}  # the API's words for Alpaca's states of an order
-    invalid_request_status = 422  # status of a request that makes no sense
-    rejection: tuple[int, int | str | None] = (403, None)  # status and code of an order not taken
+    order_id = "id"  # the API's key of the venue's order id
+    states: ClassVar[Mapping[OrderStatus, str]] = {}  # the API's words for Alpaca's order states
+    invalid_request_status = 422  # status of an invalid request
+    rejection: tuple[int, int | str | None] = (403, None)  # status and code of a rejected order
 
     def __init__(self, speed: float | None = None) -> None:
         self.speed = speed
@@ -55,52 +53,55 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
-        """The venue's API."""
+        """Return the routes of the venue's API."""
 
     @abstractmethod
     def control_routes(self) -> Sequence[Route]:
-        """What the venue does not have, beside its clock and its faults."""
+        """Return control routes in addition to those of the clock and the faults."""
 
     @abstractmethod
     def authentication_failure(self, asked: Request) -> str | None:
-        """Why a request does not come from the owner of the account; None where it does."""
+        """Return why a request does not come from the owner of the account; None if it does."""
 
     @abstractmethod
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """A refusal in the API's words; code: None for the one that goes with the status."""
+        """Return a refusal in the API's format; code: None for the code of the status."""
 
     @abstractmethod
     def clock(self) -> Response:
-        """What the clock shows, as the answer to whoever moves it has it."""
+        """Return the time on the clock, as the response to a client that moves it."""
 
     @property
     @abstractmethod
     def current_instant(self) -> np.datetime64:
-        """The instant where the venue stands."""
+        """Return the venue's present instant."""
 
     @property
     @abstractmethod
     def next_instant(self) -> np.datetime64 | None:
-        """The instant that follows; None where there is no other."""
+        """Return the next instant; None at the end."""
 
     @property
     @abstractmethod
     def passed(self) -> int:
-        """How many instants it has gone through since the server began."""
+        """Return the number of instants passed since the server started."""
 
     @abstractmethod
     def step(self) -> None:
         """Move the venue to its next instant."""
 
     def now(self) -> np.datetime64:
-        """What the clock shows: one that runs passes on between two instants of the venue."""
+        """Return the time on the clock.
+
+        A running clock passes between two instants of the venue.
+        """
         if self._started is None or self.next_instant is None:
             return self.current_instant
         seconds = (time.monotonic() - self._started[0]) * (self.speed or 0.0)
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
     def app(self) -> web.Application:
-        """The application."""
+        """Return the web application."""
         app = web.Application(middlewares=[self._in_the_words_of_the_api])
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
@@ -111,14 +112,17 @@ class PracticeServer(ABC):
         return app
 
     def apply_state_fault(self, answer: Response, asked: Request) -> Response:
-        """An order's answer, in another state than its own on demand."""
+        """Return an order's response, with the state of a planned fault if there is one."""
         fault = self.faults.take(asked, "state")
         if fault is None:
             return answer
         return {**answer, "status": self.states.get(fault.state, fault.state)}
 
     def order_faults(self, asked: Request) -> dict[str, bool]:
-        """Whether a new order is to fill in part or to be turned down; `Refused` if not taken."""
+        """Return whether a new order fills in part, and whether it is rejected later.
+
+        Raises `Refused` for the fault `reject`.
+        """
         if self.faults.take(asked, "reject"):
             raise Refused(*self.rejection, "rejected on demand")
         return {
@@ -137,7 +141,8 @@ class PracticeServer(ABC):
     def _advance(self, asked: Request) -> Response:
         """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
 
-        The answer says by how many it moved, how many it has gone through, and whether all is over.
+        The response states how many instants it moved, how many have passed, and whether it is
+        over.
         """
         if self.speed is not None:
             raise Refused(409, None, "this clock runs by itself")
@@ -155,7 +160,7 @@ class PracticeServer(ABC):
         return {**self.clock(), "moved": moved, "passed": self.passed, "over": at is None}
 
     async def _clockwork(self, _: web.Application) -> AsyncIterator[None]:
-        # A server may be built long before it is started: time passes from here on.
+        # A server may be built long before it starts: time passes from its start.
         self._started = (time.monotonic(), self.current_instant)
         clock = asyncio.create_task(self._run_clock())
         yield
@@ -174,14 +179,17 @@ class PracticeServer(ABC):
     async def _in_the_words_of_the_api(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """A path that is none and a body that is too long are refused as anything else is."""
+        """Refuse unknown paths and bodies that are too long in the API's format."""
         try:
             return await handler(request)
         except web.HTTPException as error:
             return self._refused(error.status, None, error.reason)
 
     def _control(self, route: Route) -> Handler:
-        """Faults leave the control routes alone: otherwise nobody could clear them."""
+        """Return the handler of a control route, without faults.
+
+        Faults can therefore always be cleared.
+        """
 
         async def handle(request: web.Request) -> web.StreamResponse:
             foreign = self._foreign_page(request)
@@ -193,10 +201,10 @@ class PracticeServer(ABC):
         return handle
 
     def _handler(self, route: Route) -> Handler:
-        """A route of the API, and the faults between it and its client."""
+        """Return the handler of an API route, with the planned faults."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            # What is not read before the client has gone could not be done after that.
+            # A request that is not read before the client disconnects could not be done afterwards.
             asked = await _read(request)
             why = self.authentication_failure(asked)
             if why is not None:
@@ -207,7 +215,7 @@ class PracticeServer(ABC):
             if before is not None:
                 await asyncio.sleep(before.seconds)
             status, content = self._done(route, asked, self.invalid_request_status)
-            # These come after the handler, so that the request is done though its answer is lost.
+            # These come after the handler: the request is done although its response is lost.
             after = self.faults.take(asked, *FAULTS_AFTER)
             if after is not None:
                 return self._spoilt(after, request, status, content)
@@ -216,19 +224,19 @@ class PracticeServer(ABC):
         return handle
 
     def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
-        """Do a request: status and JSON of what it is answered with."""
+        """Do a request; return status and JSON of its response."""
         try:
             return route.status, route.answer(asked)
         except Refused as refused:
             status, code = refused.status, refused.code
             return status, self.refusal(status, code, str(refused))
-        except ValueError as error:  # a symbol, instant, number or JSON that is none
+        except ValueError as error:  # an invalid symbol, instant, number or JSON
             return invalid_request_status, self.refusal(invalid_request_status, None, str(error))
 
     def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
-        """What a client gets of a request that the venue does not do, or much later."""
+        """Return the response to a request that the venue does not do, or does later."""
         if fault.kind == "status":
             return _status_answer(fault)
         if fault.kind == "late":
@@ -238,12 +246,12 @@ class PracticeServer(ABC):
         return _hang_up(request)
 
     def _land_all(self) -> None:
-        """Do what was held up on its way, in the order in which it was sent."""
+        """Do the delayed requests in the order in which they were sent."""
         for held_up in tuple(self._on_their_way):
             self._land(held_up)
 
     def _land(self, held_up: tuple[Route, Request]) -> None:
-        """Do a request that was held up, unless it has been done."""
+        """Do a delayed request, unless it has been done."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
@@ -253,7 +261,7 @@ class PracticeServer(ABC):
     def _spoilt(
         self, fault: Fault, request: web.Request, status: int, content: Any
     ) -> web.StreamResponse:
-        """What a fault makes of the answer to a request that is done."""
+        """Return the response to a finished request, changed by a fault."""
         if fault.kind == "drop_after":
             return _hang_up(request)
         if fault.kind == "status_after":
@@ -263,7 +271,7 @@ class PracticeServer(ABC):
         return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
-        """An answer as if another order had been meant."""
+        """Return a response with another order's id."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
@@ -278,10 +286,10 @@ class PracticeServer(ABC):
         return web.json_response(self.refusal(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
-        """Why a control request comes from another site's page; None where it does not.
+        """Return why a control request comes from another site's page; None if it does not.
 
-        A page may post to any address without asking the server, and a name that its site makes
-        point here passes for the site's own (DNS rebinding).
+        A page may post to any address without asking the server. A name that its site resolves to
+        this address passes for the site's own (DNS rebinding).
         """
         name = request.url.host or ""
         if not (_is_number(name) or name in ("localhost", self.host)):

@@ -1,4 +1,4 @@
-"""Where a practice server listens and how fast its clock runs; how it serves, and ends."""
+"""Serving of a practice server: its address, the speed of its clock, start and end."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from foundation.cli import FlagParser, find_command, refuse_flag_and_word
 from foundation.errors import InputError
 from marketsimulator.venue.server import PracticeServer
 
-MAX_SPEED = 1_000_000  # simulated seconds a second
-ENDING_SECONDS = 0.5  # for requests under way, and once more to cancel them
+MAX_SPEED = 1_000_000  # simulated seconds per second
+ENDING_SECONDS = 0.5  # seconds for open requests to end, and again to cancel them
 MAX_CONNECTIONS = 512
-HEAD_SECONDS = 10.0  # for the first head of a request
+HEAD_SECONDS = 10.0  # seconds until the head of a connection's first request
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """An address, and the speed of a clock.
+    """Address of a practice server, and speed of its clock.
 
     host: name or number of an interface.
-    port: 1 … 65,535; 0 for any free one.
-    speed: simulated seconds a second, above 0, at most 1,000,000; none waits for a client.
+    port: 1 … 65,535; 0 for any free port.
+    speed: simulated seconds per second, above 0, at most 1,000,000; None waits for a client.
     """
 
     host: str
@@ -54,11 +54,11 @@ class ServerOptions:
         return f"http://{host}:{self.port}"
 
     def url_of(self, listener: socket.socket) -> str:
-        """As a client writes it, with the port that was taken."""
+        """Return the URL for clients, with the port of a listener."""
         return replace(self, port=listener.getsockname()[1]).url
 
     def listener(self) -> socket.socket:
-        """The address, taken; `InputError` for one that cannot be."""
+        """Return a socket bound to the address. Raises `InputError` if it cannot be bound."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             return socket.create_server((self.host, self.port), family=family)
@@ -71,10 +71,10 @@ class ServerOptions:
 
 
 class ServingParser(FlagParser):
-    """The words of a practice server's command: its flags, where it listens, key=value.
+    """Parser of a practice server's command line: flags, address, key=value.
 
-    module: of the command.
-    port: unless another is named.
+    module: module of the command.
+    port: default port.
     """
 
     def __init__(self, module: str, port: int) -> None:
@@ -85,7 +85,7 @@ class ServingParser(FlagParser):
         self.add_argument("--port", type=int, default=port)
 
     def read(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
-        """What the words say; `InputError` names the flag, the value and what was expected."""
+        """Parse the words. Raises `InputError` with the flag, the value and what was expected."""
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_others(arguments.overrides)
         refuse_flag_and_word(find_command(self._module).flags, words)
@@ -96,9 +96,9 @@ class ServingParser(FlagParser):
 def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    build_server: makes the server, and says what it serves; it may take a minute.
+    build_server: returns the server and a description of what it serves; it may take a minute.
 
-    Raises `InputError` for an address that cannot be taken, before any work is done for it.
+    Raises `InputError` before building if the address cannot be bound.
     """
     serving.listener().close()
     server, about = build_server()
@@ -138,7 +138,7 @@ class ConnectionLimiter:
     """
 
     def __init__(self) -> None:
-        # Half of the files that the process may open: the others are the venue's.
+        # Half of the files that the process may open; the venue needs the others.
         allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         unlimited = allowed == resource.RLIM_INFINITY
         self._limit = MAX_CONNECTIONS if unlimited else min(MAX_CONNECTIONS, allowed // 2)
@@ -173,7 +173,7 @@ class ConnectionLimiter:
 
 
 def _speed(word: str) -> float | None:
-    """Simulated seconds a second; none where the clock waits for a client."""
+    """Parse simulated seconds per second; None if the clock waits for a client."""
     try:
         return None if word == "wait" else float(word)
     except ValueError:

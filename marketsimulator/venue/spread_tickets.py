@@ -1,7 +1,7 @@
-"""Options and orders of several legs as Alpaca writes them, and as its clients ask for them.
+"""Options and multi-leg orders in Alpaca's format, and parsing of its requests.
 
-Alpaca's sign is that of a payment: a net price is below 0 where an order brings money in. Here a
-credit is above 0.
+Alpaca's sign is that of a payment: the net price of an order that receives money is negative. In
+this project a credit is positive.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
 
 @dataclass(slots=True)
 class SpreadTicket:
-    """An order as the venue keeps it.
+    """A multi-leg order as the venue keeps it.
 
-    order: what the client asked for.
-    submitted_at: when it came.
-    status: in Alpaca's words.
-    filled: contracts.
-    prices: what each leg traded at, points, in the legs' order; empty where nothing has filled.
-    closed_at: when it ended; None while it works.
+    order: order of the client.
+    submitted_at: instant of its arrival.
+    status: status in Alpaca's words.
+    filled: number of contracts.
+    prices: price of each leg, points, in the legs' order; empty before a fill.
+    closed_at: instant of its end; None while it works.
     """
 
     order: SpreadOrder
@@ -75,7 +75,7 @@ class SpreadTicket:
         return SpreadFill(self.filled, credit)
 
     def answer(self, *, nested: bool = False) -> Response:
-        """The order in Alpaca's words; nested: with its legs in it."""
+        """Return the order in Alpaca's format; nested: including its legs."""
         order = self.order
         name = self.client_order_id
         limit = None if order.min_credit is None else f"{-order.min_credit:.2f}"
@@ -110,7 +110,7 @@ class SpreadTicket:
                 "legs": None,
             }
             legs.append(answer)
-        # An order of several legs has no symbol and no side: Alpaca's document allows none.
+        # In Alpaca's document a multi-leg order has neither a symbol nor a side.
         return {
             **shared,
             "id": self.number,
@@ -122,19 +122,19 @@ class SpreadTicket:
 
 
 def spread_order_id(name: str) -> str:
-    """The venue's own id of an order of several legs, or of a leg, the same always."""
+    """Return the venue's id of a multi-leg order, derived from a name."""
     return derive_id(f"spread {name}")
 
 
 def leg_order_id(name: str, leg: OptionLeg) -> str:
-    """The venue's own id of a leg of an order."""
+    """Return the venue's id of a leg of an order, derived from a name."""
     return spread_order_id(f"{name}/{leg.contract.symbol}")
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
-    """The order of several legs that a request asks for; `Refused` names what cannot be.
+    """Return the multi-leg order of a request. Raises `Refused` with the invalid field.
 
-    number: how many orders came before; it makes an id where the client gives none.
+    number: number of earlier orders; it makes an id if the client gives none.
     """
     with refused_fields():
         kind = str(request["type"])
@@ -150,7 +150,7 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
             raise ValueError("legs is no list of objects")
         legs = tuple(map(_parse_leg, asked))
         contracts = parse_decimal(request, "qty")
-        # The bound comes first: a whole number of a million digits takes minutes to write out.
+        # The bound comes first: an integer of a million digits takes minutes to write out.
         if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
             raise ValueError(f"qty {contracts} is no number of contracts")
         min_credit = -parse_decimal(request, "limit_price") if limited else None
@@ -160,7 +160,7 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
 def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
     if parse_decimal(request, "ratio_qty") != 1:
         raise ValueError("legs of a ratio other than 1 are not served here")
-    # A leg names its side, or what it is meant for: `sell_to_open` begins with the side.
+    # A leg names its side or its position intent: `sell_to_open` begins with the side.
     side = str(request.get("side") or str(request["position_intent"]).split("_")[0])
     if side not in ("buy", "sell"):
         raise ValueError(f"side {side!r} is not one of buy, sell")
@@ -178,7 +178,7 @@ def closing_price(count: int, quote: Quote | None) -> Decimal:
 def option_position_response(
     contract: OptionContract, count: int, price: Decimal, entries: DailyEntries
 ) -> Response:
-    """A position in an option, as `GET /v2/positions` says it.
+    """Return an option position in the format of `GET /v2/positions`.
 
     price: points, at which it can be closed.
     """
@@ -199,7 +199,7 @@ def option_position_response(
 
 
 def quote_response(quote: Quote, at: np.datetime64) -> Response:
-    """A quote, as `GET /v1beta1/options/quotes/latest` says it."""
+    """Return a quote in the format of `GET /v1beta1/options/quotes/latest`."""
     return {
         "t": timestamp(at),
         "bp": float(quote.bid),

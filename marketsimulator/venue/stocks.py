@@ -1,8 +1,8 @@
-"""An account on recorded bars that takes orders as Alpaca does: no HTTP.
+"""An account on recorded bars that takes orders as Alpaca does, without HTTP.
 
-It stands at an instant of the panel; `advance` moves it. A market order meets the open of the bar
-that starts there, what waits meets the bars that follow: the broker underneath is the backtest's.
-Between days its clock stops in the evening as well, from when on auctions take orders.
+It is at an instant of the panel; `advance` moves it. A market order fills at the open of the bar
+that starts there; waiting orders meet the bars that follow. The broker is that of a backtest. With
+daily bars its clock also stops in the evening, when auctions begin to take orders.
 """
 
 from __future__ import annotations
@@ -50,30 +50,32 @@ _LISTED_AS: Mapping[BookingKind, str] = {
     "borrow": "PTC",
 }
 _OF_A_SYMBOL = ("DIV", "SPLIT", "PTC")
-SUB_PENNY_CODE = 42210000  # Alpaca's code of a price between two increments
+SUB_PENNY_CODE = 42210000  # Alpaca's code for a price between two increments
 ASSET_FLAGS = ("tradable", "shortable", "easy_to_borrow", "fractionable")
 
 
 class Venue:
-    """One account, its orders and its clock.
+    """The practice venue: one account, its orders and its clock.
 
-    settings: costs, margin and increments, those of a backtest.
-    market: where the clock began, in its panel; index: the last of its instants that has come.
-    stops: instants at which the clock stands; stop: the one where it does.
-    filed: the panel with the bars that are left out of it: what a client asks for as history.
+    settings: costs, margin and increments, as for a backtest.
+    market: the market whose panel begins where the clock began.
+    index: the latest instant of the panel that has come.
+    stops: instants at which the clock stops.
+    stop: the present stop.
+    client_bars: the panel with its unconfirmed bars, as history for clients.
     broker: the account on the bars.
-    options: the option desks beside it.
+    options: the option desks.
     record: activities and orders, of stocks and options.
-    tickets: orders of stocks and coins by client_order_id, in the order they came.
+    tickets: orders of stocks and crypto by client_order_id, in the order of their arrival.
     entries: entry prices of positions, and the last trading day's closes.
-    equities: at every past instant, after its fills; oldest first.
-    flags: what assets allow where that is not everything, by symbol.
-    halts: from and until when (None: still) a symbol did not trade.
+    equities: equity at every past instant, after its fills; oldest first.
+    flags: permissions of assets that are restricted, by symbol.
+    halts: begin and end (None: still halted) of each halt, by symbol.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market) -> None:
-        # At Alpaca a market order that finds no bar, or too little volume, goes on working: a
-        # client that wants the rest cancelled has to say so.
+        # At Alpaca the remainder of a market order keeps working if a bar is missing or has too
+        # little volume; a client that wants it cancelled has to cancel it.
         settings = replace(settings, fills=replace(settings.fills, remainder="carry"))
         self.settings = settings
         self.market = market
@@ -100,21 +102,21 @@ class Venue:
 
     @property
     def over(self) -> bool:
-        """Whether no stop follows."""
+        """Return whether this is the last stop."""
         return self.stop + 1 >= len(self.stops)
 
     def advance(self, index: int) -> None:
-        """Move to a later instant, every one between included; what waits meets the bars."""
+        """Move to a later instant through all instants between; waiting orders meet their bars."""
         while self.index < min(index, len(self.market.bars.times) - 1):
             self.step()
 
     def step(self) -> None:
-        """Move to the clock's next stop; where bars become known then, what waits meets them."""
+        """Move to the clock's next stop; if bars become known there, waiting orders meet them."""
         if self.stops[self.stop + 1] < self.market.bars.times[self.index + 1]:
             self.stop += 1
             return
-        # The row of an instant is complete only when the clock leaves it: orders that come while
-        # it stands there still fill at its open.
+        # The row of an instant is complete once the clock leaves it: later orders at the same
+        # instant still fill at its open.
         self._record_bookings()
         self.equities.append((self.now, self.equity))
         if trading_day(self.stops[self.stop + 1]) != trading_day(self.now):
@@ -146,12 +148,12 @@ class Venue:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Take an order, and answer with what has become of it at once.
+        """Accept an order, and return its state.
 
-        partial: half of it fills, the rest is cancelled.
-        reject: it is taken, and turned down afterwards.
+        partial: true if half of it fills and the rest is cancelled.
+        reject: true if it is accepted and rejected afterwards.
 
-        Raises `Refused` for what the venue would not take.
+        Raises `Refused` if the venue would not accept it.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
@@ -162,7 +164,7 @@ class Venue:
         return ticket.answer()
 
     def cancel(self, order: VenueOrder) -> None:
-        """Cancel an open order; `Refused` for one that is not open."""
+        """Cancel an open order. Raises `Refused` if it is not open."""
         if not order.is_open:
             raise Refused(422, None, f"order is already in {order.status} state")
         if not isinstance(order, Ticket):
@@ -172,14 +174,14 @@ class Venue:
         self._update_tickets()
 
     def _check(self, order: Order, account: AccountSnapshot) -> None:
-        """Refuse an order that the venue would not take."""
+        """Refuse an order that the venue would not accept."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
         if reason := price_refusal(order):
             raise Refused(422, SUB_PENNY_CODE, reason)
-        # A request does not say whether it opens or closes: the venue sees that from what is held.
-        # Only an order marked as one that opens is held to what the asset allows for shorts.
+        # A request does not state whether it opens or closes: the venue derives that from the
+        # position. Only an order marked as opening is subject to the asset's limits on shorts.
         held = account.positions.get(order.symbol, Decimal(0))
         opens_short = not order.reduces and order.side == "sell" and held <= 0
         marked = order if opens_short else replace(order, reduces=True)
@@ -191,7 +193,7 @@ class Venue:
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
-        """Keep a ticket, and hand the order to the broker."""
+        """Keep a ticket, and send its order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
@@ -201,7 +203,7 @@ class Venue:
             return
         self._working[order.client_order_id] = ticket
         if partial:
-            # The ticket keeps the whole quantity: when the half is done it ends short, cancelled.
+            # The ticket keeps the whole quantity: after the half has filled it ends cancelled.
             increment = Decimal(1) if order.instrument.kind is AssetClass.STOCK else THOUSANDTH
             half = truncate_to_increment(float(order.qty) / 2, increment)
             order = replace(order, qty=half) if half else order
@@ -209,15 +211,15 @@ class Venue:
         self._update_tickets()
 
     def price_of(self, symbol: str) -> float | None:
-        """What a market order sent now trades at, before costs: an open, else the last close.
+        """Return the present price of a market order before costs: an open, else the last close.
 
-        USD; None where the symbol has no bar yet.
+        USD; None if the symbol has no bar yet.
         """
         opening = self.broker.open_price(symbol) if symbol in self.market.bars.symbols else None
         return opening or self.broker.account().prices.get(symbol)
 
     def asset(self, symbol: str) -> Asset:
-        """What is allowed with a symbol of the panel."""
+        """Return the permissions and increments of a symbol of the panel."""
         coin = is_crypto(symbol)
         flags = {
             "tradable": True,
@@ -229,7 +231,10 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """Return the least quantity of an order; for crypto, what `orders.crypto_dust` buys now."""
+        """Return the minimum quantity of an order.
+
+        For crypto, the quantity worth `orders.crypto_dust` at present.
+        """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
             return BILLIONTH
@@ -237,7 +242,10 @@ class Venue:
         return max(quantity, BILLIONTH)
 
     def halt(self, symbol: str, halted: bool) -> None:
-        """Stop trading in a symbol from now on, or resume it: orders wait, and it has no bars."""
+        """Halt or resume trading in a symbol.
+
+        While it is halted, orders wait and it has no bars.
+        """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
             return
@@ -248,7 +256,7 @@ class Venue:
         self.broker.halt(symbol, halted)
 
     def _record_bookings(self) -> None:
-        """Write down what an instant brought or cost beside trades."""
+        """Record cash flows of an instant that are not trades."""
         self.broker.open_bars()
         row = self.broker.row()
         self._update_tickets()
@@ -268,13 +276,13 @@ class Venue:
                 self.record.record_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
-        """Bring tickets up to date with the broker."""
+        """Update the tickets from the broker."""
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
         states = self.broker.states(self._working)
         for client_id, ticket in list(self._working.items()):
-            # What the broker would not take has no state there: it ends as cancelled.
+            # An order that the broker refused has no state there: it ends as cancelled.
             state = states.get(client_id, "canceled")
             if state == "working":
                 ticket.status = self._open_status(ticket)
@@ -287,20 +295,20 @@ class Venue:
             ticket.status = "expired" if state == "expired" else "canceled"
 
     def _open_status(self, ticket: Ticket) -> OrderStatus:
-        """Alpaca's word for an order that is open."""
+        """Return Alpaca's word for an open order."""
         if ticket.filled:
             return "partially_filled"
-        # An order for a market that is shut is accepted, and new once the market opens.
+        # An order for a closed market is accepted, and new once the market opens.
         stock = ticket.order.instrument.kind is AssetClass.STOCK
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
-        """Give a fill to its ticket, and write it down."""
+        """Add a fill to its ticket, and record it."""
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
         if ticket is None and fill.price > 0 and not ended:
-            # It was priced at the open, however many instants the clock has moved over since.
+            # It was priced at the open, even if the clock has moved over several instants since.
             ticket, traded_at = self._margin_call(fill), timestamp(fill.at)
         if ticket is not None:
             ticket.fills.append(fill)
@@ -330,11 +338,10 @@ class Venue:
         self.record.record_activity(activity)
 
     def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
-        """Write down a change of a position that no order asked for; kind: Alpaca's word for it.
+        """Record a change of a position without an order; kind: Alpaca's word for it.
 
-        A coin's fee (CFEE) is taken out of what was bought; a merger, or the end of a symbol
-        otherwise (MA), pays what the shares were worth. Each says by how much it changes the
-        position, signed.
+        A crypto fee (CFEE) is taken out of the quantity bought. A merger or another delisting (MA)
+        pays the value of the shares. Each states its signed change of the position.
         """
         day = str(fill.at.astype("datetime64[D]"))
         signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
@@ -344,7 +351,7 @@ class Venue:
         )
 
     def _margin_call(self, fill: Fill) -> Ticket:
-        """The venue's own order that met a margin call."""
+        """Return the venue's own order that met a margin call."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = Ticket(order, timestamp(fill.booked_at))
@@ -354,7 +361,7 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """The instants of a run, and between the days of stocks when their opening takes orders."""
+    """Return the instants of a run, and those at which auctions begin to take orders."""
     bars = market.bars
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():

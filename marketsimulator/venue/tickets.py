@@ -1,4 +1,4 @@
-"""Orders as the venue keeps them, as Alpaca writes them, and as its clients ask for them."""
+"""Orders as the venue keeps them, in Alpaca's format, and parsing of its requests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from marketsimulator.venue.faults import OPEN_STATUSES, OrderStatus
 from marketsimulator.venue.request import Refused, Response
 from trainingdata.instruments import AssetClass, instrument, venue_spelling
 
-# Every id of the venue is derived from a name within this namespace: the same run has the same ids.
+# Every id of the venue is derived from a name in this namespace, so that the same run has the same
+# ids.
 ID_NAMESPACE = uuid.UUID("5f6d3c1e-7a44-4b57-9a8e-0f3f0f2d9c11")
-ORDER_CLASSES = ("", "simple")  # of a single symbol
-MAX_VALUE_SHOWN = 40  # characters of a value that is refused
-END_TIME_KEYS = {  # when an order ended, by how it ended
+ORDER_CLASSES = ("", "simple")  # classes of orders in a single symbol
+MAX_VALUE_SHOWN = 40  # characters of a refused value in a message
+END_TIME_KEYS = {  # key of the time at which an order ended, by its final status
     "filled": "filled_at",
     "canceled": "canceled_at",
     "expired": "expired_at",
@@ -33,11 +34,11 @@ END_TIME_KEYS = {  # when an order ended, by how it ended
 class Ticket:
     """An order as the venue keeps it.
 
-    order: what the client asked for.
-    submitted_at: when it came, as the API writes instants.
-    fills: what it has traded, oldest first; a coin's fee is a fill at price 0.
-    status: in Alpaca's words.
-    closed_at: when it stopped working; None while it is open.
+    order: order of the client.
+    submitted_at: instant of its arrival, in the API's format.
+    fills: fills, oldest first; a crypto fee is a fill at price 0.
+    status: status in Alpaca's words.
+    closed_at: instant of its end; None while it is open.
     """
 
     order: Order
@@ -56,7 +57,7 @@ class Ticket:
 
     @property
     def filled(self) -> Decimal:
-        """Quantity traded, a coin's fee not counted."""
+        """Return the quantity traded, without crypto fees."""
         return sum((abs(fill.qty) for fill in self.fills if fill.price > 0), Decimal(0))
 
     @property
@@ -64,7 +65,7 @@ class Ticket:
         return self.status in OPEN_STATUSES
 
     def answer(self, *, nested: bool = False) -> Response:
-        """The order in Alpaca's words; it has no legs to nest."""
+        """Return the order in Alpaca's format; it has no legs to nest."""
         del nested
         order = self.order
         coin = order.instrument.kind is AssetClass.CRYPTO
@@ -93,7 +94,7 @@ class Ticket:
         }
 
     def _mean_price(self) -> str | None:
-        """Mean price of what has filled, USD; None where nothing has."""
+        """Return the mean fill price, USD; None before a fill."""
         if not self.filled:
             return None
         traded = (fill for fill in self.fills if fill.price > 0)
@@ -102,9 +103,9 @@ class Ticket:
 
 
 def parse_order(request: Mapping[str, Any], number: int) -> Order:
-    """The order that the body of `POST /v2/orders` asks for; `Refused` names what cannot be.
+    """Return the order in the body of `POST /v2/orders`. Raises `Refused` with the invalid field.
 
-    number: how many orders came before: it makes an id where the client gives none.
+    number: number of earlier orders; it makes an id if the client gives none.
     """
     with refused_fields():
         _refuse_exits(request)
@@ -130,7 +131,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 @contextmanager
 def refused_fields() -> Iterator[None]:
-    """Refuse, in Alpaca's words, a request with a field that is missing or cannot be."""
+    """Refuse, in Alpaca's words, a request with a missing or invalid field."""
     try:
         yield
     except ValueError as error:
@@ -142,7 +143,7 @@ def refused_fields() -> Iterator[None]:
 
 
 def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
-    """The number under a key."""
+    """Return the number under a key."""
     value = request[key]
     try:
         return Decimal(str(value))
@@ -151,12 +152,12 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
 
 
 def client_id(request: Mapping[str, Any], name: str) -> str:
-    """The client's id of an order, or one made from a name."""
+    """Return the client's id of an order, or one made from a name."""
     return str(request.get("client_order_id") or derive_id(name))
 
 
 def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
-    """An order's status and its times in Alpaca's words."""
+    """Return an order's status and its times in Alpaca's format."""
     ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
     return {
         "status": status,
@@ -168,7 +169,7 @@ def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None)
 
 
 def _refuse_exits(request: Mapping[str, Any]) -> None:
-    """Brackets, one-triggers-other and one-cancels-other are orders that nothing here sends."""
+    """Refuse brackets, one-triggers-other and one-cancels-other, which are not simulated."""
     order_class = str(request.get("order_class") or "")
     if order_class not in ORDER_CLASSES:
         raise ValueError(f"order_class {order_class!r} is not served here: simple")
@@ -178,7 +179,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """The word under a key, refused where it is not one of those served."""
+    """Return the word under a key; refuse any that is not served."""
     word = str(request.get(key, ""))
     if word not in words:
         raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")
@@ -190,15 +191,15 @@ def _price_text(value: float | None) -> str | None:
 
 
 def derive_id(name: str) -> str:
-    """The venue's own id of an order of a client's id, or of a symbol, the same always."""
+    """Return the venue's id for a client's order id, or for a symbol; the same at every call."""
     return str(uuid.uuid5(ID_NAMESPACE, name))
 
 
 def quantity_text(quantity: Decimal) -> str:
-    """A quantity without an exponent."""
+    """Return a quantity without an exponent."""
     return f"{quantity.normalize():f}" if quantity else "0"
 
 
 def timestamp(at: np.datetime64) -> str:
-    """An instant as the API writes it."""
+    """Return an instant in the API's format."""
     return f"{np.datetime_as_string(at, unit='s')}Z"

@@ -1,4 +1,4 @@
-"""A stock of the venue as what options are on, with a volatility index that follows it."""
+"""Underlying of options: a stock of the venue, with a volatility index that follows it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PriceSource = Callable[[str], float | None]
 
 
 class Underlying:
-    """The market of a desk: a stock's price, and a volatility index from its close before."""
+    """The market of a desk: a stock's price, and a volatility index from its previous close."""
 
     def __init__(
         self,
@@ -29,14 +29,14 @@ class Underlying:
         vix: pd.Series,
         vix_response: float,
     ) -> None:
-        """The underlying of a symbol.
+        """Build the underlying of a symbol.
 
-        record: has the venue's clock.
+        record: record with the venue's clock.
         bars: the panel.
-        price: what a market order for a symbol sent now trades at.
-        symbol: of the stock.
+        price: returns the present price of a market order in a symbol.
+        symbol: symbol of the stock.
         vix: closes of the volatility index by date, points.
-        vix_response: of the volatility index to the stock's own move, see
+        vix_response: response of the volatility index to the stock's own move, see
             `intraday_volatility_index`.
         """
         self._record = record
@@ -51,7 +51,7 @@ class Underlying:
         return self._record.now()
 
     def index(self) -> float | None:
-        """What it trades at; None while its market is shut."""
+        """Return its price; None while its market is closed."""
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
     def last(self) -> float | None:
@@ -59,7 +59,7 @@ class Underlying:
         return self._price(self._symbol)
 
     def volatility(self) -> float | None:
-        """The volatility index; None where its close before is not known."""
+        """Return the volatility index; None if its previous close is unknown."""
         session = session_on(new_york_date(np.array([self.now()]))[0])
         index = self.index()
         if session is None or index is None:
@@ -71,9 +71,9 @@ class Underlying:
         return float(intraday_volatility_index(vix_before, index, close_before, self._response))
 
     def close_of(self, day: date) -> float | None:
-        """The last close of a session that has ended."""
+        """Return the last close of a session that has ended."""
         session = session_on(np.datetime64(day, "D"))
-        # The panel holds closes that are still to come: none is given before its session has ended.
+        # The panel holds future closes: none is returned before its session has ended.
         if session is None or session.closes > self.now():
             return None
         return self._closes.get(session.closes.astype("datetime64[ns]").item())

@@ -1,1 +1,1 @@
-"""How many option spreads: the rules, and the account, history and notices they read."""
+"""Contract counts of option spreads: the rules, and the account, history and notices they use."""

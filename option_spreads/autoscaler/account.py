@@ -1,11 +1,12 @@
 """The account that contracts are sized from: two files in one folder, which always agree.
 
-`trades.csv` is the truth, a row a trade, results in total. `account_balance.json` holds `{balance,
-last_updated, trades, total_trades}`. An update writes what both will hold into a journal first,
-then replaces both. Whoever comes next finishes what a killed process has begun.
+`trades.csv` is the source of truth, one row per trade, results in total. `account_balance.json`
+holds `{balance, last_updated, trades, total_trades}`. An update first writes the contents of both
+files into a journal, then replaces both. The next reader finishes an update that a killed process
+began.
 
-What cannot be read is unknown state: it raises, and nothing is sized from it. Earlier systems took
-an unreadable balance for the starting one, and traded on.
+A file that cannot be read is unknown state: it raises, and nothing is sized from it. Earlier
+systems took an unreadable balance for the starting one, and traded on.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ BALANCE_FILE = "account_balance.json"
 TRADES_FILE = "trades.csv"
 UPDATE_FILE = ".update.json"
 LOCK_FILE = ".lock"
-RECENT_TRADES = 50  # trades that the balance file shows
+RECENT_TRADES = 50  # number of trades in the balance file
 LOCK_TIMEOUT = 10.0  # seconds to wait for another process
 CENT = Fraction(1, 100)
 _UPDATE = TypeAdapter(dict[str, str])
@@ -53,26 +54,25 @@ UNCONFIRMED = (
 
 
 class UnknownAccountState(InputError):
-    """The account cannot be read with certainty; nothing may be ordered on it."""
+    """Raised if the account cannot be read with certainty; nothing may be ordered on it."""
 
 
 class ConflictingBooking(InputError):
-    """A trade is booked already with another result, which only a person can sort out."""
+    """Raised if a trade is booked already with another result; a person has to resolve it."""
 
 
 class WrongAccountFile(ValueError):
-    """The balance file belongs to the other account, paper or live."""
+    """Raised if the balance file belongs to the other account, paper or live."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """What the files of an account say.
+    """State of an account, from its files.
 
     balance: USD.
-    results: of closed trades per contract, USD, oldest first.
-    booked_balance: USD that the account began with and every P/L and deposit add up to; none where
-        the
-        balance is given instead of read.
+    results: results of closed trades per contract, USD, oldest first.
+    booked_balance: USD, the starting balance plus every P/L and deposit; None if the balance is
+        given instead of read.
     """
 
     balance: Fraction
@@ -81,13 +81,13 @@ class AccountState:
 
     @property
     def difference(self) -> Fraction:
-        """USD that the balance lies above what is booked; 0 for less than a cent."""
+        """Return the balance less the booked balance, USD; 0 for less than a cent."""
         above = Fraction(0) if self.booked_balance is None else self.balance - self.booked_balance
         return above if abs(above) > CENT else Fraction(0)
 
     @property
     def lower_balance(self) -> Fraction:
-        """USD that both the balance and the trades say is there."""
+        """Return the lower of the balance and the booked balance, USD."""
         return (
             self.balance if self.booked_balance is None else min(self.balance, self.booked_balance)
         )
@@ -96,14 +96,14 @@ class AccountState:
 class AccountFiles:
     """The files of one account in `folder`.
 
-    starting: USD it began with.
-    live: whether its money is real.
-    balance_file: the balance file if it lies outside the folder.
+    starting: starting balance, USD.
+    live: true for real money.
+    balance_file: the balance file if it is outside the folder.
     """
 
     @classmethod
     def from_settings(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
-        """The files of an account."""
+        """Return the files of an account, `PAPER` or `LIVE`."""
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
             raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
         folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
@@ -128,7 +128,7 @@ class AccountFiles:
         self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT)
 
     def command(self, task: str) -> str:
-        """The command that does a task with this account."""
+        """Return the command that runs a task with this account."""
         return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
     @property
@@ -138,11 +138,11 @@ class AccountFiles:
 
     @property
     def missing_account_text(self) -> str:
-        """What is said where it has not begun."""
+        """Return the message for an account that has not begun."""
         return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
 
     def initialise(self) -> None:
-        """Write the files of an account that has not traded."""
+        """Write the files of an account without trades."""
         self._refuse_other_balance()
         try:
             make_private(self.folder)
@@ -165,37 +165,38 @@ class AccountFiles:
             ) from error
 
     def read(self) -> AccountState:
-        """The account, once what a killed process had begun is finished.
+        """Return the account, after finishing an update that a killed process began.
 
-        A balance file that cannot be read is set aside and rebuilt from the trades; of real money
-        there has to be one. The call that meets it still raises, so that somebody learns of it.
+        An unreadable balance file is quarantined and rebuilt from the trades. A live account must
+        have a balance file. The first call after the damage still raises, so that an operator
+        notices.
 
         Raises
         ------
-        UnknownState
+        UnknownAccountState
             for files that are missing, cannot be read or disagree.
         """
         with self._locked():
             return self._read_state()
 
     def read_at(self, balance: Fraction) -> AccountState:
-        """The account at a balance that the caller knows, USD, with the trades of its files.
+        """Return the account at a given balance, USD, with the trades of its files.
 
-        One that has not begun has no trades. Files that are there have to be read all the same.
+        An account that has not begun has no trades. Existing files must be readable.
         """
         if self.empty:
             return AccountState(balance, ())
         return replace(self.read(), balance=balance, booked_balance=None)
 
     def record(self, trade: ClosedTrade) -> AccountState:
-        """Book a closed trade, once: the same trade again changes nothing.
+        """Book a closed trade once: booking the same trade again changes nothing.
 
         Raises
         ------
-        UnknownState
-            for an account that cannot be read; the trade is not booked, and whoever has followed it
-            books it again until it is.
-        BookedOtherwise
+        UnknownAccountState
+            for an account that cannot be read; the trade is not booked, and the caller retries
+            until it is.
+        ConflictingBooking
             for a trade that is booked already with another result.
         """
         with self._locked():
@@ -204,7 +205,7 @@ class AccountFiles:
             return self._read_state()
 
     def recover(self) -> AccountState:
-        """Rebuild the balance from the trades: what it began with, and every P/L and deposit."""
+        """Rebuild the balance from the trades: the starting balance plus every P/L and deposit."""
         with self._locked():
             columns, rows = self._read_rows()
             self._set_balance_aside()
@@ -213,7 +214,7 @@ class AccountFiles:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the account for this process alone, with what another had begun finished."""
+        """Lock the account for this process, after finishing an update that another began."""
         if self.empty:
             raise UnknownAccountState(self.missing_account_text)
         self._refuse_other_balance()
@@ -233,7 +234,7 @@ class AccountFiles:
             self._lock.release()
 
     def _refuse_other_balance(self) -> None:
-        """Refuse a balance file of the other account before anything is made or moved."""
+        """Refuse a balance file of the other account before anything is written or moved."""
         path = self.balance_file
         try:
             parse_balance(path.read_bytes(), self._owner)
@@ -243,13 +244,13 @@ class AccountFiles:
             pass  # `_read_state` reports a file that is missing or damaged
 
     def _finish_update(self) -> None:
-        """Put both files in place where a killed process left its journal."""
+        """Put both files in place if a killed process left its journal."""
         journal = self.folder / UPDATE_FILE
         if not journal.exists():
             return
         try:
             contents = _UPDATE.validate_json(journal.read_text(encoding="utf-8-sig"))
-            # What is put in the place of the truth is looked at first.
+            # The new source of truth is checked before it replaces the old one.
             parse_trade_rows(contents[TRADES_FILE].encode())
             parse_balance(contents[BALANCE_FILE].encode(), self._owner)
         except (OSError, ValueError, LookupError) as error:
@@ -259,7 +260,7 @@ class AccountFiles:
         self._put_files(contents)
 
     def _read_state(self) -> AccountState:
-        """Read the account's state from its files, which have to agree."""
+        """Read the account's state from its files, which must agree."""
         columns, rows = self._read_rows()
         path = self.balance_file
         if not path.exists():
@@ -274,13 +275,13 @@ class AccountFiles:
         except ValueError as error:
             if self._live and not closed:
                 raise UnknownAccountState(f"{path}: {error}; {UNCONFIRMED}") from None
-            # Set aside and never overwritten: what a person finds in it may explain the damage.
+            # Quarantined and never overwritten: its contents may explain the damage.
             aside = self._set_balance_aside()
             self._write(columns, rows)
             raise UnknownAccountState(
                 f"{path}: {error}; set aside as {aside.name}, rebuilt from {len(closed)} trades"
             ) from None
-        # A row that was lost or added by hand shows in the count, and in nothing else.
+        # A row that was lost or added by hand shows in the count only.
         if total != len(closed):
             raise UnknownAccountState(
                 f"{path}: total_trades is {total}, {TRADES_FILE} holds {len(closed)} closed trades"
@@ -289,7 +290,7 @@ class AccountFiles:
         return AccountState(Fraction(balance), results, Fraction(self._balance_after(rows)))
 
     def _read_rows(self) -> tuple[list[str], list[Row]]:
-        """Columns and rows of trades.csv, checked."""
+        """Return columns and rows of trades.csv, checked."""
         path = self.folder / TRADES_FILE
         try:
             return parse_trade_rows(path.read_bytes())
@@ -306,7 +307,7 @@ class AccountFiles:
         balance, _ = parse_balance(self.balance_file.read_bytes(), self._owner)
         name = trade.trade_id.strip()
         entry = next((row for row in rows if row["Trade_ID"].strip() == name), None)
-        # A monitor that was killed after booking books its trade again when it comes back.
+        # A monitor that was killed after booking books its trade again after a restart.
         if entry is not None and entry["P/L_$"].strip():
             if trade_total(entry) != trade.total:
                 raise ConflictingBooking(
@@ -316,14 +317,14 @@ class AccountFiles:
         update = trade.row()
         columns += [name for name in update if name not in columns]
         rows = [row for row in rows if row is not entry]
-        # A row without P/L is the open trade: what it says beside the result is kept.
+        # A row without P/L is the open trade: its other columns are kept.
         rows.append({**(entry or {}), **update})
         self._write(columns, rows, balance + trade.total)
 
     def _write(self, columns: list[str], rows: list[Row], balance: Decimal | None = None) -> None:
         """Write both files, or neither, whenever the process is killed.
 
-        balance: USD; none: what the rows add up to.
+        balance: USD; None: the booked balance of the rows.
         """
         amount = self._balance_after(rows) if balance is None else balance
         contents = {
@@ -334,16 +335,15 @@ class AccountFiles:
         self._put_files(contents)
 
     def _put_files(self, contents: Mapping[str, str]) -> None:
-        """Replace both files, whose contents lie in the journal, and end the journal."""
+        """Replace both files by the contents in the journal, and delete the journal."""
         write_atomically(self.folder / TRADES_FILE, contents[TRADES_FILE].encode())
         write_atomically(self.balance_file, contents[BALANCE_FILE].encode())
         flush_to_disk(self.balance_file.parent)
-        # The journal goes last: as long as it is there, both files are written anew from it.
+        # The journal is deleted last: while it exists, both files are rewritten from it.
         (self.folder / UPDATE_FILE).unlink()
         flush_to_disk(self.folder)
 
     def _set_balance_aside(self) -> Path:
-        """Move the balance file out of the way."""
         path = self.balance_file
         aside = quarantine_name(path)
         if path.exists():
@@ -351,23 +351,23 @@ class AccountFiles:
         return aside
 
     def _balance_after(self, rows: list[Row]) -> Decimal:
-        """USD: what the account began with, and every P/L and deposit of the rows."""
+        """Return the starting balance plus every P/L and deposit of the rows, USD."""
         flows = [trade_total(row) for row in rows if row["P/L_$"].strip()]
         return self._starting + sum(flows, Decimal(0))
 
 
 def quarantine_name(path: Path) -> Path:
-    """A name for a file that is set aside, which nothing has yet."""
+    """Return an unused name for a quarantined file."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
     return next(name for name in names if not name.exists())
 
 
 def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None) -> str:
-    """The text of a balance file.
+    """Return the text of a balance file.
 
     balance: USD.
-    rows: of trades.csv.
+    rows: rows of trades.csv.
     owner: `PAPER` or `LIVE` for a file outside the account's folder.
     """
     closed = [row for row in rows if is_trade(row)]
@@ -388,14 +388,14 @@ def parse_balance(content: bytes, owner: str | None = None) -> tuple[Decimal, in
 
     owner: `PAPER` or `LIVE`, the account that the file must name, if it names one.
 
-    Raises OtherAccount for the other account's file.
+    Raises WrongAccountFile for the other account's file.
     """
     try:
-        # A float would round the balance, and every trade that is booked would add to the error.
+        # A float would round the balance, and every booked trade would add to the error.
         summary = json.loads(content.decode("utf-8-sig"), parse_float=Decimal)
         balance = summary["balance"]
         total = summary["total_trades"]
-        # JSON's `true` is a bool, which Python counts among the integers, and `NaN` is a float.
+        # JSON's `true` is a bool, which is an int in Python, and `NaN` is a float.
         is_number = isinstance(balance, (int, Decimal)) and not isinstance(balance, bool)
         if not is_number:
             raise ValueError(f"balance is {str(balance)[:50]!r}, not a number")

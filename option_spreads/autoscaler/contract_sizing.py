@@ -1,4 +1,4 @@
-"""How many contracts now: the account's files, the rules, and the lines operators grep for."""
+"""Contract count at present: the account's files, the rules, and the lines operators grep for."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LOG_TAG = "[AUTOSCALING]"
 
 @dataclass(frozen=True, slots=True)
 class ContractSizing:
-    """What an account may sell of a spread, and what that rests on.
+    """Contracts that an account may sell of a spread, and their derivation.
 
     risk: USD that one contract can lose.
-    fraction: of Kelly's that is sized.
-    statistics: of the rolling window.
-    count: that follows from what both the balance and the trades say is there.
+    fraction: fraction of Kelly that is sized.
+    statistics: statistics of the rolling window.
+    count: contracts, from the lower of balance and booked balance.
     """
 
     state: AccountState
@@ -45,7 +45,7 @@ class ContractSizing:
     def from_state(
         cls, state: AccountState, risk: float, settings: AutoscalingSettings
     ) -> ContractSizing:
-        """The size for an account as it stands."""
+        """Return the size for the present state of an account."""
         window = state.results[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.from_results(window, settings.FEE_PER_CONTRACT)
         balance = state.lower_balance
@@ -56,7 +56,7 @@ class ContractSizing:
 
     @property
     def lines(self) -> list[str]:
-        """The lines operators grep for."""
+        """Return the lines that operators grep for."""
         s, kelly = self.statistics, self.count.kelly
         share = None if kelly is None else kelly * Fraction(str(self.fraction))
         balance = f"${float(self.state.balance):,.0f}"
@@ -77,7 +77,7 @@ class ContractSizing:
 
     @property
     def sentence(self) -> str:
-        """The line of one decision, for whoever looks for `Position sizing`."""
+        """Return the log line of one decision, which contains `Position sizing`."""
         return (
             f"Position sizing: {self.count.number} contract(s) at a balance of"
             f" {short_usd(self.state.lower_balance)} and a risk of"
@@ -98,7 +98,7 @@ def size_contracts(
     *,
     verbose: bool = True,
 ) -> ContractCount:
-    """Contracts of the next spread, with the reason.
+    """Return the contracts of the next spread, with the reason.
 
     In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
     Arguments as in `option_spreads.contracts.calculate_position_size`.
@@ -131,7 +131,7 @@ def size_contracts(
 
 
 def _say(line: str) -> None:
-    """Log a line; where no log was set up that takes it, print it."""
+    """Log a line, or print it if no log handler takes it."""
     if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
     else:
@@ -139,7 +139,7 @@ def _say(line: str) -> None:
 
 
 def _difference_text(state: AccountState, files: AccountFiles) -> str:
-    """What is alerted where the balance is not what the trades add up to; else empty."""
+    """Return the alert for a balance that differs from the booked balance, or an empty string."""
     if not state.difference or state.booked_balance is None:
         return ""
     return (

@@ -1,11 +1,11 @@
-"""How many contracts of an option spread: half-Kelly on the last trades' results, exactly.
+"""Number of contracts of an option spread: half-Kelly on the last trades' results, exactly.
 
 Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
 trades; a result of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋,
 between 1 and a cap; the half is KELLY_FRACTION.
 
 Results are per contract, and exact fractions of a dollar. In floats a quotient of exactly 2 may
-come out just below it, and its floor is one contract too few.
+fall just below it, and its floor is one contract too few.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from foundation.settings import setting, settings_class, settings_from_config
 Bootstrap = Literal["one_contract", "prior"]
 CondorRisk = Literal["formula", "table"]
 
-# Before there are trades: the share of wins, and the average win and loss of one contract, USD.
+# Prior before there are trades: share of wins, and average win and loss of one contract, USD.
 PRIOR_WIN_RATE = Fraction("0.582")
 PRIOR_AVERAGE_WIN = Fraction(266)
 PRIOR_AVERAGE_LOSS = Fraction(109)
 
-# Contracts recommended from a balance on, USD. Advice: MAX_CONTRACTS rules.
+# Recommended contracts by minimum balance, USD. Advice only: MAX_CONTRACTS is the limit.
 RECOMMENDED_CAPS = ((10_000, 2), (20_000, 3), (50_000, 5), (100_000, 10))
 
-CONDOR_TABLE = 250.0  # USD: what the earlier system's table says of a condor of width 5
+CONDOR_TABLE = 250.0  # USD: the earlier system's table for a condor of width 5
 
-# Points of one side, by strategy.
+# Width of one side in points, by strategy.
 SPREAD_WIDTHS = {"CALL": 5.0, "PUT": 5.0, "IRON_CONDOR": 5.0, "OTM_SINGLE_SIDED": 10.0}
 SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 
 
 @settings_class()
 class AutoscalingSettings:
-    """The settings of configs/autoscaling.yaml, under the names they have in the environment.
+    """Settings of configs/autoscaling.yaml, under their names in the environment.
 
-    What is sized by them has settings that include these.
+    Settings of products that are sized by them include these.
     """
 
     STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
@@ -100,23 +100,23 @@ class AutoscalingSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig) -> Self:
-        """The checked settings of a composed configuration."""
+        """Return the checked settings of a composed configuration."""
         return settings_from_config(cls, config)
 
     @property
     def halt_balance(self) -> Fraction:
-        """Balance below which nothing is ordered, USD, exactly."""
+        """Return the balance below which nothing is ordered, USD, exactly."""
         return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
 
 @dataclass(frozen=True, slots=True)
 class TradeStatistics:
-    """Of the last closed trades, per contract.
+    """Statistics of the last closed trades, per contract.
 
-    trades: how many there are.
-    wins: how many of them won.
+    trades: number of trades.
+    wins: number of winning trades.
     won: sum of the wins, USD.
-    lost: sum of the losses, USD, above zero.
+    lost: sum of the losses, USD, positive.
     """
 
     trades: int
@@ -126,10 +126,13 @@ class TradeStatistics:
 
     @classmethod
     def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
-        """The statistics of results per contract, USD; `fee`: USD a contract not yet in them."""
+        """Return the statistics of results per contract, USD.
+
+        fee: USD a contract that is not in the results yet.
+        """
         cost = Fraction(str(fee))
-        # Adding fractions reduces every sum to lowest terms. Over one denominator they are whole
-        # numbers, which add up much faster.
+        # Adding fractions reduces every sum to lowest terms. Over one denominator they are
+        # integers, which add much faster.
         unit = math.lcm(cost.denominator, *(result.denominator for result in results))
         paid = cost.numerator * (unit // cost.denominator)
         net = [result.numerator * (unit // result.denominator) - paid for result in results]
@@ -144,22 +147,22 @@ class TradeStatistics:
 
     @property
     def win_rate(self) -> float:
-        """Share of trades that won; NaN where there are none."""
+        """Return the share of trades that won; NaN without trades."""
         return self.wins / self.trades if self.trades else float("nan")
 
     @property
     def average_win(self) -> float:
-        """USD a contract; 0 where none won."""
+        """Return the average win, USD a contract; 0 without wins."""
         return float(self.won / self.wins) if self.wins else 0.0
 
     @property
     def average_loss(self) -> float:
-        """USD a contract, above zero; 0 where none lost."""
+        """Return the average loss, USD a contract, positive; 0 without losses."""
         return float(self.lost / self.losses) if self.losses else 0.0
 
     @property
     def kelly(self) -> Fraction | None:
-        """Kelly's fraction of the balance, W − L · mean loss / mean win; None where none won.
+        """Return Kelly's fraction of the balance, W − L · mean loss / mean win; None without wins.
 
         That is wins · (won − lost) / (trades · won).
         """
@@ -170,13 +173,13 @@ class TradeStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ContractCount:
-    """How many contracts, and why.
+    """Number of contracts, with the reason.
 
-    number: of the next position.
-    why: in a few words.
-    kelly: the fraction it follows from, where there is one.
-    halted: whether the safety halt is in force.
-    balance: of the account that it was sized for, USD; none where that is not known.
+    number: contracts of the next position.
+    why: reason in a few words.
+    kelly: Kelly fraction of the count, if any.
+    halted: true while the safety halt is in force.
+    balance: balance of the account that it was sized for, USD; None if unknown.
     """
 
     number: int
@@ -193,18 +196,18 @@ def count_contracts(
     max_risk: Fraction,
     settings: AutoscalingSettings,
 ) -> ContractCount:
-    """Contracts of the next position, by the first of the rules that applies.
+    """Return the contracts of the next position, by the first rule that applies.
 
-    The safety halt, autoscaling switched off, bootstrap, no edge, Kelly's share. The halt comes
-    first: it holds while autoscaling is switched off as well.
+    The rules: safety halt, autoscaling switched off, bootstrap, no edge, Kelly's share. The halt
+    comes first: it applies with autoscaling switched off as well.
 
     balance: USD.
-    statistics: of the rolling window.
-    closed: trades in all, the window's and those before it.
+    statistics: statistics of the rolling window.
+    closed: number of all closed trades, in the window and before it.
     max_risk: USD that one contract can lose.
     """
     if balance < settings.halt_balance:
-        # Balances are whole cents: one is below the floor where it is below the next cent.
+        # Balances are whole cents: one is below the floor if it is below the next cent.
         floor = short_usd(Fraction(math.ceil(settings.halt_balance * 100), 100))
         return ContractCount(0, f"safety halt: balance below {floor}", halted=True)
     if not settings.AUTOSCALING_ENABLED:
@@ -227,14 +230,14 @@ def count_contracts(
 
 
 def kelly_name(fraction: float) -> str:
-    """What a share of Kelly's fraction is called: half-Kelly, full-Kelly, 0.25-Kelly."""
+    """Return the name of a share of Kelly's fraction: half-Kelly, full-Kelly, 0.25-Kelly."""
     return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
 
 
 def parse_strategy(word: str, key: str = "strategy") -> str:
-    """The name of a strategy, from its name or its short one, in capitals or not.
+    """Return the name of a strategy, from its name or short name in any case.
 
-    key: of the setting that names it, for the message.
+    key: the setting that names it, for the message.
     """
     if not isinstance(word, str):
         raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(SPREAD_WIDTHS)}")
@@ -246,7 +249,7 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
 
 
 def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
-    """The names of what the setting `strategies` names: at least one, none twice."""
+    """Return the names in the setting `strategies`: at least one, without duplicates."""
     names = tuple(parse_strategy(word, "strategies") for word in words)
     if not names or len(set(names)) != len(names):
         raise InputError(f"strategies: {list(words)} names none, or one twice")
@@ -256,12 +259,11 @@ def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
 def max_risk(
     strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
 ) -> float:
-    """USD that one contract can lose: (width − credit) · 100.
+    """Return the USD that one contract can lose: (width − credit) · 100.
 
     entry_credit: points received for one contract.
-    width: points of one side; the strategy's usual one where none is given.
-    condor: `table`: what the earlier system's table says of a condor of width 5, 250, whatever the
-        credit.
+    width: points of one side; the strategy's usual width by default.
+    condor: `table`: 250 for a condor of width 5 at any credit, from the earlier system's table.
     """
     name = parse_strategy(strategy)
     points = check_amount(SPREAD_WIDTHS[name] if width is None else width, "width")
@@ -278,5 +280,5 @@ def max_risk(
 
 
 def recommended_cap(balance: float) -> int:
-    """Contracts that a balance, USD, may well carry: 1, or more from certain balances on."""
+    """Return the contracts that are recommended for a balance in USD, at least 1."""
     return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

@@ -1,4 +1,4 @@
-"""Rows of trades.csv: what each says, and what it may not say."""
+"""Rows of trades.csv: their fields, and checks of them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ COLUMNS = (
     "Exit_Reason",
 )
 MAX_TRADE_CONTRACTS = 1_000_000  # of one trade
-CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are no trades
+CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows that are not trades
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
-    """A position that is closed, as one row of trades.csv.
+    """A closed position, as one row of trades.csv.
 
-    trade_id: by which it is booked once.
-    strategy: of its spread, in the words of the column `Strategy`.
+    trade_id: unique id, by which it is booked once.
+    strategy: strategy of its spread, in the words of the column `Strategy`.
     position_size: contracts, at least 1.
     total: P/L of all its contracts, USD.
-    exit_time: in the words of the column.
-    exit_reason: in the words of the column.
+    exit_time: text of the column.
+    exit_reason: text of the column.
     more: further columns of its row.
     """
 
@@ -74,7 +74,7 @@ class ClosedTrade:
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
 
     def row(self) -> dict[str, str]:
-        """Its row, by column."""
+        """Return its row, by column."""
         columns = {
             "Trade_ID": self.trade_id,
             "Strategy": self.strategy,
@@ -87,12 +87,15 @@ class ClosedTrade:
 
 
 def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]:
-    """What a row says of the entry into a spread: New York time, strikes, points received."""
+    """Return the columns of the entry into a spread: New York time, strikes, points received."""
     return {"Timestamp_ET": entered, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
 
 
 def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
-    """Columns and rows of a file; a ValueError names the row that cannot be read, and why."""
+    """Return columns and rows of a file.
+
+    Raises ValueError with the row that cannot be read, and the reason.
+    """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         columns = list(reader.fieldnames or ())
@@ -113,7 +116,7 @@ def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
 
 
 def format_csv(columns: list[str], rows: list[Row]) -> str:
-    """The text of a file."""
+    """Return the text of a file."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -122,13 +125,13 @@ def format_csv(columns: list[str], rows: list[Row]) -> str:
 
 
 def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
-    """Check a row, and add its trade to those that are booked."""
-    # csv.DictReader puts surplus fields under None, and None in the place of missing ones.
+    """Check a row, and add its trade to the booked ones."""
+    # csv.DictReader puts surplus fields under None, and None in place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("it has not as many fields as there are columns")
     if broken := [name for name, text in row.items() if _has_line_break(text)]:
         raise ValueError(f"{broken[0]} has a line break; write it in one line")
-    # A row without a result is a trade that is still open, and counts for nothing yet.
+    # A row without a result is an open trade, which does not count yet.
     if not row["P/L_$"].strip():
         if row.get("Exit_Time", "").strip():
             raise ValueError("it has an exit time and no P/L_$")
@@ -147,14 +150,14 @@ def _has_line_break(text: str) -> bool:
 
 
 def trade_total(row: Mapping[str, str]) -> Decimal:
-    """P/L of all contracts, USD."""
+    """Return the P/L of all contracts, USD."""
     return parse_dollars(row["P/L_$"].strip(), "P/L_$")
 
 
 def parse_dollars(text: str, name: str) -> Decimal:
-    """An amount of money in a file, USD.
+    """Return an amount of money in a file, USD.
 
-    name: of its field, for messages.
+    name: name of its field, for messages.
     """
     try:
         amount = parse_number(text)
@@ -166,13 +169,13 @@ def parse_dollars(text: str, name: str) -> Decimal:
 
 
 def trade_size(row: Mapping[str, str]) -> int:
-    """Contracts of a trade: 1 where an old row says nothing."""
+    """Return the contracts of a trade; 1 for an old row without the field."""
     word = row.get("Position_Size", "").strip()
     try:
         size = parse_number(word or "1")
     except ValueError:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number") from None
-    # The exponent is looked at first: whole numbers of 1e9999999 contracts take ten million digits.
+    # The exponent is checked first: the integer 1e9999999 has ten million digits.
     bounded = 0 <= size.adjusted() <= 6
     if not bounded or size != size.to_integral_value() or not 1 <= size <= MAX_TRADE_CONTRACTS:
         raise ValueError(f"Position_Size is {word[:50]!r}, not a number of contracts")
@@ -180,7 +183,7 @@ def trade_size(row: Mapping[str, str]) -> int:
 
 
 def is_trade(row: Mapping[str, str]) -> bool:
-    """Whether a row is a trade that is closed; deposits are rows, too."""
+    """Return whether a row is a closed trade; deposits are rows, too."""
     return (
         bool(row["P/L_$"].strip())
         and row.get("Strategy", "").strip().upper() not in CASH_FLOW_WORDS

@@ -1,1 +1,1 @@
-"""Option spreads: their rules, what an entry offers, orders of legs, what is open, the seller."""
+"""Selling of option spreads: rules, settings, orders of legs, open spreads, the seller."""

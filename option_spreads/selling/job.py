@@ -1,4 +1,4 @@
-"""The job that sells spreads and follows them, alone or beside the one of stocks and coins."""
+"""The job that sells and follows spreads, alone or together with the job of stocks and crypto."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from trainingdata.feed.endpoint import ApiKeys
 log = logging.getLogger(__name__)
 
 MARK_INTERVAL = np.timedelta64(1, "m")
-MAX_CLOSING_POLLS = 3  # until what was to be bought back is said to be open
-FOLDER = "spreads folder"  # whose files say what is open, in the journal
+MAX_CLOSING_POLLS = 3  # until open spreads that were to be bought back are reported
+FOLDER = "spreads folder"  # journal event with the folder of the open spreads
 
 
 class ReconciledAccount:
-    """An account as the seller of spreads trades it: compared, and read right before each sale.
+    """An account for the seller of spreads: reconciled, and read right before each sale.
 
     live: the account.
-    desk: reads and reconciles it.
-    files: of the account that spreads are sized from.
-    root: of the options.
-    marks: whether reconciling marks the account.
+    desk: the broker that reads and reconciles it.
+    files: files of the account that spreads are sized from.
+    root: root of the options' symbols.
+    marks: true if reconciling marks the account.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class ReconciledAccount:
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
-        """Compare what is held with the journal; what differs is alerted and quarantined.
+        """Compare positions with the journal; discrepancies are alerted and quarantined.
 
-        Where no cycle does it, the account is marked: what it has lost halts it.
+        If no cycle does it, the account is marked as well, so that losses can halt it.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -74,17 +74,17 @@ class ReconciledAccount:
             self._desk.account()
 
     def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate of an order beside open spreads.
+        """Return the gate of an order, given the open spreads.
 
-        What is on its way is left out of what they can lose: an order that is judged counts by
-        itself.
+        Orders in flight are excluded from the spreads' maximum loss, because the judged order
+        counts itself.
         """
         held = [each for each in spreads if each.stage != "opening"]
         return SpreadGate(self._live, self._desk, self._files, risk_of(held, self._root))
 
 
 class SpreadGate:
-    """The gate of an order of spreads. It reads the account before one is sold, and alerts.
+    """The gate of orders of spreads. It reads the account before a sale, and alerts.
 
     at_risk: USD that open spreads can lose, by the root of their options.
     """
@@ -102,9 +102,9 @@ class SpreadGate:
         return {}
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent, or nothing.
+        """Return why an order may not be sent, or an empty string.
 
-        A venue that does not answer raises `BrokerError`, and nothing is sent.
+        Raises `BrokerError` if the venue does not respond; then nothing is sent.
         """
         if role == "reduction":
             return self._live.guards.check(None).refusal(order, role, now)
@@ -122,12 +122,12 @@ class SpreadGate:
 
 
 def risk_of(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
-    """Return USD that spreads can lose, by the root of their options."""
+    """Return the USD that spreads can lose, by the root of their options."""
     return {root: float(collateral(spreads))} if spreads else {}
 
 
 class OpenSpreads(PageSection):
-    """What is open, a line each, on an account's page."""
+    """Open spreads on an account's page, one line each."""
 
     title = "Open spreads"
 
@@ -140,12 +140,12 @@ class OpenSpreads(PageSection):
 
 
 class SpreadJob:
-    """Looks at what is open, every few seconds.
+    """The job that polls open spreads every few seconds.
 
-    Whatever a look meets, the next one comes: what is open has to be followed.
+    A failed poll is followed by the next one, because open spreads have to be followed.
 
     live: the account, whose journal, guards and notices it shares.
-    marks: whether it marks the account, which no other job does then.
+    marks: true if it marks the account, which no other job does then.
     """
 
     name = SPREADS_JOB
@@ -173,24 +173,24 @@ class SpreadJob:
         self._next: np.datetime64 | None = None
         self._looks = 0
         self._shown = ""
-        self._noted: list[str] | None = None  # what the journal says that is open
+        self._noted: list[str] | None = None  # open spreads as recorded in the journal
 
     @property
     def section(self) -> PageSection:
         return OpenSpreads(self._seller)
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """The next look; None once all were made."""
+        """Return the instant of the next poll; None after the last one."""
         if self._live.cycles_made or self._looks == self._settings.polls:
             return None
-        # A clock that was put back keeps nobody waiting for the instant that it had shown.
+        # After a clock was set back, the job does not wait for the instant that it had shown.
         return now if self._next is None else min(self._next, now + self._interval)
 
     def step(self) -> None:
-        """Look once, whatever the look meets.
+        """Poll once; a failure does not end the job.
 
-        What ends it is a practice server that was begun again, a journal that cannot be used, a
-        file of open spreads that the first look cannot read, and what the last look meets.
+        Exceptions: a practice server that was restarted, an unusable journal, an unreadable file of
+        open spreads at the first poll, and a failure of the last poll.
         """
         self._looks += 1
         trouble = self._look()
@@ -202,7 +202,7 @@ class SpreadJob:
             raise InputError(error_text(trouble)) from trouble
 
     def _look(self) -> Exception | None:
-        """The trouble that a look has met, which is told; None for none."""
+        """Poll once, and report trouble; return it, or None."""
         now = self._live.connection.estimated_now()
         self._next = now + self._interval
         trouble: Exception | None = None
@@ -225,11 +225,14 @@ class SpreadJob:
         return trouble
 
     def _noted_lines(self) -> list[str]:
-        """What is open, a line each, which the journal then says too, and of which folder it is."""
+        """Return the open spreads, one line each.
+
+        A change is recorded in the journal with their folder.
+        """
         spreads = self._seller.spreads
         self._live.spread_risk_by_job[SPREADS_JOB] = risk_of(spreads, self._settings.root)
         lines = [str(spread) for spread in spreads]
-        # Before it has looked nobody knows what is open.
+        # Before the first poll it is unknown what is open.
         if self._seller.has_read and lines != self._noted:
             self._noted = lines
             events = self._live.account.events
@@ -238,10 +241,10 @@ class SpreadJob:
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """End the orders that work, or buy back everything that is open.
+        """End working orders, or buy back everything that is open.
 
-        Returns the spreads that were to be bought back and are open all the same; an order that may
-        go on working is a BrokerError.
+        Returns the spreads that were to be bought back and are still open. Raises BrokerError if an
+        order may still be working.
         """
         if not flatten:
             try:
@@ -260,16 +263,16 @@ class SpreadJob:
 
 
 def refuse_another_folder(folder: Path, events: EventLog) -> None:
-    """Refuse files that know nothing of a spread which other files have open in the same account.
+    """Refuse files that lack a spread which other files hold open in the same account.
 
-    Nobody would look at its stops.
+    Its stops would not be watched.
 
-    events: of the account's journal.
+    events: events of the account's journal.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
     lost = [line for line in events.last_held(SPREADS_JOB) if line.partition(":")[0] not in known]
     owners = events.last_held(FOLDER)
-    # A person may have taken a spread out of the file; one that is gone says nothing.
+    # A person may have removed a spread from the file; a missing file proves nothing.
     if lost and (owners not in ([], [str(folder.resolve())]) or not (folder / STATE_FILE).exists()):
         raise InputError(
             f"{folder}: of spreads that are open in this account it knows nothing"
@@ -280,9 +283,9 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 
 @contextmanager
 def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
-    """The job, at the venue and in the folder of the loop's others, while its files are locked.
+    """Open the job at the venue, in the folder of the loop's other jobs, and lock its files.
 
-    What works at the venue once the loop has made all its cycles is ended then.
+    Orders that still work after the last cycle of the loop are ended.
     """
     selling = SellingSettings.from_config(
         compose_config("sell_spreads", list(live_settings.spreads))
@@ -292,10 +295,10 @@ def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> I
     refuse_another_folder(files.folder, live.account.events)
     if files.empty:
         raise InputError(files.missing_account_text)
-    # A file that cannot be read is refused now, not at the first entry. Each entry reads it anew,
+    # An unreadable file is refused now instead of at the first entry. Each entry reads it again,
     # because it grows by a close a day.
     settings.volatility()
-    # Two sellers on one folder would write over each other's state, also with two accounts.
+    # Two sellers on one folder would overwrite each other's state, even for two accounts.
     lock = FileLock(files.folder / ".seller.lock", timeout=0)
     try:
         lock.acquire()

@@ -1,4 +1,4 @@
-"""Rules of credit spreads on same-day index options: what is sold, and when it is bought back.
+"""Rules of credit spreads on same-day index options: what to sell, and when to buy it back.
 
 The live seller and the backtest share them. Prices are points of the index a share; a contract is
 for a hundred shares.
@@ -29,30 +29,30 @@ Number = TypeVar("Number", float, Array)
 
 SESSION = 390  # minutes from 09:30 to 16:00
 TRADING_DAYS = 252
-Minute = Annotated[float, Field(ge=0, le=SESSION)]  # after 09:30
+Minute = Annotated[float, Field(ge=0, le=SESSION)]  # minutes after 09:30
 Share = Annotated[float, Field(gt=0, le=1)]
 
-# What prints of same-day S&P 500 options imply (docs/STUDIES.md): the volatility at the money as a
+# Implied by prints of same-day S&P 500 options (docs/STUDIES.md): volatility at the money as a
 # multiple of the volatility index, and the session's share of a day's variance.
 DEFAULT_VIX_MULTIPLE = 0.8
 SESSION_SHARE = 0.65
 
-# Of a session's variance, how much each of its hours holds; the last is half an hour. SPY against
-# its volatility index, 2023-04 to 2024-12, each ± 0.01 to 0.02 (docs/STUDIES.md).
+# Share of a session's variance in each of its hours; the last is half an hour. SPY against its
+# volatility index, 2023-04 to 2024-12, each ± 0.01 to 0.02 (docs/STUDIES.md).
 HOURLY_VARIANCE_SHARES = (0.245, 0.150, 0.105, 0.105, 0.140, 0.130, 0.125)
 
-# The distance of the short strikes from the index, deviations to the close.
+# Distance of the short strikes from the index, in standard deviations to the close.
 DISTANCES = {"CALL": 0.6, "PUT": 0.6, "IRON_CONDOR": 0.8, "OTM_SINGLE_SIDED": 1.0}
 
-# Of a stock's price: so near to a strike at the close nobody knows whether shares change hands.
+# Fraction of a stock's price: so near to a strike at the close, assignment is uncertain.
 NEAR_STRIKE = 0.002
 
-# Minutes before the close from which on a broker takes no orders for options that expire that day.
+# Minutes before the close from which on a broker takes no orders for options that then expire.
 # Alpaca, "How To Trade 0DTE Options on Alpaca", read on 2026-11-23: until 15:15 New York time, for
-# broad ETFs ("SPY, QQQ, etc") until 15:30; from 15:30 and 15:45 on it begins to liquidate what
-# expires. Openings and closings alike. The page says nothing of half-days, on which the same
-# distance is kept, names no other ETF, and says nothing of index options: they settle in cash, and
-# are taken to be traded until the close.
+# broad ETFs ("SPY, QQQ, etc") until 15:30; from 15:30 and 15:45 on it begins to liquidate expiring
+# options. This applies to openings and closings alike. The page does not mention half-days, for
+# which the same distance is assumed, nor other ETFs, nor index options: they settle in cash, and
+# are assumed to trade until the close.
 STOCKS = 45.0
 BROAD_ETFS = 30.0
 _BROAD_ETFS = frozenset({"SPY", "QQQ"})
@@ -66,7 +66,7 @@ _IN_CASH = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StrikeLeg:
-    """A leg of a spread that is known by its strike and has no contract yet.
+    """A leg of a spread, defined by its strike, without a contract yet.
 
     strike: points of the index.
     call: true for calls, false for puts.
@@ -110,41 +110,41 @@ class Spread:
 
     @property
     def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
-        """The short leg and its protection of each side."""
+        """Return the short leg and its protection for each side."""
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
     @property
     def strikes(self) -> str:
-        """Of its legs, as the account's files write them."""
+        """Return the strikes of its legs as the account's files write them."""
         return "/".join(f"{leg.strike:g}" for leg in self.legs)
 
     @property
     def width(self) -> float:
-        """Points between the strikes of a side, the wider one where there are two."""
+        """Return the points between the strikes of a side, the wider one if there are two."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
     def collateral(self) -> Decimal:
-        """USD a contract that a venue holds against it: the width, whatever it was sold for."""
+        """Return the USD a contract that a venue reserves for it: the width, without its credit."""
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def covered(self, power: Decimal | Fraction) -> int:
-        """Contracts whose collateral so much buying power, USD, pays."""
-        # What they are sold for is not counted on: whether it is there depends on the fill.
+        """Return the contracts whose collateral a buying power in USD covers."""
+        # The credit is excluded, because it depends on the fill.
         return max(int(Fraction(power) // Fraction(self.collateral)), 0)
 
     def settles_at(self, index: float) -> float:
-        """Points that the seller pays at settlement, where the index ends here."""
+        """Return the points that the seller pays at settlement for a closing index."""
         worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
         signs = (1 if leg.sold else -1 for leg in self.legs)
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
     def delivers_at(self, price: float) -> bool:
-        """Whether shares may change hands where options on a stock expire with it at this price.
+        """Return whether shares may change hands if the options expire at a price of their stock.
 
-        An option that was sold ends in the money and the one that protects it does not. Where both
-        do, the shares of the one go out for the other. Near a strike nobody knows: holders may
-        exercise after the close, and the last bar of a feed is not the official price.
+        They do if a sold option ends in the money and its protection does not; if both do, the
+        shares offset. Near a strike it is uncertain: holders may exercise after the close, and the
+        last bar of a feed is not the official price.
         """
         near = NEAR_STRIKE * price
         for short, long in self.sides:
@@ -158,10 +158,10 @@ class Spread:
 def spread_of(
     strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
 ) -> Spread:
-    """The spread that a strategy sells at an index; all of it in points.
+    """Return the spread that a strategy sells at an index; all amounts in points.
 
     CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a PUT,
-    further out and wider as its distance and width say.
+    further out and wider by its distance and width.
 
     distance: from the index to the short strikes, which are rounded away from it to the step.
     width: from a short strike to the one that protects it.
@@ -180,7 +180,10 @@ def spread_of(
 
 
 def variance_left(minutes: Number) -> Number:
-    """Share of a session's variance in its last 0 to 390 minutes (`HOURLY_VARIANCE_SHARES`)."""
+    """Return the share of a session's variance in its last 0 to 390 minutes.
+
+    From `HOURLY_VARIANCE_SHARES`.
+    """
     ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION)
     passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
     left: Number = 1.0 - np.interp(SESSION - minutes, ends, passed)
@@ -189,7 +192,7 @@ def variance_left(minutes: Number) -> Number:
 
 @settings_class("implied")
 class ImpliedVolatility:
-    """How far options imply that an index moves: at the money, and within a session."""
+    """Implied volatility of same-day options: at the money, and within a session."""
 
     level: float = setting(
         DEFAULT_VIX_MULTIPLE,
@@ -208,20 +211,23 @@ class ImpliedVolatility:
         return self.session_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
-        """One deviation a year at the money, in the units of the index; vix: points.
+        """Return one standard deviation a year at the money, in units of the index; vix: points.
 
         With an index of 1 it is the yearly implied volatility.
         """
         return index * self.level * vix / 100
 
     def deviation(self, index: float, vix: float, minute: float) -> float:
-        """One deviation from a minute after 09:30 to the close, points; vix: points."""
+        """Return one standard deviation from a minute after 09:30 to the close, points.
+
+        vix: points.
+        """
         return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
 
 
 @settings_class("rules")
 class SpreadRules:
-    """When a strategy sells a spread, and when it buys the spread back."""
+    """Rules of one strategy: when it sells a spread, and when it buys the spread back."""
 
     strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
@@ -287,7 +293,7 @@ class SpreadRules:
 
     @property
     def shape(self) -> tuple[float, float]:
-        """Distance and width, the strategy's own where none is given."""
+        """Return distance and width, with the strategy's own values as defaults."""
         name = parse_strategy(self.strategy)
         distance = DISTANCES[name] if self.distance is None else self.distance
         width = SPREAD_WIDTHS[name] if self.width is None else self.width
@@ -295,14 +301,14 @@ class SpreadRules:
 
     @property
     def latest(self) -> float:
-        """Minute from which on nothing is sold any more."""
+        """Return the minute from which on nothing is sold."""
         return SESSION if self.exit_minute is None else self.exit_minute
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
-        """The spread that is sold; None where the volatility index is outside its bounds.
+        """Return the spread to sell; None if the volatility index is outside its bounds.
 
         spot, vix: index and volatility index, points.
-        deviation: of the index to the close, points.
+        deviation: standard deviation of the index to the close, points.
         """
         if not self.min_vix <= vix <= self.max_vix:
             return None
@@ -312,12 +318,12 @@ class SpreadRules:
         )
 
     def sells_for(self, credit: float, spread: Spread) -> bool:
-        """Whether a spread is sold for a credit, points in whole cents."""
+        """Return whether a spread is sold for a credit, points in whole cents."""
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
     def refuse_late_entries(self, last_orders: float = SESSION) -> None:
-        """Refuse times of sale at which nothing is sold any more.
+        """Refuse entry times at which nothing can be sold.
 
         last_orders: minute after 09:30 from which on the broker takes no orders.
         """
@@ -329,26 +335,27 @@ class SpreadRules:
             )
 
     def must_leave(self, minute: float) -> bool:
-        """Whether everything is bought back at a minute after 09:30, whatever it has earned."""
+        """Return whether everything is bought back at a minute after 09:30, whatever its profit."""
         return self.exit_minute is not None and minute >= self.exit_minute
 
     def exit(
         self, credit: float, cost: float, before: float, best: float, minute: float
     ) -> Exit | None:
-        """The reason to buy a spread back at a minute after 09:30, if there is one; all in points.
+        """Return the reason to buy a spread back at a minute after 09:30, or None; all in points.
 
-        credit: what it was sold at.
-        cost: what buying it back costs now; before: at the look before.
-        best: the highest profit of any look, this one among them.
+        credit: credit of its sale.
+        cost: present cost of buying it back.
+        before: that cost at the previous poll.
+        best: highest profit of any poll, including this one.
         """
         profit = credit - cost
-        # Stops come first, so that a profit which is held to the close does not lift them.
+        # Stops come first, so that a profit that is held to the close does not lift them.
         stop = self._stop_loss(credit)
         if -profit >= stop:
-            # A cost that rose by more than the whole stop since the last look has jumped over it:
-            # what lies beyond the stop is lost as well, and the exit has a name of its own.
+            # A cost that rose by more than the whole stop since the last poll has jumped over it:
+            # the excess is lost as well, and the exit has its own name.
             return "gap" if cost - before > stop else "stop"
-        # Options that deliver shares have to be gone before the close, whatever they have earned.
+        # Options that deliver shares must be closed before the close, whatever their profit.
         if self.must_leave(minute):
             return "time"
         held = [share for since, share in self.holds if minute >= since]
@@ -362,9 +369,12 @@ class SpreadRules:
         return None
 
     def _stop_loss(self, credit: float) -> float:
-        """Loss at which a spread of this credit is bought back, points; infinity for none."""
+        """Return the loss at which a spread of this credit is bought back, points.
+
+        Infinity without a stop.
+        """
         limits = []
-        # A spread that brought nothing in would be at a multiple of its credit from the start.
+        # A spread without a credit would be at a multiple of it from the start.
         if self.stop_multiple is not None and credit:
             limits.append(self.stop_multiple * credit)
         if self.stop_usd is not None:
@@ -374,7 +384,7 @@ class SpreadRules:
 
 @settings_class("costs")
 class SpreadCosts:
-    """What trading a spread costs. What settles in cash pays no fees a second time."""
+    """Trading costs of a spread. Cash settlement pays no second fee."""
 
     slippage: float = setting(
         0.05, "points a leg between mid and price, where prices are simulated", ge=0, le=1e3
@@ -383,13 +393,13 @@ class SpreadCosts:
     fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Commission and fees of so many orders, USD a contract."""
+        """Return commission and fees of a number of orders, USD a contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
 
 
 def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
-    """The legs of a spread with the options of a root and a day, in the spread's order."""
+    """Return the legs of a spread with the options of a root and a day, in the spread's order."""
     return tuple(
         OptionLeg(OptionContract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
         for leg in spread.legs
@@ -397,14 +407,14 @@ def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
 
 
 def minute_of(session: Session, at: np.datetime64) -> float:
-    """Minutes after a session's open."""
+    """Return the minutes after a session's open."""
     return float((at - session.opens) / np.timedelta64(1, "m"))
 
 
 def cutoff_of(root: str) -> float:
-    """Minutes before the close from which on the broker takes no order for options that expire.
+    """Return the minutes before the close in which expiring options take no orders.
 
-    root: of the options' symbols, as SPY or SPXW.
+    root: root of the options' symbols, as SPY or SPXW.
     """
     if root in _IN_CASH:
         return 0.0
@@ -412,7 +422,7 @@ def cutoff_of(root: str) -> float:
 
 
 def orders_taken_until(session: Session, cutoff: float) -> np.datetime64:
-    """Instant from which on no order is taken for options that expire with a session.
+    """Return the instant from which on no order is taken for options that expire with a session.
 
     cutoff: minutes before its close.
     """

@@ -1,9 +1,9 @@
-"""Sells spreads, follows them and books what they did, one step at a time.
+"""The seller of spreads: it sells, follows and books them, one step at a time.
 
-A step looks at what is open (`state.py`), asks the venue what became of orders whose outcome is
-open, applies the rules of `rules.py` to what buying back costs now, settles what has expired, and
-sells what the entries that are due offer. The process may be killed anywhere and goes
-on: every intention is written before it is sent, and nothing is sent twice.
+A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
+applies `rules.py` to the present costs of buying back and settles expired spreads. Then it sells
+what the due entries offer. The process may be killed anywhere and resumes: every intention is
+written before it is sent, and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -53,12 +53,11 @@ from trainingdata.volatility_index import intraday_volatility_index
 
 log = logging.getLogger(__name__)
 
-# What a step may meet and the next one may not: answers, files, numbers. Other errors are faults of
-# the program.
+# Errors that the next step may not meet: responses, files, numbers. Other errors are bugs.
 STEP_ERRORS = (OSError, ArithmeticError, ValueError, LookupError, TypeError, RecursionError)
 
-# From the close until somebody is told that the close is not known. A feed of the whole market may
-# give it to those who do not pay for it a quarter of an hour late.
+# Time from the close until an unknown close is alerted. A feed of the whole market may deliver it
+# to unpaid accounts a quarter of an hour late.
 SETTLING_PATIENCE = np.timedelta64(30, "m")
 
 NO_FILL = SpreadFill(0, Decimal(0))
@@ -67,7 +66,7 @@ ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_trouble(notices: Notifier, what: str) -> Iterator[None]:
-    """Alert trouble with a part of a step as `step <what>`, until it goes through without any."""
+    """Alert trouble with a part of a step as `step <what>`, until it succeeds."""
     kind = f"step {what}"
     try:
         yield
@@ -83,19 +82,19 @@ def error_text(error: Exception) -> str:
 
 
 class SellerAccount(Protocol):
-    """The account that spreads are sold in."""
+    """Interface of the account that spreads are sold in."""
 
     def reconcile(self) -> None:
-        """Compare the whole account with what was done here."""
+        """Reconcile the whole account with the journal."""
         ...
 
     def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate of an order beside open spreads."""
+        """Return the gate of an order, given the open spreads."""
         ...
 
 
 class UnreconciledAccount:
-    """An account that nothing is compared with, and whose orders nothing denies."""
+    """An account that is not reconciled and whose gate denies nothing."""
 
     def reconcile(self) -> None:
         pass
@@ -111,10 +110,10 @@ UNRECONCILED = UnreconciledAccount()
 class SpreadSeller:
     """The seller of one account.
 
-    vix: gives the closes of the volatility index by date, read anew at every call.
-    notices: told of whatever needs a person.
-    line: reconciles the whole account before anything is sold, and gives the gates of orders.
-    leaving: whether everything is bought back, and nothing sold.
+    vix: returns the closes of the volatility index by date, read again at every call.
+    notices: receives alerts that need a person.
+    line: reconciles the whole account before a sale, and returns the gates of orders.
+    exiting: true if everything is bought back, and nothing sold.
     """
 
     def __init__(
@@ -132,38 +131,37 @@ class SpreadSeller:
         self._line = line
         self._account = settings.account
         self._state = SellerState()
-        self.has_read = False  # what is open, from the account's file
+        self.has_read = False  # true once the open spreads were read from the account's file
         self._met: list[Exception] = []
         self.exiting = False
 
     @property
     def spreads(self) -> tuple[OpenSpread, ...]:
-        """What is open, or on its way, as it was last written."""
+        """Return the spreads that are open or in flight, as last written."""
         return self._state.spreads
 
     def step(self) -> SellerState:
-        """Follow what is open, sell what is due, and return what is open then.
+        """Follow open spreads, sell what is due, and return the state afterwards.
 
-        Where the file of open spreads has become unreadable since the last step, what that step
-        left open is followed, and nothing is sold. Trouble with one spread keeps neither the others
-        from being followed nor holdings from being compared, but nothing is sold then. The account
-        is reconciled after that, so that trouble with it keeps nothing else from being done.
+        If the file of open spreads has become unreadable, the spreads of the previous step are
+        followed, and nothing is sold. Trouble with one spread does not stop the following of others
+        or the comparison of holdings, but nothing is sold then. The account is reconciled last, so
+        that trouble with it stops nothing else.
 
         Raises
         ------
-        UnknownState
+        UnknownAccountState
             for a file of open spreads that cannot be read, before the first step; nothing was sent.
         InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first trouble that was met, a venue that does not answer among them; it was told,
-            and the next step goes on.
+            the first trouble, such as a venue that does not respond; it was alerted, and the next
+            step continues.
         """
         with alert_trouble(self._notices, "file"):
             certain = self._read()
         with alert_trouble(self._notices, "clock"):
             now = self._venue.now()
         self._met = []
-        # What is certain is looked after first: asking for an order of unknown outcome takes its
-        # time.
+        # Spreads in a certain state come first: querying an order of unknown outcome takes time.
         for spread in sorted(self.spreads, key=lambda each: each.stage != "open"):
             with self._part(spread.trade_id):
                 self._follow(spread, now)
@@ -183,7 +181,7 @@ class SpreadSeller:
         return self._stepped()
 
     def end_orders(self) -> None:
-        """End what works at the venue, and write down what it has come to; nothing is sent."""
+        """End working orders at the venue, and write their outcome; nothing is sent."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
@@ -193,7 +191,7 @@ class SpreadSeller:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """Keep trouble with a part of a step, which is told, from ending the step."""
+        """Catch and alert trouble with a part of a step, so that the step continues."""
         try:
             with alert_trouble(self._notices, what):
                 yield
@@ -201,20 +199,23 @@ class SpreadSeller:
             self._met.append(error)
 
     def _stepped(self) -> SellerState:
-        """The state after a step that has met no trouble."""
+        """Return the state after the step; raise the first trouble that it met."""
         if self._met:
             raise self._met[0]
         return self._state
 
     def _read(self) -> bool:
-        """Whether the file says what is open; a person may have changed it."""
+        """Read the file of open spreads; return whether it is readable.
+
+        A person may have edited it.
+        """
         try:
             self._state = read_state(self._account.folder, missing=not self.spreads)
         except UnknownAccountState as error:
             if not self.has_read:
                 raise
             self._notices.alert("open_spreads", f"{MODE}: unknown state, nothing is sold: {error}")
-            # What this process left open has stops to be seen. The damaged file is kept.
+            # The stops of these spreads must be watched. The damaged file is kept.
             set_state_aside(self._account.folder)
             self._save(self._state)
             return False
@@ -231,7 +232,7 @@ class SpreadSeller:
         return spread
 
     def _follow(self, spread: OpenSpread, now: np.datetime64) -> None:
-        """Look after one spread."""
+        """Follow one spread."""
         if spread.stage != "open":
             again = self._holds_as_before(spread)
             ended = self._resumed(spread, send_again=again)
@@ -252,11 +253,11 @@ class SpreadSeller:
             self._apply_rules(spread, session, now)
 
     def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
-        """As for `_ended`, of an order that is written down and goes out now."""
+        """Send the recorded order; returns as `_ended` does."""
         return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
 
     def _resumed(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
-        """As for `_ended`, of an order that was on its way before."""
+        """Query an order that was in flight before; returns as `_ended` does."""
         gate = self._gate() if send_again else None
         return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
 
@@ -264,12 +265,12 @@ class SpreadSeller:
         return self._line.gate(self.spreads)
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
-        """The spread once its order has ended, which is written down.
+        """Return the spread after its order has ended, and write it.
 
-        None where it was not sold, and where the venue does not say: an order may have filled
-        since, or fill yet, and nothing is decided before that is known.
+        None if it was not sold, or if the outcome is unknown: the order may have filled or may
+        still fill, so nothing is decided before.
 
-        ask: sends the order, or asks what became of it.
+        ask: sends the order, or queries its outcome.
         """
         opening = spread.stage == "opening"
         kind = f"{spread.stage} {spread.trade_id}"
@@ -277,7 +278,7 @@ class SpreadSeller:
         try:
             fill = ask()
         except NeverSent as error:
-            # Whoever wrote the spread down ended before its order could leave: nothing was tried.
+            # The process that wrote the spread ended before it sent the order.
             log.info("%s", error)
             if not opening:
                 return self._put(spread.never_left())
@@ -288,7 +289,7 @@ class SpreadSeller:
             if not opening and not error.alerted:
                 self._notices.alert(kind, f"cannot be bought back ({spread.exit_reason}): {error}")
         except OutcomeUnknown as error:
-            # The spread stays as it is, and the next step asks the venue what became of the order.
+            # The spread is unchanged, and the next step queries the order.
             self._notices.alert(kind, str(error))
             return None
         else:
@@ -303,10 +304,10 @@ class SpreadSeller:
         return self._put(spread.after(fill))
 
     def _holds_as_before(self, spread: OpenSpread) -> bool:
-        """Whether the venue holds of a spread's options what its last order was sent on.
+        """Return whether the venue's holding of a spread's options is that before its last order.
 
-        It may hold less or more by now, by an order that has landed or by hand: the same order sent
-        again would open a position.
+        It may differ after a late fill or a manual trade: sending the same order again would open a
+        position.
         """
         others = self._state.without(spread.trade_id).spreads
         before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
@@ -314,8 +315,10 @@ class SpreadSeller:
         return not option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Let the rules look at what buying a spread back costs, and buy it back where they say."""
-        # A reason to leave stands until all is bought back, also where a closing order failed.
+        """Apply the rules to the cost of buying a spread back, and buy it back if they require
+        it.
+        """
+        # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
         if not spread.exit_reason:
@@ -331,7 +334,7 @@ class SpreadSeller:
                     spread, last_cost=Decimal(str(cost)), best_profit=best, exit_reason=why or ""
                 )
             elif leaving:
-                # An order at the market needs no quote, and shares would be delivered without it.
+                # A market order needs no quote, and without it shares would be delivered.
                 spread = replace(spread, exit_reason="time")
             else:
                 return
@@ -340,9 +343,9 @@ class SpreadSeller:
             self._buy_back(spread, session, now)
 
     def _price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
-        """Points that buying a spread back brings in; None where a leg has no quote.
+        """Return the points that buying a spread back brings in; None if a leg has no quote.
 
-        needed: whether a venue that does not answer is trouble.
+        needed: true if a venue that does not respond is trouble.
         """
         price = None
         why = "a leg has no quote"
@@ -357,8 +360,8 @@ class SpreadSeller:
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Order back what remains of a spread."""
-        # Where the venue does not hold these options, buying them would open a position.
+        """Order the remaining contracts of a spread back."""
+        # If the venue does not hold these options, buying them would open a position.
         kind = f"leaving {spread.trade_id}"
         if not self._holdings_match(spread.options.__contains__):
             self._notices.alert(
@@ -373,8 +376,11 @@ class SpreadSeller:
             self._book(ended, now, None)
 
     def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Say once that no order ends a spread any more, and note whether it is still held."""
-        # What settles in cash may be held to the close.
+        """Alert once that the broker takes no orders for a spread.
+
+        Record whether the spread is still held.
+        """
+        # Cash-settled spreads may be held to the close.
         rules = self._settings.rules_of(spread.strategy)
         leaves = self._settings.delivers_shares or rules.exit_minute is not None
         if leaves or self.exiting or spread.exit_reason:
@@ -385,15 +391,15 @@ class SpreadSeller:
                 " New York time the broker takes no orders for its options, which expire today, and"
                 " may close them itself: nothing is ordered any more; look at the account there",
             )
-        # What the broker has closed by itself does not settle at the close. The clock is read after
-        # what is held: once the session has ended nothing is, whoever has closed it.
-        # One answer may be wrong: what another one shows, now or later, was never closed.
+        # A position that the broker has closed does not settle at the close. The clock is read
+        # after the holdings: after the session nothing is held in any case. One response may be
+        # wrong: a position that another response shows was never closed.
         held = any(self._holdings_match(spread.options.__contains__) for _ in range(2))
         if spread.closed_elsewhere == held and self._venue.now() < session.closes:
             self._put(replace(spread, closed_elsewhere=not held))
 
     def _settle(self, spread: OpenSpread, session: Session | None, now: np.datetime64) -> None:
-        """Book a spread that has expired at what it settles at; where that is not known, tell."""
+        """Book an expired spread at its settlement value; alert if that is unknown."""
         expired = f"{spread.trade_id} has expired"
         by_hand = (
             "what that brings is not known here. Put the account in order, add the trade to"
@@ -421,14 +427,14 @@ class SpreadSeller:
         self._notices.alert(f"settling {spread.trade_id}", why)
 
     def _book(self, spread: OpenSpread, at: np.datetime64, settled_at: Decimal | None) -> None:
-        """Put a closed spread into the account's files.
+        """Book a closed spread in the account's files.
 
-        at: when it was closed.
-        settled_at: points a spread that what remained of it settled at; None where nothing did.
+        at: instant of its closing.
+        settled_at: points a spread at which the remainder settled; None without a remainder.
         """
-        # The trade is booked before the spread is taken off the state. A crash between the two
-        # books it a second time, which changes nothing: the account knows a trade by its id. Until
-        # the account can be read and takes it, the spread stays in the state.
+        # The trade is booked before the spread leaves the state. After a crash between the two it
+        # is booked again, which changes nothing: the account knows a trade by its id. Until the
+        # account can book it, the spread stays in the state.
         trade = spread.closed_trade(self._settings.costs, new_york_text(at), settled_at)
         name = trade.trade_id
         try:
@@ -448,7 +454,7 @@ class SpreadSeller:
         self._save(self._state.without(name))
 
     def _holdings_agree(self, session: Session) -> bool:
-        """Whether the venue holds what the state says, of options that have not expired."""
+        """Return whether the venue's holdings of unexpired options agree with the state."""
         root, today = self._settings.root, session.date.astype(object)
         agree = self._holdings_match(lambda each: each.root == root and each.expiry >= today)
         if agree:
@@ -456,7 +462,7 @@ class SpreadSeller:
         return agree
 
     def _holdings_match(self, concerned: Callable[[OptionContract], bool]) -> bool:
-        """Whether the venue holds what the state says, among the options concerned."""
+        """Return whether the venue's holdings agree with the state, among the options concerned."""
         different = option_discrepancies(self.spreads, self._venue.held(), concerned)
         if different:
             symbols = ", ".join(sorted(contract.symbol for contract in different))
@@ -467,7 +473,7 @@ class SpreadSeller:
         return not different
 
     def _enter_due(self, rules: SpreadRules, session: Session, now: np.datetime64) -> None:
-        """Deal with the entries of a strategy that are due."""
+        """Process the due entries of a strategy."""
         # Half-days have no entries: distances and exits count the minutes to 16:00.
         cutoff = self._settings.ordered_until(session)
         if not session.whole or now >= cutoff:
@@ -480,8 +486,8 @@ class SpreadSeller:
             due = entry <= minute < last and name not in self._state.tried_entries
             if not due or self._state.is_pending(now) or not self._holdings_agree(session):
                 continue
-            # An entry is dealt with once, whatever comes of it: its name is the id of its order,
-            # and no id is sent twice.
+            # An entry is processed once, whatever its outcome: its name is the id of its order, and
+            # no id is sent twice.
             state = self._state.with_entry(name, day)
             offer = self._offer(rules, session, name, now)
             if offer is None:
@@ -494,9 +500,9 @@ class SpreadSeller:
     def _offer(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
-        """The spread that an entry offers; None, and the reason in the log, where it offers none.
+        """Return the spread that an entry offers, or None with the reason in the log.
 
-        name: of the entry, which becomes the id of the trade.
+        name: name of the entry, which becomes the id of the trade.
         """
         settings = self._settings
         closes = self._previous_closes(session)
@@ -546,10 +552,10 @@ class SpreadSeller:
         )
 
     def _affordable(self, spread: Spread, rest: Fraction, name: str) -> int:
-        """Contracts of a spread that the account's balance and the venue's buying power cover.
+        """Return the contracts of a spread that the balance and the venue's buying power cover.
 
-        rest: of the balance, without what is held against open spreads, USD. The venue takes that
-            off its buying power itself.
+        rest: balance less the collateral of open spreads, USD. The venue subtracts that from its
+            buying power.
         """
         count = spread.covered(rest)
         if count == 0:
@@ -568,9 +574,9 @@ class SpreadSeller:
         return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
-        """Points that selling the legs brings in now, and that buying them back costs now.
+        """Return the points for selling the legs at present, and the points for buying them back.
 
-        None, and a warning, where a leg has no quote.
+        None, with a warning, if a leg has no quote.
         """
         options = [leg.contract for leg in legs]
         quotes = self._venue.quotes(options)
@@ -584,9 +590,9 @@ class SpreadSeller:
         return credit.quantize(CENT, ROUND_FLOOR), -closing_price
 
     def _previous_closes(self, session: Session) -> tuple[float, float] | None:
-        """Closes of the volatility index and of the index before a session, points.
+        """Return the closes of the volatility index and of the index before a session, points.
 
-        None, and an alert, where one of them is not known.
+        None, with an alert, if one of them is unknown.
         """
         before = session.before
         kind = f"volatility {session.date}"
@@ -605,7 +611,7 @@ class SpreadSeller:
 
 
 def new_york_text(at: np.datetime64) -> str:
-    """An instant in New York time, as the account's files write it."""
+    """Return an instant in New York time, in the format of the account's files."""
     return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
 
 

@@ -1,4 +1,4 @@
-"""What a seller of spreads is told: names are the keys of configs/sell_spreads.yaml."""
+"""Settings of the seller of spreads: names are the keys of configs/sell_spreads.yaml."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trainingdata.volatility_index import read_volatility_index
 if TYPE_CHECKING:
     import pandas as pd
 
-MODE = "PAPER"  # which of an account's files are used; with real money nothing is sold
+MODE = "PAPER"  # the account whose files are used; nothing is sold with real money
 
 
 @settings_class()
@@ -100,9 +100,9 @@ class SellingSettings(AutoscalingSettings):
             )
 
     def _refuse_late_exit(self) -> None:
-        """Refuse to begin buying back when the venue takes no orders, or soon will not."""
+        """Refuse an exit minute too close to the cutoff of the broker's orders."""
         exit_minute = self.rules.exit_minute
-        # A look has to come, and an order of its to end, before the venue takes none any more.
+        # A poll must happen, and its order must end, before the venue stops taking orders.
         latest = SESSION - self.cutoff_minutes - (self.interval + self.patience) / 60
         if exit_minute is not None and exit_minute > latest:
             raise InputError(
@@ -113,23 +113,26 @@ class SellingSettings(AutoscalingSettings):
 
     @property
     def cutoff_minutes(self) -> float:
-        """Minutes before the close from which on nothing is ordered of options that expire."""
+        """Return the minutes before the close from which on expiring options are not ordered."""
         return cutoff_of(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:
-        """Whether shares change hands where an option expires in the money."""
+        """Return whether shares change hands if an option expires in the money."""
         return self.root == self.underlying if self.delivers is None else self.delivers
 
     @property
     def strategy_rules(self) -> tuple[SpreadRules, ...]:
-        """The rules of each strategy, the same but for its name."""
+        """Return the rules of each strategy, which differ in the name only."""
         return tuple(
             replace(self.rules, strategy=name) for name in parse_strategies(self.strategies)
         )
 
     def rules_of(self, strategy: str) -> SpreadRules:
-        """The rules of a strategy; the first ones for a strategy that is sold no more."""
+        """Return the rules of a strategy.
+
+        A strategy that is not sold has the rules of the first one.
+        """
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])
 
@@ -137,7 +140,7 @@ class SellingSettings(AutoscalingSettings):
         return orders_taken_until(session, self.cutoff_minutes)
 
     def volatility(self) -> pd.Series:
-        """The closes that `trainingdata.volatility_index` reads, as the file has them now."""
+        """Return the closes that `trainingdata.volatility_index` reads from the file at present."""
         return read_volatility_index(self.vix, "vix")
 
     @property

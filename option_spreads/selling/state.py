@@ -1,7 +1,7 @@
-"""What a seller has open, in a file of the account's folder, enough to go on after any crash.
+"""The open spreads of a seller, in a file of the account's folder, enough to resume after a crash.
 
-An intention is written before it is sent, under the id that it is sent with. The journal says what
-became of the order; the file, what of that is in the numbers of the spread.
+An intention is written before it is sent, under the id of its order. The journal records the
+outcome of the order; the file records how much of it the spread's numbers include.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _plain(value: object) -> object:
     return parse_number(value) if isinstance(value, str) else value
 
 
-# In quotes in plain digits; what is whole or real in the file is never in quotes.
+# Prices are quoted strings of plain digits; integers and floats in the file are never quoted.
 Price = Annotated[Decimal, BeforeValidator(_plain)]
 
 
@@ -54,21 +54,20 @@ class OpenSpread:
     trade_id: id of the trade and of its opening order.
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
     legs: OCC symbols, of each side the option that is sold and then the one that protects it.
-    stage: `opening` or `closing` while an order is on its way, `open` otherwise.
+    stage: `opening` or `closing` while an order is in flight, `open` otherwise.
     contracts: spreads that are ordered, and once they are open, spreads that were sold.
     credit: points a spread.
     entered: New York time.
-    last_cost: what buying it back cost at the last look, points.
-    reason: why it was sold.
-    best_profit: highest profit of any look, points.
-    why: the exit for which it is bought back, empty until there is one.
+    last_cost: cost of buying it back at the last poll, points.
+    reason: reason of the sale.
+    best_profit: highest profit of any poll, points.
+    exit_reason: reason to buy it back, empty until there is one.
     attempts: closing orders so far.
     closed: contracts that were bought back.
     paid: points for all contracts that were bought back.
-    closed_elsewhere: whether the venue, once it took no more orders for its options, was last seen
-        to hold them
-        otherwise: somebody else has closed it.
-    balance: of the account when it was sized, USD; none in what an earlier version wrote.
+    closed_elsewhere: true if the venue, after the cutoff of its options, was last seen not to hold
+        them: another party has closed it.
+    balance: balance of the account when it was sized, USD; None in files of an earlier version.
     """
 
     trade_id: str
@@ -88,7 +87,7 @@ class OpenSpread:
     closed_elsewhere: bool = False
     balance: Price | None = None
 
-    # A field that is misspelt would be lost, and what it says with it.
+    # A misspelt field would be lost with its value.
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def __post_init__(self) -> None:
@@ -100,7 +99,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """It in a line, and whether it should not be open any more."""
+        """Return a line of text, with a remark if it should have been closed."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
@@ -116,9 +115,9 @@ class OpenSpread:
 
     @property
     def option_legs(self) -> tuple[OptionLeg, ...]:
-        """Its legs, on the sides that they were opened on."""
+        """Return its legs, on their opening sides."""
         # The file keeps symbols without sides, so the sides follow from the order of the symbols.
-        # This is the only place that reads them so: everything else asks the leg.
+        # Only this function relies on that order.
         return tuple(
             OptionLeg(option, "buy" if number % 2 else "sell")
             for number, option in enumerate(self.options)
@@ -130,7 +129,7 @@ class OpenSpread:
 
     @property
     def spread(self) -> Spread:
-        """The spread that was sold, checked."""
+        """Return the spread that was sold, checked."""
         legs = [
             StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side)
             for leg in self.option_legs
@@ -139,7 +138,7 @@ class OpenSpread:
 
     @property
     def last_session(self) -> Session | None:
-        """The session that it expires with; None where the exchange is closed on that day."""
+        """Return the session that it expires with; None if the exchange is closed on that day."""
         return session_on(np.datetime64(self.options[0].expiry, "D"))
 
     @property
@@ -148,14 +147,18 @@ class OpenSpread:
 
     @property
     def order_id(self) -> str:
-        """The id of its opening order while that is on its way, then of its last closing order."""
-        # Each attempt has an id of its own: the venue refuses an id that was used before, also one
-        # of an order that was cancelled.
+        """Return the id of the opening order, or of the last closing order.
+
+        The opening order counts while it is in flight.
+        """
+        # Each attempt has a separate id: the venue refuses a used id, even that of a cancelled
+        # order.
         return self.trade_id if self.stage == "opening" else f"{self.trade_id}.close{self.attempts}"
 
     def order(self, until: np.datetime64) -> SpreadOrder:
-        """The order that is on its way: it sells it for its credit or more, or buys back what
-        remains at the market; until: when it expires.
+        """Return the order in flight: a sale for its credit or more, or a market order to buy back.
+
+        until: instant of its expiry.
         """
         opening = self.stage == "opening"
         return SpreadOrder(
@@ -172,11 +175,11 @@ class OpenSpread:
         return replace(self, stage="closing", attempts=self.attempts + 1)
 
     def never_left(self) -> OpenSpread:
-        """The spread whose closing order was never written down: the next one has its id."""
+        """Return the spread without its unsent closing order, whose id the next one takes."""
         return replace(self, stage="open", attempts=self.attempts - 1)
 
     def after(self, fill: SpreadFill) -> OpenSpread:
-        """The spread once its order has ended and has traded so much."""
+        """Return the spread after its order has ended with a fill."""
         if self.stage == "opening":
             return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
         paid = self.paid - fill.credit * fill.contracts
@@ -185,15 +188,15 @@ class OpenSpread:
     def closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
     ) -> ClosedTrade:
-        """The trade for the account's files, with all its costs.
+        """Return the trade for the account's files, with all its costs.
 
         costs: commission and fees of an order.
         exit_time: New York time.
-        settled_at: points a spread that the remaining contracts settled at; None where none remain.
+        settled_at: points a spread at which the remaining contracts settled; None if none remain.
         """
         settlement = (settled_at or Decimal(0)) * self.remaining
         points = self.credit * self.contracts - self.paid - settlement
-        # Settlement in cash is no order and costs no fees.
+        # Cash settlement is no order and costs no fees.
         fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
         columns = entry_columns(self.entered, self.spread.strikes, self.credit)
         columns["Entry_Reason"] = self.reason
@@ -205,7 +208,7 @@ class OpenSpread:
             self.contracts,
             round(points * SHARES_PER_OPTION - fees, 2),
             exit_time,
-            # It may have been meant to be bought back: what ended it is what it ended with.
+            # A planned buy-back that did not happen is not the reason of its end.
             self.exit_reason if settled_at is None else "settled" if settled_at else "expired",
             columns,
         )
@@ -213,10 +216,10 @@ class OpenSpread:
 
 @dataclass(frozen=True, slots=True)
 class SellerState:
-    """Everything that a seller has to remember.
+    """State of a seller.
 
-    spreads: the open ones.
-    tried: names of the day's entries that were dealt with, whatever came of them.
+    spreads: the open spreads.
+    tried_entries: names of the day's processed entries.
     """
 
     spreads: tuple[OpenSpread, ...] = ()
@@ -225,7 +228,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def is_pending(self, now: np.datetime64) -> bool:
-        """Whether a spread waits for its order's outcome, or has expired and is not booked yet."""
+        """Return whether a spread waits for an order's outcome, or expired without being booked."""
         sessions = [spread.last_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
@@ -239,12 +242,12 @@ class SellerState:
         return replace(self, spreads=others)
 
     def without_entry(self, entry: str) -> SellerState:
-        """The state with an entry that was not dealt with after all, and without its spread."""
+        """Return the state without an entry, which was not processed after all, and its spread."""
         tried = tuple(each for each in self.tried_entries if each != entry)
         return replace(self.without(entry), tried_entries=tried)
 
     def with_entry(self, entry: str, day: str) -> SellerState:
-        """The state with an entry dealt with, and those of other days forgotten."""
+        """Return the state with a processed entry, without entries of other days."""
         today = tuple(each for each in self.tried_entries if day in each)
         return replace(self, tried_entries=(*today, entry))
 
@@ -253,7 +256,7 @@ _STATE = TypeAdapter(SellerState)
 
 
 def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
-    """USD that the venue holds against spreads: the width of each contract that remains."""
+    """Return the USD that the venue reserves for spreads: the width of each remaining contract."""
     return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
@@ -262,11 +265,11 @@ def option_discrepancies(
     held: Mapping[OptionContract, int],
     concerned: Callable[[OptionContract], bool],
 ) -> list[OptionContract]:
-    """Options concerned of which the venue holds another number than the spreads say.
+    """Return the options concerned whose holding at the venue differs from the spreads.
 
-    An order of unknown outcome may have traded or not: anything between is what the spreads say.
+    An order of unknown outcome may have traded or not: any holding between is accepted.
 
-    held: options at the venue, below 0 where they are owed.
+    held: options at the venue, negative if short.
     """
     least = Counter[OptionContract]()
     most = Counter[OptionContract]()
@@ -284,21 +287,21 @@ def option_discrepancies(
 
 
 def read_state(folder: Path, *, missing: bool = True) -> SellerState:
-    """The state that a folder holds; an empty one where it never had a file.
+    """Return the state in a folder; an empty one if it never had a file.
 
-    missing: whether there may be none.
+    missing: true if the file may be missing.
 
     Raises
     ------
-    UnknownState
-        for a file that cannot be read: nothing may be sold until a person has looked.
+    UnknownAccountState
+        for a file that cannot be read: nothing may be sold until a person has checked it.
     """
     path = folder / STATE_FILE
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8-sig"))
         state = _STATE.validate_python(data)
     except FileNotFoundError:
-        # One that was set aside, or that was there a moment ago, said that something is open.
+        # A quarantined file, or a file that has just disappeared, means that something may be open.
         if missing and not any(folder.glob(f"{STATE_FILE}.aside-*")):
             return SellerState()
         raise UnknownAccountState(
@@ -318,7 +321,7 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Keep a file that cannot be read, or what is in its place, under a name of its own."""
+    """Quarantine a file that cannot be read, or a folder in its place, under an unused name."""
     path = folder / STATE_FILE
     try:
         if path.exists():
@@ -328,7 +331,7 @@ def set_state_aside(folder: Path) -> None:
 
 
 def write_state(folder: Path, state: SellerState) -> None:
-    """Write the state whole; it is on the disk when this returns."""
+    """Write the whole state; it is on disk when this returns."""
     text = json.dumps(asdict(state), indent=1, default=str)
     try:
         write_atomically(folder / STATE_FILE, text.encode())

@@ -1,1 +1,1 @@
-"""Options: paths of the index, prices, selling spreads over years, the desk that fills them."""
+"""Simulation of options: index paths, prices, years of selling spreads, the desk."""

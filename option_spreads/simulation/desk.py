@@ -1,7 +1,7 @@
-"""Options on one underlying as a simulated venue trades them: quotes, orders of legs, settlement.
+"""Simulated desk for options on one underlying: quotes, orders of legs, settlement.
 
-Quotes follow a model; options settle in cash. What a position can lose at most is reserved as long
-as it is held; a position that can lose without bound is refused.
+Quotes follow a model; options settle in cash. The maximum loss of a position is reserved while it
+is held; a position with unbounded loss is refused.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from option_spreads.simulation.pricing import bid_and_ask, option_value
 from option_spreads.simulation.settings import QuotedTerms
 from trainingdata.sessions import session_on, sessions_between
 
-DAYS_AHEAD = 10  # sessions for which there are options
-# Listed strikes lie within this share of the underlying's last price; others are quoted too.
+DAYS_AHEAD = 10  # number of coming sessions with listed options
+# Listed strikes are within this share of the underlying's last price; others are quoted too.
 LISTED_WITHIN = 0.1
 MINUTE = np.timedelta64(1, "m")
 
 
 class OptionDesk:
-    """Quotes, orders and positions.
+    """Quotes, orders and positions in the options of one root.
 
-    root: of its options' symbols, as SPXW.
+    root: root of its options' symbols, as SPXW.
     market: the index, its volatility index and the clock.
-    tickets: orders by client_order_id, in the order they came.
-    positions: contracts held, below 0 where they are owed.
-    reserved: USD set aside for what the positions can lose at most.
+    tickets: orders by client_order_id, in the order of their arrival.
+    positions: contracts held, negative if short.
+    reserved: USD reserved for the maximum loss of the positions.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class OptionDesk:
         cash_flow: Callable[[Decimal], None] = lambda usd: None,
         filled: Callable[[SpreadTicket], None] = lambda ticket: None,
     ) -> None:
-        """A desk without positions.
+        """Build a desk without positions.
 
-        terms: what options are quoted at.
-        free_cash: what may be reserved, USD.
-        cash_flow: is called with the cash that comes and goes with orders and settlement, USD, what
-            is reserved and released included.
-        filled: is called with every order that has traded.
+        terms: terms of the quotes.
+        free_cash: returns the USD that may be reserved.
+        cash_flow: called with the cash flows of orders and settlement, USD, including reserves and
+            releases.
+        filled: called with every order that has traded.
         """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
@@ -79,7 +79,7 @@ class OptionDesk:
         return self.market.now()
 
     def held(self) -> dict[OptionContract, int]:
-        """Options held, below 0 where they are owed."""
+        """Return the number of options held, negative if short."""
         return {contract: count for contract, count in self.positions.items() if count}
 
     def listed(self) -> list[OptionContract]:
@@ -101,7 +101,7 @@ class OptionDesk:
         return [contract for contract in contracts if not contract.has_expired(now)]
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Quotes while the underlying trades; options that are not traded or expired have none."""
+        """Return quotes while the underlying trades, without untraded or expired options."""
         requested = list(contracts)
         if not requested:
             return {}
@@ -125,10 +125,12 @@ class OptionDesk:
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Take an order, and look whether it fills; OrderRejected where a venue would not take it.
+        """Accept an order and fill it if possible.
 
-        partial: half of it fills, the rest is cancelled.
-        rejected: it is taken, and turned down.
+        Raises OrderRejected if a venue would not accept it.
+
+        partial: true if half of it fills and the rest is cancelled.
+        rejected: true if it is accepted and rejected afterwards.
         """
         if reason := self._refusal(order):
             raise OrderRejected(reason)
@@ -144,20 +146,20 @@ class OptionDesk:
         return ticket
 
     def cancel(self, client_order_id: str) -> None:
-        """End an order that still works; others are left alone."""
+        """Cancel an order if it still works."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
             self._end(ticket, "canceled")
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """The market has moved: orders meet it or expire, and expired options are settled.
+        """Follow the market: match or expire orders, and settle expired options.
 
-        Returns each of these, how many were held, and the USD that they brought, signed.
+        Returns each expired option, the number held, and its signed USD.
         """
         now = self.now()
         settled = []
-        # Orders of several legs are good for the day they came on. They go by name: a set has no
-        # order of its own, and a run has to repeat itself.
+        # Multi-leg orders are day orders. They are sorted by name: a set has no order, and a run
+        # must be reproducible.
         for ticket in [self.tickets[name] for name in sorted(self._working)]:
             session = session_on(ticket.submitted_at.astype("datetime64[D]"))
             if session is None or now >= session.closes:
@@ -181,7 +183,7 @@ class OptionDesk:
         return settled
 
     def _match(self, ticket: SpreadTicket, contracts: int) -> None:
-        """Fill so much of an order where its price is there."""
+        """Fill a number of contracts of an order if its price is met."""
         order = ticket.order
         quotes = self.quotes(leg.contract for leg in order.legs)
         credit = net_credit(order.legs, quotes)
@@ -195,19 +197,18 @@ class OptionDesk:
         self._book_cash(credit * contracts * SHARES_PER_OPTION)
 
     def _end(self, ticket: SpreadTicket, status: SpreadStatus) -> None:
-        """An order ends now."""
         ticket.status = status
         ticket.closed_at = self.now()
         self._working.discard(ticket.client_order_id)
 
     def _book_cash(self, cash: Decimal) -> None:
-        """Book what an order or a settlement brings in, and reserve what the positions need now."""
+        """Book the cash of an order or a settlement, and update the reserve."""
         needed = max_expiry_loss(self.held()) or Decimal(0)
         self._cash_flow(cash + self.reserved - needed)
         self.reserved = needed
 
     def _refusal(self, order: SpreadOrder) -> str:
-        """Why an order is not taken; empty where it is."""
+        """Return why an order is refused, or an empty string."""
         if order.client_order_id in self.tickets:
             return "client_order_id must be unique"
         quotes = self.quotes(leg.contract for leg in order.legs)
@@ -225,7 +226,7 @@ class OptionDesk:
             (net_credit(order.legs, quotes) or Decimal(0)) * order.contracts * SHARES_PER_OPTION
         )
         needed = loss - self.reserved - proceeds
-        # An order that raises no loss is taken though no cash is free: positions can be closed.
+        # An order that raises no loss is accepted without free cash: positions can be closed.
         if loss > self.reserved and float(needed) > self._free_cash():
             return (
                 f"insufficient options buying power: ${needed} is needed,"
@@ -234,16 +235,16 @@ class OptionDesk:
         return ""
 
     def _is_past_cutoff(self, contract: OptionContract) -> bool:
-        """Whether an option expires today, and is so near to its close that nobody orders it."""
+        """Return whether an option expires today and is past the cutoff of its orders."""
         session = session_on(np.datetime64(contract.expiry, "D"))
         return session is not None and bool(
             self.now() >= orders_taken_until(session, cutoff_of(contract.root))
         )
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
-        """Years of variance to an expiry's close; None where no such option trades.
+        """Return the years of variance to an expiry's close; None if no such option trades.
 
-        What is left of today's session counts by its minutes, every day after it as a whole.
+        The rest of today's session counts by its minutes, every later day counts whole.
         """
         last = session_on(np.datetime64(expiry, "D"))
         today = now.astype("datetime64[D]")

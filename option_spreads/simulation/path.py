@@ -1,4 +1,4 @@
-"""Days of an index and of its volatility index, step by step: simulated, or from real bars."""
+"""Days of an index and of its volatility index by time of day: simulated, or from real bars."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 Dates = npt.NDArray[np.datetime64]
 
-CRASH_RESPONSE = 5.0  # log of the volatility index per log of a jump down
+CRASH_RESPONSE = 5.0  # log change of the volatility index per log of a downward jump
 STEP = 5  # minutes between the points of real bars
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class IndexDays:
-    """D full sessions at K points of time.
+    """Index and volatility index over D full sessions at K times of day.
 
     dates: [D], the sessions.
     minutes: [K], since 09:30, 0 first and 390 last.
     spot: [D, K], the index, points.
-    vix: [D, K], the volatility index as far as it is known then, points.
-    source: where they come from, in words.
+    vix: [D, K], the volatility index as known then, points.
+    source: origin of the data, in words.
     """
 
     dates: Dates
@@ -61,14 +61,15 @@ class IndexDays:
 
 @settings_class("index")
 class IndexModel:
-    """An index that moves as its options say, and a volatility index that reverts to a mean.
+    """Model of an index that moves as its options imply, with a mean-reverting volatility index.
 
-    Within a session its logarithm moves by independent normal steps, on the clock that prices keep,
-    and its options are quoted flat (`Smile.flat`): from every minute on, where it ends has the
-    distribution that prices imply then, narrower by the premium and whatever has happened by then.
-    The volatility index stands from open to close, and falls raise it for the next session. At a
-    premium of 0 prices are mean payoffs at every time, so that a spread earns what it costs in the
-    mean, wherever and whenever it is sold and bought back, by any rule.
+    Within a session its logarithm has independent normal increments on the variance clock of the
+    prices, and its options are quoted flat (`Smile.flat`). From every minute on, its close has the
+    distribution that prices imply, narrower by the premium and conditional on the path so far.
+
+    The volatility index is constant from open to close, and falls raise it for the next session. At
+    a premium of 0, prices are mean payoffs at every time. A spread then earns its costs in the
+    mean, whatever the rules of its sale and exit.
     """
 
     start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
@@ -101,9 +102,9 @@ class IndexModel:
             )
 
     def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
-        """Sessions on these dates [D]; more dates leave the first ones as they are.
+        """Return sessions on these dates [D]; more dates leave the first ones unchanged.
 
-        smile: whose level and session options are priced with; none: the default one.
+        smile: smile whose level and session price the options; None: the default one.
         """
         steps = SESSION // self.step
         smile = smile or Smile()
@@ -112,7 +113,7 @@ class IndexModel:
         spot, vix = np.empty((2, len(dates), steps + 1))
         level = self.start
         log_vol = np.log(self.vix)
-        # Volatility that comes over the volatility index, of whole days.
+        # Realised volatility per unit of the volatility index, of whole days.
         session_vol = smile.level * np.sqrt(smile.session) / (1 + self.premium)
         realised = float(session_vol / np.sqrt(1 - self.night))
         daily_vol = self.vol_of_vol / np.sqrt(TRADING_DAYS)
@@ -123,7 +124,8 @@ class IndexModel:
             jump = rng.standard_normal() * self.jump if jumped else 0.0
 
             opening = np.exp(log_vol) / 100 * realised * np.sqrt(self.night / TRADING_DAYS)
-            # Half the variance comes off each log return: volatility alone must earn nothing.
+            # Half the variance is subtracted from each log return, so that volatility alone earns
+            # nothing.
             open_ = level * np.exp(opening * night[0] - opening**2 / 2 + jump)
             before_open = self.correlation * daily_vol * night[0] * np.sqrt(self.night)
             vix[d] = np.exp(log_vol + before_open - CRASH_RESPONSE * min(jump, 0.0))
@@ -134,7 +136,7 @@ class IndexModel:
             spot[d] = open_ * np.exp(moves)
             level = float(spot[d, -1])
 
-            # In the units of the night's noise: deviations of a day.
+            # In the units of the night's noise: daily standard deviations.
             shared = moves[-1] / session * np.sqrt(1 - self.night) if session > 0 else 0.0
             unshared = night[1] * np.sqrt(1 - self.correlation**2)
             pull = self.reversion / TRADING_DAYS * (np.log(self.vix) - log_vol)
@@ -144,18 +146,18 @@ class IndexModel:
 
 
 def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
-    """Logarithms of the index over its first value, [count, K + 1], the first of a day 0.
+    """Return logarithms of the index over its first value, [count, K + 1]; the first of a day is 0.
 
-    From every point on the index has the mean of where it stands.
+    From every point on the index has its present value as its mean.
 
     left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
-    deviation: from the first point to the end, log.
-    count: of paths.
-    rng: what draws them.
+    deviation: standard deviation from the first point to the end, log.
+    count: number of paths.
+    rng: random generator.
     """
     steps = np.sqrt(-np.diff(left)) * rng.standard_normal((count, len(left) - 1))
     walked = np.concatenate([np.zeros((count, 1)), np.cumsum(steps, axis=1)], axis=1)
-    # Half the variance comes off each log return: volatility alone must earn nothing.
+    # Half the variance is subtracted from each log return, so that volatility alone earns nothing.
     return np.asarray(deviation * walked - deviation**2 * (1 - left) / 2)
 
 
@@ -166,17 +168,17 @@ def index_days(
     scale: float = 1.0,
     response: float = VOLATILITY_RESPONSE,
 ) -> IndexDays:
-    """The full sessions of a symbol's hourly bars, as an index and its volatility index.
+    """Return the full sessions of a symbol's hourly bars, as an index and its volatility index.
 
-    A session needs a close of the session before, of the symbol and of the volatility index. Within
-    a session the volatility index is not known: it moves from the close before by `response`
-    against the index's own move since then. An hour is its open, the extreme that its close lies
-    away from, the other one, its close, and straight between them.
+    A session needs the previous close of the symbol and of the volatility index. Within a session
+    the volatility index is unknown: it moves from its previous close by `response` against the
+    index's own move since then. An hour runs straight from its open to the extreme away from its
+    close, then to the other extreme, then to its close.
 
     bars: a panel that has the symbol.
-    symbol: what is read as the index.
+    symbol: symbol that is read as the index.
     vix: closes of the volatility index by date, points.
-    scale: of prices, 10 to read SPY as the S&P 500.
+    scale: factor of prices, 10 to read SPY as the S&P 500.
     response: see `intraday_volatility_index`.
     """
     import pandas as pd
@@ -190,7 +192,7 @@ def index_days(
     for date, begin, end in zip(dates, first, [*first[1:], len(times)], strict=True):
         session = session_on(date)
         before = None if session is None else session_on(session.before)
-        # Half-days and days with a missing bar have another number of points than the others.
+        # Half-days and days with a missing bar have another number of points.
         if (
             session is None
             or before is None
@@ -216,19 +218,22 @@ def index_days(
 
 
 def _path_within(bars: Array) -> Array:
-    """Prices every five minutes of hourly bars [B, 5], the last of which is half an hour long."""
+    """Return prices every five minutes of hourly bars [B, 5].
+
+    The last bar of a session is half an hour long.
+    """
     anchors = []
     prices = []
     for k, (opens, high, low, close) in enumerate(bars[:, [OPEN, HIGH, LOW, CLOSE]].tolist()):
         length = 60.0
-        # The close stands one step before the hour's end, because the next hour begins there at an
-        # open of its own.
+        # The close is one step before the hour's end, because the next hour begins there at its own
+        # open.
         ended = length - STEP
         if k == len(bars) - 1:
             length = 30.0
             ended = length
         anchors += [60.0 * k + minute for minute in (0.0, length / 3, length * 2 / 3, ended)]
-        # An hour that rises is taken to have fallen first, and the other way round.
+        # An hour that rises is assumed to have fallen first, and vice versa.
         extremes = (low, high) if close >= opens else (high, low)
         prices += [opens, *extremes, close]
     return np.asarray(np.interp(np.arange(0.0, anchors[-1] + 1, STEP), anchors, prices))

@@ -1,6 +1,6 @@
-"""What index options and spreads of them are worth: Black–Scholes with a volatility by strike.
+"""Prices of index options and spreads: Black–Scholes with a volatility by strike.
 
-Everything is per share of the index; a contract is a hundred. European exercise, settled in cash.
+All prices are per share of the index; a contract is a hundred. European exercise, settled in cash.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from option_spreads.selling.rules import ImpliedVolatility, Spread
 
 Numbers = npt.ArrayLike
 
-# Of a cent. A value that is a whole cent on paper may miss it by the last bits of a float; it would
-# then be rounded by a cent against the trader.
+# Fraction of a cent. A value that is a whole cent on paper may miss it by the last bits of a float;
+# it would then be rounded by a cent against the trader.
 CENT_TOL = 1e-7
 
 
@@ -25,13 +25,13 @@ CENT_TOL = 1e-7
 class Smile(ImpliedVolatility):
     """Implied volatility by strike: lowest near the money, higher on both sides of it.
 
-    It is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), no less than `least` of σ = level · index /
-    100, where x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations over T
-    years. The curve is round at the money and straight far out.
+    With σ = level · index / 100 it is σ · (1 − slope · x + wing · (√(1 + x²) − 1)), at least the
+    share `least` of σ. x = ln(K / S) / (σ √T) is the distance of strike K from spot S in deviations
+    over T years. The curve is round at the money and straight far out.
 
-    The defaults are what 185 prints of same-day S&P 500 options on 20 days of spring 2025 imply,
-    0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days (docs/STUDIES.md); the
-    level alone moves by a fifth from day to day.
+    The defaults are 0.804 ± 0.075, 0.025 ± 0.011 and 0.221 ± 0.018 by jackknife over days. They
+    come from 185 prints of same-day S&P 500 options on 20 days of spring 2025 (docs/STUDIES.md).
+    The level alone moves by a fifth from day to day.
     """
 
     slope: float = setting(
@@ -44,25 +44,25 @@ class Smile(ImpliedVolatility):
 
     @property
     def flat(self) -> Smile:
-        """The same at the money, and no dearer anywhere else."""
+        """Return a smile with the same volatility at the money, and flat."""
         return replace(self, slope=0.0, wing=0.0)
 
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
-        """Implied volatility a year, in the arguments' common shape.
+        """Return the implied volatility a year, in the arguments' common shape.
 
         index: the volatility index, points; the rest as in `black_scholes`.
         """
         base = self.yearly_deviation(np.asarray(index, dtype=float))
         deviation = base * np.sqrt(np.asarray(years, dtype=float))
         logs = np.log(np.asarray(strike, dtype=float) / np.asarray(spot, dtype=float))
-        # At expiry there is no distance in deviations left; the option is worth its intrinsic
-        # value whatever the volatility.
+        # At expiry the distance in deviations is undefined; the option has its intrinsic value at
+        # any volatility.
         at_the_money = np.zeros(np.broadcast(logs, deviation).shape)
         x = np.divide(logs, deviation, out=at_the_money, where=deviation > 0)
         return np.asarray(base * self._curve(x))
 
     def _curve(self, x: Array) -> Array:
-        """Volatility x deviations from the index, over that at the money."""
+        """Return the volatility x deviations from the index, relative to that at the money."""
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
         return np.asarray(np.maximum(curve, self.least))
 
@@ -70,17 +70,16 @@ class Smile(ImpliedVolatility):
 def black_scholes(
     spot: Numbers, strike: Numbers, years: Numbers, volatility: Numbers, *, call: npt.ArrayLike
 ) -> Array:
-    """Value of European options (Black and Scholes 1973) without interest and dividends, points.
+    """Return values of European options without interest and dividends, points.
 
-    With spot s, strike k, years t and volatility v, a call is worth s · N(u) − k · N(u − v√t),
-    u = ln(s / k) / (v√t) + v√t / 2; a put is the same with the signs of both terms and both
-    arguments of N turned.
+    Black and Scholes (1973). With spot s, strike k, years t and volatility v, let u = ln(s / k) /
+    (v√t) + v√t / 2. A call is worth s · N(u) − k · N(u − v√t). For a put the signs of both terms
+    and of both arguments of N are reversed.
 
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
-    years: to expiry, 0 for what is settled: then, and where the volatility is 0, the value is the
-        intrinsic value.
-    volatility: a year.
-    call: false for puts.
+    years: years to expiry; at 0, or with a volatility of 0, the value is the intrinsic value.
+    volatility: volatility a year.
+    call: true for calls, false for puts.
     """
     from scipy.special import ndtr
 
@@ -98,7 +97,7 @@ def black_scholes(
 def option_value(
     strike: float, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, *, call: bool
 ) -> Array:
-    """What an option is worth, points.
+    """Return the value of an option, points.
 
     index: the volatility index, points; the rest as in `black_scholes`.
     """
@@ -107,9 +106,9 @@ def option_value(
 
 
 def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
-    """Prices at which an option sells and buys, points: its value less and plus `slippage`.
+    """Return bid and ask of an option, points: its value less and plus `slippage`.
 
-    Both are rounded to the cent against the trader; no bid is below 0.
+    Both are rounded to the cent against the trader; a bid is at least 0.
     """
     bid = np.floor((value - slippage) * 100 + CENT_TOL) / 100
     return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - CENT_TOL) / 100
@@ -123,10 +122,10 @@ def spread_prices(
     smile: Smile,
     slippage: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Points that a spread is worth, that selling it earns, and that buying it back costs.
+    """Return the value of a spread, the credit of its sale, and the cost to buy it back, points.
 
-    The cost may exceed the spread's width, by what getting out costs. Arguments as in
-    `option_value` and `bid_and_ask`.
+    The cost may exceed the spread's width by the costs of closing. Arguments as in `option_value`
+    and `bid_and_ask`.
     """
     worth, credit, cost = np.zeros(
         (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)

@@ -1,5 +1,6 @@
-"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses; their
-figures, and what is said of doubtful trades.
+"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses.
+
+With their figures, and doubts about the trades.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
+    """Return runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
     rules = ResamplingRules.from_settings(settings)
-    # Trade n + k is trade k with the largest loss it can have: what a stress draws.
+    # Trade n + k is trade k with its maximum loss, for the stress runs.
     results = np.concatenate([sample.results, -sample.risks])
     risks = np.concatenate([sample.risks, sample.risks])
     overlaps = np.concatenate([sample.overlaps, sample.overlaps])
@@ -45,7 +46,7 @@ def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict
     del single
     stress = account_paths(results, risks, worse, rules, overlaps)
     del worse
-    # Blocks keep trades in their order: losses that came one after another do so again.
+    # Blocks keep trades in their order, and with it runs of losses.
     blocks = draw_trades(*shape, block=settings.block_length(a_day))
     block = account_paths(results, risks, blocks, rules, overlaps)
     return {"iid": iid, "block": block, "stress": stress}
@@ -64,9 +65,9 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
 
 
 def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
-    """The chance of a maximum loss in the stress runs.
+    """Return the chance of a maximum loss in the stress runs.
 
-    Without one in n trades, a chance of 1 - 0.05^(1/n) passes unseen one time in twenty.
+    Without a maximum loss in n trades, a chance of 1 - 0.05^(1/n) is missed one time in twenty.
     """
     n = len(sample.results)
     if settings.stress is not None:
@@ -75,7 +76,7 @@ def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
 
 
 def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
-    """What these runs cannot show, and what the stress does about it."""
+    """Return a text on the limits of these runs, and the purpose of the stress runs."""
     share = max(float((-sample.results / sample.risks).max()), 0.0)
     chance = stress_chance(sample, settings)
     if sample.max_loss_count:
@@ -89,7 +90,7 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
 
 
 def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dict[str, Any]:
-    """Figures of a set of runs; shares of one, USD, days.
+    """Return figures of a set of runs; shares of one, USD, days.
 
     balance_thresholds: USD; `p_final_above` has the share of runs that end above each.
     """
@@ -133,12 +134,12 @@ def _percentiles(values: Array) -> dict[str, float]:
 
 
 def sortino(daily: Array, before: Array) -> Array:
-    """Yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
+    """Return the yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
 
     before: balance at the beginning of each day [..., D].
     """
     # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
-    # nothing has no return; 0 leaves it out of gains and losses.
+    # no balance has no return; 0 excludes it from gains and losses.
     returns = np.divide(daily, before, out=np.zeros_like(daily), where=before > 0)
     downside = np.sqrt((np.minimum(returns, 0.0) ** 2).mean(axis=-1))
     undefined = np.full(np.shape(downside), np.nan)
@@ -147,7 +148,7 @@ def sortino(daily: Array, before: Array) -> Array:
 
 
 def sample_doubts(sample: TradeSample) -> Iterator[str]:
-    """What makes figures of a file's trades doubtful, a sentence each."""
+    """Yield doubts about the figures of a file's trades, one sentence each."""
     n = len(sample.results)
     if n < MIN_FILLS:
         yield (

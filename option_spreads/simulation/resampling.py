@@ -1,4 +1,4 @@
-"""Resampled trades: which of them a run takes, by seed, and the autoscaler inside it, compiled.
+"""Resampling of trades by seed, and the autoscaler inside every run, compiled.
 
 The rules of `option_spreads.autoscaler.rules` decide at every trade. Results and risks are whole
 ten-thousandths of a dollar, so that balances and the sums of a window are exact.
@@ -25,12 +25,12 @@ from option_spreads.autoscaler.rules import (
     AutoscalingSettings,
 )
 
-UNITS_PER_DOLLAR = 10_000  # of a dollar
-CONTRACT_TOL = 1e-9  # of a contract; division may lose so much of a whole one
+UNITS_PER_DOLLAR = 10_000  # units per dollar
+CONTRACT_TOL = 1e-9  # of a contract: rounding of the division that must not lose a whole one
 
 RUNS_PER_STREAM = 500  # runs that draw from one stream of random numbers
 NO_TRADE = -1
-LOSS_STREAM, DAY_STREAM = 1, 2  # what else a stream of random numbers is for
+LOSS_STREAM, DAY_STREAM = 1, 2  # further purposes of streams
 
 Units = npt.NDArray[np.int64]
 Index = npt.NDArray[np.int32]
@@ -39,17 +39,17 @@ Index = npt.NDArray[np.int32]
 def draw_trades(
     n: int, runs: int, days: int, trades_a_day: float, seed: int, *, block: int = 1
 ) -> Index:
-    """Which of n trades each run takes, [R, D, P]: one by one, or blocks of neighbours (circular).
+    """Draw trades for each run, [R, D, P]: one by one, or circular blocks of neighbours.
 
-    Of 2.4 trades a day each day has 2, and one more with a chance of 0.4; what it has not is -1.
-    Runs have their streams by their number: the first thousand of ten thousand runs are those of a
-    thousand.
+    With 2.4 trades a day each day has 2, and a third with a chance of 0.4; a missing trade is -1.
+    Runs have their streams by their number: the first thousand of ten thousand runs equal those of
+    a thousand.
 
-    n: trades that there are.
+    n: number of trades to draw from.
     runs, days: R and D.
-    trades_a_day: above 0, on average; P is the next whole number.
-    seed: of all streams.
-    block: neighbours that are drawn together, so that what follows upon each other stays together.
+    trades_a_day: mean, above 0; P is the next whole number.
+    seed: seed of all streams.
+    block: number of neighbours that are drawn together, which keeps sequences.
     """
     most = math.ceil(trades_a_day)
     parts = [
@@ -65,13 +65,13 @@ def draw_trades(
 
 
 def _over_days(draws: Index, has_all: npt.NDArray[np.bool_]) -> Index:
-    """Draws [R, D, P] in their order over days, of which some have P trades, the others one less.
+    """Distribute draws [R, D, P] in order over days with P trades or one less.
 
-    has_all: which have all, [R, D].
+    has_all: [R, D] true for days with P trades.
     """
     runs, days, most = draws.shape
     counts = np.where(has_all, most, most - 1)
-    # Trades that are not taken on a day are the next day's: blocks stay together over it.
+    # Trades that a day does not take move to the next day: blocks continue over it.
     before = np.cumsum(counts, axis=1) - counts
     slots = np.arange(most)
     places = np.minimum(before[:, :, None] + slots, days * most - 1)
@@ -81,9 +81,9 @@ def _over_days(draws: Index, has_all: npt.NDArray[np.bool_]) -> Index:
 
 
 def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Generator, int]]:
-    """A stream of random numbers for each chunk of runs, and how many runs it serves.
+    """Yield a stream of random numbers for each chunk of runs, and the number of its runs.
 
-    purpose: a number of what they are for; none for the draws.
+    purpose: number of the stream's purpose; none for the draws.
     """
     for k in range(0, runs, RUNS_PER_STREAM):
         yield (
@@ -93,16 +93,16 @@ def _streams(seed: int, runs: int, *purpose: int) -> Iterator[tuple[np.random.Ge
 
 
 def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block: int) -> Index:
-    """The draws of one chunk of runs, [R, length]."""
-    # The whole chunk is drawn and the rest cut off, so that a run does not depend on how many
-    # there are.
+    """Return the draws of one chunk of runs, [R, length]."""
+    # The whole chunk is drawn and the rest cut off, so that a run does not depend on the number of
+    # runs.
     starts = rng.integers(n, size=(RUNS_PER_STREAM, -(-length // block)), dtype=np.int32)[:runs]
     places = (starts[:, :, None] + np.arange(block, dtype=np.int32)) % np.int32(n)
     return np.ascontiguousarray(places.reshape(runs, -1)[:, :length])
 
 
 def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
-    """The draws with the chance that a trade loses all it can: its number then lies n higher."""
+    """Return the draws with a chance of maximum losses, whose numbers are higher by n."""
     worse = draws.copy()
     first = 0
     for rng, count in _streams(seed, len(draws), LOSS_STREAM):
@@ -116,16 +116,16 @@ def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
 class ResamplingRules(NamedTuple):
     """The autoscaler's settings as numbers, for compiled code.
 
-    start: balance that a run begins with, units.
+    start: starting balance of a run, units.
     floor: balance below which nothing is traded, units.
-    fee: of a contract, which no result holds yet, units.
-    window: trades that the statistics rest on.
-    bootstrap: trades before the statistics count.
+    fee: fee of a contract that is not in the results, units.
+    window: number of trades in the statistics.
+    bootstrap: number of trades before the statistics count.
     prior: Kelly's fraction until then; NaN for one contract.
-    share: of Kelly's fraction that is sized.
-    most: contracts of a trade at most.
-    negative: contracts where Kelly is negative.
-    enabled: whether contracts are scaled at all; otherwise one.
+    share: share of Kelly's fraction that is sized.
+    most: maximum contracts of a trade.
+    negative: contracts if Kelly is negative.
+    enabled: true if contracts are scaled; otherwise one.
     """
 
     start: int
@@ -141,13 +141,13 @@ class ResamplingRules(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
-        """The same rules."""
+        """Return the rules of these settings."""
         prior = float(
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
         )
         return cls(
             start=whole_units(Fraction(str(settings.STARTING_CAPITAL))),
-            # A balance of whole units lies below a sum where it lies below the next whole unit.
+            # A balance of whole units is below a sum if it is below the next whole unit.
             floor=math.ceil(settings.halt_balance * UNITS_PER_DOLLAR),
             fee=whole_units(Fraction(str(settings.FEE_PER_CONTRACT))),
             window=settings.ROLLING_WINDOW,
@@ -161,23 +161,23 @@ class ResamplingRules(NamedTuple):
 
 
 def whole_units(amount: Fraction) -> int:
-    """USD in units, rounded to whole ones."""
+    """Return USD rounded to whole units."""
     return round(amount * UNITS_PER_DOLLAR)
 
 
 class AccountPaths(NamedTuple):
-    """R runs of D days.
+    """Results of R runs of D days.
 
-    start: balance that each began with, USD.
+    start: starting balance of each run, USD.
     balances: [R, D], USD at each day's end.
-    drawdown: [R], largest fall from a peak, trade by trade.
-    largest_fall: [R], the same in USD, which may be another fall.
+    drawdown: [R], largest relative fall from a peak, trade by trade.
+    largest_fall: [R], largest fall in USD, which may be another fall.
     days_under_water: [R], days of the longest time below a peak.
-    halted: [R], whether the safety halt came.
-    contracts: [R], in all.
-    trades: [R], in all.
-    wins: [R], trades that won.
-    at_cap: [R], trades that had as many contracts as any may have.
+    halted: [R], true if the safety halt came.
+    contracts: [R], number of contracts in total.
+    trades: [R], number of trades in total.
+    wins: [R], number of winning trades.
+    at_cap: [R], number of trades with the maximum contracts.
     """
 
     start: float
@@ -193,7 +193,7 @@ class AccountPaths(NamedTuple):
 
     @property
     def course(self) -> Array:
-        """Balances from the beginning on, [R, D + 1], USD."""
+        """Return balances from the start on, [R, D + 1], USD."""
         begins = np.full((len(self.balances), 1), self.start)
         return np.concatenate([begins, self.balances], axis=1)
 
@@ -209,12 +209,12 @@ def account_paths(
     rules: ResamplingRules,
     overlaps: Units | None = None,
 ) -> AccountPaths:
-    """Runs along draws [R, D, P] of trades [N]: results without fees and risks a contract, units.
+    """Run accounts along draws [R, D, P] of trades [N].
 
-    A draw below 0 is no trade, and the day is over.
-
-    overlaps: [N] trades in front of each that were still open when it was entered. It is sized
-        without their results, as it was; at a day's end everything is closed. None: none were.
+    results, risks: per contract without fees, units.
+    draws: a negative draw is no trade, and ends the day.
+    overlaps: [N] number of preceding trades that were still open at each trade's entry. Its size
+        excludes their results; at a day's end everything is closed. None: no overlaps.
     """
     if overlaps is None:
         overlaps = np.zeros(len(results), dtype=np.int64)
@@ -236,7 +236,7 @@ def account_paths(
     def follow(rows: slice) -> None:
         _follow(net, risks, overlaps, draws[rows], rules, paths.of_runs(rows))
 
-    # Compiled code runs without the interpreter's lock: threads share the arrays they write to.
+    # Compiled code releases the interpreter's lock: threads share the arrays they write to.
     threads = min(os.cpu_count() or 1, max(runs, 1))
     ends = [runs * k // threads for k in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
@@ -255,10 +255,12 @@ def _next_contracts(
     risk: int,
     rules: ResamplingRules,
 ) -> int:
-    """`option_spreads.autoscaler.rules.count_contracts`, but for its halt.
+    """Return the contracts by `option_spreads.autoscaler.rules.count_contracts`, without its halt.
 
-    n: trades in the window. won, lost: their sums, units.
-    closed: trades so far. risk: of one contract, units.
+    n: number of trades in the window.
+    won, lost: sums of their gains and losses, units.
+    closed: number of trades so far.
+    risk: risk of one contract, units.
     """
     if not rules.enabled:
         return 1
@@ -270,8 +272,8 @@ def _next_contracts(
         if wins == 0 or won < lost:
             return rules.negative
         kelly = wins * float(won - lost) / (n * float(won))
-    # The balance comes last: everything else is known before the trade in front has ended, and the
-    # processor divides meanwhile. Nothing here is below 0, so that the floor is the whole part.
+    # The balance comes last: the other factors are known before the previous trade has ended, so
+    # the processor divides meanwhile. All are at least 0, so that truncation is the floor.
     contracts = int(balance * (kelly * rules.share / risk) + CONTRACT_TOL)
     return min(max(contracts, 1), rules.most)
 
@@ -285,9 +287,9 @@ def _follow(
     rules: ResamplingRules,
     paths: AccountPaths,
 ) -> None:
-    """Follow every run, and write what became of it into the arrays of its paths."""
-    # The last trades lie in a ring. One that leaves the window is taken off the sums; those of
-    # gains and losses are whole numbers, so that nothing is lost by it.
+    """Follow every run, and write its results into the arrays of its paths."""
+    # A ring holds the last trades. A trade that leaves the window is subtracted from the sums,
+    # which are exact integers.
     ring = np.zeros(rules.window, dtype=np.int64)
     trades_of_day = np.empty(draws.shape[2], dtype=np.int64)
     sizes = np.empty(draws.shape[2], dtype=np.int64)
@@ -304,15 +306,15 @@ def _follow(
             goes_on = True
             for t in range(draws.shape[2] + 1):
                 k = draws[r, d, t] if goes_on and t < draws.shape[2] else NO_TRADE
-                # What was open when a trade was entered says nothing to its size; at the day's end
-                # nothing is open.
+                # Trades that were open at an entry do not affect its size; at the day's end nothing
+                # is open.
                 still_open = overlaps[k] if k >= 0 else 0
                 while decided - booked > still_open:
                     result = results[trades_of_day[booked]]
                     size = sizes[booked]
                     booked += 1
-                    # Whether a trade won is a coin to the processor, which guesses branches: there
-                    # are none. What has left the window is 0 while it is not full.
+                    # Without branches, because the processor cannot predict wins. The ring holds 0
+                    # until the window is full.
                     old = ring[slot] if n == rules.window else 0
                     old_gain = max(old, 0)
                     gain = max(result, 0)
@@ -353,7 +355,7 @@ def _follow(
         paths.drawdown[r] = drawdown
         paths.largest_fall[r] = fall / UNITS_PER_DOLLAR
         paths.days_under_water[r] = longest
-        # Also one that the last trade of all brought.
+        # Includes a halt caused by the last trade.
         paths.halted[r] = halted or balance < rules.floor
         paths.contracts[r] = total
         paths.trades[r] = trades

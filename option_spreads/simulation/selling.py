@@ -1,14 +1,14 @@
 """Years of selling same-day index spreads, from the sale at a credit to the exit or the close.
 
-Every day of an index path (`path.py`) a spread is offered at each entry time whose volatility index
-fits. What it costs to buy back is looked at at every point of the path, and an order there gets the
-price of that point: a gap through the stop is lost. A trade can lose the width less the credit, and
-what getting out costs.
+On every day of an index path (`path.py`) a spread is offered at each entry time whose volatility
+index is within bounds. The cost of buying it back is checked at every point of the path, and an
+order there gets the price of that point: a gap through the stop is lost. A trade can lose the width
+less the credit, plus the costs of closing.
 
-An account sells what is offered as the live seller does: one balance and one history of closed
-trades, whatever the strategies. The autoscaler sizes each spread from what has closed by then, in
-the order in which it closed. The collateral of all open spreads is held against the balance
-together, and what is left covers the next one.
+An account sells the offers as the live seller does: one balance and one history of closed trades
+for all strategies. The autoscaler sizes each spread from the trades closed so far, in the order of
+their closing. The collateral of all open spreads is subtracted from the balance, and the rest
+covers the next one.
 
 The rules are those of `option_spreads.selling.rules`, which the live seller follows step by step.
 """
@@ -35,28 +35,28 @@ from option_spreads.selling.rules import SESSION, Exit, Spread, SpreadCosts, Spr
 from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.pricing import Smile, spread_prices
 
-# Of the balance: what open spreads may come to, `guards.max_position` of a live account.
+# Limit of open spreads as a share of the balance; `guards.max_position` of a live account.
 MAX_POSITION = 0.75
 
-# Why an offer was not sold: a halt, trades that have lost (NEGATIVE_KELLY_CONTRACTS), a balance
-# that covers no contract more, an order that would go beyond MAX_POSITION.
+# Reasons for an unsold offer: a halt, losing trades (NEGATIVE_KELLY_CONTRACTS), a balance that
+# covers no further contract, an order beyond MAX_POSITION.
 Unsold = Literal["halt", "negative_kelly", "not_covered", "max_position"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadTrade:
-    """A spread sold and closed.
+    """A spread that was sold and closed.
 
     day: row of the path.
-    entry_row: point of the day at which it was sold.
-    exit_row: point of the day at which it was bought back or held to, the last one.
-    spread: what was sold.
-    credit: points, slippage taken off.
-    result: USD a contract, all costs in it.
-    exit: why it ended.
-    contracts: how many, 0 before it is sized.
-    slippage: points by which its prices were worse than the model's values, whole cents against the
-        trader among it.
+    entry_row: point of the day of its sale.
+    exit_row: point of the day at which it was bought back, or the last one.
+    spread: the spread sold.
+    credit: points, after slippage.
+    result: USD a contract, after all costs.
+    exit: reason of its end.
+    contracts: number of contracts, 0 before it is sized.
+    slippage: points by which its prices were worse than the model's values, including rounding to
+        cents against the trader.
     """
 
     day: int
@@ -71,17 +71,17 @@ class SpreadTrade:
 
     @property
     def orders(self) -> int:
-        """How many it took: what is held to the close pays its settlement, and is not bought."""
+        """Return the number of its orders; settlement at the close needs no second one."""
         return 1 if self.exit in ("expired", "settled") else 2
 
     @property
     def total(self) -> Fraction:
-        """USD of all contracts, in whole cents, as the files of an account have it."""
+        """Return the USD of all contracts, in whole cents, as the files of an account have it."""
         return round(self.result * self.contracts, 2)
 
     @property
     def max_loss(self) -> float:
-        """USD a contract, before costs: width less credit."""
+        """Return the maximum loss before costs, USD a contract: width less credit."""
         return (self.spread.width - self.credit) * SHARES_PER_OPTION
 
 
@@ -90,7 +90,7 @@ class Refusal:
     """An offer that was not sold.
 
     day: row of the path.
-    reason: why.
+    reason: reason of the refusal.
     """
 
     day: int
@@ -99,13 +99,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SpreadAccount:
-    """What an account has done.
+    """Result of an account that sells spreads.
 
     start: balance before the first trade, USD.
-    trades: sold, in the order in which they closed, as the files of an account have them.
+    trades: trades in the order of their closing, as the files of an account have them.
     refusals: offers that were not sold, in their order.
-    cut: how many were sold in fewer contracts than sized, as the balance covered no more.
-    most_collateral: USD held against open spreads at most.
+    cut: number of trades with fewer contracts than sized, for lack of balance.
+    most_collateral: highest collateral of open spreads, USD.
     """
 
     start: float
@@ -118,9 +118,9 @@ class SpreadAccount:
 def sell_spread(
     days: IndexDays, day: int, entry_row: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
 ) -> SpreadTrade | None:
-    """One spread of a day, sold at a point of its path and followed to its exit.
+    """Sell one spread at a point of a day's path, and follow it to its exit.
 
-    None where the rules do not sell.
+    None if the rules do not sell.
     """
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
@@ -138,8 +138,8 @@ def sell_spread(
         return None
     settlement = round(spread.settles_at(float(path[-1])), 2)
     step, reason = _exit(credit, closing_costs.tolist(), minutes.tolist(), rules)
-    # A spread that is held to the close pays its settlement and the fees of one order; one that is
-    # bought back pays the price of that point and the fees of a second order.
+    # A spread held to the close pays its settlement and the fees of one order; one that is bought
+    # back pays the price of that point and the fees of a second order.
     orders = 2
     payment = float(closing_costs[step])
     slippage = float(values[0]) - credit + payment - float(values[step])
@@ -148,7 +148,7 @@ def sell_spread(
         orders = 1
         payment = settlement
         slippage = float(values[0]) - credit
-    # Results are exact fractions: a whole number of contracts must not hang on a rounding.
+    # Results are exact fractions: a whole number of contracts must not depend on rounding.
     gain = (Fraction(str(credit)) - Fraction(str(payment))) * SHARES_PER_OPTION
     fees = Fraction(costs.fees(spread, orders))
     return SpreadTrade(
@@ -159,9 +159,9 @@ def sell_spread(
 def offered_spreads(
     days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
-    """What every entry of the strategies offers, in the order that the live seller looks at them.
+    """Return the offers of every entry of the strategies, in the order of the live seller.
 
-    That is by time, then as the rules stand, all on the same path. None is sized yet.
+    That is by time, then by the order of the rules, all on the same path. None is sized yet.
     """
     entries = _entries(days, rules)
     offers = []
@@ -176,10 +176,9 @@ def offered_spreads(
 def spread_account(
     offers: Iterable[SpreadTrade], sizing: AutoscalingSettings, max_position: float = MAX_POSITION
 ) -> SpreadAccount:
-    """The account that is offered these spreads, in the order in which they are entered.
+    """Return the account after these offers, in the order of their entry.
 
-    max_position: collateral of all open spreads, as a share of the balance, beyond which nothing is
-        sold.
+    max_position: limit on the collateral of all open spreads, as a share of the balance.
     """
     book = _Book(sizing, Fraction(str(max_position)))
     refusals = []
@@ -198,7 +197,7 @@ def spread_account(
 
 
 class _Book:
-    """An account as it goes along a path."""
+    """Balance, history and open spreads of an account along a path."""
 
     def __init__(self, sizing: AutoscalingSettings, max_position: Fraction) -> None:
         self.closed: list[SpreadTrade] = []
@@ -212,9 +211,9 @@ class _Book:
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
-        """Sell an offer, in as many contracts as are sized and covered; else why it is not sold."""
+        """Sell an offer in as many contracts as are sized and covered, or return why not."""
         spread = offer.spread
-        # A size may rest on closed trades alone.
+        # A size may depend on closed trades only.
         size = count_contracts(
             self._balance,
             self._statistics,
@@ -232,7 +231,7 @@ class _Book:
         if contracts == 0:
             return "not_covered"
         held += Fraction(spread.collateral) * contracts
-        # The guard of a live account denies the whole order: it makes none smaller.
+        # The guard of a live account denies the whole order instead of reducing it.
         if held > self._max_position * self._balance:
             return "max_position"
         self.cut += contracts < size.number
@@ -241,13 +240,13 @@ class _Book:
         return None
 
     def close_until(self, day: int, row: int) -> None:
-        """Book what has been left by a point of the path, in the order in which it was left."""
+        """Book trades that exited by a point of the path, in the order of their exits."""
         ended = [trade for trade in self._open if (trade.day, trade.exit_row) <= (day, row)]
         if not ended:
             return
         self._open = [trade for trade in self._open if (trade.day, trade.exit_row) > (day, row)]
-        # What was left at the same point is booked as it was entered: the seller looks at what is
-        # open in that order.
+        # Exits at the same point are booked in the order of their entries, as the seller follows
+        # them.
         for trade in sorted(ended, key=lambda trade: (trade.day, trade.exit_row)):
             self._balance += trade.total
             self._results.append(trade.total / trade.contracts)
@@ -256,26 +255,30 @@ class _Book:
         self._statistics = TradeStatistics.from_results(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
-        """Book what is open at the end of the path: same-day options end with their session."""
+        """Book the open trades at the end of the path.
+
+        Same-day options end with their session.
+        """
         for trade in self._open[-1:]:
             self.close_until(trade.day + 1, 0)
 
 
 @cache
 def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
-    """USD that one contract can lose; credits are whole cents, and few of them differ."""
+    """Return the USD that one contract can lose; cached, because few whole-cent credits differ."""
     return Fraction(str(max_risk(strategy, credit, width, condor)))
 
 
 def _exit(
     credit: float, closing_costs: Sequence[float], minutes: Sequence[float], rules: SpreadRules
 ) -> tuple[int, Exit | None]:
-    """The step at which a spread is left, and why; the last and None where it is held.
+    """Return the step of the exit, and its reason; the last step and None if the spread is held.
 
-    closing_costs [K]: points that buying it back costs. minutes [K]: since 09:30.
+    closing_costs: [K] points that buying it back costs.
+    minutes: [K] since 09:30.
     """
     best = 0.0
-    # At the last point the session is over: nothing is bought back there any more.
+    # At the last point the session is over: nothing can be bought back.
     for k in range(1, len(closing_costs) - 1):
         cost = closing_costs[k]
         best = max(best, credit - cost)
@@ -286,7 +289,7 @@ def _exit(
 
 
 def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
-    """(row of the path, rules) of every entry of a day, by time.
+    """Return (row of the path, rules) of every entry of a day, by time.
 
     An entry between two points is at the later one.
     """

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 @settings_class("bars")
 class IndexBarsSettings:
-    """An index from hourly bars."""
+    """Settings of an index from hourly bars."""
 
     dir: tuple[str, ...] = setting((), "folders of hourly bars; none means the model")
     zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
@@ -50,7 +50,7 @@ class IndexBarsSettings:
             )
 
     def read(self) -> Bars:
-        """The bars that others confirm; a session that lacks one is not traded."""
+        """Return the confirmed bars; a session that lacks one is not traded."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
             bars = data.bars([self.symbol], None, None, HOURLY)
@@ -98,14 +98,14 @@ class SpreadSettings(AutoscalingSettings):
 
     @property
     def quoted(self) -> Smile:
-        """Return the smile that options are priced with: on bars the whole, on the model its level.
+        """Return the smile that prices options: on bars the whole smile, on the model its level.
 
         Moves of the model are normal: wings would pay the seller for falls that never come.
         """
         return self.smile if self.bars.dir else self.smile.flat
 
     def days(self) -> IndexDays:
-        """The sessions that are traded."""
+        """Return the sessions of the backtest."""
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
             vix = read_volatility_index(self.bars.vix)
@@ -148,19 +148,19 @@ class MonteCarloSettings(AutoscalingSettings):
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
     def block_length(self, trades_a_day: float) -> int:
-        """Trades that stay together: those of a week, five sessions, where none are named."""
+        """Return the trades in a block: by default those of a week, five sessions."""
         return self.block or max(round(5 * trades_a_day), 1)
 
 
 @settings_class("options")
 class QuotedTerms(OptionTerms):
-    """Options that a practice venue trades, and how it quotes them."""
+    """Settings of the options on a practice venue, and of their quotes."""
 
     smile: Smile = setting(Smile(), "of implied volatility over strikes")
 
 
 @settings_class()
 class PracticeSettings(VenueSettings):
-    """A practice venue: the bars, costs and margin of a backtest, and quoted options."""
+    """Settings of a practice venue: bars, costs and margin of a backtest, and quoted options."""
 
     options: QuotedTerms = setting(QuotedTerms(), "that are traded on its stocks")

@@ -1,4 +1,4 @@
-"""A run of selling spreads: its figures, and the table and file of trades that people read."""
+"""Report of a run of selling spreads: its figures, table and file of trades."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from option_spreads.simulation.path import IndexDays
 from option_spreads.simulation.resampled_accounts import sortino
 from option_spreads.simulation.selling import SpreadAccount, SpreadTrade, Unsold
 
-OPENING_MINUTE = 570  # of the day, 09:30 New York
+OPENING_MINUTE = 570  # minute of the day, 09:30 New York
 UNSOLD = {
     "halt": "in a halt",
     "negative_kelly": "as trades have lost",
     "not_covered": "as the balance covered no contract",
     "max_position": "beyond max_position",
 }
-STOPS = {  # refusals that no later offer can end
+STOPS = {  # refusals after which no offer can be sold
     "halt": "the safety halt (SAFETY_HALT_PCT)",
     "negative_kelly": "a negative Kelly fraction (NEGATIVE_KELLY_CONTRACTS=0)",
 }
 
 
 def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
-    """What an account did: `figures`, and what was offered to it that it did not sell."""
+    """Return the `figures` of an account, and the offers that it did not sell."""
     reasons = [refusal.reason for refusal in account.refusals]
     halts = [refusal.day for refusal in account.refusals if refusal.reason == "halt"]
     return {
@@ -72,16 +72,17 @@ def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
 
 
 def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
-    """What trades did: results in USD a contract, balances and profits in USD, shares of trades.
+    """Return figures of trades: USD a contract, balances and profits in USD, shares of trades.
 
-    A figure of which there is nothing is None, as the profit factor where no trade lost.
+    An undefined figure is None, such as the profit factor without a losing trade.
 
-    trades: of one account.
-    days: the path that they were made on.
+    trades: trades of one account.
+    days: path of the trades.
     start: balance before the first trade, USD.
     """
     daily = _daily_profits(trades, days)
-    balance = start + np.concatenate([[0.0], np.cumsum(daily)])  # before the first day, at each end
+    # Balances before the first day, then at each end.
+    balance = start + np.concatenate([[0.0], np.cumsum(daily)])
     ratio = float(sortino(daily, balance[:-1]))
     return {
         **trade_figures(trades),
@@ -97,7 +98,7 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
 
 
 def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
-    """The figures of trades that need no balance, for a part of an account's as well."""
+    """Return the figures of trades that need no balance, also for some of an account's trades."""
     results = np.array([float(trade.result) for trade in trades])
     sizes = np.array([trade.contracts for trade in trades], dtype=float)
     exits = [trade.exit for trade in trades]
@@ -121,10 +122,10 @@ def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
 
 
 def _daily_profits(trades: Sequence[SpreadTrade], days: IndexDays) -> Array:
-    """Profit of each day, USD [D], to the cent."""
+    """Return the profit of each day, USD [D], to the cent."""
     daily = np.zeros(len(days.dates))
     np.add.at(daily, [trade.day for trade in trades], [float(trade.total) for trade in trades])
-    # A day whose trades cancel out is neither won nor lost, whatever the sum of its floats.
+    # A day whose trades cancel out is neither won nor lost, although floats may not sum to 0.
     return np.round(daily, 2)
 
 
@@ -133,9 +134,9 @@ def _mean(values: npt.NDArray[Any]) -> float | None:
 
 
 def _mean_error(results: Array, entry_days: list[int]) -> float | None:
-    """Standard error of the mean result; None for fewer than two days.
+    """Return the standard error of the mean result; None for fewer than two days.
 
-    Trades of a day share its path, so their deviations are added up before they are squared. Taken
+    Trades of a day share its path, so their deviations are summed before they are squared. Treated
     as independent, they would make the error too small.
     """
     count = len(set(entry_days))
@@ -147,12 +148,12 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
 
 
 def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
-    """Costs of trades by kind and in all, USD of all contracts; their results hold them.
+    """Return costs of trades by kind and in total, USD of all contracts; results include them.
 
-    `slippage` is what prices were worse than the model's values, in whole cents a trade, so that
+    `slippage` is the difference of prices to the model's values, in whole cents a trade, so that
     the parts of an account add up; `commission` is the broker's, `fee` that of exchange and OCC.
 
-    costs: that the trades were made with.
+    costs: costs of the trades.
     """
     broker = replace(costs, fee=0.0)
     commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
@@ -168,7 +169,7 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
 
 
 def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """The table and sentences of a run, in the order in which they are read.
+    """Yield the table and sentences of a run, in reading order.
 
     summary: the content of spreads.json.
     """
@@ -195,10 +196,10 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
-    """The text of a file of closed trades, with the autoscaler's own columns.
+    """Return the text of a file of closed trades, with the autoscaler's own columns.
 
-    An id is the seller's: strategy, day, minutes from the open to the entry; of several entries at
-    one point of the path the later ones have their number behind it.
+    An id is the seller's: strategy, day, minutes from the open to the entry. Of several entries at
+    one point of the path, the later ones have a number as suffix.
     """
     rows = []
     same: Counter[str] = Counter()
@@ -223,14 +224,14 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
 
 
 def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
-    """A row for each figure; columns: the texts of the same figures by their label."""
+    """Return a table with one row for each figure; columns: texts of the figures by label."""
     labels = next(iter(columns.values()))
     rows = [(label, *(texts[label] for texts in columns.values())) for label in labels]
     return Table(title, ("", *columns), rows)
 
 
 def _clock_text(minutes: float) -> str:
-    """Time of day in New York, so many minutes after the open."""
+    """Return the New York time of day, a number of minutes after the open."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
 
@@ -249,7 +250,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
 
 
 def _unsold_text(account: Mapping[str, Any]) -> str:
-    """What the account was offered and did not sell."""
+    """Return a text on the offers that the account did not sell."""
     unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
     text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:
@@ -262,7 +263,7 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
 
 
 def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The figures of an account that people look for, by label."""
+    """Return the main figures of an account, by label."""
     returned = percent(figures["total_return"], 1, sign=True)
     return {
         "losing days": f"{figures['losing_days']:,} of {figures['days_with_trades']:,}",
@@ -275,7 +276,7 @@ def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """The figures of trades that need no balance, by label."""
+    """Return the figures of trades that need no balance, by label."""
     exits = figures["exits"]
     costs = figures["costs"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)
@@ -303,7 +304,7 @@ def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _profit_factor_text(figures: Mapping[str, Any]) -> str:
-    """The profit factor, or why there is none."""
+    """Return the profit factor, or why it is undefined."""
     if not figures["trades"]:
         return f"{NO_VALUE}, no trade"
     if figures["profit_factor"] is None:

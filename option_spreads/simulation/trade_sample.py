@@ -1,4 +1,4 @@
-"""Closed trades of a file: what is resampled of them, and when they were made."""
+"""Closed trades of a file: the sample for resampling, and the times of its trades."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainingdata.sessions import sessions_between
 
 ENTRY_COLUMN = "Timestamp_ET"
 EXIT_COLUMN = "Exit_Time"
-MAX_RESULT = 10**9  # USD of a contract; sums of what is drawn stay whole numbers of 64 bits
+MAX_RESULT = 10**9  # USD of a contract; sums of draws stay within 64-bit integers
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 _TIME = re.compile(r"\d{2}:\d{2}(:\d{2})?")
 _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?")
@@ -38,13 +38,13 @@ _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TradeSample:
-    """N closed trades, per contract.
+    """Sample of N closed trades, per contract.
 
     results: profit or loss [N], ten-thousandths of a dollar.
-    risks: what each could lose [N], the same unit.
-    gains: what each could win at most, its credit [N], the same unit.
-    trades_per_day: mean number of trades a session, from the session of the first to the last's.
-    overlaps: trades in front of each that were still open when it was entered [N].
+    risks: maximum loss of each [N], the same unit.
+    gains: maximum gain of each, its credit [N], the same unit.
+    trades_per_day: mean number of trades a session, from the first trade's session to the last's.
+    overlaps: number of preceding trades that were still open at each trade's entry [N].
     """
 
     results: Units
@@ -55,15 +55,15 @@ class TradeSample:
 
     @property
     def max_loss_count(self) -> int:
-        """Trades that lost all they could, or more."""
+        """Return the number of trades that lost their maximum, or more."""
         return int((self.results <= -self.risks).sum())
 
 
 class TradeRow(NamedTuple):
     """A closed trade, per contract.
 
-    result, risk, gain: USD, as of `TradeSample`.
-    entered, exited: instants; none where the row does not say them.
+    result, risk, gain: USD, as in `TradeSample`.
+    entered, exited: instants; None if the row does not state them.
     """
 
     result: Fraction
@@ -84,7 +84,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     Results are totals over position sizes; deposits are not trades. Risks follow from strategy,
     strikes and credit.
 
-    now: after which nothing can have been entered or left.
+    now: the present; later entries and exits are refused.
     """
     trades = []
     try:
@@ -102,7 +102,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
     if not trades:
         raise DataError(f"trades: {path}: no closed trade in it")
     exits = [trade.exited for trade in trades]
-    # Blocks and overlaps are of trades in the order of their closing, however a file is sorted.
+    # Blocks and overlaps need trades in the order of their closing, however a file is sorted.
     if None not in exits:
         trades = [trades[k] for k in np.argsort(np.array(exits), kind="stable")]
     return trades
@@ -120,9 +120,9 @@ def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
 
 
 def _still_open(trades: Sequence[TradeRow], number: int) -> int:
-    """Trades right before one, in the order of their closing, that closed after it was entered.
+    """Return the number of trades right before one that closed after its entry.
 
-    None where the row does not say when.
+    Trades are in the order of their closing.
     """
     entered = trades[number].entered
     count = 0
@@ -137,8 +137,7 @@ def _still_open(trades: Sequence[TradeRow], number: int) -> int:
 def _trades_per_session(trades: Sequence[TradeRow]) -> float:
     """Return trades per session of the exchange, from the first entry to the last.
 
-    Days without a trade count; otherwise a file with a trade a week would have one every day. A
-    trade without a time counts as a separate session.
+    Sessions without a trade count. A trade without a time counts as a separate session.
     """
     days = [_new_york_day(trade.entered) for trade in trades if trade.entered is not None]
     sessions = max(len(sessions_between(min(days), max(days))), 1) if days else 0
@@ -155,15 +154,15 @@ def _trade(row: Row, now: np.datetime64) -> TradeRow:
 
 
 def _units(values: Sequence[Fraction]) -> Units:
-    """Whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
+    """Return whole ten-thousandths of a dollar [N], so that balances of a run are exact."""
     return np.array([whole_units(value) for value in values], dtype=np.int64)
 
 
 def _contract_risk(row: Row) -> Fraction:
-    """USD that one contract of a trade could lose: its width less its credit.
+    """Return the USD that one contract of a trade could lose: its width less its credit.
 
-    The width comes from the strikes where the row has them. One risk for every spread would
-    understate what a wide one loses.
+    The width comes from the strikes if the row has them. One risk for every spread would understate
+    the loss of a wide one.
     """
     credit = row.get("Entry_Credit", "").strip()
     words = row.get("Strikes", "").replace("-", "/").split("/")
@@ -178,10 +177,10 @@ def _contract_risk(row: Row) -> Fraction:
 
 
 def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
-    """The instants at which a row's trade was entered and left; None where the row does not say.
+    """Return the instants of a trade's entry and exit; None if the row does not state one.
 
-    An exit's time alone is of the entry's day, both on New York's clock. Of an exit, words that are
-    no time, and an entry that names another zone, say nothing.
+    An exit's time without a date is on the entry's day, both in New York time. An exit that is not
+    a time, and an entry in another zone, count as not stated.
     """
     entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))
     entry = _instant_of(entered) if entered else None
@@ -197,7 +196,7 @@ def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.da
                 " the past, and a simulated index is begun earlier (start=…)"
             )
     if entry is not None and exit_at is not None:
-        # Where either is a date alone, the days are compared.
+        # If either is a date only, the days are compared.
         whole_days = _DATE.fullmatch(left) or _DATE.fullmatch(entered)
         is_before = _new_york_day(exit_at) < _new_york_day(entry)
         if is_before or (not whole_days and exit_at < entry):
@@ -210,9 +209,9 @@ def _new_york_day(at: np.datetime64) -> np.datetime64:
 
 
 def _instant_of(word: str, name: str = ENTRY_COLUMN) -> np.datetime64:
-    """The instant of a date, of a date and a time of New York's clock, or of an instant."""
+    """Return the instant of a date, of a date and a time in New York, or of an instant."""
     if _NEW_YORK_TIME.fullmatch(word):
-        # A time that no clock shows stays as it is, and is refused with the others.
+        # A time that no clock shows is left unchanged, and is refused with other errors.
         with suppress(ValueError):
             word = datetime.fromisoformat(word).replace(tzinfo=NEW_YORK).isoformat()
     return parse_instant(word, name=name)

@@ -1,9 +1,9 @@
-"""What `make gpu` asks of a machine that has Python, torch and CUDA, and no package index.
+"""Checks of `make gpu` for a machine that has Python, torch and CUDA, and no package index.
 
-python studies/benchmarks/bare_machine.py cuda           exit code 2 where there is no CUDA
-python studies/benchmarks/bare_machine.py packages       exit code 2 where a package lacks
+python studies/benchmarks/bare_machine.py cuda           exit code 2 without CUDA
+python studies/benchmarks/bare_machine.py packages       exit code 2 if a package is missing
 python studies/benchmarks/bare_machine.py pins           the packages to bring along, as here
-python studies/benchmarks/bare_machine.py weigh FOLDER   exit code 2 where wheels are too heavy
+python studies/benchmarks/bare_machine.py weigh FOLDER   exit code 2 if wheels are too large
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-# The library and what the network stands on; pandas is the library's own need, pydantic that of the
-# settings. No compiler, no Parquet, no SciPy.
+# The library and the packages that the network needs; pandas is needed by the library, pydantic by
+# the settings. No compiler, no Parquet, no SciPy.
 NEEDED = (
     "chronos-forecasting",
     "transformers",
@@ -25,9 +25,9 @@ NEEDED = (
     "tzdata",
     "pytest",
 )
-# torch is there with all it needs; a faster download is no use without a network.
+# torch is there with all it needs; faster downloads are useless without a network.
 LEFT_OUT = ("torch", "hf-xet")
-MOST = 60e6  # bytes of all wheels together
+MOST = 60e6  # bytes of all wheels together, maximum
 
 
 def check_cuda() -> None:
@@ -59,12 +59,12 @@ def check_packages() -> None:
 
 
 def pins(python: str = "3.12") -> list[str]:
-    """Every package that is needed, torch and what it alone needs left out, as `name==version`."""
+    """Return the needed packages as `name==version`, without torch and its own dependencies."""
     return [f"{name}=={version(name)}" for name in closure(NEEDED, LEFT_OUT, python)]
 
 
 def closure(names: tuple[str, ...], left_out: tuple[str, ...], python: str) -> list[str]:
-    """These packages and all they need, without those that are left out."""
+    """Return these packages and all their dependencies, without those that are left out."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -85,7 +85,7 @@ def closure(names: tuple[str, ...], left_out: tuple[str, ...], python: str) -> l
 
 
 def weigh(folder: Path) -> None:
-    """Say what wheels come to, the heaviest first, and refuse more than can be brought along."""
+    """Print the sizes of wheels, the largest first, and refuse a total above the maximum."""
     sizes = {path.name.split("-")[0]: path.stat().st_size for path in folder.glob("*.whl")}
     total = sum(sizes.values())
     heaviest = sorted(sizes.items(), key=lambda each: -each[1])[:6]

@@ -32,16 +32,14 @@ deviation.
 
 @dataclass(frozen=True)
 class Table:
-    """A Markdown file that is written anew with each row: what has been measured stays when
-    time runs out.
-    """
+    """A Markdown file that is rewritten with each row, so that a timeout loses no measurement."""
 
     path: Path
     head: str
     rows: list[str] = field(default_factory=list)
 
     def add(self, *cells: str) -> None:
-        """One row; printed too."""
+        """Add and print one row."""
         self.rows.append(f"| {' | '.join(cells)} |\n")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.head + "".join(self.rows))
@@ -49,7 +47,7 @@ class Table:
 
 
 def head() -> str:
-    """What the figures were measured with."""
+    """Return a description of the machine and the libraries."""
     gpu = torch.cuda.is_available()
     return HEAD.format(
         device=torch.cuda.get_device_name() if gpu else "no GPU",
@@ -67,14 +65,14 @@ def head() -> str:
 
 @pytest.fixture(scope="session")
 def table(pytestconfig: pytest.Config) -> Table:
-    """What `make gpu` leaves behind: outputs/gpu.md; outputs/bench.md where there is no GPU."""
+    """Return the report of `make gpu`: outputs/gpu.md, or outputs/bench.md without a GPU."""
     name = "gpu.md" if torch.cuda.is_available() else "bench.md"
     return Table(pytestconfig.rootpath / "outputs" / name, head())
 
 
 @pytest.fixture
 def seconds() -> Seconds:
-    """Median seconds of some calls after one warm-up."""
+    """Return a function for the median seconds of some calls after one warm-up."""
     from studies.benchmarks.forecast_speed import seconds
 
     return seconds
@@ -82,6 +80,6 @@ def seconds() -> Seconds:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Forecasts and trials of a measurement are kept beside its other files, not the user's."""
+    """Keep forecasts and trials of a measurement out of the user's cache."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))

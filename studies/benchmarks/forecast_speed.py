@@ -1,11 +1,11 @@
-"""Forecasts a second beside the library's pipeline in the same run, an error figure beside each.
+"""Forecasts a second, here and by the library's pipeline in the same run.
 
     python -m studies.benchmarks.forecast_speed WHAT MODEL DTYPE COUNT TURN
 
-WHAT is `many` windows, compiled where that pays; or `few`, as a live decision asks for them. The
-last line of the output is a row of the table, in JSON. A process of its own holds one model in one
-dtype: what it takes of memory is its own. Several at once get ready beside each other, and measure
-in turn when all are ready; TURN is a file that they share for it.
+WHAT is `many` windows, compiled where that pays; or `few`, as in a live decision. The last line of
+the output is a row of the table, in JSON, with error figures. Each process holds one model in one
+dtype, so that its memory use is separate. Several processes start at once and measure in turn when
+all are ready; TURN is a file that they share as a lock.
 """
 
 from __future__ import annotations
@@ -34,16 +34,19 @@ from studies.benchmarks import gates
 
 LENGTH = 100  # bars a window
 
-Alone = Callable[[], AbstractContextManager[None]]  # to measure within
+Alone = Callable[[], AbstractContextManager[None]]  # context to measure within
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured.
+    """Results of one measurement.
 
-    windows: that were forecast. ours, pipeline: windows a second. batch: of the pipeline at its
-    best. share: % of what the device multiplies at most; none where that is not known. memory: GiB
-    of the device at most. largest, mean: error in a window's deviation.
+    windows: number of windows forecast.
+    ours, pipeline: windows a second.
+    batch: best batch size of the pipeline.
+    share: % of the device's peak; None if that is unknown.
+    memory: GiB of the device, maximum.
+    largest, mean: error in a window's deviation.
     """
 
     what: str
@@ -60,8 +63,9 @@ class Row:
 
 @contextmanager
 def taking_turns(path: Path) -> Iterator[Alone]:
-    """Measuring in turn with the other processes that share this file, none of which is then still
-    getting ready: it is locked in common by who gets ready, and alone by who measures.
+    """Measure in turn with the other processes that share this file, after all are ready.
+
+    The file is locked in common during preparation, and exclusively during a measurement.
     """
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_SH)
@@ -79,7 +83,7 @@ def taking_turns(path: Path) -> Iterator[Alone]:
 
 
 def walks(symbols: int, each: int, length: int = LENGTH) -> Windows:
-    """Random walks: `each` windows of every symbol, at the same instants."""
+    """Return random walks: `each` windows of every symbol, at the same instants."""
     rng = np.random.default_rng(0)
     steps = rng.normal(0, 0.01, (symbols, each + length - 1))
     last = np.tile(np.arange(each) + length - 1, symbols)
@@ -164,7 +168,7 @@ def beside_the_pipeline(
         (taken, spent), *theirs = medians([ours, *map(peer, sizes)])
         load = os.getloadavg()[0]
         (best, spent_theirs), size = min(zip(theirs, sizes, strict=True))
-        # A reference on all cores would slow down whoever measures beside it.
+        # A reference on all cores would slow down measurements of other processes.
         exact = on_the_cpu(model, windows, check) if gpu else by(pipeline, windows, check)
         answers = forecaster.predict(windows, check, profile, by=engine)
     error = np.abs(answers - exact) / windows.contexts(check).std(axis=1)[:, None, None]
@@ -191,13 +195,13 @@ def beside_the_pipeline(
 
 
 def on_the_cpu(model: str, windows: Windows, rows: np.ndarray) -> np.ndarray:
-    """fp32 answers, not compiled."""
+    """Return fp32 forecasts, not compiled."""
     profile = Profile(model=model, device="cpu", compile=False)
     return Chronos2Forecaster(profile).predict(windows, rows, profile)
 
 
 def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
-    """The pipeline's own answers."""
+    """Return the pipeline's own forecasts."""
     contexts = [torch.tensor(c, dtype=torch.float32) for c in windows.contexts(rows)]
     raw = pipeline.predict_quantiles(
         contexts, prediction_length=HORIZON, quantile_levels=list(LEVELS)
@@ -206,7 +210,7 @@ def by(pipeline: Any, windows: Windows, rows: np.ndarray) -> np.ndarray:
 
 
 def few(model: str, dtype: str, count: int, alone: Alone) -> Row:
-    """A live decision: milliseconds a call, and what they would be without a CUDA graph."""
+    """Measure a live decision: milliseconds a call, with and without a CUDA graph."""
     row = beside_the_pipeline(model, dtype, count, (count,), count, count, alone)
     note = f"{1e3 * count / row.ours:.2f} ms a call"
     if torch.cuda.is_available():

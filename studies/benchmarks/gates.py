@@ -1,6 +1,6 @@
-"""What is asked of forecasts on a GPU, and what has been measured of it.
+"""Targets of forecasts on a GPU, and the comparison of measurements with them.
 
-A figure that falls short is said, in the table, and fails nothing: it is the machine's as well.
+A missed target is printed in the table and fails nothing, because it depends on the machine.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from forecasting.chronos2.checkpoint import Checkpoint
 from forecasting.forecast import HORIZON
 
-# Dense TFLOP/s by the makers' data sheets: of the matrix units in bf16, of which TF32 has half, and
-# in fp32, which does not use them.
+# Dense TFLOP/s by the makers' data sheets: of the matrix units in bf16 (TF32 has half), and in
+# fp32, which does not use them.
 PEAKS = {"H100 PCIe": (756, 51), "H100": (989, 67), "H200": (989, 67), "A100": (312, 19.5)}
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A figure that is asked for.
+    """A target of a measurement.
 
-    what: it counts.
-    least: that is asked; most where `below`.
+    what: unit of the measurement.
+    least: minimum; maximum if `below`.
     """
 
     what: str
@@ -29,7 +29,7 @@ class Gate:
     below: bool = False
 
     def verdict_text(self, measured: float) -> str:
-        """What was measured beside what is asked."""
+        """Return the measurement with its target."""
         met = measured <= self.least if self.below else measured >= self.least
         asked = f"{'≤' if self.below else '≥'} {self.least:,g}"
         return f"{measured:,.1f} {self.what} for {asked}: {'met' if met else 'missed'}"
@@ -46,9 +46,9 @@ WARM = Gate("s from a warm start", 3, below=True)
 
 
 def flops_a_window(checkpoint: Checkpoint, layers: int, length: int) -> float:
-    """Multiplications and additions of a window's matrices in the layers.
+    """Return multiplications and additions of a window's matrices in the layers.
 
-    What attends to what, the embedding and the head are left out: they are little.
+    Attention scores, the embedding and the head are left out, because they are small.
     """
     context = math.ceil(length / checkpoint.patch) + 1
     ahead = math.ceil(HORIZON / checkpoint.patch)
@@ -56,15 +56,16 @@ def flops_a_window(checkpoint: Checkpoint, layers: int, length: int) -> float:
     forward = 2 * checkpoint.width * checkpoint.inner
     # Query, key, value and output over time, one matrix within a group of one.
     whole = (layers - 1) * (context + ahead) * (5 * square + forward)
-    # The last layer reads keys and values of all tokens, and goes on with the future's alone.
+    # The last layer reads keys and values of all tokens, and continues with those of the future
+    # only.
     last = (context + ahead) * 2 * square + ahead * (3 * square + forward)
     return 2.0 * (whole + last)
 
 
 def peak_of(device: str, dtype: str) -> float | None:
-    """FLOP/s of a GPU at most in a dtype; none where it is not known.
+    """Return the peak FLOP/s of a GPU in a dtype; None if unknown.
 
-    device: its name, as its driver says it.
+    device: name of the GPU by its driver.
     """
     peaks = next((peaks for name, peaks in PEAKS.items() if name in device), None)
     if peaks is None:

@@ -1,9 +1,9 @@
-"""`forecasting.batch` with a network that answers at once: what is left is everything around it.
+"""`forecasting.batch` with a network that answers at once, to measure everything around it.
 
     python -m studies.benchmarks.instant_network key=value …
 
 The words are the command's. The last line of the output is JSON: seconds of the whole command, of
-its processors and of the network, and the most memory it held, GiB.
+its processors and of the network, and its maximum memory, GiB.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CURVE = np.exp(0.004 * STEPS[:, None] * norm.ppf(LEVELS)).astype(np.float32)
 
 @dataclass
 class InstantEngine:
-    """Answers every window with the same quantiles around its price."""
+    """Engine that returns the same quantiles around the price of every window."""
 
     weights: str
     execution_mode: str = "network"
@@ -47,7 +47,7 @@ class InstantEngine:
         *,
         progress: Any,
     ) -> Iterator[Array32]:
-        """[n, H, Q] in USD of each portion."""
+        """Yield quantiles [n, H, Q] in USD of each portion."""
         total = sum(map(len, portions))
         done = 0
         for rows in portions:
@@ -68,7 +68,7 @@ class InstantEngine:
 
 
 def main() -> None:
-    """Run the command and say what it took."""
+    """Run the command and print its time and memory."""
     engines: list[InstantEngine] = []
 
     def engine(self: chronos2.Chronos2Forecaster, profile: chronos2.Profile) -> InstantEngine:

@@ -27,7 +27,7 @@ SPAN = ("start=2024-01-02", "end=2024-12-31")
 
 @pytest.fixture(scope="module")
 def bars(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Synthetic stocks that share a factor and a volatility, a file each."""
+    """Write synthetic stocks that share a factor and a volatility, one file each."""
     folder = tmp_path_factory.mktemp("bars")
     rng = np.random.default_rng(0)
     ends = HOURLY.stock_clock.ends
@@ -59,7 +59,7 @@ def letters(number: int) -> str:
 
 
 def timed(folder: Path, *words: str) -> dict[str, Any]:
-    """What the command took, in a process of its own."""
+    """Run the command in a separate process and return its measurements."""
     done = subprocess.run(
         [sys.executable, "-m", "studies.benchmarks.instant_network", *SPAN, *words],
         cwd=folder,

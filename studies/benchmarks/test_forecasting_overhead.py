@@ -1,4 +1,4 @@
-"""What stands around the network: calls one by one, the cache, the import; `make bench`."""
+"""Time around the network: single calls, the cache, the import; `make bench`."""
 
 from __future__ import annotations
 

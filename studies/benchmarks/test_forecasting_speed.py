@@ -1,5 +1,6 @@
-"""The network's speed, each figure in a process with a limit of its own and written as soon as it
-is known: `make bench`, `make gpu`.
+"""Speed of the network, each figure in a process with a time limit: `make bench`, `make gpu`.
+
+A figure is written as soon as it is known.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FIGURES = [
     ("few", "120 M", "fp32", 18, 18),  # a live decision
     ("few", "shipped", "fp32", 18, 18),
 ]
-LIMIT = 200  # seconds that a figure may take, the wait for its turn included
+LIMIT = 200  # seconds that a figure may take, including the wait for its turn
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +48,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def answered(module: str, limit: float, *words: str, **environment: str) -> str:
-    """The last line of a process, or why there is none."""
+    """Return the last line of a process, or why there is none."""
     command = [sys.executable, "-m", f"studies.benchmarks.{module}", *words]
     try:
         done = subprocess.run(
@@ -66,7 +67,7 @@ def answered(module: str, limit: float, *words: str, **environment: str) -> str:
 
 
 def said(row: dict[str, Any], what: str, dtype: str) -> list[str]:
-    """The cells of a row, with what is asked beside what is measured."""
+    """Return the cells of a row, with targets next to measurements."""
     ratio = row["ours"] / row["pipeline"]
     share = row["share"]
     asked = [row["note"]]
@@ -89,7 +90,7 @@ def said(row: dict[str, Any], what: str, dtype: str) -> list[str]:
 
 
 def add(table: Any, line: str, what: str, dtype: str) -> bool:
-    """Write a row of what a process said, or that it said none; whether it did."""
+    """Write a row of a process's result, or of its failure; return whether it succeeded."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -100,7 +101,7 @@ def add(table: Any, line: str, what: str, dtype: str) -> bool:
 
 
 def test_figures(models: dict[str, Path], table: Any, tmp_path: Path) -> None:
-    """On a GPU all get ready at once: what is measured has it to itself all the same."""
+    """On a GPU all processes get ready at once, and each measures alone."""
 
     def figure(what: str, model: str, dtype: str, on_a_gpu: int, on_a_cpu: int) -> bool:
         count = on_a_gpu if GPU else on_a_cpu

@@ -1,4 +1,4 @@
-"""What a cycle of the live loop costs beside its waiting: one decision from bars that are there."""
+"""Cost of a cycle of the live loop without its waiting: one decision from available bars."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HOURS = 7 * 24
 
 
 def known_bars(bars: Bars, now: np.datetime64, days: int) -> Bars:
-    """What a live run has of the bars at an instant."""
+    """Return the bars that a live run knows at an instant."""
     tables = []
     for s, item in enumerate(bars.instruments):
         times, values = bars.real_bars(s)

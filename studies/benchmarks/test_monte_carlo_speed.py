@@ -1,6 +1,4 @@
-"""Ten thousand runs of a year with the autoscaler inside, beside a plain Python loop of the
-same rules.
-"""
+"""Ten thousand runs of a year with the autoscaler inside, and a plain loop in Python."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ PLAIN = 20
 def plain(
     results: Units, risks: Units, draws: Index, rules: AutoscalingSettings
 ) -> list[list[int]]:
-    """The rules in a loop, sums of the window kept: balances [R, D] in units."""
+    """Return balances [R, D] in units by the same rules in a plain loop in Python."""
     pnl = results.tolist()
     risk = risks.tolist()
     floor = round(rules.halt_balance * UNITS_PER_DOLLAR)

@@ -1,4 +1,4 @@
-"""What it takes to write the report of a year of 18 symbols, and how large it is."""
+"""Time to write the report of a year of 18 symbols, and its size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_BYTES = 6_000_000
 
 
 def wide(bars: Bars) -> Bars:
-    """18 symbols with the synthetic market's bars, each with noise of its own."""
+    """Return 18 symbols with the synthetic market's bars, each with independent noise."""
     rng = np.random.default_rng(1)
     tables = []
     for kind, names in ((AssetClass.STOCK, STOCKS), (AssetClass.CRYPTO, COINS)):

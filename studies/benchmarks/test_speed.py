@@ -1,4 +1,4 @@
-"""Measurements behind docs/PERFORMANCE.md: `make bench`. They print, they assert no time."""
+"""Measurements for docs/PERFORMANCE.md: `make bench`. They print, and assert no time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def test_decisions_a_second(seconds: Seconds) -> None:
 
 
 def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
-    """Stocks of three factors, two thirds of them held, under two ceilings and as many groups."""
+    """Return a sizing problem of stocks with three factors, two thirds of them held.
+
+    It has two ceilings and a number of groups.
+    """
     rng = np.random.default_rng([symbols, seed])
     loadings = rng.normal(0, 0.5, (3, symbols))
     returns = rng.normal(0, 0.01, (1000, 3)) @ loadings + rng.normal(0, 0.01, (1000, symbols))
@@ -62,7 +65,7 @@ def wide_book(symbols: int, groups: int, seed: int) -> dict[str, Any]:
 
 
 def residual(book: dict[str, Any], weights: Array) -> float:
-    """By how much the conditions of an optimum fail at weights, beside the largest return."""
+    """Return the largest violation of the optimality conditions, relative to the largest return."""
     parts = np.array([part for part, _ in book["groups"]], dtype=float)
     ceiling_values = np.array([ceiling for _, ceiling in book["groups"]])
     blocks = (np.asarray(book[name])[None] for name in ("mu", "covariance", "cost"))

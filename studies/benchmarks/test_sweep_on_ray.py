@@ -1,4 +1,4 @@
-"""10,000 variants over two machines of a Ray cluster, beside one process with one core."""
+"""10,000 variants over two machines of a Ray cluster, and in one process with one core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The practice venue under load, in a process of its own, asked by the real `alpaca-py` client."""
+"""The practice venue under load, in a separate process, with the real `alpaca-py` client."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Seconds until a process that has compiled nothing yet has its first answers.
+"""Seconds until a process that has compiled nothing yet has its first forecasts.
 
     python -m studies.benchmarks.warm_start MODEL DTYPE
 
-What an earlier process has compiled may lie in TORCHINDUCTOR_CACHE_DIR. Importing the libraries is
+TORCHINDUCTOR_CACHE_DIR may hold code compiled by an earlier process. Importing the libraries is
 not counted, loading the model is.
 """
 

@@ -1,4 +1,4 @@
-"""The small faults that a file could have: each is one change of its syntax tree."""
+"""Mutants of a file: each is one change of its syntax tree."""
 
 import ast
 import copy
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any, NamedTuple, TypeGuard
 
-SWAPS = (  # an operator, and what may stand in its place
+SWAPS = (  # an operator, and its replacements
     "Lt LtE GtE,LtE Lt Gt,Gt GtE LtE,GtE Gt Lt,Eq NotEq,NotEq Eq,Is IsNot,IsNot Is,In NotIn,"
     "NotIn In,Add Sub,Sub Add,Mult Div,Div Mult,FloorDiv Mult,Mod Mult,Pow Mult,BitAnd BitOr,"
     "BitOr BitAnd,And Or,Or And"
@@ -17,10 +17,10 @@ SWAPS = (  # an operator, and what may stand in its place
 OTHERS = {words.split()[0]: words.split()[1:] for words in SWAPS.split(",")}
 PAIRS = (("min", "max"), ("floor", "ceil"), ("minimum", "maximum"), ("any", "all"))
 TWINS = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
-TOLERANCE = 1e-5  # numbers below it guard against rounding: they stay
+TOLERANCE = 1e-5  # smaller numbers guard against rounding and stay
 SILENT = (ast.Raise, ast.Import, ast.ImportFrom, ast.Assert, ast.JoinedStr)
 WORDS = ("log", "progress", "cast", "TypeVar")  # calls whose arguments no test judges
-GUARDS = ("dtype", "strict", "copy")  # keywords that change no answer
+GUARDS = ("dtype", "strict", "copy")  # keywords that change no result
 TYPES = ("annotation", "returns", "decorator_list", "bases", "type_params")  # fields of a tree
 FACTS = ast.Name | ast.Attribute | ast.Call | ast.Subscript  # conditions that are no comparison
 NUMBERS = (ast.Constant, ast.Tuple, ast.UnaryOp, ast.BinOp, ast.operator, ast.unaryop, ast.Load)
@@ -34,18 +34,18 @@ DECORATORS = (
 
 
 class Mutant(NamedTuple):
-    """A file with one change: what a statement of a function said before, and what it says now."""
+    """A file with one change: the text of a function's statement before and after it."""
 
     file: str
     function: str
     before: str
-    after: str  # these four are the key of equivalents: lines move
+    after: str  # these four are the key of equivalents, because lines move
     line: int
     code: CodeType
 
 
 class Change(NamedTuple):
-    """A field's other value, and the statement around it as it is then."""
+    """A replacement value of a field of the tree, with the changed statement around it."""
 
     function: str
     statement: ast.stmt
@@ -57,7 +57,7 @@ class Change(NamedTuple):
 
 
 def mutants(root: Path, file: str, number: int, seed: int) -> list[Mutant]:
-    """So many mutants of a file, drawn at random, in the order of its lines."""
+    """Return random mutants of a file, `number` of them, in the order of its lines."""
     tree = ast.parse((root / file).read_text())
     changes = list(_changes(tree, "", "", ast.Pass(lineno=0)))
     drawn = random.Random(f"{seed} {file}").sample(changes, min(number, len(changes)))
@@ -65,7 +65,7 @@ def mutants(root: Path, file: str, number: int, seed: int) -> list[Mutant]:
 
 
 def without_mutants(root: Path, file: str) -> list[str]:
-    """The file, where it has none; and each of its compiled functions that has none."""
+    """Return the file if it has no mutants, and each of its compiled functions without any."""
     tree = ast.parse((root / file).read_text())
     changed = {change.function for change in _changes(tree, "", "", ast.Pass(lineno=0))}
     compiled = (node for node in ast.walk(tree) if _is_compiled(node))
@@ -74,7 +74,7 @@ def without_mutants(root: Path, file: str) -> list[str]:
 
 
 def keys(root: Path, file: str) -> set[tuple[str, str, str, str]]:
-    """The first four of every mutant that a file could have."""
+    """Return the keys of all possible mutants of a file."""
     tree = ast.parse((root / file).read_text())
     changes = _changes(tree, "", "", ast.Pass(lineno=0))
     return {(file, change.function, *_words(change)) for change in changes}
@@ -96,7 +96,7 @@ def _words(change: Change) -> tuple[str, str]:
 
 @contextmanager
 def _made(change: Change) -> Iterator[None]:
-    """The tree, changed within."""
+    """Apply a change to the tree within the context."""
     old = getattr(change.parent, change.field)
     setattr(change.parent, change.field, change.value)
     yield
@@ -104,7 +104,10 @@ def _made(change: Change) -> Iterator[None]:
 
 
 def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) -> Iterator[Change]:
-    """Every change below a node that a test could see; answers: what the function returns."""
+    """Yield every change below a node that a test could see.
+
+    answers: return type of the function.
+    """
     for field, value in ast.iter_fields(node):
         if field in TYPES or (isinstance(node, ast.ClassDef) and field == "keywords"):
             continue
@@ -130,7 +133,7 @@ def _changes(node: ast.AST, function: str, answers: str, statement: ast.stmt) ->
 
 
 def _swapped(function: ast.FunctionDef, name: str) -> Iterator[Change]:
-    """The first two of what a function only passes on, exchanged."""
+    """Yield the swap of the first two arguments that a function only passes on."""
     match function.body[-1]:
         case ast.Return(value=ast.Call(args=[first, second, *rest]) as call) as statement:
             other = _like(call, args=[second, first, *rest])
@@ -144,7 +147,10 @@ def _is_compiled(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
 
 
 def _unseen(node: ast.AST, *, top: bool) -> bool:
-    """Words for people, types, a module's names but numbers, what runs in its own process."""
+    """Return whether no test can see a node.
+
+    These are messages, types, non-numeric module names, and main blocks.
+    """
     match node:
         case ast.If(test=ast.Compare(left=ast.Name(id="__name__"))):
             return True
@@ -160,7 +166,7 @@ def _unseen(node: ast.AST, *, top: bool) -> bool:
 
 
 def _replacements(node: Any, answers: str) -> Iterator[ast.AST]:
-    """What may stand in a node's place."""
+    """Yield the replacements of a node."""
     match node:
         case ast.Compare(ops=ops):
             for k, op in enumerate(ops):
@@ -179,7 +185,7 @@ def _replacements(node: Any, answers: str) -> Iterator[ast.AST]:
 
 
 def _other_statements(node: ast.AST, answers: str) -> Iterator[ast.AST]:
-    """Another answer; nothing, where a statement writes to an object or is there for its effect."""
+    """Yield another result of a return; nothing in place of a statement with a side effect."""
     match node:
         case ast.Return(value=ast.expr() as value) if answers == "bool":
             yield _like(node, value=ast.UnaryOp(ast.Not(), value))
@@ -204,7 +210,7 @@ def _other_values(value: object) -> tuple[Any, ...]:
 
 
 def _other_calls(node: ast.Call) -> Iterator[ast.AST]:
-    """The opposite function, the argument without its function, the call without a keyword."""
+    """Yield the opposite function, the bare argument, and the call without a keyword."""
     module, _, name = ast.unparse(node.func).rpartition(".")
     if name in TWINS and module in ("", "np"):
         yield _like(node, func=ast.parse(f"{module}.{TWINS[name]}".strip("."), mode="eval").body)

@@ -1,9 +1,10 @@
-"""How many small faults in the money and decision code its tests notice: `make mutants`.
+"""Share of mutants in the money and decision code that its tests catch: `make mutants`.
 
-A mutant is a file with one change, drawn at random. It lives in memory and is caught by the first
-test that fails; an endless loop ends at a limit of processor time, and is caught as well. Compiled
-functions run as Python where they are changed or call what is. files.toml has the files and their
-tests; what no test could notice stands in equivalent.toml, with its reason, and is no mutant.
+A mutant is a file with one change, drawn at random. It is held in memory and is caught by the first
+test that fails. An endless loop ends at a limit of processor time, and is caught as well. Compiled
+functions run as Python if they are changed or call a changed one. files.toml lists the files and
+their tests. equivalent.toml lists mutants that no test could catch, with a reason; they are not
+drawn.
 """
 
 import argparse
@@ -33,13 +34,13 @@ from tools.mutants.changes import DECORATORS, Mutant, mutants, without_mutants
 
 HERE = Path(__file__).resolve().parent
 HEAVY = "pandas pyarrow.parquet scipy.stats numba exchange_calendars pydantic hydra aiohttp torch"
-IN_ALL, IN_A_FILE = 0.92, 0.85  # shares that must be caught
+IN_ALL, IN_A_FILE = 0.92, 0.85  # minimum shares caught, in total and in a file
 KERNELS = "foundation.compiled"
 OPTIONS = "-x -q -p no:cacheprovider -p no:xdist -W ignore::pytest.PytestAssertRewriteWarning"
 
 
 class Job(NamedTuple):
-    """Tests to run with a code in a file's place (None: its own), in so many seconds."""
+    """Tests to run with a code in place of a file's (None: its own), within a number of seconds."""
 
     file: str
     code: CodeType | None
@@ -48,7 +49,7 @@ class Job(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """Whether every test passed (None: none was there), in how many seconds, with what words."""
+    """Result of a job: passed (None without tests), its seconds, its last words."""
 
     passed: bool | None
     seconds: float
@@ -56,7 +57,7 @@ class Verdict(NamedTuple):
 
 
 def verdicts(root: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[int, Verdict]]:
-    """Each job's number and verdict, as they end."""
+    """Yield each job's number and verdict, in the order of completion."""
     waiting, living = list(range(len(jobs))), dict[int, int]()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
@@ -79,11 +80,11 @@ def verdicts(root: Path, jobs: Sequence[Job], workers: int) -> Iterator[tuple[in
 
 def _end(child: int) -> None:
     with suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # and what its tests have started
+        os.killpg(child, signal.SIGKILL)  # including processes started by its tests
 
 
 def _live(root: Path, job: Job, place: str) -> int:
-    """A child: it loads the code, runs the tests and ends as pytest does."""
+    """Fork a child that loads the code, runs the tests and ends as pytest does."""
     status = 70
     try:
         os.setpgid(0, 0)
@@ -113,7 +114,7 @@ def _live(root: Path, job: Job, place: str) -> int:
 
 
 class Changed(MetaPathFinder):
-    """Loads a job's code in its file's place; compiled functions there and above are Python."""
+    """Importer that replaces a job's file and runs affected compiled functions as Python."""
 
     def __init__(self, root: Path, job: Job) -> None:
         self.rooms = {path.parent.name for path in root.glob("*/__init__.py")} - {"tests"}
@@ -128,7 +129,7 @@ class Changed(MetaPathFinder):
             self.plain |= more
 
     def find_spec(self, name: str, path: Any, target: ModuleType | None = None) -> Any:
-        """Where a module of the rooms is, with a loader that does so."""
+        """Return the spec of a module of the project, with the changing loader."""
         spec = PathFinder.find_spec(name, path) if name.split(".")[0] in self.rooms else None
         if spec and isinstance(spec.loader, SourceFileLoader):
             spec.loader = Loader(name, spec.loader.path)
@@ -136,14 +137,14 @@ class Changed(MetaPathFinder):
         return spec
 
     def decorated(self, decorate: Callable[[Any], Any], function: Callable[..., Any]) -> Any:
-        """A function, compiled where it is not plain; tests have plain ones beside plain ones."""
+        """Return a function compiled, or as Python in an affected module or a test."""
         module = function.__module__
         if module not in self.plain and module.split(".")[0] in self.rooms:
             return decorate(function)
 
         @wraps(function)
         def as_machine_code(*args: Any) -> Any:
-            with np.errstate(all="ignore"):  # a division by zero is inf or nan, in silence
+            with np.errstate(all="ignore"):  # a division by zero is inf or nan without a warning
                 answer = function(*args)
             return np.float64(answer) if type(answer) is float else answer
 
@@ -151,16 +152,16 @@ class Changed(MetaPathFinder):
 
 
 class Loader(SourceFileLoader):
-    """Records of a plain module, and of what it calls, have attributes as in machine code."""
+    """Loader of a changed module, whose records have attributes as in machine code."""
 
     changed: Changed
 
     def get_code(self, fullname: str) -> CodeType | None:
-        """A module's code, or a job's."""
+        """Return a module's code, or a job's."""
         return self.changed.code.get(fullname) or super().get_code(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Execute it, and change what it has."""
+        """Execute the module, and adapt its records and compiled functions."""
         super().exec_module(module)
         for name, value in list(vars(module).items()) if self.changed.plain else ():
             if isinstance(value, np.dtype) and value.fields:
@@ -176,7 +177,7 @@ def _with_attributes(compiled: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _as_records(answer: Any) -> Any:
-    """What a compiled function answers, with attributes of records, in tuples too."""
+    """Return a compiled function's result with attributes of records, also inside tuples."""
     if isinstance(answer, np.ndarray) and answer.dtype.fields:
         return answer.view(np.dtype((np.record, answer.dtype)))
     if isinstance(answer, tuple):
@@ -198,12 +199,12 @@ def measure(
     workers: int = 2,
     most: tuple[float, float] = (4.0, 10.0),
 ) -> list[tuple[Mutant, Verdict]]:
-    """Every mutant with its verdict.
+    """Return every mutant with its verdict.
 
-    It ends where tests fail while nothing is changed, and where a file, or one of its compiled
-    functions, has no mutant.
+    It ends if tests fail without a change, and if a file, or one of its compiled functions, has no
+    mutant.
 
-    most: a mutant's processor time, in times of its unchanged file's, and seconds more.
+    most: limit of a mutant's processor time: multiple of its unchanged file's, and seconds added.
     """
     if none := [name for file in tests for name in without_mutants(root, file)]:
         raise SystemExit(f"no mutant of {', '.join(none)}")
@@ -222,7 +223,7 @@ def measure(
     found = {}
     jobs = [Job(m.file, m.code, tests[m.file], calm[m.file]) for m in drawn]
     for k, verdict in verdicts(root, jobs, workers):
-        # Its tests ran on the file as it is: one that they cannot even import is caught.
+        # Its tests passed on the unchanged file: a mutant that they cannot even import is caught.
         found[k] = drawn[k], verdict
         said = "SURVIVED" if verdict.passed else "caught"
         print(
@@ -232,12 +233,12 @@ def measure(
 
 
 def mutant_text(mutant: Mutant) -> str:
-    """A mutant in one line."""
+    """Return a mutant in one line."""
     return f"{mutant.file}:{mutant.line} {mutant.function}: {mutant.before}  →  {mutant.after}"
 
 
 def report(found: Sequence[tuple[Mutant, Verdict]]) -> tuple[str, bool]:
-    """The survivors, the share of each file and of all; and whether these are enough."""
+    """Return the survivors and the shares caught, and whether these suffice."""
     counts: dict[str, list[bool]] = {}
     for mutant, verdict in found:
         counts.setdefault(mutant.file, []).append(not verdict.passed)
@@ -253,7 +254,7 @@ def report(found: Sequence[tuple[Mutant, Verdict]]) -> tuple[str, bool]:
 
 
 def main() -> None:
-    """Measure, print, and end with 1 where too few were caught."""
+    """Measure, print, and exit with 1 if too few were caught."""
     data = tomllib.loads((HERE / "files.toml").read_text())
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", choices=[[], *data["tests"]], metavar="file")
