@@ -44,7 +44,7 @@ from event_contracts.trading.records import (
 )
 from event_contracts.trading.rules import (
     ACCOUNT_LOSS,
-    EVENT_ACCOUNT_PREFIX,
+    CONTRACTS,
     EVENT_LOSS,
     EVENT_SHARE,
     NO_LIMIT,
@@ -236,7 +236,7 @@ class PositionLimits:
         broken = broken_limit(self.units, position, value, portfolio, event_loss, account_loss)
         if broken == NO_LIMIT:
             return None
-        if broken == EVENT_ACCOUNT_PREFIX:
+        if broken == CONTRACTS:
             return (
                 f"{held + resting + count} contracts after this order and the resting ones; at most"
                 f" {self.contracts} a market"

@@ -31,7 +31,7 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1
 # Codes of the limit that an order violates.
 (
     NO_LIMIT,
-    EVENT_ACCOUNT_PREFIX,
+    CONTRACTS,
     VALUE,
     SHARE,
     EVENT_LOSS,
@@ -157,7 +157,7 @@ def broken_limit(
     if position <= 0:
         return NO_LIMIT
     if position > limits.contracts:
-        return EVENT_ACCOUNT_PREFIX
+        return CONTRACTS
     if value > limits.value:
         return VALUE
     if value * MICROS_PER_DOLLAR > limits.share * portfolio:

@@ -77,7 +77,7 @@ class Fault:
     method: HttpMethod = setting("", "of the requests it meets; empty for every one")
     path: str = setting("", "beginning of the paths it meets; empty for every one")
     status: int = setting(500, "of HTTP (429, 500, 502 and 504 are the usual ones)", ge=400, lt=600)
-    seconds: float = setting(1.0, "with status 429 what `Retry-FaultAfter` says", ge=0, le=3600)
+    seconds: float = setting(1.0, "with status 429 what `Retry-After` says", ge=0, le=3600)
     state: OrderStatus = setting("pending_new", "of the order that is shown, in Alpaca's words")
 
     def __post_init__(self) -> None:

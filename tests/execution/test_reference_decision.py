@@ -199,7 +199,7 @@ def rules_of(settings: BacktestSettings, bars: Bars, crypto_correlation: float) 
             + settings.fees.crypto_tiers[0].taker,
         ),
         night_rate=settings.margin.interest_rate / 360,
-        min_order_qty=(
+        smallest=(
             settings.orders.min_sized_values(np.array([True]))[0],
             settings.orders.crypto_dust,
         ),
