@@ -304,7 +304,7 @@ def test_training_leaves_a_playable_resumable_checkpoint(
         (["train_events=99", "folder=."], "."),
         (["episode.fixed_size=7"], "error: episode.fixed_size: 7"),
         (["output=there"], f"{CHECKPOINT} is a folder, a file's name is needed"),
-        (["output=mine"], "is there already"),
+        (["output=mine"], "exists; choose another folder"),
     ],
 )
 def test_invalid_training_is_refused_and_nothing_written(words: list[str], says: str) -> None:

@@ -154,7 +154,7 @@ def test_daily_bars_of_both_classes_share_one_instant(tmp_path: Path, minutes: i
     ("words", "says"),
     [
         ([], "data.crypto_day: new_york needs daily bars; set timeframe=1d"),
-        (["timeframe=1h"], "data.crypto_day: new_york is of daily bars"),
+        (["timeframe=1h"], "data.crypto_day: new_york needs daily bars"),
         (["timeframe=1d", "symbols=ETHUSD"], "ETHUSD.csv: its days end at midnight UTC"),
     ],
 )
