@@ -34,7 +34,7 @@ from foundation.errors import BrokerError
 from marketsimulator import alpaca_server
 from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
-from tests.passing import AT_ONCE
+from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
 # Bars of stocks begin half an hour after the full one: what trades at once trades there.

@@ -29,7 +29,7 @@ from examples.make_bars import random_bars, starts_of_stock_bars
 from foundation.settings import settings_class_in
 from kelly_chronos import COMMANDS
 from sizing.settings import Limits
-from tests.commands import Started, run_command
+from tests.support.commands import Started, run_command
 from trainingdata.source import DataSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ import pytest
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
-from tests.commands import run_command
+from tests.support.commands import run_command
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = (

@@ -23,7 +23,6 @@ from execution.journal.halts import Halts
 from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
 from foundation.notifier import Notifier
-from tests.alerts import Alerts
 from tests.e2e.kalshi_desk import (
     POST,
     RAIN,
@@ -36,6 +35,7 @@ from tests.e2e.kalshi_desk import (
 )
 from tests.event_contracts.practice import CREATE, body_of
 from tests.event_contracts.trading import journal
+from tests.support.alerts import Alerts
 
 D = Decimal
 BUY_NO_10 = 12

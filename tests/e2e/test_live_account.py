@@ -30,10 +30,10 @@ from foundation.clock import utc_now
 from foundation.database import Database, query_rows
 from foundation.files import write_atomically
 from foundation.notifier import Notifier
-from tests.commands import Started
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, buy, environment, trading
 from tests.e2e.test_live_failures import paper, paper_words
-from tests.passing import AT_ONCE
+from tests.support.commands import Started
+from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
 SECOND = "2024-02-20T16:30:00Z"

@@ -15,7 +15,6 @@ import pytest
 from execution.orders.auctions import order_send_deadline
 from execution.orders.orders import make_order_id
 from foundation.errors import BrokerError
-from tests.commands import overridden
 from tests.e2e.practice import (
     OPENING,
     Live,
@@ -28,6 +27,7 @@ from tests.e2e.practice import (
     trading,
 )
 from tests.e2e.refused import answer_of
+from tests.support.commands import overridden
 from trainingdata.feed.bar_feed import BarFeed
 
 FIVE = np.timedelta64(5, "m")

@@ -56,11 +56,11 @@ from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
-from tests.alerts import Alerts
-from tests.commands import Started
 from tests.e2e.practice import KEYS, Practice, Start, environment, trading
 from tests.e2e.selling import DeskVenue
-from tests.passing import HURRIED
+from tests.support.alerts import Alerts
+from tests.support.commands import Started
+from tests.support.passing import HURRIED
 from trainingdata.feed.endpoint import BrokerSettings
 
 UNDER = "SYC"

@@ -41,7 +41,7 @@ from foundation.notifier import Notifier
 from foundation.redaction import NO_SECRETS
 from foundation.signals import Terminated
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
-from tests.pages import without_scripts
+from tests.support.pages import without_scripts
 from trade_stock_e2e import dry_cycle
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"

@@ -19,7 +19,7 @@ from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped
-from tests.own_module import own_module
+from tests.support.own_module import own_module
 from trainingdata.bars import VOLUME
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
