@@ -37,7 +37,7 @@ from tests.execution.scripted_venue import (
     taken,
     venue_at,
 )
-from tests.execution.test_vendor_fields import VALUES, answered, said
+from tests.support.changed_fields import VALUES, answered, said
 from tests.support.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
 
