@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 from foundation.files import release_outputs
-from tests.money import COLLECTED, money_files, name_of
 from trainingdata.bars import Bars
 from trainingdata.synthetic import SyntheticMarket
 
-# Asserts of the helper modules beside the tests say what differed, as those of tests do.
-pytest.register_assert_rewrite("tests.e2e", "tests.marketsimulator", "tests.sizing")
+# Asserts of helper modules report what differed, as those of tests do; it has to precede imports.
+pytest.register_assert_rewrite(
+    "tests.support", "tests.e2e", "tests.marketsimulator", "tests.sizing"
+)
+from tests.support.money import COLLECTED, money_files, name_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 DEAREST = 25  # tests that a run names at its end
@@ -98,7 +100,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Note what a test costs: seconds, and seconds of a processor, its own and of processes that it
-    waits for. What commands of `tests.commands` work is another process's, and not among them.
+    waits for. Commands of `tests.support.commands` work in another process and are left out.
     """
     begun, worked = time.monotonic(), sum(os.times()[:4])
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.money import COLLECTED, lacking, long_tests_allowed, name_of, promises
+from tests.support.money import COLLECTED, lacking, long_tests_allowed, name_of, promises
 
 
 def test_every_money_promise_has_its_tests_in_run(request: pytest.FixtureRequest) -> None:

@@ -18,7 +18,7 @@ import torch
 
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT
 from studies.benchmarks import gates
-from tests.random_chronos2 import large_checkpoint
+from tests.support.random_chronos2 import large_checkpoint
 
 pytestmark = [pytest.mark.gpu, pytest.mark.bench]
 

@@ -12,7 +12,7 @@ from event_contracts import MarketAgnosticKalshiEnv
 from event_contracts.settings import TrainingSettings
 from event_contracts.simulation.learner import build_learner
 from event_contracts.simulation.vector import VectorKalshiEnv
-from tests.event_contracts.test_env import unexplained_money
+from tests.support.event_money import unexplained_money
 
 pytestmark = pytest.mark.bench
 MARKETS = 256

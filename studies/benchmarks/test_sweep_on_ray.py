@@ -13,7 +13,7 @@ import pytest
 from forecasting.chronos2.ray_predictor import RaySettings
 from marketsimulator.runs.outcome import simulate_variants, simulate_variants_on_ray
 from tests.marketsimulator.on_ray_checks import content, sweep_of
-from tests.ray_nodes import ray_head
+from tests.support.ray_nodes import ray_head
 
 pytestmark = [
     pytest.mark.bench,

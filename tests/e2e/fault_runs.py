@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.commands import Started
 from tests.e2e.fault_child import COMMITS, Control
 from tests.e2e.fault_proxy import FaultProxy, Trap, When, faulty_wire
 from tests.e2e.practice import KEYS, ROOT
+from tests.support.commands import Started
 
 PATIENCE = 60.0  # seconds without progress or a reason
 AT_WORK = 120.0  # seconds after which one instant's work is no progress any more

@@ -115,7 +115,7 @@ def run(
     began = time.monotonic()
     # The fork server loads libraries and commands first, and a decision compiles what an
     # installation has not compiled yet: that is no silence of a command.
-    commands: Any = importlib.import_module("tests.commands")
+    commands: Any = importlib.import_module("tests.support.commands")
     commands.preload("tests.e2e.hurried")
     with tempfile.TemporaryDirectory() as folder:
         entry = Path(__file__).resolve().parents[2] / "trade_stock_e2e.py"

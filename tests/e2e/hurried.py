@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.preloaded import forget_project
+from tests.support.preloaded import forget_project
 
 LONGEST = 0.02  # seconds that anything waits
 PATIENCE = 0.3  # seconds that an order may take to fill

@@ -41,7 +41,7 @@ from marketsimulator.alpaca_server import AlpacaServer, warm_up
 from marketsimulator.settings import VenueSettings
 from marketsimulator.venue.stocks import Venue
 from option_spreads.simulation.settings import PracticeSettings
-from tests.passing import HURRIED
+from tests.support.passing import HURRIED
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.feed.bar_feed import BarFeed
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings

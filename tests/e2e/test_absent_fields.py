@@ -18,10 +18,10 @@ import pytest
 from execution.alpaca import fields
 from execution.orders.account_snapshot import AccountSnapshot
 from foundation.errors import BrokerError
-from tests.e2e import test_live_account as live
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, broker, forgotten, order
-from tests.e2e.test_options_over_the_wire import AT, options, put, spreads
+from tests.support import desks
+from tests.support.spreads import AT, options, put, spreads
 from trainingdata.feed.fields import OptionalField, RequiredField
 
 ABSENT = object()
@@ -186,7 +186,7 @@ def test_an_unreadable_activity_is_named_and_halts_nothing(
         return [*answer, without(row, name, way)]
 
     with changed_answers(here, change) as seen:
-        desk = live.Desk.at(seen, tmp_path, "forecaster=ewma", "sizing.strategy=equal_weight")
+        desk = desks.Desk.at(seen, tmp_path, "forecaster=ewma", "sizing.strategy=equal_weight")
         desk.live.notices.alert = lambda kind, text: told.append(f"{kind}: {text}")
         desk.job.step()
         assert desk.cycles[-1].decision is not None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.practice import Start, broker, order, trading
-from tests.e2e.test_activities import LEGS, SPREAD
+from tests.support.spreads import LEGS, SPREAD
 
 
 def test_practice_equity_is_cash_plus_all_positions(practice: Start, vix: Path) -> None:

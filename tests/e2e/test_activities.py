@@ -32,9 +32,10 @@ from execution.orders.orders import Side
 from foundation.database import Database
 from foundation.errors import BrokerError
 from marketsimulator import alpaca_server
-from tests.e2e import test_live_account as live
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, order
-from tests.passing import AT_ONCE
+from tests.support import desks
+from tests.support.passing import AT_ONCE
+from tests.support.spreads import LEGS, SPREAD
 from trainingdata.feed.endpoint import BrokerSettings
 
 # Bars of stocks begin half an hour after the full one: what trades at once trades there.
@@ -44,11 +45,6 @@ FIRST_HOUR = "2024-02-21T15:30:00Z"
 NEXT_DAY = "2024-02-22T15:30:00Z"
 COIN = "SYXUSD"
 PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
-SPREAD = {"order_class": "mleg", "qty": "2", "type": "market", "time_in_force": "day"}
-LEGS = [
-    {"symbol": "SYC240220P00295000", "side": "sell", "ratio_qty": "1"},
-    {"symbol": "SYC240220P00290000", "side": "buy", "ratio_qty": "1"},
-]
 
 
 @dataclass
@@ -238,7 +234,7 @@ def test_late_listed_split_halts_its_symbol_until_listed(
     here = practice(f"data.actions={actions}", "data.adjustment=raw", "symbols=[SYA,SYB]")
     late(here, "SPLIT")
     here.advance(OPENING)
-    desk = live.Desk.at(here, tmp_path, *PLAIN)
+    desk = desks.Desk.at(here, tmp_path, *PLAIN)
     desk.job.step()
     for at, standing in [(FIRST_HOUR, 1), (NEXT_DAY, 0)]:
         here.advance(at)
@@ -258,7 +254,7 @@ def test_halt_clears_itself_only_when_discrepancy_is_resolved(
 ) -> None:
     here = practice("symbols=[SYA,SYB]")
     here.advance(OPENING)
-    desk = live.Desk.at(here, tmp_path, *PLAIN)
+    desk = desks.Desk.at(here, tmp_path, *PLAIN)
     held = {"SYA": 10, "SYB": 5}
 
     def shown(_: AlpacaConnection) -> dict[str, VenuePosition]:
@@ -267,7 +263,7 @@ def test_halt_clears_itself_only_when_discrepancy_is_resolved(
     def looked() -> list[str]:
         desk.live.reconcile()
         desk.broker.account()
-        return live.halted_by(desk)
+        return desks.halted_by(desk)
 
     with pytest.MonkeyPatch.context() as venue:
         venue.setattr(AlpacaConnection, "held", shown)

@@ -5,9 +5,7 @@ The real client speaks to the practice server through a proxy that changes what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from decimal import Decimal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,21 @@ from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start
-from tests.e2e.test_live_account import Desk, halted_by
+from tests.support.desks import (
+    ACCOUNT,
+    ALWAYS,
+    LISTED,
+    PLAIN,
+    SECOND,
+    THIRD,
+    Desk,
+    alerts,
+    attacked,
+    halted_by,
+    held,
+)
 
-SECOND = "2024-02-20T16:30:00Z"
-THIRD = "2024-02-20T17:30:00Z"
-PLAIN = ("forecaster=ewma", "sizing.strategy=equal_weight")
-ACCOUNT = "/v2/account"
 CLOCK = "/v2/clock"
-LISTED = "/v2/account/activities"
-ALWAYS = 10**6
 
 
 def richer(usd: float) -> Callable[[Any], Any]:
@@ -38,25 +42,6 @@ def richer(usd: float) -> Callable[[Any], Any]:
         return {**told, **{name: repr(float(told[name]) + usd) for name in sums}}
 
     return change
-
-
-@contextmanager
-def attacked(here: Practice, folder: Path, told: Told, *words: str) -> Iterator[Desk]:
-    """A desk that has made its first cycle at a server whose answers may change from then on."""
-    with changed_answers(here, told) as seen:
-        desk = Desk.at(seen, folder, *(words or PLAIN))
-        desk.job.step()
-        assert desk.cycles[-1].decision is not None
-        here.advance(SECOND)
-        yield desk
-
-
-def held(desk: Desk) -> dict[str, Decimal]:
-    return dict(desk.here.venue.broker.account().positions)
-
-
-def alerts(desk: Desk) -> str:
-    return "\n".join(text for (text,) in desk.database.rows("SELECT text FROM notices"))
 
 
 @pytest.mark.first_example

@@ -14,12 +14,8 @@ from foundation.errors import InputError
 from foundation.files import check_output, check_same_run, release_outputs, write_files_atomically
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.short_backtest import BACKTEST, RUN
 
-BACKTEST = "marketsimulator.backtest"
-RUN = (
-    *("symbols=[SYA,SYB]", "start=2024-02-20", "end=2024-02-21"),
-    *("forecaster=ewma", "forecaster.calibrated=false", "trials=null"),
-)
 READERS = (
     ("marketsimulator.compare", "one", "other"),
     ("marketsimulator.explain", "one", "--symbol", "SYA"),

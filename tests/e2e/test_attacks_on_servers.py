@@ -19,8 +19,8 @@ import requests
 from aiohttp import web
 
 from marketsimulator.venue import serving
-from tests.commands import Started
 from tests.event_contracts.practice import API, signed_headers
+from tests.support.commands import Started
 
 SESSION = requests.Session()
 HANG = 30.0  # seconds after which a test says that something hangs

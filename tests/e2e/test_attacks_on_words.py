@@ -16,7 +16,7 @@ from execution.journal.order_store import OrderStore
 from execution.live.account_lock import JOURNAL_FILE
 from foundation.database import Database
 from tests.e2e.refused import answer_of, refusal_of
-from tests.e2e.test_attacks_on_outputs import BACKTEST, RUN
+from tests.support.short_backtest import BACKTEST, RUN
 
 MOVES = "\x1b[2J\x07\u202e"
 CONTROLS = set("\x1b\x07\u202e")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
 from tests.e2e.refused import answer_of, refusal_of
-from tests.e2e.test_command_lines import bars_file
+from tests.support.original_command import bars_file
 
 RUN = (
     "marketsimulator.backtest", "symbols=[AAAUSD]", "start=2024-01-14", "end=2024-01-15",

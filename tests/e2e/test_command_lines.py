@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from foundation.compose import compose_config
@@ -11,19 +10,8 @@ from foundation.errors import InputError
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.original_command import ORIGINAL, bars_file
 from trade_stock_e2e import _positions
-
-ORIGINAL = "marketsimulator.backtest_kelly_chronos2"
-
-
-def bars_file(folder: Path, name: str) -> Path:
-    """A folder with 400 hours of a coin."""
-    stamps = pd.date_range("2024-01-01", periods=400, freq="1h", tz="UTC")
-    close = 100 + 5 * pd.Series(range(400)).mod(17)
-    prices = {"open": close, "high": close + 1, "low": close - 1, "close": close}
-    folder.mkdir(exist_ok=True)
-    pd.DataFrame({"timestamp": stamps, **prices, "volume": 1.0}).to_parquet(folder / name)
-    return folder
 
 
 def test_original_flags_read_files_and_write_the_output(tmp_path: Path) -> None:

@@ -15,9 +15,8 @@ import pytest
 
 from tests.e2e.changed_answers import changed_answers
 from tests.e2e.practice import OPENING, Practice, Start
-from tests.e2e.test_attacks_on_money import ACCOUNT, PLAIN, SECOND, THIRD, alerts, attacked, held
-from tests.e2e.test_live_account import Desk
-from tests.e2e.test_night import LAST_CYCLE, buy_too_much, gross, show
+from tests.support.desks import ACCOUNT, PLAIN, SECOND, THIRD, Desk, alerts, attacked, held
+from tests.support.overnight import LAST_CYCLE, buy_too_much, gross, show
 from trainingdata.bars import HIGH, LOW, OPEN, Bars
 
 KELLY = ("forecaster=ewma", "forecaster.calibrated=false", "prior.stock_sharpe=1.0")

@@ -23,7 +23,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.venue import market_data
 from marketsimulator.venue.stocks import Venue
 from tests.e2e.practice import Live, Practice, Start, broker, practising, write_bars
-from tests.e2e.test_live_account import Desk
+from tests.support.desks import Desk
 from trainingdata.synthetic import SyntheticMarket
 
 CYCLES = ("2024-02-20T15:30:00Z", "2024-02-20T16:30:00Z", "2024-02-20T17:30:00Z")

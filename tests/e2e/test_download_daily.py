@@ -14,7 +14,7 @@ import pytest
 from examples.download_daily import main
 from foundation.compose import compose_config
 from marketsimulator.settings import BacktestSettings
-from tests.e2e.test_examples import commands_in, text_of
+from tests.support.examples import commands_in, example_text
 from trainingdata.bars import VOLUME
 from trainingdata.timeframe import DAILY
 
@@ -48,7 +48,7 @@ def test_downloaded_days_are_read_by_the_next_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, "yfinance", SimpleNamespace(Ticker=Ticker))
     monkeypatch.chdir(tmp_path)
-    first, second = commands_in(text_of("download_daily.py"))
+    first, second = commands_in(example_text("download_daily.py"))
     main([*first[2:], "--start", "2023-11-01"])
     plain = {"interval": "1d", "auto_adjust": False, "actions": False}
     assert ASKED[0] == {"start": "2023-11-01", **plain}

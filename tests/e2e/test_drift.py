@@ -26,10 +26,10 @@ from marketsimulator.results.figures import contributions
 from marketsimulator.results.report import result_files
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.results.summary import BUY_AND_HOLD, RANDOM_WALK, Results
-from tests.commands import overridden
 from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, trading, write_bars
 from tests.e2e.refused import answer_of
-from tests.e2e.test_live_account import Desk
+from tests.support.commands import overridden
+from tests.support.desks import Desk
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.

@@ -18,8 +18,8 @@ import yaml
 from foundation import PACKAGES
 from foundation.cli import Command, module_docstring
 from foundation.plugin import merged_table
-from tests.commands import Started
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.commands import Started
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = tuple(room for room in PACKAGES if room != "foundation")

@@ -6,7 +6,6 @@ import inspect
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,9 +19,9 @@ import pytest
 from examples.best_two import best_two
 from examples.drift import Drift
 from forecasting.chronos2.checkpoint import BUNDLED_CHECKPOINT, WEIGHTS_FILE
-from tests.commands import run_command
+from tests.support.commands import run_command
+from tests.support.examples import EXAMPLES, commands_in, example_text
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 FILES = (
     "make_bars.py",
     "download_daily.py",
@@ -36,28 +35,12 @@ FILES = (
 )
 
 
-def commands_in(text: str) -> list[list[str]]:
-    """The words of every command in a text, lines that end with a backslash joined."""
-    plain = re.sub(r"^#", "", text, flags=re.MULTILINE)
-    whole = re.sub(r"\\\n\s*", "", plain)
-    lines = (line.strip() for line in whole.splitlines())
-    return [shlex.split(line) for line in lines if line.startswith(".venv/bin/")]
-
-
-def text_of(name: str) -> str:
-    """A file as its reader sees it: a notebook's cells without their JSON."""
-    text = (EXAMPLES / name).read_text()
-    if not name.endswith(".ipynb"):
-        return text
-    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with the examples and the bars that they read."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-    run(folder, commands_in(text_of("make_bars.py"))[0])
+    run(folder, commands_in(example_text("make_bars.py"))[0])
     return folder
 
 
@@ -93,7 +76,7 @@ def results(folder: Path) -> Callable[[str], Path]:
     """Runs a file's commands and answers with the folder that the last one wrote."""
 
     def run_all(name: str) -> Path:
-        commands = commands_in(text_of(name))
+        commands = commands_in(example_text(name))
         for words in commands:
             if "examples/make_bars.py" not in words:
                 run(folder, words)
@@ -112,7 +95,9 @@ def test_example_index_lists_every_file_and_command() -> None:
     }
     assert there == set(FILES)
     assert re.findall(r"^\| \[.+\]\((.+)\) \|", index, re.MULTILINE) == list(FILES)
-    assert commands_in(index) == [words for name in FILES for words in commands_in(text_of(name))]
+    assert commands_in(index) == [
+        words for name in FILES for words in commands_in(example_text(name))
+    ]
 
 
 @pytest.mark.slow
@@ -166,7 +151,7 @@ def test_custom_fee_table_is_charged_on_fills(results: Callable[[str], Path]) ->
 def test_finetuned_checkpoint_differs_and_is_used(
     folder: Path, results: Callable[[str], Path]
 ) -> None:
-    assert len(text_of("finetune.py").splitlines()) <= 80
+    assert len(example_text("finetune.py").splitlines()) <= 80
     output = results("finetune.py")
     summary = json.loads((output / "summary.json").read_text())
     assert summary["forecaster"] == "chronos2 (model), calibrated"

@@ -110,6 +110,31 @@ def test_nothing_large_and_no_cache_is_tracked() -> None:
     assert (large, caches) == ([], [])
 
 
+def imported_by(tree: ast.AST) -> set[str]:
+    """Dotted names of the modules that code imports, and of all that it imports from them."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module or ''}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_no_test_module_imports_a_test_module() -> None:
+    """What several test files share lives in `tests/support/`."""
+    paths = [path for folder in ("tests", "studies") for path in (ROOT / folder).rglob("*.py")]
+    modules = {path.stem for path in paths if path.stem.startswith("test_")}
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in paths
+        for name in sorted(imported_by(ast.parse(path.read_text(encoding="utf-8"))))
+        if modules & set(name.split("."))
+    ]
+    assert modules
+    assert found == []
+
+
 def test_every_mistake_has_tests_that_are_there() -> None:
     rows = [
         line

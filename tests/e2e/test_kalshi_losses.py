@@ -36,8 +36,8 @@ from foundation.clock import TimeSource, utc_now
 from foundation.database import Database, query_rows
 from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import RAIN, SECOND, Always, Clock, pay_in, quotes, trading_settings
-from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.support.pages import text_of
 
 BUY_YES_100 = 5
 SELL_YES_100 = 10

@@ -14,7 +14,7 @@ from event_contracts.practice_server import is_maintenance, maintenance_end
 from event_contracts.trading.endpoint import PAUSE_CODES, HttpStatusError
 from foundation.errors import OrderRejected, TradingPaused
 from tests.e2e.kalshi_desk import POST, RAIN, Always, KalshiStand, kalshi_stand, order, quotes
-from tests.e2e.test_kalshi_withdrawals import STEP, Trading, placed, resting
+from tests.support.kalshi_trading import STEP, Trading, placed, resting
 
 BUY_YES_5 = 1
 WEEKS = SyntheticSessionModel(steps=400)

@@ -16,10 +16,10 @@ import requests
 from event_contracts.practice_server import build_exchange, build_listings
 from event_contracts.settings import KalshiVenueSettings
 from event_contracts.simulation import catalog
-from tests.commands import Started
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import API, ORDERS, body_of, buying, signed_headers
 from tests.event_contracts.recordings import Quote, write_files
+from tests.support.commands import Started
 
 MODULE = ["-m", "event_contracts.practice_server"]
 BALANCE = f"{API}/portfolio/balance"

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from event_contracts.settings import KalshiGuardSettings
-from event_contracts.trade import KalshiGate
-from event_contracts.trading.action_log import ActionEntry
-from event_contracts.trading.actions import Admission, LimitOrderActionSpace, PriceStyle
-from event_contracts.trading.actor import ActorService
+from event_contracts.trading.actions import Admission
 from event_contracts.trading.manager import KalshiMultiMarketOrderManager
-from event_contracts.trading.policies import BinaryKelly, HoldPolicy, Policy
-from event_contracts.trading.records import TICK, MarketUpdate, SamplingSchedule
-from execution.journal.events import EventLog
-from execution.journal.halts import Halts
+from event_contracts.trading.policies import BinaryKelly
 from execution.journal.order_store import OrderIntent
 from foundation.errors import OrderRejected
-from foundation.notifier import Notifier
-from tests.alerts import Alerts
 from tests.e2e.kalshi_desk import (
     POST,
     RAIN,
@@ -35,11 +26,10 @@ from tests.e2e.kalshi_desk import (
     quotes,
 )
 from tests.event_contracts.practice import CREATE, body_of
-from tests.event_contracts.trading import journal
+from tests.support.kalshi_trading import STEP, Trading, placed, resting
 
 D = Decimal
 BUY_NO_10 = 12
-STEP = np.timedelta64(1, "m")
 LATER = np.datetime64("2100-01-01", "ns")
 
 
@@ -55,22 +45,10 @@ def stand() -> Iterator[KalshiStand]:
         yield here
 
 
-def placed(stand: KalshiStand, *names: str, price: str = "0.40", market: str = RAIN) -> None:
-    """Purchases of ten YES that wait below the bid, oldest first."""
-    manager = stand.manager()
-    for name in names:
-        manager.submit(order(name, price, 10, market=market))
-
-
 def by_hand(stand: KalshiStand) -> None:
     """A purchase of twenty YES that a person sends."""
     body = body_of(order("by-hand", "0.30", 20, market=RAIN))
     assert stand.practice.ask("POST", CREATE, body).status_code == 201
-
-
-def resting(stand: KalshiStand) -> list[str]:
-    tickets = stand.practice.exchange.orders.values()
-    return [t.client_order_id for t in tickets if t.state == "resting"]
 
 
 def cancels(stand: KalshiStand) -> int:
@@ -124,51 +102,6 @@ def test_rejected_order_id_is_never_sent_again(stand: KalshiStand) -> None:
     assert stand.state("o-1") == "rejected"
     assert manager.view(RAIN).resting == ()
     assert manager.submit(order("o-2", "0.40", 10, market=RAIN)).remaining == 10
-
-
-@dataclass
-class Trading:
-    """A service over the real manager and its guard, and what it was told."""
-
-    stand: KalshiStand
-    admission: Admission = UNLIMITED
-    policy: Policy = field(default_factory=HoldPolicy)
-    style: PriceStyle = "aggressive"
-    life: int = 1
-    halted: bool = False
-    kill_file: Path = Path("no KILL")
-    alerts: Alerts = field(default_factory=Alerts)
-
-    def __post_init__(self) -> None:
-        self.log, book = journal(self.stand.database)
-        self.halts = Halts(self.stand.database, EventLog(self.stand.database))
-        gate = KalshiGate(KalshiGuardSettings(), self.halts, book, self.kill_file)
-        self.manager = self.stand.manager(self.admission, gate=gate)
-        notices = Notifier(None, None)
-        notices.record_in(self.alerts)
-        self.service = ActorService(
-            "account",
-            self.manager,
-            LimitOrderActionSpace(life=self.life, price_style=self.style),
-            self.policy,
-            self.log,
-            notices,
-            clock=self.stand.clock,
-            decision_valid_seconds=30.0,
-            halted=lambda: self.halted,
-        )
-        self.began = self.stand.clock()
-        for market in (RAIN, "SNOW"):
-            self.service.follow(market, SamplingSchedule(self.began, STEP, 60))
-
-    def tick(
-        self, row: int, market: str = RAIN, bid: int = 50, ask: int = 52, estimate: float = 0.51
-    ) -> ActionEntry | None:
-        """What is decided on a tick with these prices in cents."""
-        tick = np.zeros(1, TICK)[0]
-        tick["bid"], tick["ask"], tick["estimate"] = 100 * bid, 100 * ask, estimate
-        tick["bid_size"] = tick["ask_size"] = 1000
-        return self.service.process(MarketUpdate(market, self.began + row * STEP, tick))
 
 
 def test_tick_withdraws_own_orders_unknown_ones_mask_market(stand: KalshiStand) -> None:

@@ -5,100 +5,24 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import trade_stock_e2e
-from execution.alpaca.broker import AlpacaConnection
-from execution.brokers import EstimatedClock
 from execution.journal.cycles import read_next_cycle
 from execution.live.__main__ import status
-from execution.live.account import LiveAccount
 from execution.live.account_lock import JOURNAL_FILE, PAGE_FILE
-from execution.live.cycle import Cycle
-from execution.live.guarded_broker import GuardedBroker
-from execution.live.loop import StopSignal
-from execution.live.open_account import OpenAccount
-from execution.live.trading import TradingJob
-from execution.orders.account_snapshot import AccountSnapshot
 from foundation.clock import utc_now
-from foundation.database import Database, query_rows
+from foundation.database import query_rows
 from foundation.files import write_atomically
-from foundation.notifier import Notifier
-from tests.commands import Started
-from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, buy, environment, trading
-from tests.e2e.test_live_failures import paper, paper_words
-from tests.passing import AT_ONCE
-from trainingdata.feed.endpoint import BrokerSettings
-
-SECOND = "2024-02-20T16:30:00Z"
-WORDS = ("symbols=[SYA,SYB]",)
-
-
-class RememberedJob(TradingJob):
-    """The job, and the cycles that it has made."""
-
-    def __init__(self, *parts: Any, **words: Any) -> None:
-        super().__init__(*parts, **words)
-        self.cycles: list[Cycle] = []
-
-    def cycle_now(self) -> Cycle:
-        self.cycles.append(super().cycle_now())
-        return self.cycles[-1]
-
-
-@dataclass
-class Desk:
-    """A process on an account of a practice server, without its loop."""
-
-    here: Practice
-    live: LiveAccount
-    broker: GuardedBroker
-    job: TradingJob
-    cycles: list[Cycle]
-    stop: StopSignal
-    words: tuple[str, ...]
-
-    @classmethod
-    def at(cls, here: Practice, folder: Path, *words: str) -> Desk:
-        """A process that has begun, its journal in a folder."""
-        parts = Live.at(here, *WORDS, *words)
-        settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-        connection = AlpacaConnection(settings, KEYS, AT_ONCE)
-        told = Notifier(None, None), KEYS, EstimatedClock(connection)
-        database = Database(folder / JOURNAL_FILE)
-        account = OpenAccount(here.venue.record.account_id, database, folder, *told)
-        stop = StopSignal()
-        live = LiveAccount(connection, account, parts.settings, parts.feed, stop)
-        job = RememberedJob(
-            live, parts.feed, parts.trader, parts.settings, cycles=None, patience=0.0
-        )
-        return cls(here, live, job.desk, job, job.cycles, stop, words)
-
-    def again(self) -> Desk:
-        """The next process on the account, this one being gone."""
-        self.database.close()
-        return Desk.at(self.here, self.live.account.kill_file.parent, *self.words)
-
-    @property
-    def database(self) -> Database:
-        """Its journal's."""
-        return self.live.account.database
-
-    def step_at(self, at: str | None = None) -> Cycle:
-        """The cycle of an instant, of the next one where none is said."""
-        self.here.advance(at)
-        self.job.step()
-        return self.cycles[-1]
-
-    def mark(self, account: AccountSnapshot) -> None:
-        """Mark an account as if it had been read so."""
-        self.live.mark(account)
+from tests.e2e.practice import KEYS, ROOT, Practice, Start, buy, environment, trading
+from tests.support.commands import Started
+from tests.support.desks import SECOND, WORDS, Desk
+from tests.support.paper_runs import paper, paper_words
 
 
 @pytest.mark.parametrize(
@@ -281,7 +205,3 @@ def test_no_artefact_of_failing_run_contains_a_secret(here: Practice, tmp_path: 
     for content in [text.encode() for text in texts] + [path.read_bytes() for path in written]:
         for secret in (KEYS.key, KEYS.secret, "hushhush"):
             assert secret.encode() not in content
-
-
-def halted_by(desk: Desk) -> list[str]:
-    return [halt.kind for halt in desk.live.halts.active()]

@@ -19,7 +19,7 @@ from foundation.compose import compose_config
 from foundation.database import query_rows
 from tests.e2e.practice import OPENING, Practice, practising
 from tests.e2e.refused import answer_of
-from tests.e2e.test_live_account import Desk
+from tests.support.desks import Desk
 from trade_stock_e2e import dry_cycle, print_cycle_briefly
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")

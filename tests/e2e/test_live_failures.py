@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import numpy as np
@@ -15,41 +13,10 @@ import pytest
 from execution.orders.auctions import order_send_deadline
 from execution.orders.orders import make_order_id
 from foundation.errors import BrokerError
-from tests.commands import overridden
-from tests.e2e.practice import (
-    OPENING,
-    Live,
-    Practice,
-    Start,
-    broker,
-    buy,
-    environment,
-    order,
-    trading,
-)
-from tests.e2e.refused import answer_of
+from tests.e2e.practice import OPENING, Live, Practice, Start, broker, buy, order, trading
 from trainingdata.feed.bar_feed import BarFeed
 
 FIVE = np.timedelta64(5, "m")
-
-
-def paper_words(here: Practice) -> list[str]:
-    """What a paper run on a market of two stocks is told."""
-    return [
-        *("mode=paper", "symbols=[SYA,SYB]", f"broker.url_override={here.url}"),
-        *("forecaster=ewma", "forecaster.calibrated=false"),
-        *("sizing.strategy=equal_weight", "bar_wait_seconds=0"),
-    ]
-
-
-def paper(here: Practice, folder: Path, *words: str) -> CompletedProcess[str]:
-    """A paper run of one cycle of the command, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment(folder).items():
-            patch.setenv(name, value)
-        told = overridden([*paper_words(here), "cycles=1"], words)
-        code, printed, said = answer_of("trade_stock_e2e", *told, cwd=folder)
-    return CompletedProcess(told, code, printed, said)
 
 
 BEYOND_MEASURE = {

@@ -13,11 +13,11 @@ from alpaca.trading.models import Position
 from execution.live.account_lock import PAGE_FILE
 from foundation.decimals import to_cents
 from foundation.formatting import quantity, usd
-from tests.commands import overridden
 from tests.e2e.practice import OPENING, Practice, Start, buy, environment, trading
 from tests.e2e.refused import answer_of
-from tests.e2e.test_live_failures import paper, paper_words
-from tests.e2e.test_status_page import text_of
+from tests.support.commands import overridden
+from tests.support.pages import text_of
+from tests.support.paper_runs import paper, paper_words
 
 MOVING = "sizing.band=0.0001"
 

@@ -16,48 +16,17 @@ from execution.journal.order_store import ORDER_STATES, OrderIntent
 from execution.live.accounts import TRADE_JOB
 from execution.orders.orders import Order
 from foundation.errors import BrokerError
-from tests.e2e.practice import Practice, Start, buy, order, trading
-from tests.e2e.test_live_account import Desk, halted_by
-
-LAST_CYCLE = "2024-02-20T20:30:00Z"
-CLOSE = np.datetime64("2024-02-20T21:00", "ns")
+from tests.e2e.practice import Practice, Start, order, trading
+from tests.support.desks import Desk, halted_by
+from tests.support.overnight import LAST_CYCLE, buy_too_much, buy_up_to, gross, show
 
 
 class Killed(BaseException):
     """The process ends here."""
 
 
-def show(desk: Desk, minutes: float) -> np.datetime64:
-    """Let the venue's clock show so many minutes before the close."""
-    now = CLOSE - np.timedelta64(round(minutes * 60), "s")
-    connection: Any = desk.job._connection
-    connection.now = lambda: now
-    return now
-
-
-def buy_up_to(here: Practice, times: float, *symbols: str) -> None:
-    """A person buys so much that each symbol is worth a multiple of the equity before."""
-    account = here.venue.broker.account()
-    for symbol in symbols:
-        number = int(times * account.equity / account.prices[symbol])
-        wanted = number - int(account.positions.get(symbol, Decimal(0)))
-        trading(here).submit_order(buy(symbol, wanted))
-
-
-def buy_too_much(here: Practice, times: float = 2.8) -> None:
-    """A person buys more than may be held overnight."""
-    buy_up_to(here, times, "SYA")
-
-
 def cuts_of(desk: Desk) -> list[OrderIntent]:
     return [each for each in desk.live.book.in_states(ORDER_STATES) if each.role == "night"]
-
-
-def gross(here: Practice) -> float:
-    """Of stocks, in equity."""
-    account = here.venue.broker.account()
-    worth = sum(abs(float(q)) * account.prices[s] for s, q in account.positions.items())
-    return worth / account.equity
 
 
 @pytest.fixture

@@ -56,33 +56,13 @@ from option_spreads.sell import sell
 from option_spreads.selling.seller import SpreadSeller
 from option_spreads.selling.settings import SellingSettings
 from option_spreads.selling.state import read_state
-from tests.alerts import Alerts
-from tests.commands import Started
-from tests.e2e.practice import KEYS, Practice, Start, environment, trading
+from tests.e2e.practice import KEYS, Start, environment, trading
 from tests.e2e.selling import DeskVenue
-from tests.passing import HURRIED
+from tests.support.alerts import Alerts
+from tests.support.commands import Started
+from tests.support.passing import HURRIED
+from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
 from trainingdata.feed.endpoint import BrokerSettings
-
-UNDER = "SYC"
-AT = "2024-02-20T16:30:00Z"
-SHORT = "SYC240220P00295000"
-LONG = "SYC240220P00290000"
-
-
-def options(practice: Start, vix: Path, *words: str) -> Practice:
-    return practice(f"options.vix={vix}", f"options.symbols=[{UNDER}]", *words)
-
-
-def spreads(here: Practice, patience: float = 0.0) -> AlpacaSpreads:
-    settings = BrokerSettings(url_override=here.url, read_timeout=5.0)
-    return AlpacaSpreads(settings, KEYS, underlying=UNDER, patience=patience, time=HURRIED)
-
-
-def put(name: str, count: int = 1, least: str | None = None, *, back: bool = False) -> SpreadOrder:
-    held = OptionLeg(parse_occ_symbol(SHORT), "sell"), OptionLeg(parse_occ_symbol(LONG), "buy")
-    legs = tuple(leg.closing for leg in held) if back else held
-    return SpreadOrder(name, legs, count, None if least is None else Decimal(least))
-
 
 # A server's hours end at half past: 14:30 is the last before the cut-off of a stock's options.
 SOLD = (f"root={UNDER}", f"underlying={UNDER}", "rules.exit_minute=300")

@@ -13,8 +13,8 @@ from execution.alpaca.order_venue import OrderVenue
 from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent
 from tests.e2e.practice import OPENING, Start
-from tests.e2e.test_documents import ROOT, Reader, lines_of
-from tests.e2e.test_live_account import Desk
+from tests.support.desks import Desk
+from tests.support.documents import ROOT, Reader, lines_of
 
 EXECUTION = ROOT / "execution"
 PAGE = (ROOT / "docs" / "ORDER.md").read_text()

@@ -10,7 +10,7 @@ from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
-from tests.e2e.test_command_lines import ORIGINAL
+from tests.support.original_command import ORIGINAL
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.file_formats import FILE_FORMATS
 

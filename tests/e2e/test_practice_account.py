@@ -15,7 +15,7 @@ from alpaca.trading.requests import (
 )
 
 from tests.e2e.practice import KEYS, Practice, Start, buy, trading
-from tests.e2e.test_options_over_the_wire import AT, LONG, SHORT, UNDER, options, put, spreads
+from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
 
 HEADERS = {"APCA-API-KEY-ID": KEYS.key, "APCA-API-SECRET-KEY": KEYS.secret}
 OPEN = "2024-02-20T15:30:00Z"

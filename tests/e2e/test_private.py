@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_command
 from tests.e2e.practice import OPENING, ROOT, Start, environment
+from tests.support.commands import run_command
 
 
 def open_to_others(folder: Path) -> list[str]:

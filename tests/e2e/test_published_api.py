@@ -41,7 +41,7 @@ from requests import PreparedRequest, Response
 from execution.alpaca.broker import AlpacaConnection
 from tests.e2e.practice import KEYS, Practice, Start, broker, order, trading
 from tests.e2e.published import Document
-from tests.e2e.test_options_over_the_wire import AT, LONG, SHORT, UNDER, options, put, spreads
+from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
 from trainingdata.feed.endpoint import BrokerSettings
 from trainingdata.feed.market_data import MarketData
 from trainingdata.timeframe import HOURLY

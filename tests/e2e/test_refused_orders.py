@@ -15,8 +15,8 @@ from marketsimulator import alpaca_server
 from marketsimulator.venue.request import Refused
 from tests.e2e.practice import Practice, buy, trading
 from tests.e2e.refused import answer_of
-from tests.e2e.test_live_failures import paper
-from tests.e2e.test_status_page import text_of
+from tests.support.pages import text_of
+from tests.support.paper_runs import paper
 
 ORDERS = {"method": "POST", "path": "/v2/orders"}
 ALWAYS = 1000

@@ -23,8 +23,8 @@ from foundation.errors import InputError
 from foundation.files import DIGESTS, check_same_run
 from foundation.signals import Terminated
 from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
-from tests.commands import Started, run_command
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
+from tests.support.commands import Started, run_command
 
 FILES = ("decisions", "equity", "fills", "orders")
 SYMBOLS = "symbols=[SYA,SYB,SYXUSD]"

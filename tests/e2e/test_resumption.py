@@ -17,7 +17,7 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
 from tests.e2e.practice import KEYS, Live, Practice, Start, resume
-from tests.passing import AT_ONCE
+from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
 INSTANTS = ("2024-02-20T15:30Z", "2024-02-20T16:30Z")

@@ -20,8 +20,7 @@ from foundation.clock import utc_now
 from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
-from tests.e2e.test_attacks_on_money import ALWAYS, LISTED, attacked
-from tests.e2e.test_live_account import Desk, halted_by
+from tests.support.desks import ALWAYS, LISTED, Desk, attacked, halted_by
 
 CYCLES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 WIDE = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")

@@ -4,7 +4,6 @@ trading, and how it looks in a browser.
 
 from __future__ import annotations
 
-import html
 import json
 import logging
 import os
@@ -41,7 +40,7 @@ from foundation.notifier import Notifier
 from foundation.redaction import NO_SECRETS
 from foundation.signals import Terminated
 from tests.e2e.chromium import Page, look_at_all_widths, look_at_charts
-from tests.pages import without_scripts
+from tests.support.pages import text_of, without_scripts
 from trade_stock_e2e import dry_cycle
 
 SYMBOLS = "symbols=[SYA,SYB,SYC,SYXUSD]"
@@ -51,12 +50,6 @@ MINUTE = np.timedelta64(1, "m")
 ATTACK = "<script>document.title = 'taken'</script>"
 SETTINGS = LiveSettings.from_config(compose_config("live", []))
 BOUNDS = PageLimits(SETTINGS.limits.symbol_cap, SETTINGS.guards, SETTINGS.limits.crypto_leverage)
-
-
-def text_of(page: str) -> str:
-    """What a reader sees of a page, in one line."""
-    body = re.sub(r"<(style|script)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
-    return " ".join(html.unescape(body).split())
 
 
 class Written:

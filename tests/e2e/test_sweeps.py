@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import run_command
 from tests.forecasting.kept import content
-from tests.ray_nodes import ray_head
+from tests.support.commands import run_command
+from tests.support.ray_nodes import ray_head
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPAN = ("data.start=2024-01-02", "data.end=2024-03-08")

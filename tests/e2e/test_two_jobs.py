@@ -25,8 +25,8 @@ from option_spreads.autoscaler.account import AccountFiles
 from option_spreads.sell import sell
 from option_spreads.selling.job import FOLDER
 from option_spreads.selling.state import OpenSpread, collateral, read_state
-from tests.commands import Started
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
+from tests.support.commands import Started
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")

@@ -36,7 +36,7 @@ from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.exact_account import Account
 from tests.event_contracts.practice import FILL, KEYS, ORDER
-from tests.passing import AT_ONCE, Passing
+from tests.support.passing import AT_ONCE, Passing
 
 D = Decimal
 BEGIN = np.datetime64("2026-11-22T15:00:00", "ns")

@@ -29,11 +29,11 @@ from event_contracts.trading.actions import POSITION_SIZES
 from event_contracts.trading.policies import BinaryKelly, Policy, RandomPolicy
 from foundation.arrays import Array
 from foundation.errors import InputError
-from tests.commands import overridden
 from tests.e2e.refused import refusal_of, started
 from tests.event_contracts.checkpoints import checkpoint
 from tests.event_contracts.recordings import Quote, write_files
-from tests.pages import without_scripts
+from tests.support.commands import overridden
+from tests.support.pages import without_scripts
 
 QUIET = SyntheticSessionModel(steps=40)
 SETTINGS = EpisodeSettings(market=QUIET)

@@ -40,9 +40,9 @@ from event_contracts.trading.rules import ORDER_RULES
 from event_contracts.train import CHECKPOINT, UPDATES
 from foundation.arrays import Mask
 from foundation.errors import InputError
-from tests.commands import overridden
 from tests.e2e.refused import refusal_of, started
 from tests.event_contracts.checkpoints import checkpoint, layers, written
+from tests.support.commands import overridden
 
 Tensors = dict[str, Any]
 Damage = Callable[[Tensors, dict[str, Any]], object]

@@ -25,8 +25,8 @@ from execution.journal.events import EventLog
 from execution.journal.order_store import OrderIntent, OrderProgress, OrderState, OrderStore
 from foundation.database import Database
 from tests.e2e.kalshi_desk import RAIN
-from tests.e2e.test_status_page import text_of
 from tests.event_contracts.exact_account import Account
+from tests.support.pages import text_of
 
 D = Decimal
 SIZES = (5, 10, 20, 50, 100)

@@ -26,8 +26,8 @@ from event_contracts.trading.records import (
 from event_contracts.trading.sampler import ALERT, EstimateFile, read_estimates, tick_from_listing
 from foundation.errors import InputError, InvalidResponse
 from foundation.notifier import Notifier
-from tests.alerts import Alerts
 from tests.event_contracts.trading import view, views, waiting
+from tests.support.alerts import Alerts
 
 D = Decimal
 T0 = np.datetime64("2026-11-22T10:00:00", "ns")

@@ -20,9 +20,8 @@ from execution.live.account_lock import PAGE_FILE
 from execution.live.loop import StopSignal
 from foundation.database import Database
 from tests.e2e.kalshi_desk import flat, trading_settings
-from tests.e2e.test_status_page import text_of
 from tests.event_contracts.practice import KEYS, kalshi_practice
-from tests.pages import charts_of
+from tests.support.pages import charts_of, text_of
 
 D = Decimal
 NOW = np.datetime64("2026-11-22T15:00", "ns")

@@ -15,7 +15,7 @@ from execution.alpaca.placed_order import AlpacaOrder
 from execution.journal.order_store import OrderIntent, OrderStore
 from execution.journal.outbox import Outbox
 from execution.orders.gate import AnyOrder
-from tests.passing import Passing
+from tests.support.passing import Passing
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
 KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")

@@ -27,8 +27,8 @@ from execution.orders.orders import Order, Side
 from execution.orders.venue_rules import ACCOUNT_BLOCKED
 from foundation.decimals import INFINITY
 from foundation.errors import BrokerError, InvalidResponse
-from tests.execution import test_orders as shapes
 from tests.execution.scripted_venue import Ours, broker_at
+from tests.support import orders as shapes
 from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}

@@ -12,7 +12,7 @@ from execution.alpaca.activities import activity_of
 from execution.alpaca.fields import ActivityEntry
 from foundation.decimals import plain_text
 from foundation.errors import InvalidResponse
-from tests.execution.test_vendor_fields import VALUES
+from tests.support.changed_fields import VALUES
 from trainingdata.feed.fields import OptionalField, RequiredField
 
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")

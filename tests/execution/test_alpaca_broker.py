@@ -25,7 +25,7 @@ from tests.execution.scripted_venue import (
     status,
     taken,
 )
-from tests.execution.test_vendor_fields import VALUES, answered
+from tests.support.changed_fields import VALUES, answered
 
 FILLED = {"filled_qty": "10", "filled_avg_price": "5.5", "filled_at": "2024-03-05T17:30:21Z"}
 WORDS = {"symbol": "NVDA", "side": "buy", "qty": "10", "type": "market", "time_in_force": "day"}

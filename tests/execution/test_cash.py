@@ -11,7 +11,7 @@ from execution.journal.events import EventLog
 from execution.live.cash_check import CashDifference, cash_tolerance, unexplained_cash_reason
 from execution.live.expected_positions import ExpectedPositions
 from foundation.database import Database
-from tests.execution.test_holdings import BEGUN, booking, fill, usd
+from tests.support.activities import BEGUN, booking, fill, usd
 
 shares = st.integers(0, 98).map(lambda percent: Decimal(percent) / 100)
 EQUITY = Decimal(100_000)

@@ -16,7 +16,7 @@ from execution.orders.account_snapshot import AccountSnapshot
 from execution.orders.broker import Asset
 from execution.orders.gate import UNGUARDED, OrderGate, Unguarded
 from execution.orders.orders import Fill, Order
-from tests.passing import Passing
+from tests.support.passing import Passing
 
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
 HELD = AccountSnapshot(1_000.0, {"NVDA": Decimal(5)}, {"NVDA": 10.0}, NOW)

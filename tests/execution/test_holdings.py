@@ -40,9 +40,8 @@ from execution.orders.option_orders import (
 from execution.orders.orders import Order, Side
 from foundation.database import Database
 from foundation.decimals import EXACT_CONTEXT, plain_text
+from tests.support.activities import BEGUN, MIDNIGHT, booking, fill, usd
 
-BEGUN = np.datetime64("2024-03-05T17:30", "ns")  # half past twelve in New York
-MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
 HOUR = np.timedelta64(1, "h")
 DAY = np.timedelta64(1, "D")
 CALL = "SPY240920C00500000"
@@ -52,25 +51,6 @@ SHORT, PROTECTS = "SPY240315P00500000", "SPY240315P00495000"
 FRIDAY = np.datetime64("2024-03-08T05:00", "ns")  # New York's midnight
 EVENING = np.datetime64("2024-03-08T22:00", "ns")
 SYMBOLS = ("NVDA", "BTCUSD", CALL, "?037833100")
-
-
-def fill(name: str, quantity: str, symbol: str = "NVDA", at: np.datetime64 = BEGUN) -> Activity:
-    price = Decimal(10)
-    return Activity(
-        name, "trade", at, symbol, Decimal(quantity), price, -Decimal(quantity) * price, f"o-{name}"
-    )
-
-
-def booking(
-    name: str,
-    kind: ActivityKind,
-    *,
-    quantity: str = "0",
-    amount: str = "0",
-    symbol: str = "",
-    day: np.datetime64 = MIDNIGHT,
-) -> Activity:
-    return Activity(name, kind, day, symbol, Decimal(quantity), None, Decimal(amount))
 
 
 @dataclass
@@ -111,7 +91,6 @@ class Books:
         return self.holdings.compare({s: Decimal(q) for s, q in held.items()}, at)
 
 
-usd = st.integers(-(10**11), 10**11).map(lambda cents: Decimal(cents) / 100)
 # As many digits as an answer may have, before the point and behind it.
 quantities = st.decimals(-(10**14), 10**14, places=24) | st.decimals(-1000, 1000, places=9)
 

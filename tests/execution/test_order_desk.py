@@ -37,8 +37,8 @@ from tests.execution.scripted_venue import (
     taken,
     venue_at,
 )
-from tests.execution.test_vendor_fields import VALUES, answered, said
-from tests.passing import Passing
+from tests.support.changed_fields import VALUES, answered, said
+from tests.support.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
 
 LOOKS = [0.1, 0.5, 1.0, 2.0, 4.0]

@@ -17,8 +17,9 @@ from execution.journal.orders import decode_order, encode_order, is_same_order
 from execution.orders.account_snapshot import MIN_FREE_EQUITY_SHARE, AccountSnapshot
 from execution.orders.event_contract_orders import EventContractOrder
 from execution.orders.option_orders import OptionLeg, SpreadOrder, parse_occ_symbol
-from execution.orders.orders import MAX_QTY, Order, OrderSizeLimits, Side, make_order_id
+from execution.orders.orders import MAX_QTY, OrderSizeLimits, Side, make_order_id
 from foundation.errors import InputError
+from tests.support.orders import SOUND, order
 from trainingdata.bars import HIGH
 from trainingdata.feed.market_data import LastTrade
 from trainingdata.instruments import instrument
@@ -30,24 +31,6 @@ BTC = instrument("BTCUSD")
 FINE = replace(BTC, increment=Decimal("0.001"))
 
 
-def order(side: Any = "buy", qty: Any = 10, name: str = "o-1", **more: Any) -> Order:
-    symbol = more.pop("symbol", "NVDA")
-    return Order(name, symbol, side, Decimal(str(qty)), "why", **more)
-
-
-SOUND: list[dict[str, Any]] = [
-    {"qty": Decimal("1e-9")},
-    {"qty": MAX_QTY - 1},
-    {"name": "x" * 128},
-    {"name": "a.b_c-D9"},
-    {"type": "limit", "limit_price": 1e-9},
-    {"type": "limit", "limit_price": 5.0, "extended_hours": True},
-    {"type": "stop", "stop_price": 5.0},
-    {"type": "stop_limit", "limit_price": 5.0, "stop_price": 5.0},
-    {"type": "trailing_stop", "trail_price": 1.0},
-    {"type": "trailing_stop", "trail_percent": 1.0},
-    *({"tif": force} for force in ("day", "gtc", "opg", "cls")),
-]
 UNSOUND: list[tuple[dict[str, Any], str]] = [
     *(({"qty": qty}, "qty must be above 0 and below") for qty in (0, -1, MAX_QTY)),
     *(({"qty": qty}, "qty must") for qty in ("NaN", "Infinity")),

@@ -17,7 +17,7 @@ from execution.orders.gate import AnyOrder
 from execution.orders.orders import Order
 from foundation.database import Database
 from foundation.notifier import ALL_CLEAR, TRADING_PAUSED, Notifier
-from tests.alerts import Alerts
+from tests.support.alerts import Alerts
 
 NOW = np.datetime64("2024-02-20T15:30", "ns")
 LIQUIDATION = 'rejected (403): {"code":40310000,"message":"account restricted to liquidation only"}'

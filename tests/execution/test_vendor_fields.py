@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +13,11 @@ from execution.alpaca import fields
 from execution.alpaca.account import AccountResponses, parse_reading
 from execution.alpaca.broker import _asset
 from execution.orders.account_snapshot import AccountSnapshot
-from foundation.errors import BrokerError
 from tests.execution.scripted_venue import Ours
+from tests.support.changed_fields import VALUES, answered, said
 from trainingdata.bars import check_bars
 from trainingdata.feed.fields import OptionalField, RequiredField
 from trainingdata.feed.market_data import _arrays
-
-T = TypeVar("T")
 
 
 def position(symbol: str, kind: str, qty: int, price: int, multiplier: int = 1) -> dict[str, Any]:
@@ -77,7 +75,6 @@ ASSET = {
     "min_trade_increment": "1",
     "min_order_size": "1",
 }
-VALUES: tuple[Any, ...] = (None, "", "much", "1e9999999", "nan", True, 7.5, {}, [1])
 NUMBERS = ("0", "2.5", "-7.5")
 FACTORS = (-1, 10, Decimal("0.1"))
 # Numbers that may change the account unseen, as no other field says the same; none of them changes
@@ -131,14 +128,6 @@ def gross(account: AccountSnapshot) -> float:
     )
 
 
-def answered(ask: Callable[[], T]) -> tuple[T | None, str]:
-    """What is answered, or why nothing is."""
-    try:
-        return ask(), ""
-    except BrokerError as error:
-        return None, str(error)
-
-
 def changes() -> Iterator[tuple[str, int | None, str, Any]]:
     """Which answer, which entry of it, which field, and what it says then."""
     for name, answer in ANSWERS.items():
@@ -159,11 +148,6 @@ def other_numbers(field: str, value: Any) -> tuple[str, ...]:
     except ArithmeticError:
         return ()
     return (*NUMBERS, *(f"{number * factor:f}" for factor in FACTORS))
-
-
-def said(entry: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
-    """An answer, one field of which says something else, or is gone."""
-    return {k: v for k, v in {**entry, field: value}.items() if k != field or v != "removed"}
 
 
 def changed(name: str, number: int | None, field: str, value: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from forecasting.baseline import Historical, Oracle, RandomWalk
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Forecaster
 from forecasting.windows import Windows
 from foundation.errors import InputError
-from tests.latest import latest
+from tests.support.latest import latest
 from trainingdata.bars import CLOSE, Bars
 
 

@@ -39,8 +39,8 @@ from forecasting.moments import log_moments
 from forecasting.windows import WindowKeys, Windows
 from foundation.arrays import Array32, Index, Instants
 from foundation.errors import InputError
-from tests.commands import Started, run_command
 from tests.forecasting.kept import answered, content, files
+from tests.support.commands import Started, run_command
 from trainingdata.bars import Bars
 
 

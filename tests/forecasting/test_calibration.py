@@ -27,7 +27,7 @@ from forecasting.forecast import HORIZON, LEVELS, MEDIAN, ForecastTable, Progres
 from forecasting.moments import LogMoments, log_moments, volatility
 from forecasting.scores import score_frame
 from foundation.errors import DataError
-from tests.latest import latest
+from tests.support.latest import latest
 from trainingdata.bars import Bars
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import last_fridays

@@ -17,7 +17,7 @@ from forecasting.chronos2.forecaster import Chronos2Forecaster
 from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
-from tests.latest import latest
+from tests.support.latest import latest
 from tools.synthetic_prior import sample_ohlc, sample_paths
 from tools.train_checkpoint import draw_batch, pinball, small_model, train
 from trainingdata.bars import FIELDS, Bars

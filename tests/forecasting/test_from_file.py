@@ -16,7 +16,7 @@ from forecasting.forecast import HORIZON, LEVELS, ForecastTable, reads_future
 from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
-from tests.latest import latest
+from tests.support.latest import latest
 from trainingdata.bars import Bars, build_panel
 from trainingdata.source import DataSettings
 

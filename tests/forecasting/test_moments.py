@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from forecasting.forecast import HORIZON, LEVELS, MEDIAN, Volatility
 from forecasting.moments import expected_return_between, log_moments, variance_until, volatility
 from foundation.arrays import Array
-from tests.latest import Latest
+from tests.support.latest import Latest
 
 NOW = np.datetime64("2024-10-01T19:30", "ns")
 

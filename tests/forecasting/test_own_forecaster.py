@@ -16,7 +16,7 @@ from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Pro
 from forecasting.settings import ForecasterSettings, PluginForecaster
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
-from tests.own_module import own_module
+from tests.support.own_module import own_module
 from trainingdata.bars import Bars
 
 CODE = """

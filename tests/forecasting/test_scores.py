@@ -40,8 +40,8 @@ from foundation.console import open_terminal, print_parts
 from foundation.errors import DataError, InputError
 from foundation.files import write_files_atomically
 from tests.e2e.refused import answer_of, refusal_of
-from tests.latest import latest
-from tests.pages import without_scripts
+from tests.support.latest import latest
+from tests.support.pages import without_scripts
 from trainingdata.bars import Bars
 from trainingdata.source import DataSettings
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from foundation.charts import MAX_POINTS, Chart, Series, level_line, pit_density_chart, thin
 from foundation.page import render_page
 from foundation.tables import Table
-from tests.pages import charts_of
+from tests.support.pages import charts_of
 
 START = np.datetime64("2024-03-04T14:30", "ns")
 numbers = st.lists(

@@ -23,7 +23,7 @@ from foundation.files import (
     write_atomically,
     write_files_atomically,
 )
-from tests.commands import run_command
+from tests.support.commands import run_command
 
 KEYS = ("total_return", "comparisons")
 COLUMNS = ("timestamp", "open", "close")

@@ -13,7 +13,7 @@ import pytest
 
 from foundation import notifier as module
 from foundation.notifier import ALL_CLEAR, UNDELIVERED_FILE, Notifier
-from tests.alerts import Alerts
+from tests.support.alerts import Alerts
 
 PATIENCE = 60.0  # seconds until a test that waits for a thread gives up
 NOBODY = "http://127.0.0.1:9/"  # the discard port: nothing listens

@@ -16,7 +16,7 @@ from foundation.errors import DataError, InputError
 from foundation.plugin import call_text, insert_plugins, is_plugin, load_plugin, plugin_errors
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import answer_of, refusal_of
-from tests.own_module import own_module
+from tests.support.own_module import own_module
 
 ROOT = Path(__file__).resolve().parents[2]
 

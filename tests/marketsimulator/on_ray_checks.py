@@ -20,7 +20,7 @@ from marketsimulator.runs import outcome
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
-from tests.ray_nodes import ray_head
+from tests.support.ray_nodes import ray_head
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
 

@@ -20,9 +20,9 @@ from marketsimulator.results.counterfactuals import (
 )
 from marketsimulator.runs.simulate import simulate_trading, step_trading
 from marketsimulator.settings import BacktestSettings
-from tests.commands import overridden
 from tests.e2e.refused import answer_of
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
+from tests.support.commands import overridden
 from trainingdata.bars import CLOSE, OPEN, Bars
 from trainingdata.instruments import instrument
 from trainingdata.market import Market

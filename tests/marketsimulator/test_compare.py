@@ -22,8 +22,8 @@ from marketsimulator.results.report import result_files
 from marketsimulator.results.run_record import LIVE_TITLE
 from marketsimulator.settings import BacktestSettings
 from sizing.strategies import STRATEGY_NAMES, name_with_fraction
-from tests.commands import overridden, run_command
 from tests.marketsimulator.runs import BARS, settings_of
+from tests.support.commands import overridden, run_command
 
 SPAN = [
     *(*BARS, "start=2024-03-04", "forecaster=ewma", "forecaster.calibrated=false"),

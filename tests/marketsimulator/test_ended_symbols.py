@@ -27,7 +27,7 @@ from tests.marketsimulator.account_book import End, exact
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.accounts import account_on, ended, market, panel_of, stock_ends
 from tests.marketsimulator.runs import eager, settings_of, trader_of, walked_as_stepped, wild
-from tests.own_module import own_module
+from tests.support.own_module import own_module
 from trainingdata.bars import Bars
 from trainingdata.confirmation import drop_unconfirmed
 from trainingdata.delistings import Delisting, Delistings

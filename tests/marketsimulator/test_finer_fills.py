@@ -29,7 +29,7 @@ from marketsimulator.runs.simulate import step_trading
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accounts import account_on, order, orders, stock_ends
 from tests.marketsimulator.runs import settings_of, trader_of
-from tests.marketsimulator.test_parity import believing
+from tests.support.eager_runs import believing
 from trainingdata.bars import FIELDS, Bars, Origin, build_panel
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.market import Market

@@ -18,8 +18,9 @@ from marketsimulator.runs.outcome import VariantOutcome, simulate_variants
 from marketsimulator.settings import BacktestSettings
 from sizing.solver.active_set import UNFINISHED
 from tests.marketsimulator.accountant import Records, audit
-from tests.marketsimulator.runs import eager_trader, settings_of, walked_as_stepped
-from tests.own_module import own_module
+from tests.marketsimulator.runs import walked_as_stepped
+from tests.support.eager_runs import believing
+from tests.support.own_module import own_module
 from trainingdata.bars import VOLUME
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.market import Market
@@ -27,18 +28,6 @@ from trainingdata.sessions import calendar, session_opens_on
 
 Runs = dict[float, tuple[Run, VariantOutcome, Records]]
 CAPITALS = (1_500.0, 2_000_000.0)
-WORDS = (
-    *("start=2024-02-16", "data.start=2024-01-02", "data.end=2024-02-24", "trials=null"),
-    *("forecaster=ewma", "forecaster.calibrated=false"),
-    *("symbols=[SYA,SYB,SYC,SYXUSD,SYYUSD]", "costs.stock_impact=1.0", "costs.crypto_impact=1.0"),
-    *("limits.symbol_cap=1.2", "limits.overnight_leverage=3.5", "margin.borrow_rate=0.02"),
-)
-
-
-def believing(*words: str, seed: int = 5) -> tuple[BacktestSettings, Market, Trader]:
-    """Settings, a wild market, and a trader that is eager to trade."""
-    settings = settings_of(*WORDS, *words)
-    return settings, *eager_trader(settings, seed=seed)
 
 
 def walked_and_swept(*words: str) -> tuple[Run, VariantOutcome]:

@@ -42,7 +42,7 @@ from marketsimulator.results.verdict import run_label, verdict
 from marketsimulator.run_result import EquityRow, Run
 from tests.marketsimulator.runs import settings_of
 from tests.marketsimulator.stressed import run_through, write_bars
-from tests.pages import charts_of, without_scripts
+from tests.support.pages import charts_of, without_scripts
 from trainingdata.bars import CLOSE
 
 NOON = np.datetime64("2024-02-20T17:00", "ns")

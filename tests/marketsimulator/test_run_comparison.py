@@ -26,7 +26,7 @@ from marketsimulator.results.run_record import LIVE_TITLE, find_run_folders, rea
 from marketsimulator.results.run_set import RunSet, comparison_verdict, separation
 from marketsimulator.results.significance import estimate_overfitting
 from tests.marketsimulator.run_folder_files import write_run
-from tests.pages import without_scripts
+from tests.support.pages import without_scripts
 
 RNG = np.random.default_rng(5)
 NOISE = RNG.normal(0.0005, 0.01, (70, 80))

@@ -21,8 +21,8 @@ from sizing.solver.cardinality import (
 )
 from sizing.solver.multi_period import SizingProblem, optimal_weights
 from tests.sizing.books import plan_for
-from tests.sizing.test_plan import plan as any_plan
-from tests.sizing.test_plan import worth
+from tests.support.plans import plan as any_plan
+from tests.support.plans import worth
 
 
 def book(seed: int, n: int, periods: int, *, rows: bool) -> SizingProblem:

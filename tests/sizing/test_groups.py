@@ -22,7 +22,7 @@ from sizing.settings import Limits
 from sizing.solver.segments import QuadraticProgram
 from sizing.strategies import STRATEGY_NAMES, strategy_from_name
 from tests.sizing.books import random_inputs
-from tests.sizing.test_program_optimum import assert_optimal, book_at_limits
+from tests.support.programs import assert_optimal, book_at_limits
 
 
 def with_net_rows(rng: np.random.Generator, p: QuadraticProgram) -> QuadraticProgram:

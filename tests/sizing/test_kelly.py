@@ -21,7 +21,7 @@ from sizing.kelly import (
     unconstrained_kelly,
 )
 from sizing.solver.active_set import INFEASIBLE
-from tests.sizing.test_plan import interior, plan, worth
+from tests.support.plans import interior, plan, worth
 
 
 @given(st.integers(0, 100_000), st.sampled_from([0.1, 0.25, 0.5, 1.0]))

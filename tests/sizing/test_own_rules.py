@@ -15,8 +15,8 @@ from sizing.inputs import SizingInputs
 from sizing.kelly import SolverFailed
 from sizing.settings import Limits
 from sizing.strategies import STRATEGY_NAMES, WeightPattern, plugin_rule, strategy_from_name
-from tests.own_module import own_module
 from tests.sizing.books import broken_limits, changed, random_inputs, under
+from tests.support.own_module import own_module
 from trainingdata.instruments import AssetClass
 
 seeds = st.integers(0, 2**32 - 1)

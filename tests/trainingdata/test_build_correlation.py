@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from foundation.errors import InputError
-from tests.commands import run_command
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.commands import run_command
 from trainingdata.bars import FIELDS, Bars
 from trainingdata.correlation import CorrelationEstimator, CorrelationMatrix
 from trainingdata.stored_correlation import (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BrokerError, InputError, InvalidResponse
-from tests.foundation.test_transport import answering
+from tests.support.raw_server import answering
 from trainingdata.feed.endpoint import (
     KEY_VARIABLE,
     SECRET_VARIABLE,

@@ -16,15 +16,7 @@ from hypothesis import strategies as st
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
-from tests.trainingdata.test_session_calendar import (
-    FIRST,
-    HOUR,
-    LAST,
-    NEW_YORK,
-    all64,
-    at64,
-    moments,
-)
+from tests.support.session_days import FIRST, HOUR, LAST, NEW_YORK, all64, at64, moments
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Timeframe, following_ends, nth_end_after
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from execution.decision.settings import TradingSettings
 from foundation.errors import InputError
-from tests.trainingdata.test_session_calendar import (
+from tests.support.session_days import (
     NEW_YORK,
     all64,
     at64,

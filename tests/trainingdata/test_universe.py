@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
-from tests.own_module import own_module
+from tests.support.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import midnight, new_york_date
 from trainingdata.instruments import AssetClass, Instrument

@@ -17,12 +17,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["tests.preloaded"])
+_SERVER.set_forkserver_preload(["tests.support.preloaded"])
 
 
 def preload(module: str) -> None:
     """Have the server load a module as well, where it has not been started yet."""
-    _SERVER.set_forkserver_preload(["tests.preloaded", module])
+    _SERVER.set_forkserver_preload(["tests.support.preloaded", module])
 
 
 class Started:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-LIST = Path(__file__).resolve().parent / "money.yaml"
-ROOT = LIST.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+LIST = ROOT / "tests" / "money.yaml"
 COLLECTED = pytest.StashKey[list[pytest.Item]]()  # every test, before markers leave any out
 
 

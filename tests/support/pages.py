@@ -1,4 +1,4 @@
-"""What tests read from pages: the data of their charts, and which scripts they may run."""
+"""What tests read from pages: their text, the data of their charts and the scripts they may run."""
 
 from __future__ import annotations
 
@@ -38,3 +38,9 @@ def without_scripts(page: str, *ours: str) -> str:
     allowed = {f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests}
     assert set(policy[1].split()) == allowed
     return re.sub(r"<!-- uPlot.*?-->", "", SCRIPT.sub("", page), flags=re.DOTALL)
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of a page, in one line."""
+    body = re.sub(r"<(style|script)>.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(body).split())
