@@ -321,7 +321,7 @@ def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
             trials=trials.count,
             variance=trials.variance,
             skewness=row["skewness"],
-            kurtosis=row["kurtosis"],
+            excess_kurtosis=row["excess_kurtosis"],
             autocorrelation=row["autocorrelation"],
         )
         for row in table_rows(table)

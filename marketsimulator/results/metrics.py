@@ -21,14 +21,15 @@ from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
 
 TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
+NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 
 
 class Figure(NamedTuple):
-    """How people read a figure of a run.
+    """Format and label of a figure.
 
-    words: of its value.
-    label: in the table of figures; empty where that has none of it.
-    annual: whether it is scaled to a year, and says nothing where there is little to scale.
+    words: formatter of its value.
+    label: in the table of figures, as quantstats, pyfolio or freqtrade name it; empty: not listed.
+    annual: whether it is scaled to a year: short runs do not show it.
     ratio: whether a short run shows it too, marked as short.
     """
 
@@ -39,26 +40,28 @@ class Figure(NamedTuple):
 
 
 TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
-    "total_return": Figure(partial(percent, sign=True), "total return"),
-    "annual_return": Figure(partial(percent, sign=True), "annual return", annual=True),
-    "volatility": Figure(percent, "volatility a year", annual=True),
+    "total_return": Figure(partial(percent, sign=True), "Total return"),
+    "annual_return": Figure(partial(percent, sign=True), "CAGR", annual=True),
+    "volatility": Figure(percent, "Volatility (ann.)", annual=True),
     "sharpe": Figure(number, "Sharpe", annual=True, ratio=True),
     "deflated_sharpe": Figure(partial(percent, places=0)),
     "sortino": Figure(number, "Sortino", annual=True, ratio=True),
     "calmar": Figure(number, "Calmar", annual=True),
-    "max_drawdown": Figure(percent, "largest drawdown at 16:00"),
-    "max_drawdown_intraday": Figure(percent, "largest drawdown, every bar"),
-    "drawdown_days": Figure(partial(number, places=0), "days below a peak"),
-    "value_at_risk": Figure(percent, "5 % worst day"),
-    "expected_shortfall": Figure(percent, "mean beyond it"),
-    "hit_rate": Figure(partial(percent, places=0), "days up, of those that moved"),
-    "profit_factor": Figure(number, "profit factor"),
-    "mean_leverage": Figure(multiple, "mean leverage"),
-    "max_leverage": Figure(multiple),
-    "turnover": Figure(partial(multiple, places=0), "turnover a year", annual=True),
-    "costs": Figure(usd, "costs"),
-    "interest": Figure(usd, "of it interest"),
-    "trades": Figure(partial(number, places=0), "fills"),
+    "max_drawdown": Figure(percent, "Max drawdown (close)"),
+    "max_drawdown_intraday": Figure(percent, "Max drawdown (intraday)"),
+    "drawdown_days": Figure(partial(number, places=0), "Longest drawdown (days)"),
+    "value_at_risk": Figure(percent, "Daily VaR (95%)"),
+    "expected_shortfall": Figure(percent, "Expected shortfall"),
+    "hit_rate": Figure(partial(percent, places=0), "Win days %"),
+    "profit_factor": Figure(number, "Profit factor"),
+    "skewness": Figure(number, "Skew"),
+    "excess_kurtosis": Figure(number, "Excess kurtosis"),
+    "mean_leverage": Figure(multiple, "Exposure (mean)"),
+    "max_leverage": Figure(multiple, "Exposure (max)"),
+    "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", annual=True),
+    "costs": Figure(usd, "Costs"),
+    "interest": Figure(usd, "of which interest"),
+    "trades": Figure(partial(number, places=0), "Fills"),
 }
 SHORT_RUN_SUFFIX = "(short)"  # suffix of a ratio whose run is too short for yearly figures
 MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
@@ -83,7 +86,7 @@ class Performance:
     hit_rate: share of days with a gain among those with a gain or a loss.
     profit_factor: sum of gains over sum of losses.
     skewness: of r.
-    kurtosis: of r, 3 for a normal.
+    excess_kurtosis: of r, 0 for a normal distribution.
     autocorrelation: of r, from one day to the next.
     days: D.
     periods_per_year: ppy.
@@ -102,7 +105,7 @@ class Performance:
     hit_rate: float | None
     profit_factor: float | None
     skewness: float | None
-    kurtosis: float | None
+    excess_kurtosis: float | None
     autocorrelation: float | None
     days: int
     periods_per_year: int
@@ -163,7 +166,9 @@ def daily_performance(
     losses = float(-returns[returns < 0].sum())
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
-    skewness, kurtosis = skewness_and_kurtosis(returns) if deviation > 0 else (None, None)
+    skewness, excess_kurtosis = (
+        skewness_and_excess_kurtosis(returns) if deviation > 0 else (None, None)
+    )
     autocorrelation = first_autocorrelation(returns) if deviation > 0 else None
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
@@ -179,7 +184,7 @@ def daily_performance(
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
         profit_factor=gains / losses if losses > 0 else None,
         skewness=skewness,
-        kurtosis=kurtosis,
+        excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
         days=len(daily) - 1,
         periods_per_year=per_year,
@@ -326,10 +331,10 @@ def _tail(returns: Array) -> tuple[float | None, float | None]:
     return threshold, float(returns[returns <= threshold].mean())
 
 
-def skewness_and_kurtosis(returns: Array) -> tuple[float, float]:
-    """Skewness and kurtosis of returns [D] that move, moments of the population."""
+def skewness_and_excess_kurtosis(returns: Array) -> tuple[float, float]:
+    """Return skewness and excess kurtosis of returns [D] that vary, from population moments."""
     standardised = (returns - returns.mean()) / returns.std()
-    return float((standardised**3).mean()), float((standardised**4).mean())
+    return float((standardised**3).mean()), float((standardised**4).mean() - NORMAL_KURTOSIS)
 
 
 def first_autocorrelation(returns: Array) -> float:

@@ -35,7 +35,7 @@ def probabilistic_sharpe(
     days: int,
     *,
     skewness: float = 0.0,
-    kurtosis: float = 3.0,
+    excess_kurtosis: float = 0.0,
     autocorrelation: float = 0.0,
     benchmark: float = 0.0,
 ) -> float | None:
@@ -46,26 +46,26 @@ def probabilistic_sharpe(
     """
     from scipy.special import ndtr
 
-    variance = sharpe_variance(sharpe, skewness, kurtosis, autocorrelation)
+    variance = sharpe_variance(sharpe, skewness, excess_kurtosis, autocorrelation)
     if days < 2 or variance <= 0:
         return None
     return float(ndtr((sharpe - benchmark) * np.sqrt(days - 1) / np.sqrt(variance)))
 
 
 def sharpe_variance(
-    sharpe: float, skewness: float, kurtosis: float, autocorrelation: float
+    sharpe: float, skewness: float, excess_kurtosis: float, autocorrelation: float
 ) -> float:
     """Return the variance of a measured daily Sharpe ratio SR, times the number of days.
 
     (1 + ρ) / (1 - ρ) - (1 + ρ / (1 - ρ) + ρ² / (1 - ρ²)) · skewness · SR
-    + (1 + ρ²) / (1 - ρ²) · (kurtosis - 1) / 4 · SR², for returns with the autocorrelation ρ of a
+    + (1 + ρ²) / (1 - ρ²) · (excess kurtosis + 2) / 4 · SR², for returns with the autocorrelation ρ of a
     first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
     """
     rho = autocorrelation
     of_mean = (1.0 + rho) / (1.0 - rho)
     of_both = 1.0 + rho / (1.0 - rho) + rho**2 / (1.0 - rho**2)
     of_deviation = (1.0 + rho**2) / (1.0 - rho**2)
-    tail = (kurtosis - 1.0) / 4.0
+    tail = (excess_kurtosis + 2.0) / 4.0
     return of_mean - of_both * skewness * sharpe + of_deviation * tail * sharpe**2
 
 
@@ -91,7 +91,7 @@ def deflated_sharpe(
     trials: int,
     variance: float,
     skewness: float = 0.0,
-    kurtosis: float = 3.0,
+    excess_kurtosis: float = 0.0,
     autocorrelation: float = 0.0,
 ) -> float | None:
     """Probability that a Sharpe ratio per day is real although it is the best of so many trials.
@@ -104,7 +104,7 @@ def deflated_sharpe(
         sharpe,
         days,
         skewness=skewness,
-        kurtosis=kurtosis,
+        excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
         benchmark=benchmark,
     )

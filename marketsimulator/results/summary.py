@@ -289,10 +289,10 @@ class Results:
         trials = self.trials
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
-        shape = (figures.skewness, figures.kurtosis, figures.autocorrelation)
+        shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
         if ratio is not None and None not in shape:
             moments: dict[str, Any] = dict(
-                zip(("skewness", "kurtosis", "autocorrelation"), shape, strict=True)
+                zip(("skewness", "excess_kurtosis", "autocorrelation"), shape, strict=True)
             )
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
             if trials is not None:
