@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as TerminalTable
 
 DrawnShape = tuple[
@@ -19,14 +20,14 @@ DrawnShape = tuple[
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a place of a table.
+    """A cell of a table.
 
-    text: as people read it; of a drawing, what it shows.
+    text: formatted value; description of a drawing.
     tone: `good`, `bad`, `muted` or `strong`.
-    subtext: what stands beneath, smaller.
-    line_colour: colour of the line that is drawn of it elsewhere.
-    link: where the text leads to.
-    drawing: what a page draws instead of the text.
+    subtext: smaller text below.
+    line_colour: colour of the row's line in a chart.
+    link: target of the text.
+    drawing: shapes that a page draws instead of the text.
     """
 
     text: str
@@ -41,16 +42,17 @@ class Cell:
 
 
 EMPTY_CELL = Cell("")
+MAX_TERMINAL_WIDTH = 10_000  # characters, to measure a table before it is fitted
 Row = Sequence[str | Cell]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Figures as they are read, a row each; the first column names the row.
+    """Formatted figures; the first column names the row.
 
-    heads: of the columns; none of a list of named figures.
-    text_columns: numbers of the other columns that are text: they stand to the left.
-    optional_columns: numbers of the columns that a narrow page leaves out.
+    heads: column headings; empty for a list of named figures.
+    text_columns: numbers of further text columns, which are aligned left.
+    optional_columns: numbers of the columns that narrow pages and terminals leave out.
     has_total: whether the last row is the sum of the others.
     """
 
@@ -61,21 +63,34 @@ class Table:
     optional_columns: Collection[int] = ()
     has_total: bool = False
 
-    def __rich__(self) -> TerminalTable:
-        """The table in a terminal's width."""
-        table = TerminalTable(*self.heads, title=self.title or None)
-        for k, column in enumerate(table.columns):
-            column.justify = "left" if k == 0 or k in self.text_columns else "right"
-            column.overflow = "fold"
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table with as many of its optional columns as fit without wrapping."""
+        unlimited = options.update_width(MAX_TERMINAL_WIDTH)
+        left_out = sorted(self.optional_columns)
+        table = self._terminal_table(left_out)
+        while left_out:
+            wider = self._terminal_table(left_out[1:])
+            if console.measure(wider, options=unlimited).maximum > options.max_width:
+                break
+            table = wider
+            left_out = left_out[1:]
+        yield table
+
+    def _terminal_table(self, left_out: Collection[int]) -> TerminalTable:
+        table = TerminalTable(title=self.title or None)
+        for k, head in enumerate(self.heads):
+            if k not in left_out:
+                is_text = k == 0 or k in self.text_columns
+                table.add_column(head, justify="left" if is_text else "right", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(str, row))
+            table.add_row(*(str(cell) for k, cell in enumerate(row) if k not in left_out))
         return table
 
     def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
-        """By what a page lays out a cell of a column, or its head."""
+        """Return the CSS classes of a cell of a column, or of its heading."""
         kinds = (
             ("words", column in self.text_columns),
-            ("optional_columns", column in self.optional_columns),
+            ("optional", column in self.optional_columns),
             ("drawn", cell.drawing),
             (cell.tone, cell.tone),
         )

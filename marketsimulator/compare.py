@@ -293,7 +293,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """The table, what can be told apart beyond error, and the page."""
+    """Return the verdict, the ranking, the doubts and the page."""
     own = settings.compared
     found = compare(
         settings.backtest,
@@ -304,4 +304,4 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )
-    return Result([found.terminal_table()], found.sentences(), found.files())
+    return Result([found.verdict.claim, found.terminal_table()], found.sentences(), found.files())

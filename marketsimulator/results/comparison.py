@@ -1,4 +1,4 @@
-"""Runs side by side, made now or before: figures over their shared days, screen, page and files."""
+"""Comparison of new and earlier runs over their common days: terminal table, page and files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ from marketsimulator.results.metrics import (
     returns_until_ruin,
 )
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
-from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
+from marketsimulator.results.run_record import (
+    RunRecord,
+    run_names,
+    setting_text,
+    value_text,
+    varied_settings,
+)
 from marketsimulator.results.run_set import (
     MAX_COMPARED_RUNS,
     Relation,
@@ -45,6 +51,7 @@ from marketsimulator.results.run_set import (
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
+    Outperformance,
     deflated_sharpe,
     estimate_overfitting,
     intervals,
@@ -53,46 +60,39 @@ from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
 from trainingdata.instants import new_york_date, utc_text
 
-WHOLE_RUN_FIGURES = (
-    "turnover",
-    "costs",
-    "trades",
-    "max_leverage",
-)  # of a run as a whole, no part of it
-COLUMN_HEADINGS = {  # heading by figure
-    "total_return": "return",
-    "sharpe": "Sharpe (90 %)",
-    "deflated_sharpe": "deflated",
+WHOLE_RUN_FIGURES = ("turnover", "costs", "trades", "max_leverage")  # undefined for part of a run
+MAIN_HEADINGS = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Max drawdown"}
+MORE_HEADINGS = {  # heading by figure, of columns that narrow tables leave out
+    "deflated_sharpe": "Deflated Sharpe",
+    "trades": "Fills",
+    "costs": "Costs",
     "sortino": "Sortino",
-    "max_drawdown": "drawdown",
-    "turnover": "turnover a year",
-    "costs": "costs",
-    "trades": "fills",
-    "max_leverage": "leverage, max",
+    "turnover": "Turnover (ann.)",
+    "max_leverage": "Exposure (max)",
 }
 RELATION_LABELS: Mapping[Relation, str] = {
     "best": "best",
-    "ahead": "ahead, beyond error",
-    "behind": "behind, beyond error",
-    "not_significant": "not told apart",
-    "same": "the same",
+    "ahead": "significantly ahead",
+    "behind": "significantly behind",
+    "not_significant": "not significant",
+    "same": "identical",
     "insufficient_data": "too few days",
-    "ruined": "nothing left",
+    "ruined": "wiped out",
     "left out": "not compared",
 }
 REPORT_FILE = "report.html"
-MAX_ROWS_PRINTED = 20  # runs on the screen; the page has all
+MAX_ROWS_PRINTED = 20  # runs on the terminal; the page has all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """What a set of V runs amounts to.
+    """A set of V runs, compared.
 
     records: [V].
-    runs: the same over their shared days.
-    found: which of them the best can be told apart from.
-    warnings: what must not be missed.
-    notes: what is good to know.
+    runs: the same over their common days.
+    found: the best run beside each of the others.
+    warnings: doubts about the figures.
+    notes: facts about how they were made.
     """
 
     records: tuple[RunRecord, ...]
@@ -114,13 +114,12 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """The verdict, what must not be missed, what is good to know."""
-        verdict = self.verdict
-        return [verdict.claim, verdict.rest, *self._all_warnings(), *self.notes]
+        """Return the figures behind the verdict, then the doubts."""
+        return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
-        """The best of the runs, as a terminal shows them."""
-        return self._best({}, MAX_ROWS_PRINTED)
+        """Return the first rows of the ranking."""
+        return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
         return [*self.warnings, *run_length_remarks(self.runs)]
@@ -128,50 +127,53 @@ class Comparison:
     def _subtitle(self) -> str:
         return f"{', '.join(self._symbols())} · {self._every('data')}"
 
-    def _best(
+    def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
     ) -> Table:
-        """The best of the runs as readers see them.
+        """Return the ranking, a row a run.
 
         colours: by number of run.
-        shown: how many of them.
-        links: to each run's own page, [V]; empty where it has none.
+        shown: number of rows.
+        links: [V] to each run's own page; empty strings for runs without one.
         """
         figures = table_rows(self.table)
-        columns = [name for name in COLUMN_HEADINGS if name in self.table]
-        varied = self.runs.varied
-        rows: list[Row] = []
-        for k in self.runs.ranking()[:shown]:
-            outperformance = self.found.outperformances[k]
-            words = partial(percent, places=1, sign=True)
-            ends = interval(
-                None if outperformance is None else outperformance.interval, words, " … "
+        main, more = (
+            {name: heading for name, heading in headings.items() if name in self.table}
+            for headings in (MAIN_HEADINGS, MORE_HEADINGS)
+        )
+        rows: list[Row] = [
+            (
+                Cell(
+                    self.names[k],
+                    subtext=self._settings_text(k),
+                    line_colour=colours.get(k, ""),
+                    link=links[k] if links else "",
+                ),
+                *(_cell(figures[k], name) for name in main),
+                _lead_cell(self.found.outperformances[k]),
+                RELATION_LABELS[self.found.relations[k]],
+                *(_cell(figures[k], name) for name in more),
             )
-            settings = ", ".join(setting_text(name, varied[name][k]) for name in varied)
-            rows.append(
-                (
-                    Cell(
-                        self.names[k],
-                        line_colour=colours.get(k, ""),
-                        link=links[k] if links else "",
-                    ),
-                    settings,
-                    RELATION_LABELS[self.found.relations[k]],
-                    Cell(
-                        NO_VALUE
-                        if outperformance is None
-                        else percent(outperformance.ahead, sign=True),
-                        subtext=ends,
-                    ),
-                    *(_cell(figures[k], column) for column in columns),
-                )
-            )
-        heads = ["run", "settings", "which is", "against the best"]
+            for k in self.runs.ranking()[:shown]
+        ]
+        heads = ("Run", *main.values(), "vs best", "Significance", *more.values())
+        significance = len(main) + 2
         return Table(
             self._subtitle(),
-            [*heads, *(COLUMN_HEADINGS[name] for name in columns)],
+            heads,
             rows,
-            text_columns=range(1, len(heads) - 1),
+            text_columns=(significance,),
+            optional_columns=range(significance, len(heads)),
+        )
+
+    def _settings_text(self, k: int) -> str:
+        """Return what was varied in run k, as far as its name does not say it."""
+        name = self.names[k] if self.records[k].path is None else ""
+        varied = {setting: values[k] for setting, values in self.runs.varied.items()}
+        return ", ".join(
+            setting_text(setting, value)
+            for setting, value in varied.items()
+            if not {value_text(value), f"{setting}={value_text(value)}"} & set(name.split())
         )
 
     def summary(self) -> dict[str, Any]:
@@ -213,7 +215,7 @@ class Comparison:
             title=f"{count_text(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
-            table=self._best(colours, len(links), links),
+            table=self._ranking_table(colours, len(links), links),
             warnings=self._all_warnings(),
             notes=self.notes,
         )
@@ -275,7 +277,7 @@ def compare_records(
         table=table,
         overfitting=estimate_overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
-        no_evidence_reason=" ".join(dict.fromkeys(filter(None, reasons))),
+        no_evidence_reason=" and ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(runs)
     warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
@@ -360,6 +362,14 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
         ends = (row["sharpe_low"], row["sharpe_high"])
         return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].words, " … "))
     return Cell(text)
+
+
+def _lead_cell(lead: Outperformance | None) -> Cell:
+    """Return how far a run ends ahead of the best, with the 90 % interval below it."""
+    if lead is None:
+        return Cell(NO_VALUE)
+    ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
+    return Cell(percent(lead.ahead, sign=True), subtext=ends)
 
 
 def _link(folder: Path | None, output: Path) -> str:

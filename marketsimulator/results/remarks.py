@@ -135,6 +135,11 @@ def prices_text(
     return splits + dividends
 
 
+def no_evidence_remarks(reason: str) -> list[str]:
+    """Return why the figures are no evidence; reason: empty if they may be."""
+    return [f"No result: {reason}."] if reason else []
+
+
 def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
     """Which ceiling holds where nothing can be cut before the night."""
     if not bars.timeframe.daily or bars.crypto.all():

@@ -1,4 +1,4 @@
-"""The tables of a report: every figure as a cell says it."""
+"""The tables of a report."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
     "fees": "fees",
-    "crypto_fees": "coin fees, paid in coin",
-    "interest": "interest on what is borrowed",
-    "borrow": "borrow of shorts",
+    "crypto_fees": "crypto fees, paid in coin",
+    "interest": "margin interest",
+    "borrow": "borrow fees of shorts",
 }
 
 
@@ -59,14 +59,14 @@ def run_name(summary: dict[str, Any]) -> str:
 
 
 def column_names(summary: dict[str, Any]) -> list[str]:
-    """The main run's name, then the comparisons'; one that rests on the premium alone says so."""
+    """Return the main run's name, then the labels of its comparisons."""
     return [run_name(summary), *(run_label(summary, name) for name in summary["comparisons"])]
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
-    """Every figure people look at, a column a run; yearly ones where the main run has them.
+    """Return the figures of `TABLE_FIGURES`, a column a run; annual ones if the run is long enough.
 
-    ranges: whether the main run's figures have their 90 % intervals below them.
+    ranges: whether to add the main run's 90 % intervals.
     """
     columns = [summary, *summary["comparisons"].values()]
     annual = summary["annual_figures"]
@@ -88,15 +88,15 @@ def significance_text(summary: dict[str, Any]) -> str:
     text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"
     if "sharpe" in summary["intervals"]:
         text += (
-            f", 90 % interval {interval(summary['intervals']['sharpe'], number)} (stationary"
+            f", 90% interval {interval(summary['intervals']['sharpe'], number)} (stationary"
             f" bootstrap, {count_text(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
         chance = percent(summary["probabilistic_sharpe"], 0)
-        text += f"; probability that it is above zero {chance}"
+        text += f"; probabilistic Sharpe (above zero) {chance}"
     if summary["deflated_sharpe"] is not None:
         others = count_text(summary["trials"], "variant")
-        text += f", {percent(summary['deflated_sharpe'], 0)} after {others} tried on these data"
+        text += f"; deflated Sharpe {percent(summary['deflated_sharpe'], 0)} after {others}"
     return text + "."
 
 
@@ -118,8 +118,8 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
 
 
 def outperformance_table(summary: dict[str, Any]) -> Table:
-    """How far the run ends ahead of each comparison, with a 90 % interval, and what that says."""
-    says = {1: "ahead beyond error", 0: "within error", -1: "behind beyond error"}
+    """Return how far the run ends ahead of each comparison, with 90 % interval and significance."""
+    significance = {1: "significantly ahead", 0: "not significant", -1: "significantly behind"}
     rows: list[Row] = []
     for name, outperformance in summary["outperformances"].items():
         label = run_label(summary, name)
@@ -127,18 +127,13 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
             rows.append((label, Cell(NO_VALUE, "strong"), "", "not comparable"))
             continue
         ends = outperformance["interval"]
-        verdict = (
-            says[outperformance["significant_sign"]]
-            if ends
-            else "too few days, or the same difference on each"
-        )
+        relation = significance[outperformance["significant_sign"]] if ends else "too few days"
         if outperformance["same"]:
-            verdict = "the same"
+            relation = "identical"
         ahead = Cell(_gain(outperformance["ahead"]), "strong")
-        rows.append((label, ahead, interval(ends, _gain), verdict))
-    return Table(
-        "Leads", ("", "ends ahead by", "90 % interval", "which is"), rows, text_columns=(3,)
-    )
+        rows.append((label, ahead, interval(ends, _gain), relation))
+    heads = ("vs", "outperformance", "90% interval", "significance")
+    return Table("Outperformance", heads, rows, text_columns=(3,))
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:

@@ -58,8 +58,8 @@ def sharpe_variance(
     """Return the variance of a measured daily Sharpe ratio SR, times the number of days.
 
     (1 + ρ) / (1 - ρ) - (1 + ρ / (1 - ρ) + ρ² / (1 - ρ²)) · skewness · SR
-    + (1 + ρ²) / (1 - ρ²) · (excess kurtosis + 2) / 4 · SR², for returns with the autocorrelation ρ of a
-    first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
+    + (1 + ρ²) / (1 - ρ²) · (excess kurtosis + 2) / 4 · SR², for returns with the autocorrelation ρ
+    of a first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
     """
     rho = autocorrelation
     of_mean = (1.0 + rho) / (1.0 - rho)

@@ -43,6 +43,7 @@ from marketsimulator.results.remarks import (
     failure_remarks,
     fee_remarks,
     luck_remarks,
+    no_evidence_remarks,
     no_trade_remarks,
     position_remarks,
     prices_text,
@@ -163,7 +164,7 @@ class Results:
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *filter(None, [no_evidence_reason(self.main.name, bars.source)]),
+            *no_evidence_remarks(no_evidence_reason(self.main.name, bars.source)),
             *daily_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, in_universe)),

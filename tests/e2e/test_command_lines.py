@@ -32,7 +32,7 @@ def test_the_original_flags_run_on_files_and_write_into_the_output(tmp_path: Pat
     words += ["--output", "out", "sizing.fraction=0.25"]
     code, printed, said = answer_of(ORIGINAL, *words, cwd=tmp_path)
     assert code == 0, said
-    assert "total return" in printed
+    assert "Total return" in printed
     assert "report.html" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["symbols"] == ["AAAUSD"]

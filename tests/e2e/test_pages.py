@@ -169,7 +169,7 @@ def test_in_a_browser_a_comparison_reads_at_any_width_and_sorts_by_a_click(
     look_at_all_widths(browser, tmp_path / "out" / "comparison.html", ("Runs", "Growth"))
     heads = browser.value("Array.from(document.querySelectorAll('thead button'), e => e.innerText)")
     look_at_charts(browser, 1)
-    column = heads.index("return")
+    column = heads.index("Return")
     click = f"document.querySelectorAll('.sortable thead button')[{column}].click()"
     browser.value(click)
     falling = [float(text.strip("%")) for text in browser.value(FIRST.format(column))]

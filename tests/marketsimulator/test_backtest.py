@@ -145,7 +145,7 @@ def test_results_differ_between_forecasters_and_are_set_beside_a_random_walk_and
     remarks = " ".join(summary["remarks"])
     # The verdict says it, once.
     assert re.search(
-        r"\d+% of the mean position rests on the prior, \d+% on the forecast\.",
+        r"\d+% of the mean position comes from the assumed risk premium, \d+% from the forecast\.",
         verdict(summary).rest,
     )
     assert "mean position rests" not in remarks

@@ -65,9 +65,9 @@ def test_a_strategys_row_is_its_own_backtest(
     assert found.table["total_return"][k] == alone.figures(alone.main)["total_return"]
 
 
-def test_the_page_says_what_can_be_told_apart(found: Comparison) -> None:
+def test_page_says_which_differences_are_significant(found: Comparison) -> None:
     page = found.page(Path())
-    assert "No result: the market is synthetic. " in page
+    assert "No result: the market is synthetic; " in page
     assert "Only 5 days" in page
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in STRATEGY_NAMES:

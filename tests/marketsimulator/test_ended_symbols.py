@@ -232,7 +232,7 @@ def test_a_lost_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     told = verdict(summary)
     assert results.main.rows[-1].equity < 0
     assert told.level == "bad"
-    assert told.claim == f"The account was lost: no equity was left on {summary['wiped_out_on']}."
+    assert told.claim == f"Account lost: no equity was left on {summary['wiped_out_on']}."
     assert summary["wiped_out_on"] == "2022-07-05"
     assert summary["days"] == len(results.main.rows) > 20
     reasons = [order.reason for decision in results.main.decision_log for order in decision.orders]

@@ -139,7 +139,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     assert drawn["x"] == seconds[rows].tolist()
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
     assert len(drawn["y"]) <= MAX_POINTS
-    (leverage,) = charts_of(section(page, "Leverage"))
+    (leverage,) = charts_of(section(page, "Exposure"))
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
     }
@@ -258,7 +258,7 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
         "the run ends after a 16:00"
     )
     assert equity[-1] != equity[daily_rows(at, has_crypto=traded.has_crypto)[0][-1]]
-    cells = rows_of(section(page, "Against what it has to beat"))
+    cells = rows_of(section(page, "Benchmarks"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
         assert summary["outperformances"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
@@ -268,17 +268,17 @@ def test_what_is_ahead_is_what_the_total_returns_of_the_page_say(
 @pytest.mark.parametrize(
     ("walk", "hold", "level", "begins"),
     [
-        (1, 1, "good", ["Beats its random walk"]),
-        (1, 0, "open", ["Beats its random walk", "cannot be told apart from buy and hold"]),
-        (0, -1, "bad", ["Falls behind buy and hold", "cannot be told apart from its random walk"]),
-        (None, None, "open", ["Too little to compare with its random walk"]),
-        ("same", 1, "open", ["Beats buy and hold", "earns the same as its random walk"]),
+        (1, 1, "good", ["significantly ahead of the no-forecast baseline and buy"]),
+        (1, 0, "open", ["significantly ahead of the no-f", "no significant difference from buy"]),
+        (0, -1, "bad", ["significantly behind buy", "no significant difference from the no-f"]),
+        (None, None, "open", ["too few days to compare with the no-forecast baseline"]),
+        ("same", 1, "open", ["significantly ahead of buy", "identical to the no-forecast base"]),
     ],
 )
-def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
+def test_verdict_names_significant_differences(
     both: tuple[str, dict[str, Any]], walk: Any, hold: Any, level: str, begins: list[str]
 ) -> None:
-    """walk, hold: the sign of a lead beyond error; None: too few days for an interval."""
+    """walk, hold: sign of a significant difference; None: too few days for an interval."""
     outperformances = {}
     for name, sign in ((RANDOM_WALK, walk), (BUY_AND_HOLD, hold)):
         same = sign == "same"
@@ -292,10 +292,11 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
         }
     real = {**both[1], "outperformances": outperformances, "data": "files: bars"}
     told = verdict(real)
-    claims = told.claim.split("; ")
+    assert told.claim.count(".") == 2, "one sentence, and a decimal point"
+    claims = told.claim.partition(", ")[2].split("; ")
     assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
     assert told.level == level
-    said = {"same": "the same", 1: "ahead beyond error", 0: "within error"}
+    said = {"same": "identical", 1: "significantly ahead", 0: "not significant"}
     assert all(row[3] == said.get(sign, row[3]) for row, sign in
                zip(outperformance_table(real).rows, (walk, hold), strict=True))  # fmt: skip
     for no_evidence_reason in (
@@ -305,7 +306,7 @@ def test_the_verdict_says_what_is_beaten_beyond_error_and_what_is_not(
         none = verdict({**real, **no_evidence_reason})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
     idle = verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
-    assert idle.rest.endswith("; it held no position.")
+    assert idle.rest == "No position was held."
 
 
 @pytest.mark.parametrize(
@@ -378,4 +379,4 @@ def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")
     if not run.main.fills:
-        assert "Nothing was held" in page
+        assert "No position was held" in page

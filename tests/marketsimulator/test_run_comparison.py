@@ -92,18 +92,18 @@ def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path
         comparison_of(early, later)
 
 
-def test_what_moves_apart_by_chance_alone_is_not_told_apart() -> None:
+def test_differences_by_chance_are_not_significant() -> None:
     level = np.random.default_rng(1).normal(0, 0.01, (2, 120))
     runs = set_of(level - level.mean(axis=1, keepdims=True) + [[0.0002], [0.0001]])
     found = separation(runs)
     assert found.relations == ("best", "not_significant")
     verdict = comparison_verdict(runs, found)
-    assert verdict.claim == "run-0 cannot be told apart from run-1."
+    assert verdict.claim == "run-0 has no significant difference from run-1."
     assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
 
 
 @pytest.mark.slow
-def test_the_best_of_many_runs_by_chance_is_seldom_told_apart() -> None:
+def test_best_of_equal_runs_is_seldom_significant() -> None:
     """Pair by pair, the best of 20 runs without any difference would be in each of these sets."""
     claims = 0
     for seed in range(20):
@@ -135,7 +135,7 @@ def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
     runs.daily[2, 4:] = 0.0
     found = separation(runs)
     assert sorted(found.relations) == ["best", "insufficient_data", "ruined"]
-    assert "Nothing was left of run-2." in comparison_verdict(runs, found).rest
+    assert "Wiped out: run-2." in comparison_verdict(runs, found).rest
 
 
 def test_the_policy_lets_the_scripts_run_and_names_are_text(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_multirun_leaves_the_page_and_none_where_there_is_nothing_to_compare(
     assert "No comparison of these runs" in capsys.readouterr().out
     broken.write_text(text)
     MultirunComparison().on_multirun_end(config)
-    assert "told apart" in (tmp_path / "comparison.html").read_text()
+    assert "no significant difference" in (tmp_path / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize("held", ["summary.json", "notes.txt"])
@@ -278,4 +278,4 @@ def test_where_all_lost_the_best_is_the_one_that_lost_the_least() -> None:
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), separation(runs).best) == (0, 1)
-    assert "All lost: the best is the one" in comparison_verdict(runs, separation(runs)).rest
+    assert "All lost: ranked by total return" in comparison_verdict(runs, separation(runs)).rest
