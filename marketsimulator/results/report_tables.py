@@ -268,48 +268,67 @@ def _toned(value: float | None) -> Cell:
 
 
 Parts = Mapping[ProfitPart, float]
+RoundedParts = Mapping[ProfitPart, Decimal]
 PART_MEANINGS: Mapping[ProfitPart, str] = {
-    "premium": "what the stated premium alone wanted, before limits",
-    "forecast": "what the forecast alone wanted, before limits",
-    "sizing": "plan, costs of moving, hedges, whole increments; what rests on neither",
-    "limits": "what limits took from, or gave to, what was wanted",
+    "premium": "position wanted on the risk premium alone, before limits",
+    "forecast": "position wanted on the forecast alone, before limits",
+    "sizing": "plan, trading costs, hedges, rounding to lots; rules without premium or forecast",
+    "limits": "change of the wanted position by limits",
     "costs": "spread, slippage, impact, fees",
-    "financing": "interest, borrow, dividends; of a live account all else that moved its cash",
-    "timing": "held and not decided; the way from the decision's price to the fill's",
+    "financing": "interest, borrow fees, dividends; in a live account other cash flows",
+    "timing": "positions that were not ordered; price moves from decision to fill",
 }
+CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received beside price moves
 
 
 def attribution_tables(
     symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
 ) -> dict[str, Table]:
-    """The parts of a profit, by symbol and by hour of day, in cents that add up to it.
+    """Return realised profit by symbol and hour, and its counterfactual parts; all add up to it.
 
-    symbols, hours: as `summary.json` has them.
+    symbols, hours: USD by part, as `summary.json` has them. profit: USD, in cents.
     """
-    # Coins have bars at every hour of the day, also where no coin was held.
+    # Crypto has bars at every hour of the day, even where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
     totals = cents_that_add_up(exact, profit)
+    by_symbol, by_hour = (_rounded_rows(each, totals) for each in (symbols, hours))
     rows: list[Row] = [
         (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
     ]
-    heads = ("part", "USD", "what it is")
     rows.append(("profit", usd(profit, sign=True), ""))
+    heads = ("part", "USD", "price moves of, or cash flows from")
     return {
-        "parts": Table("Where the money came from", heads, rows, text_columns=(2,), has_total=True),
-        "symbols": _parts_table("Parts by symbol", symbols, totals),
-        "hours": _parts_table("Parts by hour of day", hours, totals),
+        "realised_symbols": _realised_table("Realised profit by symbol", by_symbol),
+        "realised_hours": _realised_table("Realised profit by hour of day", by_hour),
+        "parts": Table("Counterfactual parts", heads, rows, text_columns=(2,), has_total=True),
+        "symbols": _parts_table("Parts by symbol", by_symbol),
+        "hours": _parts_table("Parts by hour of day", by_hour),
     }
 
 
-def _parts_table(
-    title: str, exact: Mapping[str, Parts], totals: Mapping[ProfitPart, Decimal]
-) -> Table:
-    """The parts of each row and their sum; the last row is the sum of all."""
+def _rounded_rows(exact: Mapping[str, Parts], totals: RoundedParts) -> dict[str, RoundedParts]:
+    """Return the parts of each row and of the total, in cents that add up in both directions."""
     profit = sum(totals.values(), Decimal(0))
     sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
+    return {**table_that_adds_up(exact, sums, totals), "total": totals}
+
+
+def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+    """Return price moves of the positions held, cash flows and profit of each row."""
     rows: list[Row] = []
-    for name, parts in {**table_that_adds_up(exact, sums, totals), "total": totals}.items():
+    for name, parts in rounded.items():
+        profit = sum(parts.values(), Decimal(0))
+        cash = [parts[part] for part in CASH_PARTS]
+        amounts = (profit - sum(cash, Decimal(0)), *cash, profit)
+        rows.append((name, *(usd(amount, sign=True) for amount in amounts)))
+    return Table(title, ("", "price moves", *CASH_PARTS, "profit"), rows, has_total=True)
+
+
+def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+    """Return the parts and the profit of each row."""
+    rows: list[Row] = []
+    for name, parts in rounded.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
-        rows.append((name, *cells, usd(sums.get(name, profit), sign=True)))
+        rows.append((name, *cells, usd(sum(parts.values(), Decimal(0)), sign=True)))
     return Table(title, ("", *PROFIT_PARTS, "profit"), rows, has_total=True)
