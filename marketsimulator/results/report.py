@@ -160,7 +160,7 @@ def render_report(
         fans=_fans(results, outcomes),
         pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
-        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame()),
+        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), main.decision_frame()),
         settings=settings,
         files=files,
     )

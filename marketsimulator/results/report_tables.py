@@ -26,6 +26,7 @@ from foundation.formatting import (
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
+from marketsimulator.results.order_reasons import short_reason
 from marketsimulator.results.report_charts import sparkline
 from marketsimulator.results.round_trips import RoundTrip
 from marketsimulator.results.verdict import run_label
@@ -101,7 +102,7 @@ def significance_text(summary: dict[str, Any]) -> str:
 
 
 def fill_table(summary: dict[str, Any]) -> Table | None:
-    """The run by the bars that its orders met; none where they met those that it decided on."""
+    """Return the run's figures by fill bars; None if orders filled on the decision bars."""
     rows: list[Row] = [
         (
             bars,
@@ -113,8 +114,8 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
         )
         for bars, figures in summary.get("fills", {}).items()
     ]
-    headings = ("orders met", "equity", "total return", "fees", "costs", "fills")
-    return Table("By the bars that orders met", headings, rows) if rows else None
+    headings = ("fill bars", "equity", "total return", "fees", "costs", "fills")
+    return Table("By fill bars", headings, rows, optional_columns=(3, 5)) if rows else None
 
 
 def outperformance_table(summary: dict[str, Any]) -> Table:
@@ -124,22 +125,22 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
     for name, outperformance in summary["outperformances"].items():
         label = run_label(summary, name)
         if outperformance is None:
-            rows.append((label, Cell(NO_VALUE, "strong"), "", "not comparable"))
+            rows.append((label, Cell(NO_VALUE, "strong"), "not comparable"))
             continue
         ends = outperformance["interval"]
         relation = significance[outperformance["significant_sign"]] if ends else "too few days"
         if outperformance["same"]:
             relation = "identical"
-        ahead = Cell(_gain(outperformance["ahead"]), "strong")
-        rows.append((label, ahead, interval(ends, _gain), relation))
-    heads = ("vs", "outperformance", "90% interval", "significance")
-    return Table("Outperformance", heads, rows, text_columns=(3,))
+        ahead = Cell(_gain(outperformance["ahead"]), "strong", interval(ends, _gain))
+        rows.append((label, ahead, relation))
+    heads = ("vs", "outperformance (90% interval)", "significance")
+    return Table("Outperformance", heads, rows, text_columns=(2,))
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:
-    """USD of each kind of cost that was paid, in basis points of what was traded; then their sum.
+    """Return each kind of cost in USD and basis points of the value traded, and their total.
 
-    Kinds are rounded so that they add up to the sum.
+    Kinds are rounded so that they add up to the total.
     """
     total = to_cents(sum(costs.values()))
 
@@ -149,11 +150,11 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     cents = cents_that_add_up(costs, total).items()
     rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
-    return Table("Costs", ("kind", "USD", "of what was traded"), rows, has_total=True)
+    return Table("Costs", ("kind", "USD", "of value traded"), rows, has_total=True)
 
 
 def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
-    """What each symbol, interest and other cash earned, in cents that add up to the profit.
+    """Return the profit of each symbol, interest and other cash, in cents that add up.
 
     contributions: fractions of capital, as the summary has them.
     """
@@ -162,7 +163,7 @@ def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str
 
 
 def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
-    """Weights and profit of each symbol, the largest profit first; interest, other cash, the sum.
+    """Return weights and profit of each symbol, largest profit first; interest, other, total.
 
     weights: [S, D], signed. profits: as `profit_cents` has them.
     """
@@ -183,7 +184,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
-    """A row a month and one for the year, a column a year; what is no part of the run is empty.
+    """Return a row a month and one for the year, a column a year; empty outside the run.
 
     months, years: returns by their first day, as `returns_by` has them.
     """
@@ -199,12 +200,9 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
 
 
 def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
-    """(name, text) of what the round trips amount to."""
+    """Return (name, text) pairs of statistics of the round trips."""
     closed = [trip for trip in trips if trip.closed_at is not None]
-    facts = [
-        ("closed", number(len(closed), 0)),
-        ("still held", number(len(trips) - len(closed), 0)),
-    ]
+    facts = [("closed", number(len(closed), 0)), ("open", number(len(trips) - len(closed), 0))]
     if not closed:
         return facts
     profits = np.array([trip.profit for trip in closed])
@@ -212,38 +210,46 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     days = np.median([(trip.closed_at - trip.opened_at) / DAY for trip in closed])
     return [
         *facts,
-        ("with a gain", percent(len(gains) / len(profits), 0)),
-        ("mean gain", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
-        ("mean loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
-        ("median time held", f"{number(float(days), 1)} days"),
+        ("win rate", percent(len(gains) / len(profits), 0)),
+        ("avg. win", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
+        ("avg. loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
+        ("median duration", f"{number(float(days), 1)} days"),
     ]
 
 
 def trip_table(trips: Sequence[RoundTrip]) -> Table:
-    """A row a round trip; what is still held stands at the last close."""
+    """Return a row a round trip; open ones are valued at the last close."""
     rows = [
         (
             trip.symbol,
             minute_text(trip.opened_at),
-            "still held" if trip.closed_at is None else minute_text(trip.closed_at),
+            "open" if trip.closed_at is None else minute_text(trip.closed_at),
             quantity(float(trip.largest), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
         )
         for trip in trips
     ]
-    heads = ("symbol", "opened", "closed", "most held", "fees", "profit")
-    return Table("Round trips", heads, rows)
+    heads = ("symbol", "opened", "closed", "max position", "fees", "profit")
+    return Table("Round trips", heads, rows, optional_columns=(1, 3, 4))
 
 
-def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
-    """A row an order: instant, symbol, order, quantity filled, mean price, fee in USD, and why."""
+def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFrame) -> Table:
+    """Return a row an order: time, symbol, order, filled quantity, mean price, fee, short reason.
+
+    decisions: those behind the orders, in any order.
+    """
     # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum().to_dict()
     size, fee = (
         traded.groupby("client_order_id")[column].sum().to_dict() for column in ("qty", "fee")
     )
+    keys = orders[["symbol", "at"]].drop_duplicates()
+    by_key = {
+        (decision["symbol"], decision["at"]): decision
+        for decision in decisions.merge(keys, on=["symbol", "at"]).to_dict("records")
+    }
     rows: list[tuple[str, ...]] = []
     for order in orders.to_dict("records"):
         name = order["client_order_id"]
@@ -253,9 +259,10 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute_text(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
-        rows.append((at, order["symbol"], asked, *filled, order["reason"]))
-    heads = ("decided", "symbol", "order", "filled", "mean price", "fee", "why")
-    return Table("Orders", heads, rows, text_columns=(6,))
+        reason = short_reason(order["reason"], by_key.get((order["symbol"], order["at"])))
+        rows.append((at, order["symbol"], asked, *filled, reason))
+    heads = ("time", "symbol", "order", "filled", "mean price", "fee", "reason")
+    return Table("Orders", heads, rows, text_columns=(6,), optional_columns=(3, 4, 5))
 
 
 def _gain(fraction: Any) -> str:
@@ -322,7 +329,8 @@ def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
         cash = [parts[part] for part in CASH_PARTS]
         amounts = (profit - sum(cash, Decimal(0)), *cash, profit)
         rows.append((name, *(usd(amount, sign=True) for amount in amounts)))
-    return Table(title, ("", "price moves", *CASH_PARTS, "profit"), rows, has_total=True)
+    heads = ("", "price moves", *CASH_PARTS, "profit")
+    return Table(title, heads, rows, optional_columns=(2, 3), has_total=True)
 
 
 def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
@@ -331,4 +339,6 @@ def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
     for name, parts in rounded.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
         rows.append((name, *cells, usd(sum(parts.values(), Decimal(0)), sign=True)))
-    return Table(title, ("", *PROFIT_PARTS, "profit"), rows, has_total=True)
+    optional = [k for k, part in enumerate(PROFIT_PARTS, 1) if part != "forecast"]
+    heads = ("", *PROFIT_PARTS, "profit")
+    return Table(title, heads, rows, optional_columns=optional, has_total=True)

@@ -297,7 +297,7 @@ def test_verdict_names_significant_differences(
     assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
     assert told.level == level
     said = {"same": "identical", 1: "significantly ahead", 0: "not significant"}
-    assert all(row[3] == said.get(sign, row[3]) for row, sign in
+    assert all(row[2] == said.get(sign, row[2]) for row, sign in
                zip(outperformance_table(real).rows, (walk, hold), strict=True))  # fmt: skip
     for no_evidence_reason in (
         {"data": "synthetic market"},
