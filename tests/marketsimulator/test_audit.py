@@ -215,11 +215,11 @@ def test_the_command_says_what_it_found_by_its_exit_code() -> None:
     words = overridden(WORDS, ("start=2024-03-04",))
     code, printed, said = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 0, said
-    assert "No decision and no fill moved." in printed
+    assert "no decision or fill changed." in printed
     words = overridden(words, ("forecaster=oracle",))
     code, printed, _ = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 1
-    assert "The future reaches decisions." in printed
+    assert "Look-ahead bias: future bars change decisions." in printed
 
 
 def test_whether_decisions_depend_on_where_the_data_begins_is_told(setup: Setup) -> None:
