@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from execution.decision.choice import UNIVERSE_PREFIX
 from foundation.formatting import basis_points, number
 
 MAX_REASON_WORDS = 20
@@ -24,6 +25,8 @@ def decision_text(decision: Mapping[Any, Any]) -> str:
         hours = (decision["until"] - decision["at"]) / pd.Timedelta(hours=1)
         text += f"; forecast {forecast} ± {basis_points(decision['sigma'], 1)} over {hours:g} h"
     limits = decision["binding"].split("+") if decision["binding"] else []
+    if rule := next((name for name in limits if name.startswith(UNIVERSE_PREFIX)), ""):
+        return f"{text}; left the universe ({rule})"
     named = ", ".join(limits[:MAX_LIMITS_NAMED])
     more = f" and {len(limits) - MAX_LIMITS_NAMED} more" if len(limits) > MAX_LIMITS_NAMED else ""
     return f"{text}; bound by {named}{more}" if limits else text

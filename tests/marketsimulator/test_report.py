@@ -330,7 +330,7 @@ def test_a_warning_stands_exactly_where_it_should(
 def test_a_run_shows_the_warnings_it_deserves(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     said = " ".join(summary["warnings"])
-    for words in ("No result: the market is", "The forecasts are raw", "Too little to judge by"):
+    for words in ("No result: the market is", "The forecasts are raw", "Small sample"):
         assert words in said
     for warning in summary["warnings"]:
         assert f"<li>{html.escape(warning)}</li>" in page

@@ -119,13 +119,13 @@ def test_a_run_too_short_for_a_year_shows_no_yearly_figures(tmp_path: Path) -> N
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
-    assert "Only 59 days: no yearly figures below 30 fills or 60 days, ratios marked short." in page
+    assert "Only 59 days: no annual figures below 30 fills or 60 days, ratios marked short." in page
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
     )
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
-    assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
+    assert "Fewer than 30 fills: idle; no annual figures" in mixed.page(tmp_path)
 
 
 def test_few_days_and_lost_accounts_are_said_to_be_what_they_are() -> None:
