@@ -177,7 +177,7 @@ class Comparison:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The content of `comparison.json`."""
+        """Return the content of `comparison.json`."""
         verdict = self.verdict
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         figures = json.loads(self.table.to_json(orient="records", double_precision=15))
@@ -207,7 +207,7 @@ class Comparison:
         }
 
     def page(self, output: Path) -> str:
-        """`comparison.html`; output: its folder, from which it links to each run's report."""
+        """Return `comparison.html`; output: its folder, base of the links to the runs' reports."""
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
@@ -228,7 +228,7 @@ class Comparison:
         )
 
     def files(self) -> dict[str, Callable[[Path], object]]:
-        """What writes each file."""
+        """Return the writer of each file."""
         text = json_text(_plain(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
@@ -241,7 +241,7 @@ class Comparison:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
-        """What the runs' summaries say under a name, each once."""
+        """Return the distinct values of a key of the runs' summaries."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
@@ -252,12 +252,12 @@ def compare_records(
     *,
     seed: int = 0,
 ) -> Comparison:
-    """Two runs or more over the days that all of them have.
+    """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: what their Sharpe ratios are deflated by, or by as many as any run's ledger has
-        counted; none for those of these runs that were tried on recorded data.
-    notes: what is good to know of how they were made.
+    counted_trials: trials that deflate their Sharpe ratios, if a run's ledger has not counted more;
+        None: the runs themselves.
+    notes: facts about how the runs were made.
     seed: of the bootstrap.
     """
     names = run_names(records)
@@ -285,7 +285,7 @@ def compare_records(
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
-    """A row a run: figures over the shared days, and those of whole runs where none was cut."""
+    """Return a row a run: figures over the common days; those of whole runs if none was cut."""
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
@@ -301,7 +301,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
             row |= (
                 {f"cost_{kind}": usd for kind, usd in kinds.items()} if kinds else {figure: value}
             )
-        # What only holds is not judged by how often it trades.
+        # Buy and hold trades too rarely for a minimum of fills.
         holds = name.split(" ")[0] == BUY_AND_HOLD
         fills = MIN_FILLS if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
@@ -311,8 +311,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
     """Add the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
 
-    Every row is deflated by all trials, its neighbours included: whoever picks the best row has
-    looked at all of them.
+    Every row is deflated by all trials, since the best row is picked among all of them.
     """
     ratios = [
         None
@@ -339,12 +338,12 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
+    """Return whether a figure is undefined: None, or NaN in a column of numbers."""
     return value is None or value != value
 
 
 def _add_intervals(runs: RunSet) -> None:
-    """Add the 90 % intervals of the best runs to the table."""
+    """Add columns with the 90 % intervals of the best runs."""
     table = runs.table
     returns = returns_until_ruin(runs.daily)
     for name in INTERVAL_FIGURES:
@@ -356,7 +355,7 @@ def _add_intervals(runs: RunSet) -> None:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
-    """A figure of the table, with its interval below it."""
+    """Return a figure with its interval below it."""
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
@@ -379,7 +378,7 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Whether the runs are over one market."""
+    """Report runs over different markets."""
     markets = dict.fromkeys(
         f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records
@@ -387,21 +386,22 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
     if len(markets) == 1:
         return []
     return [
-        f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart may"
-        " be the market and not what was decided."
+        f"The runs cover {len(markets)} markets: {'; '.join(markets)}. Differences may come from"
+        " the market, not from the settings."
     ]
 
 
 def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
-        f"The runs are not over the same hours: compared are the {count_text(shared.days, 'day')}"
-        f" from {first} to {last} that all have; costs and fills of whole runs are left out."
+        "The runs cover different hours: compared over their"
+        f" {count_text(shared.days, 'common day')} from {first} to {last}, without the costs and"
+        " fills of whole runs."
     )
 
 
 def _plain(value: Any) -> Any:
-    """The same with what JSON has no word for in text."""
+    """Return a value with NaN as None, and other types that JSON lacks as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

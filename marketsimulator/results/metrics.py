@@ -1,8 +1,8 @@
-"""What a run earned and what it risked, from its equity at 16:00 New York.
+"""Return and risk of a run, from its equity at 16:00 New York.
 
-Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is the
-number of such days in the year that ends with the run. A figure that is not defined (no day, no
-movement, no loss) is None, never 0.
+Days are calendar days if a coin is in the universe, else sessions; `periods_per_year` is the number
+of such days in the year that ends with the run. An undefined figure (no day, no variance, no loss)
+is None, never 0.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ class Performance:
 
     Returns are fractions, signed; r is a day's return, D the number of days, ppy the days a year.
 
-    total_return: equity at the end over capital - 1.
+    total_return: final equity over capital - 1.
     annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
     volatility: sample deviation of r · √ppy.
     sharpe: mean / sample deviation of r · √ppy, no risk-free rate.
     sortino: mean of r / root mean square of its losses · √ppy.
     calmar: annual_return / |max_drawdown|.
     max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0.
-    drawdown_days: longest stretch of days below an earlier peak.
+    drawdown_days: longest run of days below an earlier peak.
     value_at_risk: the 5 % quantile of r.
     expected_shortfall: mean of r up to that quantile.
     hit_rate: share of days with a gain among those with a gain or a loss.
@@ -192,14 +192,14 @@ def daily_performance(
 
 
 def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
-    """Those of `daily_performance` that have intervals, of each of R draws; NaN for None.
+    """Return the figures with intervals for R bootstrap draws, [R] each; NaN for None.
 
-    returns: [R, D] of days, not below -1.
+    returns: [R, D] daily, not below -1.
     """
     count, days = returns.shape
     growth = np.cumprod(np.concatenate([np.ones((count, 1)), 1.0 + returns], axis=1), axis=1)
     total = growth[:, -1]
-    # Beyond a day without equity a return has no base.
+    # After a day without equity, returns are undefined.
     defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
     deviation = returns.std(axis=1, ddof=1) * defined
     power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
@@ -217,9 +217,9 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
 
 
 def daily_returns(daily: Array) -> Array:
-    """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way.
+    """Return daily returns [D] of equity [1 + D]; [0] if the account is wiped out.
 
-    Beyond a day without equity a return has no base, and one from a debt has the wrong sign.
+    After a day without equity, returns are undefined; on a debt they have the wrong sign.
     """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
@@ -234,10 +234,9 @@ def wiped_out_on(days: Instants, daily: Array) -> str | None:
 
 
 def returns_until_ruin(daily: Array) -> Array:
-    """Returns [..., D] of daily equity [..., 1 + D]: -1 on the day that nothing is left, then 0.
+    """Return daily returns [..., D] of equity [..., 1 + D]: -1 on the day of ruin, then 0.
 
-    Without it a variant that lost everything would have no returns, and drop out of a choice
-    instead of being the worst of it.
+    A variant that lost everything so stays in a comparison, as the worst one.
     """
     before = daily[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0
@@ -247,12 +246,12 @@ def returns_until_ruin(daily: Array) -> Array:
 
 
 def largest_drawdown(equity: Array) -> float:
-    """The deepest fall of equity [N] below its earlier peak, a fraction ≤ 0."""
+    """Return the max drawdown of equity [N], a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
 def drawdown_days(daily: Array) -> int:
-    """The longest stretch of consecutive days on which the equity stood below an earlier peak."""
+    """Return the longest run of days with equity below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
@@ -261,7 +260,7 @@ def drawdown_days(daily: Array) -> int:
 def daily_equity(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
-    """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of a year."""
+    """Return capital followed by equity at each 16:00 New York, [1 + D], and the days a year."""
     return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
         1
     ], count_periods_per_year(at, has_crypto=has_crypto)
@@ -270,13 +269,13 @@ def daily_equity(
 def daily_marks(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """The run's begin and 16:00 New York of each day, and equity then, [1 + D] each."""
+    """Return the run's start and each 16:00 New York, and the equity then, [1 + D] each."""
     rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 
 
 def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
-    """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
+    """Return the row valid at each 16:00 New York, [D], and those instants [D].
 
     at: instants [N] of the rows.
     has_crypto: whether a coin is in the universe; days are then calendar days.
@@ -291,12 +290,12 @@ def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
 
 
 def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
-    """Days of the year that ends with the last of these instants.
+    """Return the number of days in the year that ends with the last of these instants.
 
-    If the calendar of sessions begins within that year, it is the calendar's first year.
+    If the calendar of sessions begins within that year, its first year counts.
 
-    √252 for every series would understate what a coin risks: coins trade on weekends too, so a
-    universe with one counts calendar days.
+    √252 would understate the risk of crypto, which trades on weekends: a universe with a coin
+    counts calendar days.
     """
     last = new_york_date(at[[-1]])[0]
     if has_crypto:
@@ -306,10 +305,10 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
 
 
 def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
-    """Returns within the months (`M`) or years (`Y`) of New York's calendar, by their first day.
+    """Return monthly (`M`) or yearly (`Y`) returns in New York time, by first day of the period.
 
-    They compound to the total return. The first and the last count from the run's first and to its
-    last instant. NaN from the one on in which the equity is wiped out.
+    They compound to the total return; the first and last period may be partial. NaN from the period
+    on in which the account is wiped out.
     """
     ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
     before = ends.shift(fill_value=capital)
@@ -317,14 +316,14 @@ def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
-    """USD traded per year over average equity; None for a run without length."""
+    """Return USD traded a year over mean equity; None for a run of zero length."""
     years = float((at[-1] - at[0]) / DAY) / 365.25
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None
 
 
 def _tail(returns: Array) -> tuple[float | None, float | None]:
-    """Value at risk and expected shortfall of returns [D]."""
+    """Return daily VaR (95 %) and expected shortfall of returns [D]."""
     if not len(returns):
         return None, None
     threshold = float(np.quantile(returns, TAIL_PROBABILITY))
@@ -344,14 +343,14 @@ def first_autocorrelation(returns: Array) -> float:
 
 
 def _annualised(growth: float, times: float) -> float | None:
-    """growth ^ times - 1; None for growth that is none, or a figure beyond what a float holds."""
+    """Return growth ^ times - 1; None if growth is not positive or the result overflows."""
     if growth <= 0 or times * np.log(growth) > MAX_LOG:
         return None
     return float(growth**times - 1)
 
 
 def _year_before(date: np.datetime64) -> np.datetime64:
-    """The same day of the month a year before; of 29 February the 28th."""
+    """Return the same date a year earlier; 28 February for 29 February."""
     month = date.astype("datetime64[M]")
     earlier = month - np.timedelta64(12, "M")
     last = (earlier + 1).astype("datetime64[D]") - DAY

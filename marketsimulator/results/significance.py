@@ -1,9 +1,8 @@
-"""How much of a result may be luck: bootstrap intervals, a Sharpe ratio's probability after trials,
-and whether choosing the best of some variants finds anything.
+"""Statistical significance: bootstrap intervals, deflated Sharpe ratio, probability of overfitting.
 
-The last is combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu
+The last uses combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu
 2017): the days are cut into blocks, and every half of the blocks chooses a variant that the other
-half judges.
+half evaluates.
 """
 
 from __future__ import annotations
@@ -130,12 +129,12 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Outperformance:
-    """How far one run ends ahead of another on the same days.
+    """Lead of one run over another on the same days.
 
     ahead: its final equity over the other's - 1.
-    interval: 90 %, by the stationary bootstrap of whole days' differences; None for too few days
-        or differences that do not move.
-    same: whether neither a day nor the end differs.
+    interval: 90 %, by the stationary bootstrap of daily differences; None for too few days or
+        constant differences.
+    same: whether all days and the end are equal.
     """
 
     ahead: float
@@ -144,14 +143,14 @@ class Outperformance:
 
     @property
     def significant_sign(self) -> int:
-        """1 where it is ahead beyond error, -1 where it is behind, 0 where neither is known."""
+        """1 if significantly ahead, -1 if significantly behind, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
     def extend_to_end(self, growth: float, other: float) -> Outperformance:
-        """The same of runs that go on after their last whole day.
+        """Extend the lead to runs that end after their last whole day.
 
         growth, other: final equity of each over its capital, above 0.
         """
@@ -160,10 +159,10 @@ class Outperformance:
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
-    """How far daily returns [D] compound ahead of others of the same days [D].
+    """Return the lead of daily returns [D] over others on the same days [D].
 
-    What moves both on a day leaves their difference, so that the interval is narrower than two
-    intervals beside each other. None without days that both have.
+    Moves that both share cancel out, so the interval is narrower than two separate ones. None
+    without common days.
     """
     if len(returns) != len(other) or not len(returns):
         return None
@@ -175,7 +174,7 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
 
 
 def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
-    """How far each run compounds ahead of the first, [V - 1]; their intervals hold all at once.
+    """Return the lead of each run over the first, [V - 1]; intervals hold jointly.
 
     returns: [V, D] of the same days, above -1.
 

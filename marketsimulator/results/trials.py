@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 LOCK_TIMEOUT = 30.0  # seconds that a run waits for another one to write
-NO_LEDGER_NOTE = "In no trial ledger ({}): what else was tried on these data is not counted."
+NO_LEDGER_NOTE = "No trial ledger ({}): other variants tried on these data are not counted."
 NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
 
 

@@ -342,9 +342,9 @@ def test_a_ledger_that_breaks_during_the_run_is_named_for_what_it_is(tmp_path: P
     summary = results.summary()
     assert summary["trials"] is summary["deflated_sharpe"] is None
     (said,) = [text for text in summary["remarks"] if "ledger" in text]
-    assert said.startswith(f"In no trial ledger (trials: {ledger} cannot be used: ")
+    assert said.startswith(f"No trial ledger (trials: {ledger} cannot be used: ")
     write_files_atomically(result_files(results, summary), tmp_path / "out")
-    assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
+    assert "No trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_raw_prices_with_their_splits_earn_what_adjusted_prices_do(

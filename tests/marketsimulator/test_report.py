@@ -143,7 +143,7 @@ def test_the_curves_of_the_page_are_those_of_the_run(
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
     }
-    for name, gross in (("stocks", "gross_stock"), ("coins", "gross_crypto")):
+    for name, gross in (("stocks", "gross_stock"), ("crypto", "gross_crypto")):
         most = max(getattr(row, gross) / row.equity for row in traded.main.rows)
         assert highest[name] == pytest.approx(most, rel=1e-6)
 

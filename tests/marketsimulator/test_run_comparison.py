@@ -86,7 +86,7 @@ def test_runs_over_other_days_are_compared_over_the_days_that_both_have(tmp_path
     assert found.table["total_return"][0] == pytest.approx(overlap[-1] / overlap[0] - 1)
     assert "costs" not in found.table
     [warning] = found.warnings
-    assert f"compared are the {found.runs.days} days from 2024-02-05" in warning
+    assert f"{found.runs.days} common days from 2024-02-05" in warning
     later = write_run(tmp_path / "later", start="2024-08-09", returns=NOISE[1][:5])
     with pytest.raises(InputError, match="days whose 16:00 New York all runs share"):
         comparison_of(early, later)
@@ -256,7 +256,7 @@ def test_runs_that_end_at_other_hours_are_compared_to_the_last_close_of_both(
     assert found.runs.end == found.runs.at[-1]
     totals = np.prod(1 + TAILED[:2], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
-    assert any("not over the same hours" in warning for warning in found.warnings)
+    assert any("cover different hours" in warning for warning in found.warnings)
 
 
 def test_what_differs_after_the_last_close_alone_is_not_the_same() -> None:
