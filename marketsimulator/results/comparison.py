@@ -90,7 +90,7 @@ class Comparison:
 
     records: [V].
     runs: the same over their common days.
-    found: the best run beside each of the others.
+    found: the best run compared with the others.
     warnings: doubts about the figures.
     notes: facts about how they were made.
     """

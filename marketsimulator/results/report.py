@@ -116,7 +116,7 @@ def render_report(
 
     summary: the content of `summary.json`.
     settings: of the main run, as YAML text.
-    files: names of the files beside the page.
+    files: names of the other files.
     """
     main, bars = results.main, results.market.bars
     capital = results.settings.capital

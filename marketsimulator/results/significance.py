@@ -178,11 +178,10 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
 
     returns: [V, D] of the same days, above -1.
 
-    Whoever looks for the best of V runs has looked at V · (V - 1) / 2 pairs, and the one that is
-    furthest apart by chance is easily taken for a difference. So the days of all runs are drawn
-    together, and c is the 90 % quantile over the draws of the largest deviation of any pair from
-    what it was, in its own standard deviation (Romano and Wolf 2005): difference ± c · deviation
-    then holds for all pairs with 90 %, whichever of the runs is called the best afterwards.
+    The best of V runs is picked from V · (V - 1) / 2 pairs, of which the widest may differ by chance.
+    So the days of all runs are drawn together, and c is the 90 % quantile over the draws of the
+    largest deviation of any pair from its estimate, in standard deviations (Romano and Wolf 2005).
+    Difference ± c · deviation then holds for all pairs with 90 %.
     """
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)

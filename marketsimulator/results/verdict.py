@@ -1,4 +1,4 @@
-"""The verdict of a report: one sentence on the return, beside a baseline and buy and hold."""
+"""The verdict of a report: one sentence on the return against the benchmarks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
 
 
 def qualified_claim(reason: str, claim: str) -> str:
-    """Return a claim as one sentence that first says why the run is no evidence, if it is none."""
+    """Prefix a claim with the reason why its run cannot count as evidence, if there is one."""
     return f"No result: {reason}; {claim}" if reason else f"{claim[0].upper()}{claim[1:]}"
 
 

@@ -69,7 +69,7 @@ class ScenarioOutcome:
 
     @property
     def wiped_out(self) -> bool:
-        """Whether equity is negative after the move or at the end."""
+        """True if equity is negative after the move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
