@@ -178,7 +178,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
 
     returns: [V, D] of the same days, above -1.
 
-    The best of V runs is picked from V · (V - 1) / 2 pairs, of which the widest may differ by chance.
+    The best of V runs is picked from V · (V - 1) / 2 pairs; the widest may differ by chance.
     So the days of all runs are drawn together, and c is the 90 % quantile over the draws of the
     largest deviation of any pair from its estimate, in standard deviations (Romano and Wolf 2005).
     Difference ± c · deviation then holds for all pairs with 90 %.
