@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as TerminalTable
 
 DrawnShape = tuple[str, str]  # kind (a page's colour), and path in a box 1,000 wide, 100 high
@@ -17,14 +18,14 @@ DrawnShape = tuple[str, str]  # kind (a page's colour), and path in a box 1,000 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One cell of a table.
+    """A cell of a table.
 
-    text: text for readers; for a drawing, its description.
+    text: formatted value; description of a drawing.
     tone: `good`, `bad`, `muted` or `strong`.
     subtext: smaller text below.
-    line_colour: colour of the cell's line in a chart.
+    line_colour: colour of the row's line in a chart.
     link: target of the text.
-    drawing: shapes that a page draws in place of the text.
+    drawing: shapes that a page draws instead of the text.
     """
 
     text: str
@@ -39,18 +40,17 @@ class Cell:
 
 
 EMPTY_CELL = Cell("")
+MAX_TERMINAL_WIDTH = 10_000  # characters, to measure a table before it is fitted
 Row = Sequence[str | Cell]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Figures in rows; the first column names the row.
+    """Formatted figures; the first column names the row.
 
-    title: title of the table; empty for none.
-    heads: names of the columns; empty for a list of named figures.
-    rows: cells of each row.
-    text_columns: numbers of further text columns, which are left-aligned.
-    optional_columns: numbers of the columns that a narrow page leaves out.
+    heads: column headings; empty for a list of named figures.
+    text_columns: numbers of further text columns, which are aligned left.
+    optional_columns: numbers of the columns that narrow pages and terminals leave out.
     has_total: whether the last row is the sum of the others.
     """
 
@@ -61,21 +61,34 @@ class Table:
     optional_columns: Collection[int] = ()
     has_total: bool = False
 
-    def __rich__(self) -> TerminalTable:
-        """Return the table for a terminal."""
-        table = TerminalTable(*self.heads, title=self.title or None)
-        for k, column in enumerate(table.columns):
-            column.justify = "left" if k == 0 or k in self.text_columns else "right"
-            column.overflow = "fold"
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table with as many of its optional columns as fit without wrapping."""
+        unlimited = options.update_width(MAX_TERMINAL_WIDTH)
+        left_out = sorted(self.optional_columns)
+        table = self._terminal_table(left_out)
+        while left_out:
+            wider = self._terminal_table(left_out[1:])
+            if console.measure(wider, options=unlimited).maximum > options.max_width:
+                break
+            table = wider
+            left_out = left_out[1:]
+        yield table
+
+    def _terminal_table(self, left_out: Collection[int]) -> TerminalTable:
+        table = TerminalTable(title=self.title or None)
+        for k, head in enumerate(self.heads):
+            if k not in left_out:
+                is_text = k == 0 or k in self.text_columns
+                table.add_column(head, justify="left" if is_text else "right", overflow="fold")
         for row in self.rows:
-            table.add_row(*map(str, row))
+            table.add_row(*(str(cell) for k, cell in enumerate(row) if k not in left_out))
         return table
 
     def kind(self, column: int, cell: Cell = EMPTY_CELL) -> str:
-        """Return the CSS classes of a cell of a column, or of its head."""
+        """Return the CSS classes of a cell of a column, or of its heading."""
         kinds = (
             ("words", column in self.text_columns),
-            ("optional_columns", column in self.optional_columns),
+            ("optional", column in self.optional_columns),
             ("drawn", cell.drawing),
             (cell.tone, cell.tone),
         )

@@ -1,10 +1,10 @@
-"""Questions a backtest has to answer before its figures mean anything, for any configuration.
+"""Audit a backtest for look-ahead bias, or for dependence on the start of the data.
 
-    python -m marketsimulator.audit look_ahead …  does the future reach a decision?
-    python -m marketsimulator.audit begin …       do decisions depend on where the data begins?
+    python -m marketsimulator.audit look_ahead …  do future bars change a decision?
+    python -m marketsimulator.audit begin …       does an earlier start of the bars change one?
 
-Settings are those of configs/backtest.yaml. `look_ahead` ends with exit code 1 where a decision
-moved. Later forecasts, other costs and shuffles are variants: `marketsimulator.compare` with
+Settings are those of configs/backtest.yaml. `look_ahead` exits with code 1 if a decision changed.
+Lagged or shuffled forecasts and other costs are variants: `marketsimulator.compare` with
 counterfactuals=[lag,shuffled,costs].
 """
 
@@ -47,12 +47,12 @@ FUTURE_CHANGED = np.timedelta64(5, "D")  # of future that is changed
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One look at what other bars do to the decisions up to an instant.
+    """Effect of changed bars on the decisions up to an instant.
 
     cut: the instant.
-    bars: what is other about them.
-    compared: number of decisions by then.
-    first_difference: the first decision or fill that is another one, in words; empty if none.
+    bars: how the bars were changed.
+    compared: number of decisions up to the instant.
+    first_difference: description of the first decision or fill that changed; empty if none.
     """
 
     cut: np.datetime64
@@ -62,9 +62,9 @@ class Probe:
 
 
 def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
-    """Instants at even distances, and the market of some days around each.
+    """Yield evenly spaced instants, each with the market of some days around it.
 
-    None is at the ends: both sides of each hold bars.
+    Each instant has bars on both sides.
     """
     bars, first = market.bars, market.first
     last = len(bars.times) - 1
@@ -80,12 +80,12 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 def look_ahead(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
-    """Decide up to several instants with the true future, with none, with other ones; compare.
+    """Compare decisions up to several instants under different futures.
 
-    In one of the others prices go other ways, in one symbols end.
+    Futures: the true one, none, one with other prices, one in which symbols are delisted.
 
-    Each comparison starts an account some days before the instant. Whatever differs in a decision
-    by then, or in a fill before it, has read the future.
+    Each comparison starts an account some days before the instant. A decision or fill before it
+    that differs has read the future.
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -106,10 +106,10 @@ def look_ahead(
 def compare_history_starts(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
-    """Decide up to several instants on all bars, and without the earlier half of those before.
+    """Compare decisions on all bars with those without the earlier half of the history.
 
-    The account begins at the same instant. A forecaster that learns from all of its past differs;
-    one that looks at its window, and all that is not learned, does not.
+    The account starts at the same instant. Only forecasters that learn from their whole past, or
+    whose window exceeds the history, differ.
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -127,7 +127,7 @@ def _run_window(settings: BacktestSettings, market: Market) -> Run:
 
 
 def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, str]:
-    """Number of decisions by the cut, and the first of them, or fill before it, that moved."""
+    """Return the number of decisions up to the cut, and the first decision or fill that changed."""
     true_decisions = [decision for decision in truth.decisions if decision.at <= cut]
     decisions = [decision for decision in other.decisions if decision.at <= cut]
     compared = len(true_decisions)
@@ -147,7 +147,7 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
 
 
 def _decision_difference(before: Decision, after: Decision) -> str:
-    """Which choice moved first, and what about it."""
+    """Describe the first choice that changed."""
     for true_choice, choice in zip(before.choices, after.choices, strict=False):
         if repr(true_choice) == repr(choice):
             continue
@@ -161,18 +161,18 @@ def _decision_difference(before: Decision, after: Decision) -> str:
 
 
 def _result(question: str, probes: Sequence[Probe]) -> Result:
-    """The probes and what they say; exit code 1 where the future moved anything."""
-    headings = ("decisions until", "with", "decisions compared", "first that moved")
+    """Return the verdict and the probes; exit code 1 if the future changed anything."""
+    headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
         (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")
         for probe in probes
     ]
     table = Table(question, headings, rows, text_columns=(1, 3))
     if not any(probe.first_difference for probe in probes):
-        return Result([table], ["No decision and no fill moved."])
+        return Result([f"{question}: no decision or fill changed.", table])
     if question == "look_ahead":
-        return Result([table], ["The future reaches decisions."], code=1)
-    return Result([table], ["Decisions depend on where the data begins."])
+        return Result(["Look-ahead bias: future bars change decisions.", table], code=1)
+    return Result(["Decisions depend on where the data begin.", table])
 
 
 @dataclass(frozen=True, slots=True)

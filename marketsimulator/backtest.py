@@ -49,18 +49,17 @@ def run_backtest(
     progress: Progress = no_progress,
     show: Callable[[Market], object] = _nothing,
 ) -> Results:
-    """Run the settings' trader, the same one on a random walk, and buy-and-hold on the same bars.
+    """Run the settings' trader, the same trader without forecasts, and buy and hold.
 
-    The other two show whether a result depends on its forecast, and whether holding earns as much.
-    The run is entered in the trial ledger that the settings name: those of a composed configuration
-    name the one of the commands, those made in Python none.
+    The no-forecast baseline shows what the forecast adds, buy and hold what trading adds.
+    The run is entered in the trial ledger of the settings; settings made in Python name none.
 
     show: called with the market once its bars are read.
 
     Raises
     ------
     InputError
-        for settings or data that cannot be used; nothing has been written then.
+        for unusable settings or data, before anything is written.
     """
     check_ledger(settings.trials)
     began = time.monotonic()
@@ -98,7 +97,7 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
 
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:
-    """A backtest, its report and its files."""
+    """Run a backtest; return its report and its files."""
     console = open_terminal()
 
     def show(market: Market) -> None:
@@ -110,17 +109,17 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
     ):
         results = run_backtest(settings, progress, show)
     summary = results.summary()
-    table, sentences = result_parts(summary, results.seconds)
-    # The first lines have printed these; the page and `summary.json` repeat them with the figures.
+    parts, sentences = result_parts(summary, results.seconds)
+    # The first lines have printed these doubts; the page and `summary.json` repeat them.
     shown = doubt_remarks(results.market.doubts)
     sentences = [sentence for sentence in sentences if sentence not in shown]
-    return Result([table], sentences, result_files(results, summary))
+    return Result(parts, sentences, result_files(results, summary))
 
 
 def _entered(results: Results) -> Results:
-    """The results, with all trials on their data where the ledger has them.
+    """Return the results with all trials that the ledger has on their data.
 
-    A ledger that cannot be used any more costs a remark and not the run, which is done by then.
+    A ledger that fails after the run costs a remark, not the run.
     """
     try:
         return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))

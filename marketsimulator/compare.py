@@ -1,4 +1,4 @@
-r"""Backtests side by side: runs that were made before, and variants that are run now.
+r"""Compare backtests: earlier runs, and variants that are run now.
 
     python -m marketsimulator.compare [RUN …] [strategies=[kelly_50,risk_parity,…]] \
         ['vary={sizing.holding: [next, session]}'] ['counterfactuals=[lag,shuffled,costs]'] \
@@ -10,10 +10,10 @@ backtest of its own over the same bars, limits, costs and margin. Variants share
 beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
 a cluster. Where runs alone are named, nothing is run.
 
-Counterfactuals hold each variant against itself on older or shuffled forecasts and at other costs.
+Counterfactuals rerun each variant on lagged or shuffled forecasts and at other costs.
 
-Variants enter the trial ledger, and each Sharpe ratio is deflated by all that it counts; a live
-account is no trial. Runs over different periods are compared over the days that all of them have.
+Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
+account is no trial. Runs over different periods are compared over their common days.
 """
 
 from __future__ import annotations
@@ -84,15 +84,15 @@ def compare(
     ray: RaySettings | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Every strategy with every combination of what is varied, beside runs of before.
+    """Compare every strategy and combination of varied settings with earlier runs.
 
-    settings: of a backtest; what is varied takes the place of its values.
-    strategies: their names; with `runs` and without `vary` there may be none.
+    settings: of a backtest; varied settings replace its values.
+    strategies: their names; may be empty with `runs` and without `vary`.
     vary: values by setting.
     runs: folders of backtests.
-    counterfactual_kinds: the counterfactuals that each variant is held against; they are no trials.
-    ray: which cluster walks the variants; none for this process.
-    progress: called as forecasts and variants are done.
+    counterfactual_kinds: counterfactuals of each variant; they are no trials.
+    ray: cluster that runs the variants; None: this process.
+    progress: called after forecasts and variants.
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
     variants = _variants(settings, strategies, vary or {})
@@ -293,7 +293,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """The table, what can be told apart beyond error, and the page."""
+    """Return the verdict, the ranking, the doubts and the page."""
     own = settings.compared
     found = compare(
         settings.backtest,
@@ -304,4 +304,4 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
         ray=own.ray if own.launcher == "ray" else None,
         progress=progress,
     )
-    return Result([found.terminal_table()], found.sentences(), found.files())
+    return Result([found.verdict.claim, found.terminal_table()], found.sentences(), found.files())

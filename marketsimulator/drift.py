@@ -1,21 +1,21 @@
-"""Does a live journal do what the simulation of the same hours does?
+"""Compare a live journal with the simulation of the same hours.
 
     python -m marketsimulator.drift journal=data/live/<account id>/journal.sqlite 'data.dir=[DIR]'
         [output=FOLDER] [key=value …]
 
-Settings are those of configs/live.yaml: say the words that the live run was started with. The
-simulation begins with the account of the first journaled decision and ends at the last reading of
-the account. Every journaled instant is decided anew on the account as journaled: what differs there
-comes from other bars, settings or code. The difference of the two accounts' profits is split, order
-by order and flow by flow, into terms that add up to the cent.
+Settings are those of configs/live.yaml: pass the arguments of the live run. The simulation starts
+with the account of the first journaled decision and ends at the last snapshot of the account. Each
+journaled decision is replayed on the journaled account; a difference there comes from other bars,
+settings or code. The difference between the two profits is split by order and cash flow into terms
+that add up to the cent.
 
-output=FOLDER is the whole report of the live account: the files of a backtest, whose main run it
-is, beside the simulation of its hours, a random walk and holding, and where its money came from.
+output=FOLDER writes the report of the live account: the files of a backtest with the account as
+main run, beside its simulation, the no-forecast baseline and buy and hold.
 
-Orders sent after the last reading of the account are counted, not compared. After the first cycle
-no fills are comparable yet, and `agrees` in drift.json is null.
+Orders sent after the last snapshot are counted, not compared. After the first cycle no fills are
+comparable yet, and `agrees` in drift.json is null.
 
-The exit code is 1 if anything drifts, else 0, and 2 for unusable input.
+Exit codes: 1 if anything drifts, 0 if not, 2 for unusable input.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ from trainingdata.source import DataSettings
 
 DRIFT_FILE = "drift.json"
 LIVE_NOT_A_TRIAL = (
-    "A live account is no trial: what was tried before it is not counted. Its costs are those that"
-    " the venue lists; what fills paid of the spread is in their prices."
+    "A live account is no trial: earlier variants are not counted. Costs are those that the venue"
+    " lists; spreads are part of fill prices."
 )
 LIVE_BARS_HINT = "name those that the live run met, data.dir=[DIR]"
 
@@ -212,7 +212,7 @@ class LiveSimulation:
 
 
 def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Drift:
-    """Every difference of hours."""
+    """Compare the live account with its simulation."""
     record, start, end = hours.record, hours.start, hours.end
     simulated = hours.simulated
     bars = hours.market.bars
@@ -378,7 +378,7 @@ def _decided_anew(
 
 
 def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Results:
-    """The account as a backtest's main run, beside its simulation, a random walk and holding."""
+    """Return the account as the main run of a backtest, with its simulation and both baselines."""
     begun = time.monotonic()
     market = hours.market.on(hours.market.bars.until(hours.end.at))
     live = marked_at_closes(hours.live, market)
@@ -402,7 +402,7 @@ def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Res
 
 
 def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
-    """The settings, and the folder of the live account's report."""
+    """Return the settings and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in JOURNAL_KEYS:
@@ -414,7 +414,7 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
-    """Every difference, and the report; exit code 1 where there is one."""
+    """Return the comparison and the report; exit code 1 if the account drifts."""
     hours = LiveSimulation.from_settings(settings, progress)
     drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}

@@ -1,11 +1,11 @@
-"""Why an order exists: what was expected, what sizing made of it, what bound it, what became of it.
+"""Explain an order: its decision, reason and fills.
 
-    python -m marketsimulator.explain RUN --order CLIENT_ORDER_ID
-    python -m marketsimulator.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z]
+    python -m marketsimulator.explain RUN --order CLIENT_ORDER_ID [--full]
+    python -m marketsimulator.explain RUN --symbol NVDA [--at 2024-10-01T14:30Z] [--full]
 
 RUN is the folder of a backtest's results, or of a live account's report. --at is an instant with a
-zone, or a New York date, of which every decision is shown; without it, it is that of the symbol's
-last order, or of its last decision where it never had one.
+zone, or a New York date, which shows all decisions of that day. Without --at: the symbol's last
+order, or its last decision if it had no order. --full prints whole reasons.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import pandas as pd
 from foundation.cli import FlagParser, Result
 from foundation.errors import InputError, did_you_mean, list_choices
 from foundation.formatting import basis_points, number, rounded_price
+from marketsimulator.results.order_reasons import decision_text, short_reason
 from marketsimulator.results.run_folder import RunFolder
 from marketsimulator.run_result import DECISION_COLUMNS, FILL_COLUMNS, ORDER_COLUMNS
 from trainingdata.instants import parse_instant, utc_text
@@ -32,11 +33,18 @@ from trainingdata.instruments import instrument, nearest_symbol
 
 
 def explain(
-    run: Path, *, order: str | None = None, symbol: str | None = None, at: str | None = None
+    run: Path,
+    *,
+    order: str | None = None,
+    symbol: str | None = None,
+    at: str | None = None,
+    full: bool = False,
 ) -> str:
-    """The story of one order, or of the decisions on a symbol at an instant or a day, in lines.
+    """Return lines on one order, or on the decisions on a symbol at an instant or on a day.
 
-    Without either it is that of the symbol's last order.
+    With a symbol alone: its last order.
+
+    full: whether reasons are whole, not cut to 20 words.
     """
     folder = RunFolder(run)
     decisions = folder.table("decisions", DECISION_COLUMNS)
@@ -64,43 +72,40 @@ def explain(
     for decided in found if at is not None else found[-1:]:
         same = (orders["symbol"] == decided["symbol"]) & (orders["at"] == decided["at"])
         sent = orders[same].to_dict("records")
-        lines += _decision_lines(decided, reasoned=not sent)
+        lines += _decision_lines(decided, has_order=bool(sent))
         for row in sent:
             own = fills[fills["client_order_id"] == row["client_order_id"]]
-            lines += _order_lines(row, own)
+            reason = row["reason"] if full else short_reason(row["reason"], decided)
+            lines += _order_lines(row, reason, own)
     return "\n".join(lines)
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first and the last instant that are meant: those of a date, or one twice."""
+    """Return the first and last instant of a New York date, or one instant twice."""
     first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
 
 
-def _decision_lines(row: dict[Any, Any], *, reasoned: bool) -> list[str]:
-    """What was decided; reasoned: and why, which an order says itself."""
+def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
+    """Describe a decision; its reason only if no order states it."""
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"
     ]
-    if reasoned:
-        forecast = f"forecast {basis_points(row['mu'], 1, sign=True)}"
-        deviation = f"deviation {basis_points(row['sigma'], 1)}"
-        held, target = (number(row[name], 3, sign=True) for name in ("held", "target"))
-        bound = f", bound by {row['binding'].replace('+', ', ')}" if row["binding"] else ""
-        lines.append(f"  {forecast}, {deviation}; weight {held} to {target}{bound}")
+    if not has_order:
+        lines.append(f"  {decision_text(row)}")
     if not row["qty"]:
-        return [*lines, "  nothing ordered"]
+        return [*lines, "  no order"]
     cost = (
         f"{number(row['cost'])} USD ({basis_points(row['cost'] / abs(row['qty'] * row['price']))})"
     )
     quantity = f"quantity {row['qty']:+g} at {rounded_price(row['price'])} USD"
-    return [*lines, f"  {quantity}, reckoned to cost {cost}"]
+    return [*lines, f"  {quantity}, expected cost {cost}"]
 
 
-def _order_lines(order: dict[Any, Any], fills: pd.DataFrame) -> list[str]:
+def _order_lines(order: dict[Any, Any], reason: str, fills: pd.DataFrame) -> list[str]:
     terms = f"{order['side']} {order['qty']:g}, {order['type']}, {order['tif']}"
-    lines = [f"order {order['client_order_id']}: {terms}", f"  {order['reason']}"]
+    lines = [f"order {order['client_order_id']}: {terms}", f"  {reason}"]
     for fill in fills.to_dict("records"):
         paid = f"at {rounded_price(fill['price'])} USD"
         price = paid if fill["price"] > 0 else "as a fee in coin"
@@ -119,6 +124,7 @@ def read(words: Sequence[str]) -> tuple[Namespace, None]:
     parser.add_argument("--order")
     parser.add_argument("--symbol")
     parser.add_argument("--at")
+    parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args(list(words))
     if (arguments.order is None) == (arguments.symbol is None):
         parser.error("give either --order or --symbol")
@@ -129,4 +135,5 @@ def read(words: Sequence[str]) -> tuple[Namespace, None]:
 
 def run(settings: Namespace) -> Result:
     folder = settings.run.expanduser()
-    return Result([explain(folder, order=settings.order, symbol=settings.symbol, at=settings.at)])
+    asked = {name: getattr(settings, name) for name in ("order", "symbol", "at", "full")}
+    return Result([explain(folder, **asked)])

@@ -1,16 +1,15 @@
-"""What a book would lose on bad days, whether the broker would call, and what it would close.
+"""Stress-test a book: loss, margin calls and liquidations in historical and assumed scenarios.
 
     python -m marketsimulator.stress RUN [at=worst] [only=[gap,coin]] [output=DIR] [key=value …]
     python -m marketsimulator.stress account=venue ['data.dir=[DIR]'] [key=value …]
 
-RUN is the folder of a backtest: its book at the end, at=worst that with the most leverage, or at an
-instant. The account is the one that the keys in the environment open, paper unless
-broker.paper=false; it is read, and nothing is sent. Scenarios are in configs/stress.yaml; own=[{…}]
-adds some, or takes the place of one by its name. On a day that has a name a symbol's own bars
-decide, where data.dir or the run's data hold it. Margin and liquidation are the simulator's
-settlement.
+RUN is the folder of a backtest; its book is taken at the end, at the highest leverage (at=worst) or
+at an instant. account=venue reads the account of the keys in the environment (paper unless
+broker.paper=false) and sends nothing. Scenarios are in configs/stress.yaml; own=[{…}] adds or
+replaces scenarios by name. In a scenario named after a day, a symbol moves as its own bars did, if
+data.dir or the run's data include that day. Margin and liquidation follow the simulator.
 
-stress.json, with every scenario, is left in the output.
+The output contains stress.json with every scenario.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ STRESS_FILE = "stress.json"
 def stress_with_notes(
     settings: StressSettings, book: StressedBook, terms: BacktestSettings
 ) -> StressResult:
-    """A book under what is chosen; a note says which symbols of the user's it does not hold."""
+    """Apply the chosen scenarios; a note names symbols of `own` that are not in the book."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
         for each in settings.own
@@ -71,7 +70,7 @@ STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
 
 
 def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
-    """What the words of a command line ask for; config: composed of those that are settings."""
+    """Return the stress test of a command line; config: composed of its settings."""
     settings = settings_from_config(
         StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS))
     )
@@ -96,7 +95,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """What the words of a command line change of a run's own settings."""
+    """Return the settings of a run that a command line changes."""
     changes = OmegaConf.create()
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]
@@ -110,7 +109,7 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
 
 
 def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
-    """What is put under stress, and the folder of the files once they may be written there."""
+    """Return the stress test to run and its output folder, once it may be written."""
     parser = FlagParser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
@@ -120,7 +119,7 @@ def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
 
 
 def run(settings: Callable[[], StressResult]) -> Result:
-    """What the book would lose, and its figures."""
+    """Return losses, margin calls and liquidations."""
     found = settings()
     text = stress_json(found)
     return Result(

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.signal import lfilter
 
 from foundation.arrays import Array
-from marketsimulator.results.metrics import first_autocorrelation, skewness_and_kurtosis
+from marketsimulator.results.metrics import first_autocorrelation, skewness_and_excess_kurtosis
 from marketsimulator.results.remarks import MIN_DEFLATED_SHARPE
 from marketsimulator.results.significance import deflated_sharpe
 
@@ -40,7 +40,7 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
     ratios = returns.mean(axis=1) / returns.std(axis=1, ddof=1)
     best = int(ratios.argmax())
     variance = float(ratios.var(ddof=1))
-    skewness, kurtosis = skewness_and_kurtosis(returns[best])
+    skewness, excess_kurtosis = skewness_and_excess_kurtosis(returns[best])
     memory = first_autocorrelation(returns[best])
     found = []
     for trials, autocorrelation in ((VARIANTS, memory), (VARIANTS, 0.0), (1, memory)):
@@ -50,7 +50,7 @@ def called_real(returns: Array) -> tuple[bool, bool, bool]:
             trials=trials,
             variance=variance,
             skewness=skewness,
-            kurtosis=kurtosis,
+            excess_kurtosis=excess_kurtosis,
             autocorrelation=autocorrelation,
         )
         found.append(chance is not None and chance > MIN_DEFLATED_SHARPE)

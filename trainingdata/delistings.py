@@ -193,7 +193,7 @@ def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
         if each.into not in bars.symbols:
             raise DataError(
                 f"{each.symbol} becomes {each.into} on {date}, which is not one of the run's"
-                " symbols; name it beside it"
+                " symbols; add it"
             )
         if instrument(each.into).kind is not instrument(each.symbol).kind:
             raise DataError(f"{each.symbol} becomes {each.into}: a stock and a coin")
@@ -222,7 +222,7 @@ def join_renamed(
         words = f"data.actions: {each.symbol} is called {each.into} from {date} on"
         if each.into not in series:
             raise DataError(
-                f"{words}, which is not one of the run's symbols; name that in its place"
+                f"{words}, which is not one of the run's symbols; use that symbol instead"
             )
         times, values, origin = series.pop(each.symbol)
         later_times, later_values, later = series[each.into]

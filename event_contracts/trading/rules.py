@@ -29,16 +29,7 @@ Number = int | Fraction
 _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1 − price), in a millionth
 
 # Codes of the limit that an order violates.
-(
-    NO_LIMIT,
-    CONTRACTS,
-    VALUE,
-    SHARE,
-    EVENT_LOSS,
-    EVENT_SHARE,
-    ACCOUNT_LOSS,
-    ACCOUNT_SHARE,
-) = range(8)
+(NO_LIMIT, CONTRACTS, VALUE, SHARE, EVENT_LOSS, EVENT_SHARE, ACCOUNT_LOSS, ACCOUNT_SHARE) = range(8)
 
 
 class FeeUnits(NamedTuple):

@@ -1,36 +1,34 @@
-"""Where the money came from: the profit of an account in seven parts, by symbol and hour of day.
+"""Attribution: the profit of an account in seven parts, by symbol and hour of day.
 
 At instant i a symbol has the mark m (its last known close) and, after the fills of i, the quantity
 q. A share of i - 1 has become r shares by i (1 but for splits). From i - 1 to i it earns
 
-    q[i-1] (r m[i] - m[i-1]) + sum over fills (dq m[i] - paid) + whatever is paid or got beside
+    q[i-1] (r m[i] - m[i-1]) + sum over fills (dq m[i] - paid) + other cash flows
 
 Its last decision by i - 1, for an equity E at a price p, had named four quantities: what the
 strategy wanted before limits, W = kelly E / p; the target, T = target E / p; and what orders were
 sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
 
-    premium    E times what it would have held on the premium alone, / p
-    forecast   E times what it would have held on the forecast alone, / p, both without limits and
-               as the decision's rationale has them, each with its own sign; 0 where nobody says
-    limits     T - W where a limit is named as binding, else 0
-    sizing     the rest of Q: T - W where none is (the plan, costs of moving), the rounding to
-               increments Q - T, and what of W rests on neither (hedges of what others hold, the
-               shape of returns, rules). Where W is not known (buy and hold, a symbol that nothing
-               sized) it is Q
-    timing     q[i-1] - Q: filled later or in part, fees taken in coin, cut by the broker, not
-               decided at all
+    premium    E times the weight on the premium alone, / p
+    forecast   E times the weight on the forecast alone, / p; both before limits, signed, from the
+               decision's rationale; 0 if unknown
+    limits     T - W if a limit binds, else 0
+    sizing     the rest of Q: T - W if no limit binds (plan, trading costs), rounding to lots
+               Q - T, and the part of W from neither (hedges, shape of returns, rules). If W is
+               unknown (buy and hold, unsized symbols), all of Q
+    timing     q[i-1] - Q: late or partial fills, coin fees, liquidations, no decision
 
-each times r m[i] - m[i-1]; and beside them, by what happened at i,
+each times r m[i] - m[i-1]; and, from the events at i,
 
     costs      spread, slippage and impact, fees, coin fees at the price of their fill, rounding
-    financing  interest, borrow, dividends, cash for fractions of a share; what else a live account
-               was booked, and what nobody has listed
-    timing     quantity times (m[i] less the price before costs) of each fill, which for what was
-               decided at i is the way from the decision's price to the open it met, and for a
-               symbol that has ended the way from its last price to what a share was worth
+    financing  interest, borrow fees, dividends, cash for fractional shares; other and unlisted
+               bookings of a live account
+    timing     quantity times (m[i] less the price before costs) of each fill: the move from the
+               decision's price to the fill, and for a delisted symbol from its last price to the
+               payout
 
-They add up to the profit by definition. A split changes W, T and Q as it changes q. What a symbol
-was wanted, but never held, is in no part.
+They add up to the profit by definition. A split changes W, T and Q as it changes q. Positions that
+were wanted but never held are in no part.
 """
 
 from __future__ import annotations
@@ -53,8 +51,8 @@ from trainingdata.market import Market
 
 ProfitPart = Literal["premium", "forecast", "sizing", "limits", "costs", "financing", "timing"]
 PROFIT_PARTS: tuple[ProfitPart, ...] = get_args(ProfitPart)
-ACCOUNT_LABEL = "account"  # what no symbol pays or gets alone
-_PLANNED = slice(0, 4)  # the parts of a quantity that was ordered
+ACCOUNT_LABEL = "account"  # cash flows that belong to no symbol
+_PLANNED = slice(0, 4)  # parts of the ordered quantity
 _COSTS, _FINANCING, _TIMING = range(4, 7)
 _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 
@@ -64,7 +62,7 @@ class Attribution:
     """A profit by symbol, hour of day and part.
 
     symbols: the last one is the account itself.
-    hours: New York's time of the instants at which it was earned, as 10:30.
+    hours: New York time of day, as 10:30.
     usd: [symbols, hours, PARTS].
     """
 
@@ -73,19 +71,19 @@ class Attribution:
     usd: Array
 
     def parts(self) -> dict[ProfitPart, float]:
-        """USD of each part."""
+        """Return USD by part."""
         return dict(zip(PROFIT_PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
 
     def by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
-        """USD of each part, of every symbol and of the account."""
+        """Return USD by part, of every symbol and of the account."""
         return _table(self.symbols, self.usd.sum(axis=1))
 
     def by_hour(self) -> dict[str, dict[ProfitPart, float]]:
-        """USD of each part, of every hour of day."""
+        """Return USD by part, of every hour of day."""
         return _table(self.hours, self.usd.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
-        """The parts by symbol and by hour, as `summary.json` has them."""
+        """Return the parts by symbol and by hour, as in `summary.json`."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
@@ -115,7 +113,7 @@ class SymbolHistory(NamedTuple):
 
 
 def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
-    """[D, 4] premium, forecast, sizing and limits of the quantity that each decision ordered.
+    """Return premium, forecast, sizing and limits of each decision's ordered quantity, [D, 4].
 
     decisions: rows of `Run.decision_frame`.
     """
@@ -142,7 +140,7 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
 
 
 def _limited(binding: pd.Series) -> Mask:
-    """[D] whether a limit is named."""
+    """Return whether a limit binds, [D]."""
     named = {
         text: any(name not in NON_LIMIT_REASONS for name in text.split("+"))
         for text in binding.unique()
@@ -151,10 +149,10 @@ def _limited(binding: pd.Series) -> Mask:
 
 
 def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
-    """[N, PARTS] USD that one symbol earned up to each instant since the one before.
+    """Return a symbol's profit since the previous instant by part, [N, PARTS], USD.
 
-    rows: [D] numbers of the instants from whose fills on each of its decisions counts, in order.
-    quantities: [D, 4] of what these ordered, as `split_ordered_quantity` has them.
+    rows: [D] instant from whose fills on each decision applies, ascending.
+    quantities: [D, 4] ordered quantities from `split_ordered_quantity`.
     """
     h = history
     mark, quantity = h.before
@@ -173,7 +171,7 @@ def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> 
 
 
 def attribute_run(run: Run, market: Market) -> Attribution:
-    """Where a run's profit came from."""
+    """Return the attribution of a run's profit."""
     bars = market.bars
     at, _ = run.equity_curve()
     hour, labels = hours_of_day(at)
@@ -217,9 +215,9 @@ def attribute_run(run: Run, market: Market) -> Attribution:
 
 
 def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
-    """What each fill takes in coin, USD at the price of the symbol's trade before it.
+    """Return the coin fee of each fill, USD at the price of the preceding trade of the symbol.
 
-    A fee follows the purchase that it is of; a split is no order's.
+    A fee follows its purchase; a split belongs to no order.
     """
     traded: dict[str, Fill] = {}
     taken = []
@@ -237,9 +235,9 @@ def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
 
 
 def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
-    """(last known close of a symbol at each instant, shares that one became), [N] each.
+    """Return a symbol's last close and split ratio at each instant, [N] each.
 
-    Before its first close it has that one.
+    Before its first close, the first close is used.
     """
     times, values = market.bars.real_bars(s)
     latest = np.searchsorted(times, at, side="right") - 1
@@ -257,7 +255,7 @@ def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array,
 
 
 def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
-    """(number of the hour of each instant [N], New York's times of day as 10:30)."""
+    """Return the hour number of each instant [N], and the hours in New York time, as 10:30."""
     local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
     minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
     labels = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in minutes.tolist())
@@ -265,9 +263,9 @@ def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
 
 
 def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
-    """[N, 4] of what was ordered by the instant before, in shares of then.
+    """Return the quantities ordered by the previous instant, [N, 4], in its shares.
 
-    grown: [N] shares that one before the first instant has become.
+    grown: [N] cumulative split ratio since the start.
     """
     planned = np.zeros((len(grown), 4))
     latest = np.searchsorted(rows, np.arange(len(grown)), side="left") - 1
@@ -281,7 +279,7 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
 def _booked(
     bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[ProfitPart, npt.NDArray[np.float64]]:
-    """[N] costs and financing, signed."""
+    """Return signed costs and financing, [N] each."""
     booked: dict[ProfitPart, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
         if booking.kind in ("transfer", DELISTED):
@@ -297,6 +295,6 @@ def _table(names: Sequence[str], usd: Array) -> dict[str, dict[ProfitPart, float
 
 
 def _rows(at: Instants, instants: Sequence[np.datetime64] | Instants) -> list[int]:
-    """The numbers of the instants at which something happened; the last one for what came later."""
+    """Return the row of each instant; later instants map to the last row."""
     rows = np.searchsorted(at, np.array(instants, dtype=at.dtype))
     return np.minimum(rows, len(at) - 1).tolist()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Runs side by side, made now or before: figures over their shared days, screen, page and files."""
+"""Comparison of new and earlier runs over their common days: terminal table, page and files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ from marketsimulator.results.metrics import (
     returns_until_ruin,
 )
 from marketsimulator.results.remarks import NO_ANNUAL_FIGURES
-from marketsimulator.results.run_record import RunRecord, run_names, setting_text, varied_settings
+from marketsimulator.results.run_record import (
+    RunRecord,
+    run_names,
+    setting_text,
+    value_text,
+    varied_settings,
+)
 from marketsimulator.results.run_set import (
     MAX_COMPARED_RUNS,
     Relation,
@@ -45,6 +51,7 @@ from marketsimulator.results.run_set import (
 )
 from marketsimulator.results.significance import (
     INTERVAL_FIGURES,
+    Outperformance,
     deflated_sharpe,
     estimate_overfitting,
     intervals,
@@ -53,46 +60,39 @@ from marketsimulator.results.trials import TrialStatistics
 from marketsimulator.results.verdict import BUY_AND_HOLD, Verdict, no_evidence_reason
 from trainingdata.instants import new_york_date, utc_text
 
-WHOLE_RUN_FIGURES = (
-    "turnover",
-    "costs",
-    "trades",
-    "max_leverage",
-)  # of a run as a whole, no part of it
-COLUMN_HEADINGS = {  # heading by figure
-    "total_return": "return",
-    "sharpe": "Sharpe (90 %)",
-    "deflated_sharpe": "deflated",
+WHOLE_RUN_FIGURES = ("turnover", "costs", "trades", "max_leverage")  # undefined for part of a run
+MAIN_HEADINGS = {"total_return": "Return", "sharpe": "Sharpe", "max_drawdown": "Max drawdown"}
+MORE_HEADINGS = {  # heading by figure, of columns that narrow tables leave out
+    "deflated_sharpe": "Deflated Sharpe",
+    "trades": "Fills",
+    "costs": "Costs",
     "sortino": "Sortino",
-    "max_drawdown": "drawdown",
-    "turnover": "turnover a year",
-    "costs": "costs",
-    "trades": "fills",
-    "max_leverage": "leverage, max",
+    "turnover": "Turnover (ann.)",
+    "max_leverage": "Exposure (max)",
 }
 RELATION_LABELS: Mapping[Relation, str] = {
     "best": "best",
-    "ahead": "ahead, beyond error",
-    "behind": "behind, beyond error",
-    "not_significant": "not told apart",
-    "same": "the same",
+    "ahead": "significantly ahead",
+    "behind": "significantly behind",
+    "not_significant": "not significant",
+    "same": "identical",
     "insufficient_data": "too few days",
-    "ruined": "nothing left",
+    "ruined": "wiped out",
     "left out": "not compared",
 }
 REPORT_FILE = "report.html"
-MAX_ROWS_PRINTED = 20  # runs on the screen; the page has all
+MAX_ROWS_PRINTED = 20  # runs on the terminal; the page has all
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """What a set of V runs amounts to.
+    """A set of V runs, compared.
 
     records: [V].
-    runs: the same over their shared days.
-    found: which of them the best can be told apart from.
-    warnings: what must not be missed.
-    notes: what is good to know.
+    runs: the same over their common days.
+    found: the best run compared with the others.
+    warnings: doubts about the figures.
+    notes: facts about how they were made.
     """
 
     records: tuple[RunRecord, ...]
@@ -114,13 +114,12 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """The verdict, what must not be missed, what is good to know."""
-        verdict = self.verdict
-        return [verdict.claim, verdict.rest, *self._all_warnings(), *self.notes]
+        """Return the figures behind the verdict, then the doubts."""
+        return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
-        """The best of the runs, as a terminal shows them."""
-        return self._best({}, MAX_ROWS_PRINTED)
+        """Return the first rows of the ranking."""
+        return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
         return [*self.warnings, *run_length_remarks(self.runs)]
@@ -128,54 +127,57 @@ class Comparison:
     def _subtitle(self) -> str:
         return f"{', '.join(self._symbols())} · {self._every('data')}"
 
-    def _best(
+    def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
     ) -> Table:
-        """The best of the runs as readers see them.
+        """Return the ranking, a row a run.
 
         colours: by number of run.
-        shown: how many of them.
-        links: to each run's own page, [V]; empty where it has none.
+        shown: number of rows.
+        links: [V] to each run's own page; empty strings for runs without one.
         """
         figures = table_rows(self.table)
-        columns = [name for name in COLUMN_HEADINGS if name in self.table]
-        varied = self.runs.varied
-        rows: list[Row] = []
-        for k in self.runs.ranking()[:shown]:
-            outperformance = self.found.outperformances[k]
-            words = partial(percent, places=1, sign=True)
-            ends = interval(
-                None if outperformance is None else outperformance.interval, words, " … "
+        main, more = (
+            {name: heading for name, heading in headings.items() if name in self.table}
+            for headings in (MAIN_HEADINGS, MORE_HEADINGS)
+        )
+        rows: list[Row] = [
+            (
+                Cell(
+                    self.names[k],
+                    subtext=self._settings_text(k),
+                    line_colour=colours.get(k, ""),
+                    link=links[k] if links else "",
+                ),
+                *(_cell(figures[k], name) for name in main),
+                _lead_cell(self.found.outperformances[k]),
+                RELATION_LABELS[self.found.relations[k]],
+                *(_cell(figures[k], name) for name in more),
             )
-            settings = ", ".join(setting_text(name, varied[name][k]) for name in varied)
-            rows.append(
-                (
-                    Cell(
-                        self.names[k],
-                        line_colour=colours.get(k, ""),
-                        link=links[k] if links else "",
-                    ),
-                    settings,
-                    RELATION_LABELS[self.found.relations[k]],
-                    Cell(
-                        NO_VALUE
-                        if outperformance is None
-                        else percent(outperformance.ahead, sign=True),
-                        subtext=ends,
-                    ),
-                    *(_cell(figures[k], column) for column in columns),
-                )
-            )
-        heads = ["run", "settings", "which is", "against the best"]
+            for k in self.runs.ranking()[:shown]
+        ]
+        heads = ("Run", *main.values(), "vs best", "Significance", *more.values())
+        significance = len(main) + 2
         return Table(
             self._subtitle(),
-            [*heads, *(COLUMN_HEADINGS[name] for name in columns)],
+            heads,
             rows,
-            text_columns=range(1, len(heads) - 1),
+            text_columns=(significance,),
+            optional_columns=range(significance, len(heads)),
+        )
+
+    def _settings_text(self, k: int) -> str:
+        """Return what was varied in run k, as far as its name does not say it."""
+        name = self.names[k] if self.records[k].path is None else ""
+        varied = {setting: values[k] for setting, values in self.runs.varied.items()}
+        return ", ".join(
+            setting_text(setting, value)
+            for setting, value in varied.items()
+            if not {value_text(value), f"{setting}={value_text(value)}"} & set(name.split())
         )
 
     def summary(self) -> dict[str, Any]:
-        """The content of `comparison.json`."""
+        """Return the content of `comparison.json`."""
         verdict = self.verdict
         # JSON has no NaN: pandas writes null for a figure that is not defined.
         figures = json.loads(self.table.to_json(orient="records", double_precision=15))
@@ -205,7 +207,7 @@ class Comparison:
         }
 
     def page(self, output: Path) -> str:
-        """`comparison.html`; output: its folder, from which it links to each run's report."""
+        """Return `comparison.html`; output: its folder, base of the links to the runs' reports."""
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
@@ -213,7 +215,7 @@ class Comparison:
             title=f"{count_text(len(self.names), 'run')}, {first} to {last}",
             subtitle=f"{self._subtitle()} · dates are New York's, amounts are USD",
             verdict=self.verdict,
-            table=self._best(colours, len(links), links),
+            table=self._ranking_table(colours, len(links), links),
             warnings=self._all_warnings(),
             notes=self.notes,
         )
@@ -226,7 +228,7 @@ class Comparison:
         )
 
     def files(self) -> dict[str, Callable[[Path], object]]:
-        """What writes each file."""
+        """Return the writer of each file."""
         text = json_text(_plain(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
@@ -239,7 +241,7 @@ class Comparison:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
-        """What the runs' summaries say under a name, each once."""
+        """Return the distinct values of a key of the runs' summaries."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
@@ -250,12 +252,12 @@ def compare_records(
     *,
     seed: int = 0,
 ) -> Comparison:
-    """Two runs or more over the days that all of them have.
+    """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: what their Sharpe ratios are deflated by, or by as many as any run's ledger has
-        counted; none for those of these runs that were tried on recorded data.
-    notes: what is good to know of how they were made.
+    counted_trials: trials that deflate their Sharpe ratios, if a run's ledger has not counted more;
+        None: the runs themselves.
+    notes: facts about how the runs were made.
     seed: of the bootstrap.
     """
     names = run_names(records)
@@ -275,7 +277,7 @@ def compare_records(
         table=table,
         overfitting=estimate_overfitting(returns_until_ruin(shared.daily)),
         seed=seed,
-        no_evidence_reason=" ".join(dict.fromkeys(filter(None, reasons))),
+        no_evidence_reason=" and ".join(dict.fromkeys(filter(None, reasons))),
     )
     _add_intervals(runs)
     warnings = [*_market_warnings(records), *([] if shared.whole else [_cut(shared)])]
@@ -283,7 +285,7 @@ def compare_records(
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
-    """A row a run: figures over the shared days, and those of whole runs where none was cut."""
+    """Return a row a run: figures over the common days; those of whole runs if none was cut."""
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
@@ -299,7 +301,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
             row |= (
                 {f"cost_{kind}": usd for kind, usd in kinds.items()} if kinds else {figure: value}
             )
-        # What only holds is not judged by how often it trades.
+        # Buy and hold trades too rarely for a minimum of fills.
         holds = name.split(" ")[0] == BUY_AND_HOLD
         fills = MIN_FILLS if holds else record.summary["trades"]
         rows.append({**row, "annual_figures": allows_annual_figures(fills, shared.days)})
@@ -309,8 +311,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
     """Add the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
 
-    Every row is deflated by all trials, its neighbours included: whoever picks the best row has
-    looked at all of them.
+    Every row is deflated by all trials, since the best row is picked among all of them.
     """
     ratios = [
         None
@@ -321,7 +322,7 @@ def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
             trials=trials.count,
             variance=trials.variance,
             skewness=row["skewness"],
-            kurtosis=row["kurtosis"],
+            excess_kurtosis=row["excess_kurtosis"],
             autocorrelation=row["autocorrelation"],
         )
         for row in table_rows(table)
@@ -337,12 +338,12 @@ def table_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a figure is not defined: None, which a column of numbers turns into NaN."""
+    """Return whether a figure is undefined: None, or NaN in a column of numbers."""
     return value is None or value != value
 
 
 def _add_intervals(runs: RunSet) -> None:
-    """Add the 90 % intervals of the best runs to the table."""
+    """Add columns with the 90 % intervals of the best runs."""
     table = runs.table
     returns = returns_until_ruin(runs.daily)
     for name in INTERVAL_FIGURES:
@@ -354,12 +355,20 @@ def _add_intervals(runs: RunSet) -> None:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
-    """A figure of the table, with its interval below it."""
+    """Return a figure with its interval below it."""
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
         return Cell(text, subtext=interval(ends, TABLE_FIGURES[column].words, " … "))
     return Cell(text)
+
+
+def _lead_cell(lead: Outperformance | None) -> Cell:
+    """Return how far a run ends ahead of the best, with the 90 % interval below it."""
+    if lead is None:
+        return Cell(NO_VALUE)
+    ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
+    return Cell(percent(lead.ahead, sign=True), subtext=ends)
 
 
 def _link(folder: Path | None, output: Path) -> str:
@@ -369,7 +378,7 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Whether the runs are over one market."""
+    """Report runs over different markets."""
     markets = dict.fromkeys(
         f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records
@@ -377,21 +386,22 @@ def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
     if len(markets) == 1:
         return []
     return [
-        f"The runs are over {len(markets)} markets: {'; '.join(markets)}. What tells them apart may"
-        " be the market and not what was decided."
+        f"The runs cover {len(markets)} markets: {'; '.join(markets)}. Differences may come from"
+        " the market, not from the settings."
     ]
 
 
 def _cut(shared: SharedDays) -> str:
     first, last = new_york_date(shared.at[[0, -1]])
     return (
-        f"The runs are not over the same hours: compared are the {count_text(shared.days, 'day')}"
-        f" from {first} to {last} that all have; costs and fills of whole runs are left out."
+        "The runs cover different hours: compared over their"
+        f" {count_text(shared.days, 'common day')} from {first} to {last}, without the costs and"
+        " fills of whole runs."
     )
 
 
 def _plain(value: Any) -> Any:
-    """The same with what JSON has no word for in text."""
+    """Return a value with NaN as None, and other types that JSON lacks as text."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""One self-contained HTML page with many runs side by side; it reads without its one script."""
+"""A self-contained HTML page that compares runs; readable without its script."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trainingdata.instants import NEW_YORK
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sheet:
-    """Runs side by side as readers see them.
+    """The content of a comparison page.
 
-    title, subtitle: of the page; the second says what was run, on which data.
-    verdict: what can be told apart.
+    title, subtitle: the subtitle names symbols and data.
+    verdict: significant differences.
     table: a row a run.
-    warnings: what must not be missed.
-    notes: what is good to know.
+    warnings: doubts about the figures.
+    notes: facts about how they were made.
     """
 
     title: str
@@ -34,22 +34,22 @@ class Sheet:
     notes: Sequence[str] = ()
 
     def page(self, template: str, **values: Any) -> str:
-        """One self-contained page by a template that extends `marketsimulator/runs.html.j2`."""
+        """Render a template that extends `marketsimulator/runs.html.j2`."""
         return render_page(template, sheet=self, **values)
 
 
 def colours_by_run(runs: RunSet) -> dict[int, str]:
-    """Colour by number of run, of the best six."""
+    """Return the colours of the best six runs by number of run."""
     return dict(zip(runs.ranking(), COLOURS, strict=False))
 
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
-    """Growth of the runs that have a colour, from the begin to the end."""
+    """Return the cumulative returns of the runs that have a colour."""
     at, growth = runs.growth()
     ends = ", ".join(f"{runs.names[k]} {percent(growth[k, -1])}" for k in colours)
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]
     return Chart(
-        f"Growth since the begin; at the end: {ends}",
+        f"Cumulative returns; at the end: {ends}",
         tuple(series.thin() for series in reversed(drawn)),
         "percent",
         NEW_YORK.key,

@@ -1,4 +1,4 @@
-"""The figures of an account: returns, risk, exposure, costs, and each symbol's share."""
+"""Figures of an account: returns, risk, exposure, costs, and contributions by symbol."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trainingdata.bars import Bars
 def account_figures(
     at: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
-    """Returns, risk, exposure and costs of an account; fractions and USD.
+    """Return the figures of an account; fractions and USD.
 
-    at: [T] its instants.
-    outcome: what became of it.
+    at: instants [T].
+    outcome: equity, gross positions and totals at these instants.
     capital: USD at the start.
     has_crypto: whether a coin is in the universe: days are then calendar days.
     """
@@ -42,7 +42,7 @@ def account_figures(
 
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
-    """What of an account depends on what its orders met; USD, a fraction, and how many."""
+    """Return the figures that depend on the fill bars; USD, a fraction, a count."""
     outcome = VariantOutcome.from_run(run)
     return {
         "equity": float(outcome.equity[-1]),
@@ -54,10 +54,9 @@ def fill_figures(run: Run, capital: float) -> dict[str, float]:
 
 
 def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
-    """What each symbol's trades and positions added to total_return, after their fees.
+    """Return each symbol's contribution to total_return, after fees.
 
-    With `interest` and all other cash, `other`, they add up to total_return. Dividends, borrow and
-    the rounding of a day's fees are in `other`.
+    With `interest` and `other` (dividends, borrow fees, rounding of daily fees) they add up to it.
     """
     earned = dict.fromkeys(bars.symbols, 0.0)
     quantity = dict.fromkeys(bars.symbols, 0.0)

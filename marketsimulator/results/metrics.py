@@ -1,8 +1,8 @@
-"""What a run earned and what it risked, from its equity at 16:00 New York.
+"""Return and risk of a run, from its equity at 16:00 New York.
 
-Days are calendar days when a coin is in the universe, sessions otherwise; `periods_per_year` is the
-number of such days in the year that ends with the run. A figure that is not defined (no day, no
-movement, no loss) is None, never 0.
+Days are calendar days if a coin is in the universe, else sessions; `periods_per_year` is the number
+of such days in the year that ends with the run. An undefined figure (no day, no variance, no loss)
+is None, never 0.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from trainingdata.instants import DAY, four_pm, new_york_date
 from trainingdata.sessions import calendar, sessions_between
 
 TAIL_PROBABILITY = 0.05  # share of days, for value at risk and expected shortfall
+NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 
 
 class Figure(NamedTuple):
-    """How people read a figure of a run.
+    """Format and label of a figure.
 
-    words: of its value.
-    label: in the table of figures; empty where that has none of it.
-    annual: whether it is scaled to a year, and says nothing where there is little to scale.
+    words: formatter of its value.
+    label: in the table of figures, as quantstats, pyfolio or freqtrade name it; empty: not listed.
+    annual: whether it is scaled to a year: short runs do not show it.
     ratio: whether a short run shows it too, marked as short.
     """
 
@@ -39,26 +40,28 @@ class Figure(NamedTuple):
 
 
 TABLE_FIGURES: Mapping[str, Figure] = {  # by name in the summary, in the order of the table
-    "total_return": Figure(partial(percent, sign=True), "total return"),
-    "annual_return": Figure(partial(percent, sign=True), "annual return", annual=True),
-    "volatility": Figure(percent, "volatility a year", annual=True),
+    "total_return": Figure(partial(percent, sign=True), "Total return"),
+    "annual_return": Figure(partial(percent, sign=True), "CAGR", annual=True),
+    "volatility": Figure(percent, "Volatility (ann.)", annual=True),
     "sharpe": Figure(number, "Sharpe", annual=True, ratio=True),
     "deflated_sharpe": Figure(partial(percent, places=0)),
     "sortino": Figure(number, "Sortino", annual=True, ratio=True),
     "calmar": Figure(number, "Calmar", annual=True),
-    "max_drawdown": Figure(percent, "largest drawdown at 16:00"),
-    "max_drawdown_intraday": Figure(percent, "largest drawdown, every bar"),
-    "drawdown_days": Figure(partial(number, places=0), "days below a peak"),
-    "value_at_risk": Figure(percent, "5 % worst day"),
-    "expected_shortfall": Figure(percent, "mean beyond it"),
-    "hit_rate": Figure(partial(percent, places=0), "days up, of those that moved"),
-    "profit_factor": Figure(number, "profit factor"),
-    "mean_leverage": Figure(multiple, "mean leverage"),
-    "max_leverage": Figure(multiple),
-    "turnover": Figure(partial(multiple, places=0), "turnover a year", annual=True),
-    "costs": Figure(usd, "costs"),
-    "interest": Figure(usd, "of it interest"),
-    "trades": Figure(partial(number, places=0), "fills"),
+    "max_drawdown": Figure(percent, "Max drawdown (close)"),
+    "max_drawdown_intraday": Figure(percent, "Max drawdown (intraday)"),
+    "drawdown_days": Figure(partial(number, places=0), "Longest drawdown (days)"),
+    "value_at_risk": Figure(percent, "Daily VaR (95%)"),
+    "expected_shortfall": Figure(percent, "Expected shortfall"),
+    "hit_rate": Figure(partial(percent, places=0), "Win days %"),
+    "profit_factor": Figure(number, "Profit factor"),
+    "skewness": Figure(number, "Skew"),
+    "excess_kurtosis": Figure(number, "Excess kurtosis"),
+    "mean_leverage": Figure(multiple, "Exposure (mean)"),
+    "max_leverage": Figure(multiple, "Exposure (max)"),
+    "turnover": Figure(partial(multiple, places=0), "Turnover (ann.)", annual=True),
+    "costs": Figure(usd, "Costs"),
+    "interest": Figure(usd, "of which interest"),
+    "trades": Figure(partial(number, places=0), "Fills"),
 }
 SHORT_RUN_SUFFIX = "(short)"  # suffix of a ratio whose run is too short for yearly figures
 MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
@@ -70,20 +73,20 @@ class Performance:
 
     Returns are fractions, signed; r is a day's return, D the number of days, ppy the days a year.
 
-    total_return: equity at the end over capital - 1.
+    total_return: final equity over capital - 1.
     annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
     volatility: sample deviation of r · √ppy.
     sharpe: mean / sample deviation of r · √ppy, no risk-free rate.
     sortino: mean of r / root mean square of its losses · √ppy.
     calmar: annual_return / |max_drawdown|.
     max_drawdown: deepest fall of the daily equity below its earlier peak, ≤ 0.
-    drawdown_days: longest stretch of days below an earlier peak.
+    drawdown_days: longest run of days below an earlier peak.
     value_at_risk: the 5 % quantile of r.
     expected_shortfall: mean of r up to that quantile.
     hit_rate: share of days with a gain among those with a gain or a loss.
     profit_factor: sum of gains over sum of losses.
     skewness: of r.
-    kurtosis: of r, 3 for a normal.
+    excess_kurtosis: of r, 0 for a normal distribution.
     autocorrelation: of r, from one day to the next.
     days: D.
     periods_per_year: ppy.
@@ -102,7 +105,7 @@ class Performance:
     hit_rate: float | None
     profit_factor: float | None
     skewness: float | None
-    kurtosis: float | None
+    excess_kurtosis: float | None
     autocorrelation: float | None
     days: int
     periods_per_year: int
@@ -163,7 +166,9 @@ def daily_performance(
     losses = float(-returns[returns < 0].sum())
     # A day without a position neither wins nor loses; counting it would pull the rate to 0.
     moved = int((returns != 0).sum())
-    skewness, kurtosis = skewness_and_kurtosis(returns) if deviation > 0 else (None, None)
+    skewness, excess_kurtosis = (
+        skewness_and_excess_kurtosis(returns) if deviation > 0 else (None, None)
+    )
     autocorrelation = first_autocorrelation(returns) if deviation > 0 else None
     return Performance(
         total_return=float(daily[-1] / daily[0] - 1) if total_return is None else total_return,
@@ -179,7 +184,7 @@ def daily_performance(
         hit_rate=float((returns > 0).sum()) / moved if moved else None,
         profit_factor=gains / losses if losses > 0 else None,
         skewness=skewness,
-        kurtosis=kurtosis,
+        excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
         days=len(daily) - 1,
         periods_per_year=per_year,
@@ -187,14 +192,14 @@ def daily_performance(
 
 
 def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
-    """Those of `daily_performance` that have intervals, of each of R draws; NaN for None.
+    """Return the figures with intervals for R bootstrap draws, [R] each; NaN for None.
 
-    returns: [R, D] of days, not below -1.
+    returns: [R, D] daily, not below -1.
     """
     count, days = returns.shape
     growth = np.cumprod(np.concatenate([np.ones((count, 1)), 1.0 + returns], axis=1), axis=1)
     total = growth[:, -1]
-    # Beyond a day without equity a return has no base.
+    # After a day without equity, returns are undefined.
     defined = np.where((growth > 0).all(axis=1), 1.0, np.nan)
     deviation = returns.std(axis=1, ddof=1) * defined
     power = np.log(total, out=np.full(count, np.nan), where=total > 0) * per_year / days
@@ -212,9 +217,9 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
 
 
 def daily_returns(daily: Array) -> Array:
-    """[D] returns of daily equity [1 + D]; none where the equity is wiped out on the way.
+    """Return daily returns [D] of equity [1 + D]; [0] if the account is wiped out.
 
-    Beyond a day without equity a return has no base, and one from a debt has the wrong sign.
+    After a day without equity, returns are undefined; on a debt they have the wrong sign.
     """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
@@ -229,10 +234,9 @@ def wiped_out_on(days: Instants, daily: Array) -> str | None:
 
 
 def returns_until_ruin(daily: Array) -> Array:
-    """Returns [..., D] of daily equity [..., 1 + D]: -1 on the day that nothing is left, then 0.
+    """Return daily returns [..., D] of equity [..., 1 + D]: -1 on the day of ruin, then 0.
 
-    Without it a variant that lost everything would have no returns, and drop out of a choice
-    instead of being the worst of it.
+    A variant that lost everything so stays in a comparison, as the worst one.
     """
     before = daily[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0
@@ -242,12 +246,12 @@ def returns_until_ruin(daily: Array) -> Array:
 
 
 def largest_drawdown(equity: Array) -> float:
-    """The deepest fall of equity [N] below its earlier peak, a fraction ≤ 0."""
+    """Return the max drawdown of equity [N], a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
 def drawdown_days(daily: Array) -> int:
-    """The longest stretch of consecutive days on which the equity stood below an earlier peak."""
+    """Return the longest run of days with equity below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
@@ -256,7 +260,7 @@ def drawdown_days(daily: Array) -> int:
 def daily_equity(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
-    """Capital and the equity at 16:00 New York of each day, [1 + D]; and the days of a year."""
+    """Return capital followed by equity at each 16:00 New York, [1 + D], and the days a year."""
     return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
         1
     ], count_periods_per_year(at, has_crypto=has_crypto)
@@ -265,13 +269,13 @@ def daily_equity(
 def daily_marks(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """The run's begin and 16:00 New York of each day, and equity then, [1 + D] each."""
+    """Return the run's start and each 16:00 New York, and the equity then, [1 + D] each."""
     rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 
 
 def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
-    """Numbers [D] of the rows that hold at 16:00 New York of each day, and those instants [D].
+    """Return the row valid at each 16:00 New York, [D], and those instants [D].
 
     at: instants [N] of the rows.
     has_crypto: whether a coin is in the universe; days are then calendar days.
@@ -286,12 +290,12 @@ def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
 
 
 def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
-    """Days of the year that ends with the last of these instants.
+    """Return the number of days in the year that ends with the last of these instants.
 
-    If the calendar of sessions begins within that year, it is the calendar's first year.
+    If the calendar of sessions begins within that year, its first year counts.
 
-    √252 for every series would understate what a coin risks: coins trade on weekends too, so a
-    universe with one counts calendar days.
+    √252 would understate the risk of crypto, which trades on weekends: a universe with a coin
+    counts calendar days.
     """
     last = new_york_date(at[[-1]])[0]
     if has_crypto:
@@ -301,10 +305,10 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
 
 
 def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
-    """Returns within the months (`M`) or years (`Y`) of New York's calendar, by their first day.
+    """Return monthly (`M`) or yearly (`Y`) returns in New York time, by first day of the period.
 
-    They compound to the total return. The first and the last count from the run's first and to its
-    last instant. NaN from the one on in which the equity is wiped out.
+    They compound to the total return; the first and last period may be partial. NaN from the period
+    on in which the account is wiped out.
     """
     ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
     before = ends.shift(fill_value=capital)
@@ -312,24 +316,24 @@ def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
-    """USD traded per year over average equity; None for a run without length."""
+    """Return USD traded a year over mean equity; None for a run of zero length."""
     years = float((at[-1] - at[0]) / DAY) / 365.25
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None
 
 
 def _tail(returns: Array) -> tuple[float | None, float | None]:
-    """Value at risk and expected shortfall of returns [D]."""
+    """Return daily VaR (95 %) and expected shortfall of returns [D]."""
     if not len(returns):
         return None, None
     threshold = float(np.quantile(returns, TAIL_PROBABILITY))
     return threshold, float(returns[returns <= threshold].mean())
 
 
-def skewness_and_kurtosis(returns: Array) -> tuple[float, float]:
-    """Skewness and kurtosis of returns [D] that move, moments of the population."""
+def skewness_and_excess_kurtosis(returns: Array) -> tuple[float, float]:
+    """Return skewness and excess kurtosis of returns [D] that vary, from population moments."""
     standardised = (returns - returns.mean()) / returns.std()
-    return float((standardised**3).mean()), float((standardised**4).mean())
+    return float((standardised**3).mean()), float((standardised**4).mean() - NORMAL_KURTOSIS)
 
 
 def first_autocorrelation(returns: Array) -> float:
@@ -339,14 +343,14 @@ def first_autocorrelation(returns: Array) -> float:
 
 
 def _annualised(growth: float, times: float) -> float | None:
-    """growth ^ times - 1; None for growth that is none, or a figure beyond what a float holds."""
+    """Return growth ^ times - 1; None if growth is not positive or the result overflows."""
     if growth <= 0 or times * np.log(growth) > MAX_LOG:
         return None
     return float(growth**times - 1)
 
 
 def _year_before(date: np.datetime64) -> np.datetime64:
-    """The same day of the month a year before; of 29 February the 28th."""
+    """Return the same date a year earlier; 28 February for 29 February."""
     month = date.astype("datetime64[M]")
     earlier = month - np.timedelta64(12, "M")
     last = (earlier + 1).astype("datetime64[D]") - DAY

@@ -1,4 +1,4 @@
-"""What Hydra calls before and after all runs of a multirun: the folder, and their comparison."""
+"""Hydra callbacks of a multirun: check the folder before it, compare the runs after it."""
 
 from __future__ import annotations
 

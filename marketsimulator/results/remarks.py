@@ -1,4 +1,4 @@
-"""What a reader of a run's figures must not miss, a sentence each."""
+"""Doubts and notes about a run's figures, a sentence each."""
 
 from __future__ import annotations
 
@@ -40,16 +40,14 @@ from trainingdata.splits import count_checked_splits
 from trainingdata.universe import UniverseSettings
 
 PARAMETER_OWNERS = {"target_volatility": "vol_target", "position": "fixed_fraction"}
-FULLY_INVESTED_SHARE = 0.95  # share of the capital below which a remark explains buy and hold
+FULLY_INVESTED_SHARE = 0.95  # of the capital, below which a remark explains buy and hold
 NO_ANNUAL_FIGURES = (
-    f"no yearly figures below {MIN_FILLS} fills or {MIN_DAYS} days, ratios marked short"
+    f"no annual figures below {MIN_FILLS} fills or {MIN_DAYS} days, ratios marked short"
 )
-CALIBRATED_SUFFIX = ", calibrated"  # how the name of a calibrated forecaster ends
-SURVIVORSHIP_DURATION = (
-    365 * DAY
-)  # that a run lasts, in which some of many companies would have ended
+CALIBRATED_SUFFIX = ", calibrated"  # end of a calibrated forecaster's name
+SURVIVORSHIP_DURATION = 365 * DAY  # of a run, from which on survivorship bias is reported
 MAX_SYMBOLS_NAMED = 8  # symbols that a remark names
-MIN_DEFLATED_SHARPE = 0.95  # of a deflated Sharpe ratio that may be called real
+MIN_DEFLATED_SHARPE = 0.95  # below which luck is not ruled out
 INTERVENTIONS = {
     "margin_calls": ("margin call", "margin calls"),
     "freezes": ("freeze of 90 days", "freezes of 90 days"),
@@ -64,10 +62,10 @@ def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
 def delisting_remarks(
     run: Run, market: Market, earned: Mapping[str, float], *, chosen: bool = False
 ) -> list[str]:
-    """How much of a result stands on symbols that ended, and which are missing at its end.
+    """Report the profit of delisted symbols, survivorship bias, and symbols missing at the end.
 
-    earned: USD that each symbol's trades and positions have, and what else made up the profit.
-    chosen: whether a universe chose among them.
+    earned: USD of profit by symbol, interest and other.
+    chosen: whether a universe chose among the symbols.
     """
     bars = market.bars
     notes = []
@@ -76,31 +74,31 @@ def delisting_remarks(
         own = sum(earned[symbol] for symbol in ended)
         booked = sum(each.usd for each in run.bookings if each.kind == DELISTED)
         notes.append(
-            f"{count_text(len(ended), 'symbol')} ended within the run ({_named(ended)}): earned"
-            f" there {usd(own, sign=True)} of {usd(total, sign=True)}, of it by the end itself"
+            f"{count_text(len(ended), 'symbol')} delisted within the run ({_named(ended)}): profit"
+            f" {usd(own, sign=True)} of {usd(total, sign=True)}, of which payouts"
             f" {usd(booked, sign=True)}."
         )
     notes += [
-        f"{each.symbol} is paid by its last price as read ({rounded_price(each.unconfirmed, 2)}),"
-        " which no other bar confirms."
+        f"{each.symbol} is paid out at its last price as read"
+        f" ({rounded_price(each.unconfirmed, 2)}), which no later bar confirms."
         for each in market.ended
         if each.unconfirmed
     ]
     notes += [
-        f"{each.symbol} came back at {utc_text(each.booked)}, the open at which its end would be"
+        f"{each.symbol} traded again at {utc_text(each.booked)}, when its delisting would be"
         " booked: its position stays."
         for each in market.returned
     ]
     long = bool(bars.now - bars.times[market.first] >= SURVIVORSHIP_DURATION)
     if (long or chosen) and bars.origins and (~bars.crypto).sum() > 1 and not ended:
         notes.append(
-            "No symbol ends within the run: bars of those alone that were left are survivorship,"
-            " which flatters whatever holds stocks."
+            "No symbol is delisted within the run: survivorship bias flatters every strategy that"
+            " holds stocks."
         )
     absent = (BarAbsence.from_bars(bars).at_end > 0) & ~market.endings.delisted_mask(bars)
     if missing := [symbol for symbol, is_ in zip(bars.symbols, absent, strict=True) if is_]:
         notes.append(
-            f"Missing at the end, held at the last price and not decided on: {_named(missing)}."
+            f"Without bars at the end, valued at the last price, not traded: {_named(missing)}."
         )
     return notes
 
@@ -135,46 +133,51 @@ def prices_text(
     return splits + dividends
 
 
+def no_evidence_remarks(reason: str) -> list[str]:
+    """Return why the figures are no evidence; reason: empty if they may be."""
+    return [f"No result: {reason}."] if reason else []
+
+
 def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
-    """Which ceiling holds where nothing can be cut before the night."""
+    """Report the overnight limit of daily bars, which no cut before the close can lift."""
     if not bars.timeframe.daily or bars.crypto.all():
         return []
     auction = "closing" if bars.timeframe.fills_at_close else "opening"
     return [
-        f"Decided once a day and filled in the {auction} auction: every position is carried"
-        f" overnight, so that {number(limits.overnight_ceiling)}× equity holds for stocks, and"
-        f" never the {number(limits.intraday_leverage)}× of a day."
+        f"Decided once a day and filled in the {auction} auction: every position is held overnight,"
+        f" so stocks are limited to {number(limits.overnight_ceiling)}× equity; the intraday limit"
+        f" of {number(limits.intraday_leverage)}× never applies."
     ]
 
 
 def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
-    """Whether forecasts are traded as they come.
+    """Report uncalibrated forecasts.
 
-    forecaster: its name; that of a file says what its maker did.
-    calibrated: whether the run itself corrects them.
+    forecaster: its name; the name of a file of forecasts says whether they are calibrated.
+    calibrated: whether the run calibrates them.
     """
     if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
-    return ["The forecasts are raw: nothing has corrected them by what came true."]
+    return ["The forecasts are raw: not calibrated on realised returns."]
 
 
 def drawdown_remarks(bound: DrawdownLimit | None) -> list[str]:
-    """The fraction of Kelly that a bound on drawdowns has chosen, and what it rests on."""
+    """Report the Kelly fraction that a drawdown limit implies."""
     if bound is None:
         return []
     return [
-        f"Sized at {bound.fraction:.3g} of Kelly: where what is believed is true, wealth ever falls"
-        f" by {bound.depth:.3g} of it with a probability of {bound.probability:.3g} at most."
+        f"Sized at {bound.fraction:.3g} of Kelly: if the assumed returns are right, the probability"
+        f" of a drawdown of {percent(bound.depth, 0)} is at most {percent(bound.probability, 0)}."
     ]
 
 
 def sample_size_remarks(trades: int, days: int) -> list[str]:
-    """That there is too little to scale to a year."""
+    """Report a run that is too short for annual figures."""
     if allows_annual_figures(trades, days):
         return []
     few = [count_text(trades, "fill")] if trades < MIN_FILLS else []
     few += [count_text(days, "day")] if days < MIN_DAYS else []
-    return [f"Too little to judge by ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
+    return [f"Small sample ({' and '.join(few)}): {NO_ANNUAL_FIGURES}."]
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
@@ -189,8 +192,8 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     if paid <= 0 or paid <= gross:
         return []
     if gross < 0:
-        return [f"The run lost {usd(-gross)} before costs, and costs took {usd(paid)} more."]
-    return [f"Costs of {usd(paid)} exceed what was earned before them, {usd(gross)}."]
+        return [f"Loss before costs: {usd(-gross)}; costs add {usd(paid)}."]
+    return [f"Costs of {usd(paid)} exceed the profit before costs, {usd(gross)}."]
 
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
@@ -203,7 +206,7 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
     if not tables:
         return []
     names = ", ".join(f"fees.{name}" for name in tables)
-    return [f"Unverified rates are charged ({names}): compare them with the broker's own table."]
+    return [f"Fee rates are unverified ({names}): compare them with the broker's fee table."]
 
 
 def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
@@ -214,8 +217,8 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
         value = getattr(sizing, name)
         if value != getattr(usual, name) and sizing.label != owner:
             notes.append(
-                f"sizing.{name}={value:g} is not used: {sizing.label} does not have it,"
-                f" sizing.strategy={owner} does."
+                f"sizing.{name}={value:g} has no effect on {sizing.label}: it belongs to"
+                f" sizing.strategy={owner}."
             )
     return notes
 
@@ -240,26 +243,26 @@ def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
         (dear if costs_more else others).append(item.symbol)
     text = (
         f"Buy and hold invests {percent(spent / capital, 0)} of the capital: it buys whole shares"
-        f" for an equal part of {usd(part)} a symbol"
+        f" for {usd(part)} a symbol"
     )
-    text += f"; one share costs more for {_named(dear)}" if dear else ""
+    text += f"; one share of {_named(dear)} costs more" if dear else ""
     text += f"; no order filled in {_named(others)}" if others else ""
     return [f"{text}."]
 
 
 def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
-    """Whether the Sharpe ratio may be the best of so many trials without skill."""
+    """Report a deflated Sharpe ratio that does not rule out luck."""
     if deflated is None or trials is None or deflated >= MIN_DEFLATED_SHARPE:
         return []
     return [
-        f"Luck is not ruled out: the deflated Sharpe ratio is {number(deflated)} after"
+        f"Luck is not ruled out: deflated Sharpe {percent(deflated, 0)} after"
         f" {count_text(trials, 'variant')} tried on these data, below"
-        f" {number(MIN_DEFLATED_SHARPE)}."
+        f" {percent(MIN_DEFLATED_SHARPE, 0)}."
     ]
 
 
 def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
-    """What of a live account is no profit of its run, and what it holds that is not in it.
+    """Report deposits and foreign holdings of a live account.
 
     other_holdings: symbols held at the end that are not the run's.
     """
@@ -267,32 +270,31 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
     if paid_in:
         notes.append(
-            f"{number(paid_in, sign=True)} USD were paid in less taken out: equity, returns and"
-            " leverage are shown without them."
+            f"Net deposits of {number(paid_in, sign=True)} USD are excluded from equity, returns"
+            " and exposure."
         )
     if other_holdings:
         notes.append(
-            f"The account holds {', '.join(other_holdings)} as well: cash here, and its moves"
-            " financing."
+            f"The account also holds {', '.join(other_holdings)}: counted as cash, with its price"
+            " moves in financing."
         )
     return notes
 
 
 def same_trades_remarks(main: Run, walk: Run) -> list[str]:
-    """Whether a random walk leads to the same trades."""
-    # Caps can bind at every instant: then no forecast changes a trade, and equal results are the
-    # only sign of it.
+    """Report that the no-forecast baseline makes the same trades."""
+    # Caps that always bind hide the forecast; equal trades are the only sign of it.
     if _quantities(main) == _quantities(walk):
-        return ["A random walk leads to the same trades: the forecast made no difference."]
+        return ["The no-forecast baseline makes the same trades: the forecast has no effect."]
     return []
 
 
 def universe_remarks(
     settings: UniverseSettings, market: Market, in_universe: Mask, adjustment: Adjustment
 ) -> list[str]:
-    """What a rule of a universe came to over a run, and what it cannot see.
+    """Report the size and turnover of a universe, and the limits of its rules.
 
-    in_universe: [T, S] what it holds at the instants of the run.
+    in_universe: [T, S] membership at the instants of the run.
     """
     if settings.is_unrestricted:
         return []
@@ -304,21 +306,21 @@ def universe_remarks(
     notes = [
         f"Universe: {settings}. {counts.min():,} to {counts.max():,} of {len(bars.symbols):,}"
         f" symbols may be held, {number(counts.mean(), 1)} on average; at {len(first) - 1:,}"
-        f" renewals {np.count_nonzero(held[1:] > held[:-1]):,} came and"
+        f" renewals {np.count_nonzero(held[1:] > held[:-1]):,} joined and"
         f" {np.count_nonzero(held[1:] < held[:-1]):,} left."
     ]
     if settings.by_growth:
         notes[0] = notes[0][:-1] + f", before the {settings.keep} best are chosen at each decision."
     if settings.min_price and adjustment != "raw":
         notes.append(
-            "universe.min_price is compared with prices that are adjusted for later splits, which"
-            " nobody knew then: data.adjustment=raw has prices as they were."
+            "universe.min_price is compared with prices adjusted for later splits (look-ahead);"
+            " use data.adjustment=raw."
         )
     listed = set() if rule.members is None else set(rule.members.symbols)
     if missing := listed.difference(bars.symbols):
         notes.append(
             f"universe.members: {len(missing):,} of its {count_text(len(listed), 'symbol')} have no"
-            " bars here, and are held by nobody."
+            " bars and cannot be held."
         )
     return notes
 
@@ -326,22 +328,22 @@ def universe_remarks(
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
     """List the symbols of the run that never decided."""
     decided = set(run.decision_frame()["symbol"].unique())
-    silent = sorted(set(symbols) - decided)
-    return [f"Never decided, for want of a forecast: {', '.join(silent)}."] if silent else []
+    undecided = sorted(set(symbols) - decided)
+    return [f"Never traded, no forecast: {', '.join(undecided)}."] if undecided else []
 
 
 def broker_remarks(run: Run) -> list[str]:
-    """What the broker did against the trader's will."""
+    """Report margin calls, freezes and incomplete orders."""
     notes = [
-        f"The broker stepped in: {count_text(run.margin[name], *words)}."
+        f"Broker intervention: {count_text(run.margin[name], *words)}."
         for name, words in INTERVENTIONS.items()
         if run.margin.get(name)
     ]
     short = run.incomplete_orders()
     if short:
         orders = len(run.decision_log.orders)
-        why = "for want of volume, a bar, buying power or a position"
-        notes.append(f"{short:,} of {count_text(orders, 'order')} did not fill whole, {why}.")
+        why = "too little volume, no bar, or too little buying power or position"
+        notes.append(f"{short:,} of {count_text(orders, 'order')} filled partly or not: {why}.")
     return notes
 
 
@@ -355,21 +357,19 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
     notes = []
     if small:
         notes.append(
-            f"{count_text(small, 'crypto order')} not made: worth less than"
-            " orders.min_crypto_value,"
-            f" ${terms.min_crypto_value:g}, and a margin of {percent(terms.price_margin)}"
-            " (orders.price_margin)."
+            f"{count_text(small, 'crypto order')} not sent: below orders.min_crypto_value"
+            f" ${terms.min_crypto_value:g} plus orders.price_margin {percent(terms.price_margin)}."
         )
     if dust:
         notes.append(
-            f"{count_text(dust, 'crypto sale')} not made: positions worth less than"
-            f" orders.crypto_dust, ${terms.crypto_dust:g}, are dust."
+            f"{count_text(dust, 'crypto sale')} not sent: position below orders.crypto_dust"
+            f" ${terms.crypto_dust:g}."
         )
     return notes
 
 
 def position_remarks(run: Run, most: int | None) -> list[str]:
-    """How far choosing at most so many positions may be from the best choice."""
+    """Report the bound on the loss from a limit on the number of positions."""
     if most is None:
         return []
     gaps = run.decision_log.optimality_gaps
@@ -378,15 +378,15 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
     text = f"At most {count_text(most, 'position')}: at {bounded} more were wanted"
     if len(known):
         text += (
-            f"; the best choice has at most {percent(known.mean())} a year more in the mean of all"
-            f" decisions, {percent(known.max())} at one, net of risk and cost as believed"
+            f"; the optimum is at most {percent(known.mean())} a year better on average,"
+            f" {percent(known.max())} at one decision, by expected return net of risk and cost"
         )
     unknown = len(gaps) - len(known)
-    return [f"{text}{f'; at {unknown} nobody can say' if unknown else ''}."]
+    return [f"{text}{f'; unknown at {unknown}' if unknown else ''}."]
 
 
 def failure_remarks(run: Run) -> list[str]:
-    """At how many instants sizing failed."""
+    """Count the instants at which sizing failed."""
     failed = run.decision_log.failures
     if not failed:
         return []
@@ -396,23 +396,23 @@ def failure_remarks(run: Run) -> list[str]:
 def no_trade_remarks(
     run: Run, strategy: str, terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 ) -> list[str]:
-    """Why a run that never traded did not: the largest edge a decision saw, and its cost.
+    """Explain why a run never traded: the largest edge of a decision, and its cost.
 
-    strategy: the name of what sized; one of a user's own goes by what it likes, and not by edges.
-    terms: the least value of an order.
+    strategy: its name; for a plugin the largest change of weight is reported instead.
+    terms: minimum value of an order.
     """
     if run.fills:
         return []
     choices = [choice for decision in run.decisions for choice in decision.choices]
     forecast = [choice for choice in choices if np.isfinite(choice.mu)]
     if not forecast:
-        return ["No trades: no symbol ever decided."]
+        return ["No trades: no symbol had a forecast."]
     if small := _too_small(run, terms):
         return [small]
     if is_plugin(strategy):
         best = max(choices, key=_wanted_change)
-        change = f"the largest change that {strategy} asked for, {_wanted_change(best):.2g} of"
-        return [f"No trades: {change} equity ({best.symbol}), came to nothing."]
+        change = f"the largest change that {strategy} requested, {_wanted_change(best):.2g} of"
+        return [f"No trades: {change} equity ({best.symbol}), led to no order."]
     best = max(forecast, key=lambda choice: _edge(choice) - choice.cost)
     edge = f"{basis_points(_edge(best))} ({best.symbol})"
     bound = f"; limits: {best.bound_by}" if best.binding else ""
@@ -443,7 +443,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
     cure = f"at least {capital} is needed" if coins else f"about {capital} buys one"
     return (
         f"No trades: the account is too small. Of {usd(to_cents(equity))}, {usd(to_cents(most))}"
-        f" were meant for {best.symbol}, and {what} costs {usd(to_cents(least))}; {cure}."
+        f" is the target of {best.symbol}, but {what} costs {usd(to_cents(least))}; {cure}."
     )
 
 
@@ -465,12 +465,12 @@ def _only_small_orders(run: Run, least: float) -> str:
 
 
 def _edge(choice: Choice) -> float:
-    """What a decision expected of a symbol over its plan, long or short."""
+    """Return the absolute expected return of a choice over its plan."""
     return abs(choice.rationale.period_premium + choice.rationale.forecast)
 
 
 def _wanted_change(choice: Choice) -> float:
-    """By how much of equity a strategy would have moved a symbol, before or under limits."""
+    """Return the largest change of weight that a strategy wanted, before or after limits."""
     return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
 
 

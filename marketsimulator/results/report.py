@@ -1,4 +1,4 @@
-"""What a backtest leaves behind: its page, its files, and the table on the screen."""
+"""The report of a backtest: page, files and terminal output."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from rich.console import RenderableType
 
 from foundation.charts import Chart
 from foundation.decimals import to_cents
 from foundation.files import run_files
 from foundation.formatting import number, percent, usd
 from foundation.page import render_page
-from foundation.tables import Table
 from marketsimulator.results.forecast_outcomes import ForecastOutcomes, forecast_outcomes
 from marketsimulator.results.metrics import daily_marks, daily_rows, returns_by
 from marketsimulator.results.report_charts import (
@@ -55,10 +55,10 @@ from marketsimulator.run_result import Run, file_writers, holding_hours
 from trainingdata.bars import last_closes_by_symbol
 
 MARGIN_RULES = {
-    "current": "those of autumn 2026 on every date",
+    "current": "autumn 2026 on every date",
     "dated": "as of each date; before 2026-06-04 the pattern-day-trader rule",
 }
-MAX_FAN_CHARTS = 4  # symbols whose forecasts are drawn
+MAX_FAN_CHARTS = 4  # symbols with a chart of forecasts
 
 
 def result_files(
@@ -66,7 +66,10 @@ def result_files(
     summary: dict[str, Any],
     more: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, Callable[[Path], object]]:
-    """What writes each file of a backtest; summary: the results' own; more: files beside them."""
+    """Return the writer of each file of a backtest.
+
+    summary: of the results. more: writers of further files.
+    """
     run = results.main
     config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
 
@@ -83,20 +86,22 @@ def result_files(
     return run_files(writers, SUMMARY_FILE, summary)
 
 
-def result_parts(summary: dict[str, Any], seconds: float) -> tuple[Table, list[str]]:
-    """The result table; the report's verdict and the remarks."""
+def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[RenderableType], list[str]]:
+    """Return the verdict and the table of figures; then further figures and the doubts."""
     symbols = ", ".join(summary["symbols"])
     title = f"{run_name(summary)}\n{heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
     found = verdict(summary)
-    sentences = [f"{found.claim} {found.rest}", significance_text(summary), *summary["remarks"]]
+    sentences = [significance_text(summary), found.rest, *summary["remarks"]]
     regime = MARGIN_RULES[summary["margin_regime"]]
-    sentences.append(f"Prices {summary['prices']}; margin rules: {regime}. {number(seconds, 1)} s.")
-    return table, list(filter(None, sentences))
+    sentences.append(
+        f"Prices: {summary['prices']}. Margin rules: {regime}. Elapsed: {number(seconds, 1)} s."
+    )
+    return [found.claim, table], list(filter(None, sentences))
 
 
 def plain(value: Any) -> Any:
-    """The same in dicts and lists alone."""
+    """Return a value with its mappings and sequences as dicts and lists."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -107,11 +112,11 @@ def plain(value: Any) -> Any:
 def render_report(
     summary: dict[str, Any], results: Results, settings: str, files: Sequence[str]
 ) -> str:
-    """One self-contained page.
+    """Return one self-contained page.
 
     summary: the content of `summary.json`.
     settings: of the main run, as YAML text.
-    files: names of those beside the page.
+    files: names of the other files.
     """
     main, bars = results.main, results.market.bars
     capital = results.settings.capital
@@ -155,14 +160,14 @@ def render_report(
         fans=_fans(results, outcomes),
         pit=pit_chart(outcomes.pit()) if len(outcomes) else None,
         sent=len(orders),
-        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame()),
+        orders=order_table(orders.tail(MAX_ORDERS_SHOWN), main.fill_frame(), main.decision_frame()),
         settings=settings,
         files=files,
     )
 
 
 def _daily_fall(run: Run, results: Results) -> Curve:
-    """Below the peak until then, at the run's begin and at 16:00 New York of each day."""
+    """Return the drawdown at the run's start and at 16:00 New York of each day."""
     at, daily = daily_marks(
         *run.equity_curve(), capital=results.settings.capital, has_crypto=results.has_crypto
     )
@@ -170,7 +175,7 @@ def _daily_fall(run: Run, results: Results) -> Curve:
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
-    """Of the symbols with the largest positions on average, largest first."""
+    """Return charts of forecasts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main.decision_frame()
     held = holding_hours(decisions) * decisions["target"].abs()

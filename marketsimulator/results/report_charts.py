@@ -19,30 +19,29 @@ from trainingdata.bars import CLOSE, Bars
 from trainingdata.instants import NEW_YORK, four_pm, new_york_date
 
 CHART_TIMEZONE = NEW_YORK.key  # of every chart
-RUN_COLOURS = ("first", "quiet", "third")  # colours of the main run, the random walk, buy-and-hold
-SAME_CURVE_TOL = 1e-6  # of the values of two curves that are one line
-MAX_CONES = 40  # intervals of a fan
-CONE_LENGTH = 0.98  # of the way to the next decision, where a cone ends so that the next can begin
+RUN_COLOURS = ("first", "quiet", "third")  # of main run, no-forecast baseline, buy and hold
+SAME_CURVE_TOL = 1e-6  # relative difference below which two curves are one line
+MAX_CONES = 40  # forecasts in a chart
+CONE_LENGTH = 0.98  # of the time to the next decision, which leaves a gap before the next cone
 
 
-Curve = tuple[Instants, Array]  # instants [N], and what a run was worth at each
+Curve = tuple[Instants, Array]  # instants [N] and values [N]
 
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
-    """Equity of the main run and of what it is compared with, USD."""
+    """Return the equity curves of the main run and its benchmarks, USD."""
     return _curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
-    """How far each run was below its earlier peak; values: fractions ≤ 0."""
+    """Return the drawdown curves; values: fractions ≤ 0."""
     return _curves_chart("Drawdown", names, curves, "percent", percent)
 
 
 def leverage_chart(run: Run, coins: float) -> Chart | None:
-    """Gross exposure over equity, the highest of each New York day, under the ceilings that
-    decisions went by; None where nothing was ever held.
+    """Return daily maximum exposure by asset class, below its limits; None without positions.
 
-    coins: the ceiling of coins, by day and night.
+    coins: leverage limit of crypto.
     """
     at, equity = run.equity_curve()
     gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.rows])
@@ -58,34 +57,34 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
         series.append(Series(name, colour, days, values.to_numpy(), form).thin())
 
     if held[1].any():
-        add("ceiling of coins", "quiet", held[1] * 0.0 + coins, "steps")
-        add("coins", "third", held[1], "area")
+        add("crypto limit", "quiet", held[1] * 0.0 + coins, "steps")
+        add("crypto", "third", held[1], "area")
     if held[0].any():
-        add("ceiling of stocks into the night", "quiet", allowed.min(), "steps")
-        add("ceiling of stocks by day", "limit", allowed.max(), "steps")
+        add("stock limit overnight", "quiet", allowed.min(), "steps")
+        add("stock limit intraday", "limit", allowed.max(), "steps")
         add("stocks", "first", held[0], "area")
     highest = " and ".join(
-        f"{number(held[kind].max())} times equity in {name}"
-        for kind, name in enumerate(("stocks", "coins"))
+        f"{number(held[kind].max())}× equity in {name}"
+        for kind, name in enumerate(("stocks", "crypto"))
         if held[kind].any()
     )
     return (
-        Chart(f"Leverage: highest {highest}", tuple(series), "multiple", CHART_TIMEZONE)
+        Chart(f"Exposure: maximum {highest}", tuple(series), "multiple", CHART_TIMEZONE)
         if series
         else None
     )
 
 
 def pit_chart(pit: Array) -> Chart:
-    """The probability integral transform [N] of what followed the run's forecasts."""
-    text = "Probability of a lower return than the one that followed, by the forecast's normal,"
+    """Return the density of the probability integral transform [N] of the outcomes."""
+    text = "Probability integral transform of the outcomes under normal forecasts,"
     return pit_density_chart(text, [pit], ["outcomes"], "calibrated")
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
-    """The last forecasts of a symbol, each a cone up to the next decision, and what happened.
+    """Return a symbol's last forecasts, each a cone up to the next decision, and its price.
 
-    None for a symbol with fewer than two.
+    None for fewer than two forecasts.
     """
     from scipy.special import ndtri
 
@@ -107,11 +106,11 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
     inside = int((np.abs(ends - middle) <= ndtri(0.9) * deviation).sum())
     at = pd.DatetimeIndex([*outcomes.at[rows], outcomes.until[rows[-1]]]).tz_localize("UTC")
     return Chart(
-        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and what"
-        f" followed: {inside} of {len(rows)} inside the 80 % interval",
+        f"The last {len(rows)} forecasts of {outcomes.symbols[s]} up to the next decision, and the"
+        f" price: {inside} of {len(rows)} inside the 80% interval",
         (
-            cones("80 % of the forecast's normal", 0.8),
-            cones("50 %", 0.5),
+            cones("80% interval", 0.8),
+            cones("50% interval", 0.5),
             Series("price", "third", decisions, np.append(price, ends[-1])),
         ),
         "usd",
@@ -120,7 +119,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
 
 
 def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
-    """[S, D] position over equity, signed, at these rows of the account; 0 without equity."""
+    """Return signed weights [S, D] at these rows of the account; 0 without equity."""
     at, equity = run.equity_curve()
     held = run.quantities(bars.symbols)[:, rows]
     for s in np.flatnonzero(held.any(axis=1)).tolist():
@@ -132,7 +131,7 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
 
 
 def sparkline(weights: Array, every: Array) -> tuple[DrawnShape, ...]:
-    """Steps of one symbol's weights [D], filled from 0, on the scale of those of all, [S, D]."""
+    """Return one symbol's weights [D] as filled steps, on the scale of all weights [S, D]."""
     scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
     zero = 50.0 if (every < 0).any() else 100.0
@@ -152,7 +151,7 @@ def _curves_chart(
     unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
-    """Runs over each other, the main one on top."""
+    """Return overlaid curves with the main run on top."""
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
@@ -164,7 +163,7 @@ def _curves_chart(
 
 
 def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
-    """Which of the curves that are drawn above it covers a curve whole; empty where none does."""
+    """Name the curve that hides this one completely; empty if none does."""
     for name, (other, worth) in zip(names, above, strict=False):
         if np.array_equal(at, other) and np.allclose(
             values, worth, rtol=SAME_CURVE_TOL, atol=0.0, equal_nan=True

@@ -1,4 +1,4 @@
-"""The tables of a report: every figure as a cell says it."""
+"""The tables of a report."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from foundation.formatting import (
 from foundation.tables import Cell, Row, Table
 from marketsimulator.results.attribution import PROFIT_PARTS, ProfitPart
 from marketsimulator.results.metrics import TABLE_FIGURES, figure_text
+from marketsimulator.results.order_reasons import short_reason
 from marketsimulator.results.report_charts import sparkline
 from marketsimulator.results.round_trips import RoundTrip
 from marketsimulator.results.verdict import run_label
@@ -39,9 +40,9 @@ COST_LABELS = {
     "spread": "spread",
     "slippage": "slippage",
     "fees": "fees",
-    "crypto_fees": "coin fees, paid in coin",
-    "interest": "interest on what is borrowed",
-    "borrow": "borrow of shorts",
+    "crypto_fees": "crypto fees, paid in coin",
+    "interest": "margin interest",
+    "borrow": "borrow fees of shorts",
 }
 
 
@@ -59,14 +60,14 @@ def run_name(summary: dict[str, Any]) -> str:
 
 
 def column_names(summary: dict[str, Any]) -> list[str]:
-    """The main run's name, then the comparisons'; one that rests on the premium alone says so."""
+    """Return the main run's name, then the labels of its comparisons."""
     return [run_name(summary), *(run_label(summary, name) for name in summary["comparisons"])]
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
-    """Every figure people look at, a column a run; yearly ones where the main run has them.
+    """Return the figures of `TABLE_FIGURES`, a column a run; annual ones if the run is long enough.
 
-    ranges: whether the main run's figures have their 90 % intervals below them.
+    ranges: whether to add the main run's 90 % intervals.
     """
     columns = [summary, *summary["comparisons"].values()]
     annual = summary["annual_figures"]
@@ -88,20 +89,20 @@ def significance_text(summary: dict[str, Any]) -> str:
     text = f"Sharpe {figure_text(summary, 'sharpe', annual=summary['annual_figures'])}"
     if "sharpe" in summary["intervals"]:
         text += (
-            f", 90 % interval {interval(summary['intervals']['sharpe'], number)} (stationary"
+            f", 90% interval {interval(summary['intervals']['sharpe'], number)} (stationary"
             f" bootstrap, {count_text(summary['days'], 'day')})"
         )
     if summary["probabilistic_sharpe"] is not None:
         chance = percent(summary["probabilistic_sharpe"], 0)
-        text += f"; probability that it is above zero {chance}"
+        text += f"; probabilistic Sharpe (above zero) {chance}"
     if summary["deflated_sharpe"] is not None:
         others = count_text(summary["trials"], "variant")
-        text += f", {percent(summary['deflated_sharpe'], 0)} after {others} tried on these data"
+        text += f"; deflated Sharpe {percent(summary['deflated_sharpe'], 0)} after {others}"
     return text + "."
 
 
 def fill_table(summary: dict[str, Any]) -> Table | None:
-    """The run by the bars that its orders met; none where they met those that it decided on."""
+    """Return the run's figures by fill bars; None if orders filled on the decision bars."""
     rows: list[Row] = [
         (
             bars,
@@ -113,38 +114,33 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
         )
         for bars, figures in summary.get("fills", {}).items()
     ]
-    headings = ("orders met", "equity", "total return", "fees", "costs", "fills")
-    return Table("By the bars that orders met", headings, rows) if rows else None
+    headings = ("fill bars", "equity", "total return", "fees", "costs", "fills")
+    return Table("By fill bars", headings, rows, optional_columns=(3, 5)) if rows else None
 
 
 def outperformance_table(summary: dict[str, Any]) -> Table:
-    """How far the run ends ahead of each comparison, with a 90 % interval, and what that says."""
-    says = {1: "ahead beyond error", 0: "within error", -1: "behind beyond error"}
+    """Return how far the run ends ahead of each comparison, with 90 % interval and significance."""
+    significance = {1: "significantly ahead", 0: "not significant", -1: "significantly behind"}
     rows: list[Row] = []
     for name, outperformance in summary["outperformances"].items():
         label = run_label(summary, name)
         if outperformance is None:
-            rows.append((label, Cell(NO_VALUE, "strong"), "", "not comparable"))
+            rows.append((label, Cell(NO_VALUE, "strong"), "not comparable"))
             continue
         ends = outperformance["interval"]
-        verdict = (
-            says[outperformance["significant_sign"]]
-            if ends
-            else "too few days, or the same difference on each"
-        )
+        relation = significance[outperformance["significant_sign"]] if ends else "too few days"
         if outperformance["same"]:
-            verdict = "the same"
-        ahead = Cell(_gain(outperformance["ahead"]), "strong")
-        rows.append((label, ahead, interval(ends, _gain), verdict))
-    return Table(
-        "Leads", ("", "ends ahead by", "90 % interval", "which is"), rows, text_columns=(3,)
-    )
+            relation = "identical"
+        ahead = Cell(_gain(outperformance["ahead"]), "strong", interval(ends, _gain))
+        rows.append((label, ahead, relation))
+    heads = ("vs", "outperformance (90% interval)", "significance")
+    return Table("Outperformance", heads, rows, text_columns=(2,))
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:
-    """USD of each kind of cost that was paid, in basis points of what was traded; then their sum.
+    """Return each kind of cost in USD and basis points of the value traded, and their total.
 
-    Kinds are rounded so that they add up to the sum.
+    Kinds are rounded so that they add up to the total.
     """
     total = to_cents(sum(costs.values()))
 
@@ -154,11 +150,11 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
     cents = cents_that_add_up(costs, total).items()
     rows = [row(COST_LABELS[kind], paid, costs[kind]) for kind, paid in cents if paid]
     rows.append(row("all", total, sum(costs.values())))
-    return Table("Costs", ("kind", "USD", "of what was traded"), rows, has_total=True)
+    return Table("Costs", ("kind", "USD", "of value traded"), rows, has_total=True)
 
 
 def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
-    """What each symbol, interest and other cash earned, in cents that add up to the profit.
+    """Return the profit of each symbol, interest and other cash, in cents that add up.
 
     contributions: fractions of capital, as the summary has them.
     """
@@ -167,7 +163,7 @@ def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str
 
 
 def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
-    """Weights and profit of each symbol, the largest profit first; interest, other cash, the sum.
+    """Return weights and profit of each symbol, largest profit first; interest, other, total.
 
     weights: [S, D], signed. profits: as `profit_cents` has them.
     """
@@ -188,7 +184,7 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
-    """A row a month and one for the year, a column a year; what is no part of the run is empty.
+    """Return a row a month and one for the year, a column a year; empty outside the run.
 
     months, years: returns by their first day, as `returns_by` has them.
     """
@@ -204,12 +200,9 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
 
 
 def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
-    """(name, text) of what the round trips amount to."""
+    """Return (name, text) pairs of statistics of the round trips."""
     closed = [trip for trip in trips if trip.closed_at is not None]
-    facts = [
-        ("closed", number(len(closed), 0)),
-        ("still held", number(len(trips) - len(closed), 0)),
-    ]
+    facts = [("closed", number(len(closed), 0)), ("open", number(len(trips) - len(closed), 0))]
     if not closed:
         return facts
     profits = np.array([trip.profit for trip in closed])
@@ -217,38 +210,46 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
     days = np.median([(trip.closed_at - trip.opened_at) / DAY for trip in closed])
     return [
         *facts,
-        ("with a gain", percent(len(gains) / len(profits), 0)),
-        ("mean gain", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
-        ("mean loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
-        ("median time held", f"{number(float(days), 1)} days"),
+        ("win rate", percent(len(gains) / len(profits), 0)),
+        ("avg. win", usd(to_cents(gains.mean())) if len(gains) else NO_VALUE),
+        ("avg. loss", usd(to_cents(losses.mean())) if len(losses) else NO_VALUE),
+        ("median duration", f"{number(float(days), 1)} days"),
     ]
 
 
 def trip_table(trips: Sequence[RoundTrip]) -> Table:
-    """A row a round trip; what is still held stands at the last close."""
+    """Return a row a round trip; open ones are valued at the last close."""
     rows = [
         (
             trip.symbol,
             minute_text(trip.opened_at),
-            "still held" if trip.closed_at is None else minute_text(trip.closed_at),
+            "open" if trip.closed_at is None else minute_text(trip.closed_at),
             quantity(float(trip.largest), QUANTITY_DIGITS, sign=True),
             usd(to_cents(trip.fees)),
             Cell(usd(to_cents(trip.profit), sign=True), "good" if trip.profit > 0 else "bad"),
         )
         for trip in trips
     ]
-    heads = ("symbol", "opened", "closed", "most held", "fees", "profit")
-    return Table("Round trips", heads, rows)
+    heads = ("symbol", "opened", "closed", "max position", "fees", "profit")
+    return Table("Round trips", heads, rows, optional_columns=(1, 3, 4))
 
 
-def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
-    """A row an order: instant, symbol, order, quantity filled, mean price, fee in USD, and why."""
+def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFrame) -> Table:
+    """Return a row an order: time, symbol, order, filled quantity, mean price, fee, short reason.
+
+    decisions: those behind the orders, in any order.
+    """
     # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum().to_dict()
     size, fee = (
         traded.groupby("client_order_id")[column].sum().to_dict() for column in ("qty", "fee")
     )
+    keys = orders[["symbol", "at"]].drop_duplicates()
+    by_key = {
+        (decision["symbol"], decision["at"]): decision
+        for decision in decisions.merge(keys, on=["symbol", "at"]).to_dict("records")
+    }
     rows: list[tuple[str, ...]] = []
     for order in orders.to_dict("records"):
         name = order["client_order_id"]
@@ -258,9 +259,10 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame) -> Table:
             filled = (quantity(size[name], QUANTITY_DIGITS, sign=True), price, usd(fee[name], 4))
         at = minute_text(order["at"].to_datetime64())
         asked = f"{order['side']} {quantity(order['qty'], QUANTITY_DIGITS)}"
-        rows.append((at, order["symbol"], asked, *filled, order["reason"]))
-    heads = ("decided", "symbol", "order", "filled", "mean price", "fee", "why")
-    return Table("Orders", heads, rows, text_columns=(6,))
+        reason = short_reason(order["reason"], by_key.get((order["symbol"], order["at"])))
+        rows.append((at, order["symbol"], asked, *filled, reason))
+    heads = ("time", "symbol", "order", "filled", "mean price", "fee", "reason")
+    return Table("Orders", heads, rows, text_columns=(6,), optional_columns=(3, 4, 5))
 
 
 def _gain(fraction: Any) -> str:
@@ -273,48 +275,70 @@ def _toned(value: float | None) -> Cell:
 
 
 Parts = Mapping[ProfitPart, float]
+RoundedParts = Mapping[ProfitPart, Decimal]
 PART_MEANINGS: Mapping[ProfitPart, str] = {
-    "premium": "what the stated premium alone wanted, before limits",
-    "forecast": "what the forecast alone wanted, before limits",
-    "sizing": "plan, costs of moving, hedges, whole increments; what rests on neither",
-    "limits": "what limits took from, or gave to, what was wanted",
+    "premium": "position wanted on the risk premium alone, before limits",
+    "forecast": "position wanted on the forecast alone, before limits",
+    "sizing": "plan, trading costs, hedges, rounding to lots; rules without premium or forecast",
+    "limits": "change of the wanted position by limits",
     "costs": "spread, slippage, impact, fees",
-    "financing": "interest, borrow, dividends; of a live account all else that moved its cash",
-    "timing": "held and not decided; the way from the decision's price to the fill's",
+    "financing": "interest, borrow fees, dividends; in a live account other cash flows",
+    "timing": "positions that were not ordered; price moves from decision to fill",
 }
+CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received beside price moves
 
 
 def attribution_tables(
     symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
 ) -> dict[str, Table]:
-    """The parts of a profit, by symbol and by hour of day, in cents that add up to it.
+    """Return realised profit by symbol and hour, and its counterfactual parts; all add up to it.
 
-    symbols, hours: as `summary.json` has them.
+    symbols, hours: USD by part, as `summary.json` has them. profit: USD, in cents.
     """
-    # Coins have bars at every hour of the day, also where no coin was held.
+    # Crypto has bars at every hour of the day, even where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
     exact = {part: sum(row[part] for row in symbols.values()) for part in PROFIT_PARTS}
     totals = cents_that_add_up(exact, profit)
+    by_symbol, by_hour = (_rounded_rows(each, totals) for each in (symbols, hours))
     rows: list[Row] = [
         (part, usd(cents, sign=True), PART_MEANINGS[part]) for part, cents in totals.items()
     ]
-    heads = ("part", "USD", "what it is")
     rows.append(("profit", usd(profit, sign=True), ""))
+    heads = ("part", "USD", "price moves of, or cash flows from")
     return {
-        "parts": Table("Where the money came from", heads, rows, text_columns=(2,), has_total=True),
-        "symbols": _parts_table("Parts by symbol", symbols, totals),
-        "hours": _parts_table("Parts by hour of day", hours, totals),
+        "realised_symbols": _realised_table("Realised profit by symbol", by_symbol),
+        "realised_hours": _realised_table("Realised profit by hour of day", by_hour),
+        "parts": Table("Counterfactual parts", heads, rows, text_columns=(2,), has_total=True),
+        "symbols": _parts_table("Parts by symbol", by_symbol),
+        "hours": _parts_table("Parts by hour of day", by_hour),
     }
 
 
-def _parts_table(
-    title: str, exact: Mapping[str, Parts], totals: Mapping[ProfitPart, Decimal]
-) -> Table:
-    """The parts of each row and their sum; the last row is the sum of all."""
+def _rounded_rows(exact: Mapping[str, Parts], totals: RoundedParts) -> dict[str, RoundedParts]:
+    """Return the parts of each row and of the total, in cents that add up in both directions."""
     profit = sum(totals.values(), Decimal(0))
     sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
+    return {**table_that_adds_up(exact, sums, totals), "total": totals}
+
+
+def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+    """Return price moves of the positions held, cash flows and profit of each row."""
     rows: list[Row] = []
-    for name, parts in {**table_that_adds_up(exact, sums, totals), "total": totals}.items():
+    for name, parts in rounded.items():
+        profit = sum(parts.values(), Decimal(0))
+        cash = [parts[part] for part in CASH_PARTS]
+        amounts = (profit - sum(cash, Decimal(0)), *cash, profit)
+        rows.append((name, *(usd(amount, sign=True) for amount in amounts)))
+    heads = ("", "price moves", *CASH_PARTS, "profit")
+    return Table(title, heads, rows, optional_columns=(2, 3), has_total=True)
+
+
+def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
+    """Return the parts and the profit of each row."""
+    rows: list[Row] = []
+    for name, parts in rounded.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]
-        rows.append((name, *cells, usd(sums.get(name, profit), sign=True)))
-    return Table(title, ("", *PROFIT_PARTS, "profit"), rows, has_total=True)
+        rows.append((name, *cells, usd(sum(parts.values(), Decimal(0)), sign=True)))
+    optional = [k for k, part in enumerate(PROFIT_PARTS, 1) if part != "forecast"]
+    heads = ("", *PROFIT_PARTS, "profit")
+    return Table(title, heads, rows, optional_columns=optional, has_total=True)

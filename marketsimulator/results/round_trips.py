@@ -1,7 +1,7 @@
-"""Round trips of a run: from nothing held of a symbol to nothing again.
+"""Round trips of a run: from a flat position to the next flat one.
 
-What is still held at the end is marked at the last close, so that the profits of all trips of a
-symbol add up to what it has contributed.
+Open positions are valued at the last close, so that the profits of a symbol's trips add up to its
+contribution.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class RoundTrip:
 
     symbol: of the instrument.
     opened_at: of the first fill.
-    closed_at: of the last one; None while something is held.
+    closed_at: of the last one; None while the position is open.
     held: signed, shares or coins.
-    largest: the most that was held, signed.
+    largest: maximum position, signed.
     fees: USD.
     profit: USD, after fees.
     """
@@ -37,7 +37,7 @@ class RoundTrip:
     profit: float = 0.0
 
     def add(self, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
-        """Count a fill; a fee in coin and a split, at price 0, change the quantity alone."""
+        """Add a fill; coin fees and splits, at price 0, change the quantity only."""
         self.held += qty
         self.largest = max(self.largest, self.held, key=abs)
         self.fees += fee
@@ -46,7 +46,7 @@ class RoundTrip:
 
 
 def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
-    """The round trips of a run in the order of their first fills.
+    """Return the round trips of a run in the order of their first fills.
 
     marks: last close of each symbol that is held at the end, USD.
     """
@@ -64,7 +64,7 @@ def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
     for fill in run.fills:
         symbol, qty, fee = fill.symbol, fill.qty, fill.fee
         held = latest[symbol].held if symbol in latest else Decimal(0)
-        if held * (held + qty) < 0:  # turned around: its first part closes
+        if held * (held + qty) < 0:  # reversal: its first part closes
             share = float(-held / qty)
             add(symbol, -held, fill.price, fee * share, fill.at)
             qty, fee = qty + held, fee * (1.0 - share)

@@ -157,7 +157,7 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
 
 
 def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """What tells runs apart: a name, or what a folder's path has beyond that of all of them."""
+    """Return unique names: a run's own, or its folder's path below the common parent."""
     paths = [run.path.resolve() for run in runs if run.path is not None]
     above = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     if {str(path.relative_to(above)) for path in paths} & {run.name for run in runs}:

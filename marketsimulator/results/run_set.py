@@ -1,4 +1,4 @@
-"""Runs over the same days: how they rank, and which of them error does not tell apart."""
+"""Runs over the same days: their ranking, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from marketsimulator.results.significance import (
     Overfitting,
     measure_all_outperformances,
 )
-from marketsimulator.results.verdict import Verdict
+from marketsimulator.results.verdict import Verdict, qualified_claim
 
-MAX_COMPARED_RUNS = 40  # runs that the best is compared with, the next best
+MAX_COMPARED_RUNS = 40  # next best runs that the best one is compared with
 MAX_RUNS_NAMED = 6  # runs that a sentence names
-MIN_SHARED_MARKS = 2  # marks that runs have to share
+MIN_SHARED_MARKS = 2  # marks that all runs need in common
 
 Relation = Literal[
     "best", "ahead", "behind", "not_significant", "same", "insufficient_data", "ruined", "left out"
 ]
-BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # of the best, by what others are to it
-    "behind": "ends ahead beyond error of",
-    "ahead": "ends behind beyond error of",
-    "not_significant": "cannot be told apart from",
-    "same": "does the same as",
-    "insufficient_data": "has too few days to be told from",
+BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # about the best run, by relation of others to it
+    "behind": "is significantly ahead of",
+    "ahead": "is significantly behind",
+    "not_significant": "has no significant difference from",
+    "same": "is identical to",
+    "insufficient_data": "has too few days to compare with",
 }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SharedDays:
-    """V runs cut to the D days that all of them have.
+    """V runs cut to their D common days.
 
-    at: [1 + D] the begin, and 16:00 New York of each day.
-    daily: [V, 1 + D] equity then, USD.
-    end: the last instant that all of them have, no earlier than the last of these.
-    final: [V] equity then, USD.
-    per_year: days of a year.
+    at: [1 + D] the start, and 16:00 New York of each day.
+    daily: [V, 1 + D] equity at these instants, USD.
+    end: last common instant, no earlier than the last of `at`.
+    final: [V] equity at `end`, USD.
+    per_year: days a year.
     whole: whether no run was cut.
     """
 
@@ -60,7 +60,7 @@ class SharedDays:
 
     @classmethod
     def from_records(cls, runs: Sequence[RunRecord]) -> SharedDays:
-        """The days that all of these runs have."""
+        """Cut runs to their common days. Raises `InputError` if they share fewer than two marks."""
         marks = [run.marks() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)
         begin, end = marks[0][0], runs[0].at[-1]
@@ -88,14 +88,13 @@ class SharedDays:
 class RunSet(SharedDays):
     """V runs over the same D days.
 
-    names: [V], each once.
-    varied: values [V] of each setting that is not the same in all.
+    names: [V], unique.
+    varied: values [V] of each setting that differs between runs.
     table: a row a run: its figures, whether they may be scaled to a year (`annual_figures`), its
-        Sharpe ratio after all trials (`deflated_sharpe`) and their number (`trials`).
-    overfitting: what choosing the best of them comes to; None where there is too little to say.
+        deflated Sharpe ratio (`deflated_sharpe`) and the number of trials (`trials`).
+    overfitting: cross-validated cost of choosing the best run; None for too few days or runs.
     seed: of the bootstrap.
-    no_evidence_reason: why the figures are no result whatever they are; empty where they may be
-        one.
+    no_evidence_reason: why the runs cannot count as evidence; empty if they can.
     """
 
     names: tuple[str, ...]
@@ -107,7 +106,7 @@ class RunSet(SharedDays):
 
     @property
     def totals(self) -> Array:
-        """[V] total returns: final equity over that of the begin, - 1."""
+        """[V] total returns: final equity over initial equity, - 1."""
         return np.asarray(self.final / self.daily[:, 0] - 1)
 
     @property
@@ -115,16 +114,15 @@ class RunSet(SharedDays):
         return bool((self.totals < 0).all())
 
     def ranking(self) -> list[int]:
-        """Numbers of the runs by Sharpe ratio, those without one last; by total return if all lost.
+        """Return run numbers by Sharpe ratio, undefined ones last; by total return if all lost.
 
-        The ratio ranks short runs as well. Of two runs that lost the same, the one that risked
-        more has the higher ratio.
+        The ratio ranks short runs as well. It would rank the riskier of two equal losses first.
         """
         figures = self.totals if self.all_lost else self.table["sharpe"].to_numpy(dtype=float)
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def growth(self) -> tuple[Instants, Array]:
-        """Instants [N] from the begin to the end, and [V, N] equity over that of the begin, - 1."""
+        """Return instants [N] from start to end, and cumulative returns [V, N]."""
         at, equity = self.at, self.daily
         if self.end > at[-1]:
             at = np.append(at, self.end)
@@ -134,15 +132,13 @@ class RunSet(SharedDays):
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """The best of a set against each of the others, pair by pair.
+    """The best run of a set compared with each of the others.
 
-    best: number of the first run of the ranking that was not ruined.
-    relations: [V] what each of the others is to it: `behind` and `ahead` beyond error,
-        `not_significant`
-        where error does not tell, `same` where no day differs, `insufficient_data` for too few
-        days, `ruined` where nothing was left on a day, `left out` where it is not among the next
-        best.
-    outperformances: [V] how far each ends ahead of the best; None where that is not defined.
+    best: number of the first run of the ranking that was not wiped out.
+    relations: [V] relation of each run to the best: significantly `behind` or `ahead`,
+        `not_significant`, `same` (no day differs), `insufficient_data` (too few days), `ruined`
+        (no equity on some day), `left out` (not among the next best).
+    outperformances: [V] how far each run ends ahead of the best; None if undefined.
     """
 
     best: int
@@ -151,9 +147,9 @@ class Separation:
 
 
 def separation(runs: RunSet) -> Separation:
-    """Which runs the best one can be told apart from, by their paired returns of whole days.
+    """Compare the best run with the others by paired returns of whole days.
 
-    Intervals hold for all pairs at once: the best is one that was picked among all of them.
+    Intervals hold for all pairs at once, because the best run was picked among all of them.
     """
     ranking = runs.ranking()
     growth = 1 + runs.totals
@@ -185,72 +181,71 @@ def _relation(found: Outperformance) -> Relation:
 
 
 def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
-    """The sentence on top of a comparison: what can be told apart, and whether it may be luck."""
+    """Return the verdict of a comparison: significant differences, deflated Sharpe and PBO."""
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
         for kind in (*BEST_RUN_CLAIMS, "ruined")
     }
-    said = [
-        f"{words} {_few(names[kind])}" for kind, words in BEST_RUN_CLAIMS.items() if names[kind]
+    claims = [
+        f"{text} {_few(names[kind])}" for kind, text in BEST_RUN_CLAIMS.items() if names[kind]
     ]
-    told = "; ".join(said) or "is the only one that ends with equity"
-    told_from_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
+    claim = "; ".join(claims) or "is the only run that ends with equity"
+    ahead_of_all = bool(names["behind"]) and not (names["ahead"] or names["not_significant"])
     level: Literal["good", "bad", "open"] = "open"
-    if told_from_all and runs.table["deflated_sharpe"][found.best] >= MIN_DEFLATED_SHARPE:
+    if ahead_of_all and runs.table["deflated_sharpe"][found.best] >= MIN_DEFLATED_SHARPE:
         level = "good"
     if runs.no_evidence_reason:
         level = "bad"
-    claim = f"{runs.no_evidence_reason} {runs.names[found.best]} {told}.".lstrip()
+    claim = f"{runs.names[found.best]} {claim}."
+    if runs.no_evidence_reason:
+        claim = qualified_claim(runs.no_evidence_reason, claim)
     return Verdict(level, claim, _rest(runs, found, names["ruined"]))
 
 
 def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
-    order = "All lost: the best is the one that lost the least"
-    if not runs.all_lost:
-        order = "The best is the one with the highest Sharpe ratio"
-    said = [
-        f"{count_text(len(runs.names), 'run')} over the same {count_text(runs.days, 'day')}."
-        f" {order}"
+    """Return the figures behind the verdict, a sentence each."""
+    order = "All lost: ranked by total return" if runs.all_lost else "Ranked by Sharpe"
+    sentences = [
+        f"{order}: {count_text(len(runs.names), 'run')} over the same"
+        f" {count_text(runs.days, 'day')}"
     ]
     best: Any = runs.table.iloc[found.best]
     deflated = float(best["deflated_sharpe"])
     if np.isfinite(deflated):
         luck = ", luck is not ruled out" if deflated < MIN_DEFLATED_SHARPE else ""
-        said[0] += (
-            f"; after {count_text(best['trials'], 'trial')} its ratio is above zero with a"
-            f" probability of {percent(deflated, 0)}{luck}"
+        sentences.append(
+            f"Deflated Sharpe of the best after {count_text(best['trials'], 'trial')}:"
+            f" {percent(deflated, 0)}{luck}"
         )
-    said.append(overfitting_text(runs))
+    sentences.append(overfitting_text(runs))
     if any(
         outperformance is not None and outperformance.interval
         for outperformance in found.outperformances
     ):
-        said.append(
-            "Intervals of the days' differences hold for all compared pairs at once with"
-            f" {percent(CONFIDENCE_LEVEL, 0)}"
+        sentences.append(
+            f"{percent(CONFIDENCE_LEVEL, 0)} intervals of differences hold for all pairs at once"
         )
     if left_out := found.relations.count("left out"):
-        said.append(f"The {left_out:,} last ones are not compared")
+        sentences.append(f"The last {count_text(left_out, 'run')} of the ranking are not compared")
     if ruined:
-        said.append(f"Nothing was left of {_few(ruined)}")
-    return f"{'. '.join(said)}."
+        sentences.append(f"Wiped out: {_few(ruined)}")
+    return f"{'. '.join(sentences)}."
 
 
 def overfitting_text(runs: RunSet) -> str:
-    """What choosing the best of the runs comes to on other days, or what that takes."""
+    """Return the probability of backtest overfitting in words, or what it requires."""
     found = runs.overfitting
-    name = "The probability of backtest overfitting"
     if found is None:
-        return f"{name} is not told: it takes {MIN_DAYS} days and two runs that move"
+        return f"PBO (probability of backtest overfitting) needs {MIN_DAYS} days and two runs"
     return (
-        f"{name} is {percent(found.probability, 1)}: so often the best of one half of the days is"
-        f" below the median in the other half ({found.splits:,} splits; a choice by chance comes to"
-        f" 50%), and below zero in {percent(found.loss_probability, 1)}"
+        f"PBO (probability of backtest overfitting): {percent(found.probability, 1)}. In that share"
+        f" of {found.splits:,} splits the best run of one half is below the median in the other"
+        f" (chance: 50%); it loses there in {percent(found.loss_probability, 1)}"
     )
 
 
 def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
-    """The same as figures, Sharpe ratios a year; None where there is too little to say."""
+    """Return the overfitting figures with annual Sharpe ratios; None for too few days or runs."""
     found = runs.overfitting
     if found is None:
         return None
@@ -269,7 +264,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def run_length_remarks(runs: RunSet) -> list[str]:
-    """That there is too little to scale to a year, of all runs or of some."""
+    """Name the runs that are too short for annual figures."""
     if runs.days < MIN_DAYS:
         return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]

@@ -1,9 +1,8 @@
-"""How much of a result may be luck: bootstrap intervals, a Sharpe ratio's probability after trials,
-and whether choosing the best of some variants finds anything.
+"""Statistical significance: bootstrap intervals, deflated Sharpe ratio, probability of overfitting.
 
-The last is combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu
+The last uses combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu
 2017): the days are cut into blocks, and every half of the blocks chooses a variant that the other
-half judges.
+half evaluates.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def probabilistic_sharpe(
     days: int,
     *,
     skewness: float = 0.0,
-    kurtosis: float = 3.0,
+    excess_kurtosis: float = 0.0,
     autocorrelation: float = 0.0,
     benchmark: float = 0.0,
 ) -> float | None:
@@ -46,26 +45,26 @@ def probabilistic_sharpe(
     """
     from scipy.special import ndtr
 
-    variance = sharpe_variance(sharpe, skewness, kurtosis, autocorrelation)
+    variance = sharpe_variance(sharpe, skewness, excess_kurtosis, autocorrelation)
     if days < 2 or variance <= 0:
         return None
     return float(ndtr((sharpe - benchmark) * np.sqrt(days - 1) / np.sqrt(variance)))
 
 
 def sharpe_variance(
-    sharpe: float, skewness: float, kurtosis: float, autocorrelation: float
+    sharpe: float, skewness: float, excess_kurtosis: float, autocorrelation: float
 ) -> float:
     """Return the variance of a measured daily Sharpe ratio SR, times the number of days.
 
     (1 + ρ) / (1 - ρ) - (1 + ρ / (1 - ρ) + ρ² / (1 - ρ²)) · skewness · SR
-    + (1 + ρ²) / (1 - ρ²) · (kurtosis - 1) / 4 · SR², for returns with the autocorrelation ρ of a
-    first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
+    + (1 + ρ²) / (1 - ρ²) · (excess kurtosis + 2) / 4 · SR², for returns with the autocorrelation ρ
+    of a first-order autoregression (López de Prado, Lipton and Zoonekynd 2026).
     """
     rho = autocorrelation
     of_mean = (1.0 + rho) / (1.0 - rho)
     of_both = 1.0 + rho / (1.0 - rho) + rho**2 / (1.0 - rho**2)
     of_deviation = (1.0 + rho**2) / (1.0 - rho**2)
-    tail = (kurtosis - 1.0) / 4.0
+    tail = (excess_kurtosis + 2.0) / 4.0
     return of_mean - of_both * skewness * sharpe + of_deviation * tail * sharpe**2
 
 
@@ -91,7 +90,7 @@ def deflated_sharpe(
     trials: int,
     variance: float,
     skewness: float = 0.0,
-    kurtosis: float = 3.0,
+    excess_kurtosis: float = 0.0,
     autocorrelation: float = 0.0,
 ) -> float | None:
     """Probability that a Sharpe ratio per day is real although it is the best of so many trials.
@@ -104,7 +103,7 @@ def deflated_sharpe(
         sharpe,
         days,
         skewness=skewness,
-        kurtosis=kurtosis,
+        excess_kurtosis=excess_kurtosis,
         autocorrelation=autocorrelation,
         benchmark=benchmark,
     )
@@ -130,12 +129,12 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Outperformance:
-    """How far one run ends ahead of another on the same days.
+    """Lead of one run over another on the same days.
 
     ahead: its final equity over the other's - 1.
-    interval: 90 %, by the stationary bootstrap of whole days' differences; None for too few days
-        or differences that do not move.
-    same: whether neither a day nor the end differs.
+    interval: 90 %, by the stationary bootstrap of daily differences; None for too few days or
+        constant differences.
+    same: whether all days and the end are equal.
     """
 
     ahead: float
@@ -144,14 +143,14 @@ class Outperformance:
 
     @property
     def significant_sign(self) -> int:
-        """1 where it is ahead beyond error, -1 where it is behind, 0 where neither is known."""
+        """1 if significantly ahead, -1 if significantly behind, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
     def extend_to_end(self, growth: float, other: float) -> Outperformance:
-        """The same of runs that go on after their last whole day.
+        """Extend the lead to runs that end after their last whole day.
 
         growth, other: final equity of each over its capital, above 0.
         """
@@ -160,10 +159,10 @@ class Outperformance:
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
-    """How far daily returns [D] compound ahead of others of the same days [D].
+    """Return the lead of daily returns [D] over others on the same days [D].
 
-    What moves both on a day leaves their difference, so that the interval is narrower than two
-    intervals beside each other. None without days that both have.
+    Moves that both share cancel out, so the interval is narrower than two separate ones. None
+    without common days.
     """
     if len(returns) != len(other) or not len(returns):
         return None
@@ -175,15 +174,14 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
 
 
 def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
-    """How far each run compounds ahead of the first, [V - 1]; their intervals hold all at once.
+    """Return the lead of each run over the first, [V - 1]; intervals hold jointly.
 
     returns: [V, D] of the same days, above -1.
 
-    Whoever looks for the best of V runs has looked at V · (V - 1) / 2 pairs, and the one that is
-    furthest apart by chance is easily taken for a difference. So the days of all runs are drawn
-    together, and c is the 90 % quantile over the draws of the largest deviation of any pair from
-    what it was, in its own standard deviation (Romano and Wolf 2005): difference ± c · deviation
-    then holds for all pairs with 90 %, whichever of the runs is called the best afterwards.
+    The best of V runs is picked from V · (V - 1) / 2 pairs; the widest may differ by chance.
+    So the days of all runs are drawn together, and c is the 90 % quantile over the draws of the
+    largest deviation of any pair from its estimate, in standard deviations (Romano and Wolf 2005).
+    Difference ± c · deviation then holds for all pairs with 90 %.
     """
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)

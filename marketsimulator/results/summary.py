@@ -1,4 +1,4 @@
-"""A backtest's runs, and what they amount to: the content of `summary.json`."""
+"""The runs of a backtest and their figures: the content of `summary.json`."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ from marketsimulator.results.remarks import (
     failure_remarks,
     fee_remarks,
     luck_remarks,
+    no_evidence_remarks,
     no_trade_remarks,
     position_remarks,
     prices_text,
@@ -78,22 +79,19 @@ RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A backtest's main run and the runs to compare it with.
+    """A backtest's main run and its benchmarks.
 
     settings: of the main run.
     market: of all runs.
     main: the configured trader.
-    comparisons: the same trader on a random walk, and buy-and-hold.
-    seconds: that all of it took.
-    trials: what has been tried on these data, this run included; none without a ledger.
-    no_ledger_note: what is said where there is none.
-    computed_on_text: where the main run's model forecast, as
-        `forecasting.settings.computed_on_text` says it.
-    title: what the main run is.
-    other_holdings: what a live account held at the end beside its symbols.
-    coarse_run: the main run's trader where orders meet the bars that are decided on, if they met
-        finer
-        ones.
+    comparisons: the no-forecast baseline and buy and hold.
+    seconds: elapsed time.
+    trials: trials on these data, this run included; None without a ledger.
+    no_ledger_note: remark for runs without a ledger.
+    computed_on_text: device of the main run's model (`forecasting.settings.computed_on_text`).
+    title: kind of the main run.
+    other_holdings: symbols that a live account held at the end beside the run's.
+    coarse_run: the same trader filled on the decision bars, if the main run used finer ones.
     """
 
     settings: BacktestSettings
@@ -119,10 +117,7 @@ class Results:
 
     @property
     def label(self) -> str:
-        """The main run's forecaster on pages; a random walk has its setting as its name.
-
-        Otherwise it would have the same name as the comparison's random walk.
-        """
+        """The main run's forecaster; a random walk by its setting, unlike the baseline's name."""
         name = self.main.name
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
@@ -163,7 +158,7 @@ class Results:
             *universe_remarks(
                 self.settings.universe, self.market, in_universe, self.settings.data.adjustment
             ),
-            *filter(None, [no_evidence_reason(self.main.name, bars.source)]),
+            *no_evidence_remarks(no_evidence_reason(self.main.name, bars.source)),
             *daily_remarks(bars, self.settings.limits),
             *uncalibrated_remarks(self.main.name, calibrated=self.settings.forecaster.calibrated),
             *([] if growth else coverage_remarks(self.main, self.market, due, in_universe)),
@@ -221,7 +216,7 @@ class Results:
         }
 
     def fills(self) -> dict[str, dict[str, float]]:
-        """What the run earned and paid by the bars that its orders met; none without finer."""
+        """Return the run's figures by fill bars; empty without finer bars."""
         finer = self.market.finer
         if finer is None or self.coarse_run is None:
             return {}
@@ -237,9 +232,9 @@ class Results:
         return wiped_out_on(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
-        """How far the main run ends ahead of each comparison, with an interval of whole days.
+        """Return how far the main run ends ahead of each comparison, with a 90 % interval.
 
-        None for one that has no daily returns on the same days, or where either ends with nothing.
+        None if the two share no days, or if either ends without equity.
         """
         mine, _ = self._daily(self.main)
         growth = 1 + self.performance(self.main).total_return
@@ -257,7 +252,7 @@ class Results:
         return found
 
     def attribution(self) -> dict[str, Any]:
-        """Where the main run's profit came from, USD by part, of every symbol and hour of day."""
+        """Return the main run's profit in USD by part, of every symbol and hour of day."""
         return attribute_run(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
@@ -265,7 +260,7 @@ class Results:
         return performance(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
     def figures(self, run: Run) -> dict[str, Any]:
-        """Returns, risk, exposure and costs of one run; fractions and USD."""
+        """Return the figures of one run; fractions and USD."""
         at, _ = run.equity_curve()
         outcome = VariantOutcome.from_run(run)
         return {
@@ -280,19 +275,19 @@ class Results:
         }
 
     def significance(self) -> dict[str, Any]:
-        """Intervals of the main run's figures, and its Sharpe ratio against all that was tried.
+        """Return intervals of the main run's figures, and its probabilistic and deflated Sharpe.
 
-        Without a ledger nobody knows how many trials there were: nothing is deflated.
+        Without a ledger the number of trials is unknown, and nothing is deflated.
         """
         daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
         trials = self.trials
         ratio = figures.daily_sharpe()
         probabilistic = deflated = None
-        shape = (figures.skewness, figures.kurtosis, figures.autocorrelation)
+        shape = (figures.skewness, figures.excess_kurtosis, figures.autocorrelation)
         if ratio is not None and None not in shape:
             moments: dict[str, Any] = dict(
-                zip(("skewness", "kurtosis", "autocorrelation"), shape, strict=True)
+                zip(("skewness", "excess_kurtosis", "autocorrelation"), shape, strict=True)
             )
             probabilistic = probabilistic_sharpe(ratio, figures.days, **moments)
             if trials is not None:
@@ -307,7 +302,7 @@ class Results:
         }
 
     def _inside(self) -> Mask:
-        """[T, S] what the universe holds at the instants of the run."""
+        """Return membership of the universe at the instants of the run, [T, S]."""
         rule = self.settings.universe.rule()
         parts = [
             rule.exclusion_rules(view, view.times[begin:end]) == 0
@@ -324,7 +319,7 @@ class Results:
         return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
-        """A run's daily equity, and the days of such a year, as `daily_equity`."""
+        """Return a run's daily equity and the days a year."""
         at, equity = run.equity_curve()
         return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
@@ -332,7 +327,7 @@ class Results:
 def run_baselines(
     settings: BacktestSettings, trader: Trader, market: Market, progress: Progress
 ) -> tuple[Run, Run]:
-    """The same trader on a random walk, and buy and hold: what any result is compared with."""
+    """Run the no-forecast baseline (the same trader on a random walk) and buy and hold."""
     walk = RandomWalk(context_length=settings.forecaster.context_length)
     deciders: list[tuple[str, Decider]] = [
         (RANDOM_WALK, replace(trader, forecaster=walk).over(market)),
@@ -346,7 +341,7 @@ def run_baselines(
 
 @dataclass(frozen=True, slots=True)
 class BuyAndHold:
-    """Equal weights of 1× in all, each symbol bought at its first decision and held."""
+    """Buy and hold: equal weights of 1× in total, bought at each symbol's first decision."""
 
     terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS trials (
 )
 """
 LOCK_TIMEOUT = 30.0  # seconds that a run waits for another one to write
-NO_LEDGER_NOTE = "In no trial ledger ({}): what else was tried on these data is not counted."
+NO_LEDGER_NOTE = "No trial ledger ({}): other variants tried on these data are not counted."
 NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
 
 
@@ -71,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialStatistics:
-    """What has been tried on the same data.
+    """Trials on the same data.
 
     count: number of variants.
     variance: sample variance of their daily Sharpe ratios, 0 for fewer than two.
@@ -82,7 +82,7 @@ class TrialStatistics:
 
     @classmethod
     def from_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
-        """Of daily Sharpe ratios, one a variant; None and NaN are ratios that are not defined."""
+        """Return statistics of daily Sharpe ratios, one a variant; None and NaN are undefined."""
         defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
         variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
         return cls(len(ratios), variance)
@@ -148,7 +148,7 @@ def check_ledger(ledger: str | Path | None) -> None:
 
 @contextmanager
 def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
-    """The ledger, made where there is none; ~ is somebody's home."""
+    """Open the ledger, or create it; ~ is the user's home."""
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The sentence on top of a report: what was earned, what it rests on, and what it beats."""
+"""The verdict of a report: one sentence on the return against the benchmarks."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from forecasting.forecast import reads_future
 from foundation.formatting import count_text, percent
 
 RANDOM_WALK = "random_walk"  # the comparison that shows what the forecast adds
-BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what deciding adds
-RUN_CLAIMS = {  # by what the run is to others
-    "ahead": "Beats {} beyond error",
-    "behind": "Falls behind {} beyond error",
-    "not_significant": "Cannot be told apart from {}",
-    "same": "Earns the same as {}",
-    "too little": "Too little to compare with {}",
+BUY_AND_HOLD = "buy_and_hold"  # the comparison that shows what active decisions add
+RUN_CLAIMS = {  # by relation of the run to a comparison
+    "ahead": "significantly ahead of {}",
+    "behind": "significantly behind {}",
+    "not_significant": "no significant difference from {}",
+    "same": "identical to {}",
+    "too little": "too few days to compare with {}",
 }
-COMPARISON_LABELS = {RANDOM_WALK: "random walk", BUY_AND_HOLD: "buy and hold"}
+COMPARISON_LABELS = {RANDOM_WALK: "no-forecast baseline", BUY_AND_HOLD: "buy and hold"}
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run's figures amount to.
+    """The conclusion of a page.
 
-    level: `good` where it beats all that it is compared with, `bad` where it is behind any of it
-        or no result, `open` where nothing can be told.
-    claim: in a line.
-    rest: what was earned, and what it rests on.
+    level: `good` if the run is significantly ahead of all comparisons, `bad` if it is behind one or
+        is no evidence, `open` if no difference is significant.
+    claim: one sentence.
+    rest: figures behind it.
     """
 
     level: Literal["good", "bad", "open"]
@@ -36,39 +36,56 @@ class Verdict:
 
 
 def run_label(summary: dict[str, Any], name: str) -> str:
-    """A comparison as people call it, and whether it is the prior alone or holds nothing."""
+    """Return a comparison's label; it says if the run used no forecast or held no position."""
     label = COMPARISON_LABELS.get(name, name)
     figures = summary["comparisons"][name]
-    if figures["premium_share"] == 1.0:
-        return f"{label} (the prior alone)"
-    return f"{label} (holds nothing)" if figures["time_invested"] == 0 else label
+    if figures["time_invested"] == 0:
+        return f"{label} (no positions)"
+    if figures["premium_share"] == 1.0 and name != RANDOM_WALK:
+        return f"{label} (no forecast)"
+    return label
 
 
 def verdict(summary: dict[str, Any]) -> Verdict:
-    """The verdict on a run, from the content of its `summary.json`."""
+    """Return the verdict on a run, from the content of its `summary.json`."""
     names: dict[str, list[str]] = {}
     for name, outperformance in summary["outperformances"].items():
         if outperformance is not None:
-            names.setdefault(_standing(outperformance), []).append(name)
-    said = [
-        words.format(" and ".join(_owned_label(summary, name) for name in names[standing]))
-        for standing, words in RUN_CLAIMS.items()
-        if standing in names
+            names.setdefault(_relation(outperformance), []).append(name)
+    claims = [
+        text.format(" and ".join(_sentence_label(summary, name) for name in names[relation]))
+        for relation, text in RUN_CLAIMS.items()
+        if relation in names
     ]
-    claim = "; ".join(said[:1] + [text[0].lower() + text[1:] for text in said[1:]])
-    claim = f"{claim}." if claim else "There is nothing to compare it with."
+    earned = percent(summary["total_return"], sign=True)
+    earned += f" after costs in {count_text(summary['days'], 'day')}"
+    claim = f"{earned}, {'; '.join(claims) or 'nothing to compare with'}."
     level: Literal["good", "bad", "open"] = "good" if list(names) == ["ahead"] else "open"
     reason = no_evidence_reason(summary["forecaster"], summary["data"])
     lost = summary.get("wiped_out_on")
     if lost:
-        claim = f"The account was lost: no equity was left on {lost}."
+        claim = f"account lost: no equity was left on {lost}."
     if reason or lost or "behind" in names:
         level = "bad"
-    return Verdict(level, f"{reason} {claim}".lstrip(), _rest(summary))
+    return Verdict(level, qualified_claim(reason, claim), _position_sources(summary))
 
 
-def _standing(outperformance: dict[str, Any]) -> str:
-    """What the run is to another, a key of `RUN_CLAIMS`."""
+def no_evidence_reason(forecaster: str, data: str) -> str:
+    """Return why a run cannot count as evidence, or an empty string."""
+    if reads_future(forecaster):
+        return "the forecaster reads the future"
+    if data.startswith("synthetic"):
+        return "the market is synthetic"
+    return ""
+
+
+def qualified_claim(reason: str, claim: str) -> str:
+    """Prefix a claim with the reason why its run cannot count as evidence, if there is one."""
+    return f"No result: {reason}; {claim}" if reason else f"{claim[0].upper()}{claim[1:]}"
+
+
+def _relation(outperformance: dict[str, Any]) -> str:
+    """Return the run's relation to a comparison, a key of `RUN_CLAIMS`."""
     if outperformance["same"]:
         return "same"
     if outperformance["interval"] is None:
@@ -76,28 +93,18 @@ def _standing(outperformance: dict[str, Any]) -> str:
     return {1: "ahead", 0: "not_significant", -1: "behind"}[outperformance["significant_sign"]]
 
 
-def _owned_label(summary: dict[str, Any], name: str) -> str:
-    return f"{'its ' if name == RANDOM_WALK else ''}{run_label(summary, name)}"
+def _sentence_label(summary: dict[str, Any], name: str) -> str:
+    return f"{'' if name == BUY_AND_HOLD else 'the '}{run_label(summary, name)}"
 
 
-def no_evidence_reason(forecaster: str, data: str) -> str:
-    """Why the figures are no result whatever they are; empty where they may be one."""
-    if reads_future(forecaster):
-        return "No result: the forecaster reads the future."
-    if data.startswith("synthetic"):
-        return "No result: the market is synthetic."
-    return ""
-
-
-def _rest(summary: dict[str, Any]) -> str:
-    earned = percent(summary["total_return"], sign=True)
-    earned += f" after costs in {count_text(summary['days'], 'day')}"
+def _position_sources(summary: dict[str, Any]) -> str:
+    """Return the shares of the mean position by premium and forecast."""
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
-        return f"{earned}; it held no position."
+        return "No position was held."
     if share is None:
-        return f"{earned}; no position rests on a premium or on a forecast."
+        return "No position comes from a premium or a forecast."
     return (
-        f"{earned}; {percent(share, 0)} of the mean position rests on the prior,"
-        f" {percent(1 - share, 0)} on the forecast."
+        f"{percent(share, 0)} of the mean position comes from the assumed risk premium,"
+        f" {percent(1 - share, 0)} from the forecast."
     )

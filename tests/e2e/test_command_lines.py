@@ -20,7 +20,7 @@ def test_original_flags_read_files_and_write_the_output(tmp_path: Path) -> None:
     words += ["--output", "out", "sizing.fraction=0.25"]
     code, printed, said = answer_of(ORIGINAL, *words, cwd=tmp_path)
     assert code == 0, said
-    assert "total return" in printed
+    assert "Total return" in printed
     assert "report.html" in printed
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["symbols"] == ["AAAUSD"]

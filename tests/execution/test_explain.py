@@ -15,6 +15,7 @@ from foundation.errors import InputError
 from foundation.files import write_files_atomically
 from marketsimulator.backtest import run_backtest
 from marketsimulator.explain import explain
+from marketsimulator.results.order_reasons import MAX_REASON_WORDS, short_reason
 from marketsimulator.results.report import result_files
 from marketsimulator.settings import BacktestSettings
 from tests.e2e.refused import refusal_of
@@ -75,7 +76,7 @@ def rests_on(row: Any) -> str:
 def test_explanation_of_an_order_contains_its_figures(run: Path) -> None:
     decisions, orders, fills = frames(run)
     order = orders.iloc[10]
-    story = explain(run, order=order["client_order_id"])
+    story = explain(run, order=order["client_order_id"], full=True)
     choice = decisions[
         (decisions["symbol"] == order["symbol"]) & (decisions["at"] == order["at"])
     ].iloc[0]
@@ -86,11 +87,12 @@ def test_explanation_of_an_order_contains_its_figures(run: Path) -> None:
         f"forecast {choice['mu'] * 1e4:+.1f} bp",
         f" to {choice['target']:+.3f}",
         f"quantity {choice['qty']:+g} at {choice['price']:,.4f} USD",
-        f"reckoned to cost {choice['cost']:,.2f} USD",
+        f"expected cost {choice['cost']:,.2f} USD",
         f"filled {fill['qty']:+g} at {fill['price']:,.4f} USD",
     ):
         assert word in story
-    assert explain(run, symbol=order["symbol"], at=f"{order['at']:%Y-%m-%dT%H:%MZ}") == story
+    at = f"{order['at']:%Y-%m-%dT%H:%MZ}"
+    assert explain(run, symbol=order["symbol"], at=at, full=True) == story
     last = orders[orders["symbol"] == "SYXUSD"].iloc[-1]
     assert last["client_order_id"] in explain(run, symbol="SYX/USD")
 
@@ -99,8 +101,20 @@ def test_decision_without_an_order_names_its_binding_limit(run: Path) -> None:
     decisions, _, _ = frames(run)
     still = decisions[(decisions["qty"] == 0) & (decisions["binding"] == "cost")].iloc[0]
     story = explain(run, symbol=still["symbol"], at=f"{still['at']:%Y-%m-%dT%H:%MZ}")
-    assert ", bound by cost\n" in story
-    assert story.endswith("nothing ordered")
+    assert "; bound by cost\n" in story
+    assert story.endswith("no order")
+
+
+def test_reason_is_short_unless_asked_in_full(run: Path) -> None:
+    decisions, orders, _ = frames(run)
+    pairs = decisions.merge(orders[["symbol", "at", "reason"]], on=["symbol", "at"])
+    assert max(len(str(reason).split()) for reason in pairs["reason"]) > MAX_REASON_WORDS
+    for decision in pairs.to_dict("records"):
+        text = short_reason(decision["reason"], decision)
+        assert len(text.split()) <= MAX_REASON_WORDS
+        assert f" to {decision['target']:+.3f}" in text.replace(" to 0.000", " to +0.000")
+    order = orders.iloc[10]
+    assert order["reason"] not in explain(run, order=order["client_order_id"])
 
 
 @pytest.mark.parametrize(

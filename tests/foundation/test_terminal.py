@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from foundation.console import EscapingFormatter, open_terminal
+from foundation import tables
+from foundation.console import EscapingFormatter, Terminal, open_terminal
 from foundation.errors import InputError, escape_controls
 from foundation.signals import exit_with_error
 
@@ -29,6 +30,17 @@ def test_printed_text_escapes_markup_and_controls() -> None:
     table.add_row(HOSTILE)
     assert printed(HOSTILE) == f"{SEEN}\n"
     assert printed(table).count(SEEN) == 3
+
+
+def test_narrow_terminal_leaves_out_optional_columns() -> None:
+    heads = [f"heading {k}" for k in range(8)]
+    table = tables.Table("", heads, [[f"value {k}" for k in range(8)]], optional_columns=(5, 6, 7))
+    for width, shown in ((160, 8), (84, 6), (60, 5)):
+        stream = io.StringIO()
+        Terminal(width, file=stream).print(table)
+        lines = stream.getvalue().splitlines()
+        assert max(map(len, lines)) <= width
+        assert sum(f"value {k}" in stream.getvalue() for k in range(8)) == shown
 
 
 def test_errors_and_log_lines_escape_control_characters(capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,6 +97,11 @@ def shown_parts_add_up_to_the_cent(
     shown = attribution_tables(parts["symbols"], parts["hours"], profit)
     in_all = [cents(row[1]) for row in shown["parts"].rows]
     assert sum(in_all[:-1]) == in_all[-1] == profit
+    for table in (shown["realised_symbols"], shown["realised_hours"]):
+        amounts = [[cents(cell) for cell in cells] for _, *cells in table.rows]
+        assert amounts[-1][-1] == profit
+        assert [sum(column) for column in zip(*amounts[:-1], strict=True)] == amounts[-1]
+        assert all(sum(row[:-1]) == row[-1] for row in amounts)
     for table in (shown["symbols"], shown["hours"]):
         amounts = [[cents(cell) for cell in cells] for _, *cells in table.rows]
         assert amounts[-1] == in_all

@@ -213,11 +213,11 @@ def test_look_ahead_audit_exit_code_reports_findings() -> None:
     words = overridden(WORDS, ("start=2024-03-04",))
     code, printed, said = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 0, said
-    assert "No decision and no fill moved." in printed
+    assert "no decision or fill changed." in printed
     words = overridden(words, ("forecaster=oracle",))
     code, printed, _ = answer_of("marketsimulator.audit", "look_ahead", *words)
     assert code == 1
-    assert "The future reaches decisions." in printed
+    assert "Look-ahead bias: future bars change decisions." in printed
 
 
 def test_dependence_on_history_start_is_reported(setup: Setup) -> None:

@@ -141,7 +141,7 @@ def test_results_differ_by_forecaster_and_show_baselines(results: Results) -> No
     remarks = " ".join(summary["remarks"])
     # The verdict says it, once.
     assert re.search(
-        r"\d+% of the mean position rests on the prior, \d+% on the forecast\.",
+        r"\d+% of the mean position comes from the assumed risk premium, \d+% from the forecast\.",
         verdict(summary).rest,
     )
     assert "mean position rests" not in remarks
@@ -334,9 +334,9 @@ def test_ledger_failing_during_a_run_is_reported(tmp_path: Path) -> None:
     summary = results.summary()
     assert summary["trials"] is summary["deflated_sharpe"] is None
     (said,) = [text for text in summary["remarks"] if "ledger" in text]
-    assert said.startswith(f"In no trial ledger (trials: {ledger} cannot be used: ")
+    assert said.startswith(f"No trial ledger (trials: {ledger} cannot be used: ")
     write_files_atomically(result_files(results, summary), tmp_path / "out")
-    assert "In no trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
+    assert "No trial ledger (trials: " in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_raw_prices_with_splits_earn_like_adjusted_ones(

@@ -67,7 +67,7 @@ def test_a_strategys_row_is_its_own_backtest(
 
 def test_comparison_page_shows_verdict_and_returns(found: Comparison) -> None:
     page = found.page(Path())
-    assert "No result: the market is synthetic. " in page
+    assert "No result: the market is synthetic; " in page
     assert "Only 5 days" in page
     returns = dict(zip(found.table["run"], found.table["total_return"], strict=True))
     for name in STRATEGY_NAMES:

@@ -159,15 +159,15 @@ def test_report_adds_up_when_a_share_becomes_worthless(
     summary = results.summary()
     ends = [each for each in results.main.bookings if each.kind == DELISTED]
     assert len(ends) == 1
-    remark = next(each for each in summary["remarks"] if "ended within the run" in each)
-    assert remark.startswith("1 symbol ended within the run (SYA): earned there -$")
-    assert f"by the end itself -${-ends[0].usd:,.2f}." in remark
+    remark = next(each for each in summary["remarks"] if "delisted within the run" in each)
+    assert remark.startswith("1 symbol delisted within the run (SYA): profit -$")
+    assert f"of which payouts -${-ends[0].usd:,.2f}." in remark
     lost = sum(summary["attribution"]["symbols"]["SYA"].values())
     booked = sum(b.usd for b in results.main.bookings if b.symbol == "SYA" and b.kind == "borrow")
     earned = summary["contributions"]["SYA"] * results.settings.capital
     assert lost == pytest.approx(earned + booked, abs=1e-6)
     write_files_atomically(result_files(results, summary), tmp_path / "run")
-    assert "ended within the run (SYA)" in (tmp_path / "run/report.html").read_text()
+    assert "delisted within the run (SYA)" in (tmp_path / "run/report.html").read_text()
 
 
 def test_future_delistings_change_nothing_before() -> None:
@@ -228,7 +228,7 @@ def test_ruined_account_is_the_verdict(tmp_path: Path, monkeypatch: pytest.Monke
     told = verdict(summary)
     assert results.main.rows[-1].equity < 0
     assert told.level == "bad"
-    assert told.claim == f"The account was lost: no equity was left on {summary['wiped_out_on']}."
+    assert told.claim == f"Account lost: no equity was left on {summary['wiped_out_on']}."
     assert summary["wiped_out_on"] == "2022-07-05"
     assert summary["days"] == len(results.main.rows) > 20
     reasons = [order.reason for decision in results.main.decision_log for order in decision.orders]
@@ -258,12 +258,12 @@ def test_last_bar_that_waits_is_not_missing(tmp_path: Path) -> None:
     found = settings.market()
     assert not found.bars.mask[1, -1]
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    assert not [note for note in delisting_remarks(run, found, {}) if "Missing" in note]
+    assert not [note for note in delisting_remarks(run, found, {}) if "Without bars" in note]
     words = [word for word in squeezed(tmp_path, ends=True) if not word.startswith("end=")]
     settings = settings_of(*words, "end=2022-07-06")
     found = settings.market()
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    assert [note for note in delisting_remarks(run, found, {}) if "Missing" in note]
+    assert [note for note in delisting_remarks(run, found, {}) if "Without bars" in note]
 
 
 @pytest.mark.parametrize("quantity", [100.0, -100.0])
@@ -302,7 +302,7 @@ def test_payout_by_an_unconfirmed_price_is_named(tmp_path: Path) -> None:
     assert (end.price, end.share) == (pytest.approx(7.0), 0.0)
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
     assert (
-        "WILD is paid by its last price as read (10.00), which no other bar confirms."
+        "WILD is paid out at its last price as read (10.00), which no later bar confirms."
         in delisting_remarks(run, found, {"WILD": 0.0})
     )
     (doubt,) = found.bars.doubts
@@ -325,8 +325,8 @@ def test_symbol_back_at_its_payouts_open_is_kept(tmp_path: Path, rule: str) -> N
     broker.advance(len(found.bars.times) - 1)
     assert float(broker.account().positions["WILD"]) == sign * 100.0
     run = simulate_trading(settings, found, "x", trader_of(settings, found))
-    (note,) = [each for each in delisting_remarks(run, found, {}) if "came back" in each]
-    assert note.startswith("WILD came back at 2022-07-")
+    (note,) = [each for each in delisting_remarks(run, found, {}) if "traded again" in each]
+    assert note.startswith("WILD traded again at 2022-07-")
     # One session more without it, and it has ended.
     calm.drop(index=range(116, 127)).to_csv(tmp_path / "WILD.csv", index=False)
     assert [each.symbol for each in settings_of(*words).market().ended] == ["WILD"]

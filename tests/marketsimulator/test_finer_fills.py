@@ -243,7 +243,7 @@ def test_finer_fills_report_shows_coarse_fills_too(
     writers = result_files(results, summary)
     writers["report.html"](tmp_path / "report.html")
     writers["config.yaml"](tmp_path / "config.yaml")
-    assert "By the bars that orders met" in (tmp_path / "report.html").read_text()
+    assert "By fill bars" in (tmp_path / "report.html").read_text()
     assert str(files[1]) in (tmp_path / "config.yaml").read_text()
     assert asdict(settings)["data"]["fills"] == (str(files[1]),)
 

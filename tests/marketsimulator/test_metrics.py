@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis, skew
 
-from marketsimulator.results.metrics import annual_turnover, daily_equity, performance
+from marketsimulator.results.metrics import (
+    annual_turnover,
+    daily_equity,
+    daily_performance,
+    performance,
+)
 from trainingdata.instants import HOUR, four_pm
 from trainingdata.sessions import sessions_between
 
@@ -52,6 +58,13 @@ def test_the_statistics_by_hand() -> None:
     assert p.max_drawdown == pytest.approx(-0.01)
     assert p.annual_return == pytest.approx((1.01 * 0.99 * 1.02) ** (p.periods_per_year / 3) - 1)
     assert p.calmar == pytest.approx(p.annual_return / 0.01)
+
+
+def test_skew_and_excess_kurtosis_are_those_of_scipy() -> None:
+    returns = np.random.default_rng(3).standard_t(5, 250) / 100
+    found = daily_performance(np.cumprod(np.append(1.0, 1 + returns)), 252)
+    assert found.skewness == pytest.approx(skew(returns))
+    assert found.excess_kurtosis == pytest.approx(kurtosis(returns, fisher=True))
 
 
 def test_undefined_metrics_are_none_and_never_zero() -> None:

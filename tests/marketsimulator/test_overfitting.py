@@ -171,7 +171,7 @@ def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) ->
     comparison = comparison_of(tmp_path / "long", NOISE)
     found = estimate_overfitting(NOISE)
     assert found is not None
-    sentence = f"The probability of backtest overfitting is {found.probability:.1%}: so often"
+    sentence = f"PBO (probability of backtest overfitting): {found.probability:.1%}."
     assert sentence in " ".join(comparison.sentences())
     assert sentence in comparison.page(tmp_path)
     figures = json.loads(json.dumps(comparison.summary()))["overfitting"]
@@ -180,7 +180,7 @@ def test_comparison_shows_overfitting_on_page_screen_and_json(tmp_path: Path) ->
         found.in_sample * comparison.runs.per_year**0.5
     )
     short = comparison_of(tmp_path / "short", NOISE[:, :59])
-    assert "overfitting is not told" in " ".join(short.sentences())
+    assert "overfitting) needs 60 days" in " ".join(short.sentences())
     assert short.summary()["overfitting"] is None
 
 

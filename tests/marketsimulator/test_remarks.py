@@ -29,9 +29,9 @@ from trainingdata.instruments import instrument
 @pytest.mark.parametrize(
     ("profit", "costs", "says"),
     [
-        (-1197.99, 27.81, "The run lost $1,170.18 before costs, and costs took $27.81 more."),
-        (-10.0, 30.0, "Costs of $30.00 exceed what was earned before them, $20.00."),
-        (-30.0, 30.0, "Costs of $30.00 exceed what was earned before them, $0.00."),
+        (-1197.99, 27.81, "Loss before costs: $1,170.18; costs add $27.81."),
+        (-10.0, 30.0, "Costs of $30.00 exceed the profit before costs, $20.00."),
+        (-30.0, 30.0, "Costs of $30.00 exceed the profit before costs, $0.00."),
     ],
 )
 def test_costs_after_a_loss_exceed_no_earnings(profit: float, costs: float, says: str) -> None:
@@ -54,8 +54,8 @@ def held(*fills: tuple[str, int, float]) -> Any:
 def test_uninvested_buy_and_hold_is_explained() -> None:
     bars = bars_at(AAA=320.0, BBB=700.0)
     assert buy_and_hold_remarks(held(("AAA", 1, 320.0)), bars, 1000.0) == [
-        "Buy and hold invests 32% of the capital: it buys whole shares for an equal part of"
-        " $500.00 a symbol; one share costs more for BBB."
+        "Buy and hold invests 32% of the capital: it buys whole shares for $500.00 a"
+        " symbol; one share of BBB costs more."
     ]
     assert buy_and_hold_remarks(held(("AAA", 1, 499.0), ("BBB", 1, 480.0)), bars, 1000.0) == []
 
@@ -71,10 +71,10 @@ def test_ratios_of_short_runs_are_marked(name: str, short: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 is not used: kelly_50 does not"),
+        ({"target_volatility": 0.3}, "sizing.target_volatility=0.3 has no effect on kelly_50: it"),
         (
             {"position": 0.2, "strategy": "vol_target"},
-            "sizing.position=0.2 is not used: vol_target",
+            "sizing.position=0.2 has no effect on vol_target",
         ),
         ({"target_volatility": 0.3, "strategy": "vol_target"}, None),
         ({}, None),
@@ -119,14 +119,14 @@ def choice(symbol: str, target: float, price: float) -> Choice:
 def test_a_too_small_account_is_explained() -> None:
     said = remark(50.0, choice("AAA", 0.4, 60.0), choice("BBB", -0.5, 200.0))
     assert said == (
-        "No trades: the account is too small. Of $50.00, $20.00 were meant for AAA, and one share"
-        " costs $60.00; about capital=150 buys one."
+        "No trades: the account is too small. Of $50.00, $20.00 is the target of AAA, but one"
+        " share costs $60.00; about capital=150 buys one."
     )
 
 
 def test_a_too_small_crypto_account_is_explained() -> None:
     assert remark(9.0, choice("BTCUSD", 0.4, 60_000.0)) == (
-        "No trades: the account is too small. Of $9.00, $3.60 were meant for BTCUSD, and the"
+        "No trades: the account is too small. Of $9.00, $3.60 is the target of BTCUSD, but the"
         " smallest order of crypto costs $10.50; at least capital=27 is needed."
     )
     refused = choice("BTCUSD", 0.0, 60_000.0)._replace(binding={"smallest_order": 0.0})

@@ -137,11 +137,11 @@ def test_page_curves_are_those_of_the_run(
     assert drawn["x"] == seconds[rows].tolist()
     np.testing.assert_allclose(drawn["y"], equity[rows], rtol=1e-7)
     assert len(drawn["y"]) <= MAX_POINTS
-    (leverage,) = charts_of(section(page, "Leverage"))
+    (leverage,) = charts_of(section(page, "Exposure"))
     highest = {
         each["name"]: max(each["y"]) for each in leverage["series"] if each["form"] == "area"
     }
-    for name, gross in (("stocks", "gross_stock"), ("coins", "gross_crypto")):
+    for name, gross in (("stocks", "gross_stock"), ("crypto", "gross_crypto")):
         most = max(getattr(row, gross) / row.equity for row in traded.main.rows)
         assert highest[name] == pytest.approx(most, rel=1e-6)
 
@@ -256,7 +256,7 @@ def test_outperformance_agrees_with_the_pages_total_returns(
         "the run ends after a 16:00"
     )
     assert equity[-1] != equity[daily_rows(at, has_crypto=traded.has_crypto)[0][-1]]
-    cells = rows_of(section(page, "Against what it has to beat"))
+    cells = rows_of(section(page, "Benchmarks"))
     for name, column in summary["comparisons"].items():
         ahead = (1 + summary["total_return"]) / (1 + column["total_return"]) - 1
         assert summary["outperformances"][name]["ahead"] == pytest.approx(ahead, rel=1e-9)
@@ -266,17 +266,17 @@ def test_outperformance_agrees_with_the_pages_total_returns(
 @pytest.mark.parametrize(
     ("walk", "hold", "level", "begins"),
     [
-        (1, 1, "good", ["Beats its random walk"]),
-        (1, 0, "open", ["Beats its random walk", "cannot be told apart from buy and hold"]),
-        (0, -1, "bad", ["Falls behind buy and hold", "cannot be told apart from its random walk"]),
-        (None, None, "open", ["Too little to compare with its random walk"]),
-        ("same", 1, "open", ["Beats buy and hold", "earns the same as its random walk"]),
+        (1, 1, "good", ["significantly ahead of the no-forecast baseline and buy"]),
+        (1, 0, "open", ["significantly ahead of the no-f", "no significant difference from buy"]),
+        (0, -1, "bad", ["significantly behind buy", "no significant difference from the no-f"]),
+        (None, None, "open", ["too few days to compare with the no-forecast baseline"]),
+        ("same", 1, "open", ["significantly ahead of buy", "identical to the no-forecast base"]),
     ],
 )
 def test_verdict_states_which_baselines_are_significantly_beaten(
     both: tuple[str, dict[str, Any]], walk: Any, hold: Any, level: str, begins: list[str]
 ) -> None:
-    """walk, hold: the sign of a lead beyond error; None: too few days for an interval."""
+    """walk, hold: sign of a significant difference; None: too few days for an interval."""
     outperformances = {}
     for name, sign in ((RANDOM_WALK, walk), (BUY_AND_HOLD, hold)):
         same = sign == "same"
@@ -290,11 +290,12 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         }
     real = {**both[1], "outperformances": outperformances, "data": "files: bars"}
     told = verdict(real)
-    claims = told.claim.split("; ")
+    assert told.claim.count(".") == 2, "one sentence, and a decimal point"
+    claims = told.claim.partition(", ")[2].split("; ")
     assert all(claim.startswith(words) for claim, words in zip(claims, begins, strict=True))
     assert told.level == level
-    said = {"same": "the same", 1: "ahead beyond error", 0: "within error"}
-    assert all(row[3] == said.get(sign, row[3]) for row, sign in
+    said = {"same": "identical", 1: "significantly ahead", 0: "not significant"}
+    assert all(row[2] == said.get(sign, row[2]) for row, sign in
                zip(outperformance_table(real).rows, (walk, hold), strict=True))  # fmt: skip
     for no_evidence_reason in (
         {"data": "synthetic market"},
@@ -303,7 +304,7 @@ def test_verdict_states_which_baselines_are_significantly_beaten(
         none = verdict({**real, **no_evidence_reason})
         assert (none.level, none.claim[:9]) == ("bad", "No result")
     idle = verdict({**real, "time_invested": 0.0, "premium_share": 1.0})
-    assert idle.rest.endswith("; it held no position.")
+    assert idle.rest == "No position was held."
 
 
 @pytest.mark.parametrize(
@@ -327,7 +328,7 @@ def test_warnings_appear_exactly_at_their_threshold(
 def test_a_run_shows_the_warnings_it_deserves(both: tuple[str, dict[str, Any]]) -> None:
     page, summary = both
     said = " ".join(summary["warnings"])
-    for words in ("No result: the market is", "The forecasts are raw", "Too little to judge by"):
+    for words in ("No result: the market is", "The forecasts are raw", "Small sample"):
         assert words in said
     for warning in summary["warnings"]:
         assert f"<li>{html.escape(warning)}</li>" in page
@@ -374,4 +375,4 @@ def test_a_run_has_a_page(words: tuple[str, ...] | None, tmp_path: Path) -> None
     assert "<h2>Equity</h2>" in page
     assert "nan" not in page.lower().replace("financ", "")
     if not run.main.fills:
-        assert "Nothing was held" in page
+        assert "No position was held" in page

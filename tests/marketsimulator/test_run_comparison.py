@@ -86,7 +86,7 @@ def test_runs_are_compared_over_their_common_days(tmp_path: Path) -> None:
     assert found.table["total_return"][0] == pytest.approx(overlap[-1] / overlap[0] - 1)
     assert "costs" not in found.table
     [warning] = found.warnings
-    assert f"compared are the {found.runs.days} days from 2024-02-05" in warning
+    assert f"{found.runs.days} common days from 2024-02-05" in warning
     later = write_run(tmp_path / "later", start="2024-08-09", returns=NOISE[1][:5])
     with pytest.raises(InputError, match="days whose 16:00 New York all runs share"):
         comparison_of(early, later)
@@ -98,7 +98,7 @@ def test_differences_by_chance_are_not_significant() -> None:
     found = separation(runs)
     assert found.relations == ("best", "not_significant")
     verdict = comparison_verdict(runs, found)
-    assert verdict.claim == "run-0 cannot be told apart from run-1."
+    assert verdict.claim == "run-0 has no significant difference from run-1."
     assert (verdict.level, "luck is not ruled out" in verdict.rest) == ("open", True)
 
 
@@ -119,13 +119,13 @@ def test_short_run_shows_no_yearly_figures(tmp_path: Path) -> None:
     table = page[page.index('<table class="sortable">') : page.index("</table>")]
     assert table.count(f">{NO_VALUE}</td>") == 1, "the best's lead"
     assert table.count("(short)") == 8, "both ratios of each"
-    assert "Only 59 days: no yearly figures below 30 fills or 60 days, ratios marked short." in page
+    assert "Only 59 days: no annual figures below 30 fills or 60 days, ratios marked short." in page
     trades = {"one": 30, "two": 30, "idle": 29}
     mixed = comparison_of(
         *(write_run(tmp_path / n, returns=NOISE[1][:60], trades=k) for n, k in trades.items())
     )
     assert mixed.table["annual_figures"].tolist() == [True, True, False]
-    assert "Fewer than 30 fills: idle; no yearly figures" in mixed.page(tmp_path)
+    assert "Fewer than 30 fills: idle; no annual figures" in mixed.page(tmp_path)
 
 
 def test_short_and_ruined_runs_are_labelled_as_such() -> None:
@@ -135,7 +135,7 @@ def test_short_and_ruined_runs_are_labelled_as_such() -> None:
     runs.daily[2, 4:] = 0.0
     found = separation(runs)
     assert sorted(found.relations) == ["best", "insufficient_data", "ruined"]
-    assert "Nothing was left of run-2." in comparison_verdict(runs, found).rest
+    assert "Wiped out: run-2." in comparison_verdict(runs, found).rest
 
 
 def test_content_policy_allows_scripts_and_names_are_escaped(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_multirun_writes_a_comparison_only_if_comparable(
     assert "No comparison of these runs" in capsys.readouterr().out
     broken.write_text(text)
     MultirunComparison().on_multirun_end(config)
-    assert "told apart" in (tmp_path / "comparison.html").read_text()
+    assert "no significant difference" in (tmp_path / "comparison.html").read_text()
 
 
 @pytest.mark.parametrize("held", ["summary.json", "notes.txt"])
@@ -256,7 +256,7 @@ def test_runs_are_compared_to_their_last_common_close(tmp_path: Path) -> None:
     assert found.runs.end == found.runs.at[-1]
     totals = np.prod(1 + TAILED[:2], axis=1) - 1
     np.testing.assert_allclose(found.table["total_return"], totals, rtol=1e-9)
-    assert any("not over the same hours" in warning for warning in found.warnings)
+    assert any("cover different hours" in warning for warning in found.warnings)
 
 
 def test_difference_after_the_last_close_is_no_equality() -> None:
@@ -278,4 +278,4 @@ def test_least_loss_is_best_when_all_lose() -> None:
     swings = np.tile([0.02, -0.02], 20)
     runs = set_of(np.array([swings - 0.004, 0.1 * swings - 0.003]))
     assert (runs.table["sharpe"].argmax(), separation(runs).best) == (0, 1)
-    assert "All lost: the best is the one" in comparison_verdict(runs, separation(runs)).rest
+    assert "All lost: ranked by total return" in comparison_verdict(runs, separation(runs)).rest

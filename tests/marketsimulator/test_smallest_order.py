@@ -59,7 +59,7 @@ def test_decisions_name_orders_below_the_minimum() -> None:
     frame = run.decision_frame()
     small = frame[frame["binding"].str.contains("smallest_order")]
     (remark,) = small_order_remarks(run, DEFAULT_SIZE_LIMITS)
-    assert remark.startswith(f"{len(small):,} crypto orders not made")
+    assert remark.startswith(f"{len(small):,} crypto orders not sent")
     assert (small["qty"] == 0).all()
     assert (small["target"] == small["held"]).all()
 

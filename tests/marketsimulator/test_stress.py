@@ -133,7 +133,7 @@ def test_a_call_and_a_liquidation_by_hand() -> None:
     assert outcome.ending == "met"
     assert outcome.liquidations[0].at == np.datetime64("2024-10-08T13:30", "ns"), "the next open"
     claim = "Worst case: one loses $60,000.00, 49.6% of equity."
-    assert verdict_of(found) == (claim, "The broker calls in one.")
+    assert verdict_of(found) == (claim, "Margin calls: one.")
 
 
 def test_book_above_overnight_limits_is_called_without_move() -> None:
@@ -157,7 +157,7 @@ def test_squeeze_can_lose_multiples_of_a_short() -> None:
     assert (outcome.equity_after, outcome.leverage_after) == (-2_000, None)
     assert (sold(outcome), outcome.ending) == ({"AAA": -50, "BBB": 100}, "nothing_left")
     assert outcome.wiped_out
-    assert "The account is wiped out in one." in verdict_of(found)[1]
+    assert "Wiped out: one." in verdict_of(found)[1]
     single = outcome_of(book, stocks=-0.2, shorts=3.0, symbols={"BBB": 10.0, "ETH/USD": 1.0})
     assert single.losses["BBB"] == 20_000
     assert set(single.losses) == {"AAA", "BBB", "BTCUSD"}, "what is not held loses nothing"

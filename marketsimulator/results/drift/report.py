@@ -1,4 +1,4 @@
-"""What drift found, as a table and as JSON."""
+"""The drift between a live account and its simulation, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Drift:
-    """A live journal beside the simulation of the same hours.
+    """A live journal compared with the simulation of the same hours.
 
-    source: the journal, and the bars that were simulated on.
-    start, end: instants between which the profits were earned.
+    source: the journal and the bars of the simulation.
+    start, end: instants between which profits are measured.
     live, simulated: the accounts.
-    terms: what the live one earned more, by cause; USD, exact.
-    decisions: beside those made anew for every account as journaled.
+    terms: live profit less simulated profit by cause; USD, exact.
+    decisions: journaled decisions compared with decisions replayed on the journaled accounts.
     orders: of either side.
-    slippage: basis points of value that live fills cost more than simulated ones, by symbol.
+    slippage: extra cost of live fills over simulated ones by symbol, basis points of value.
     not_compared: counts of decisions and orders after `end`.
     """
 
@@ -58,17 +58,17 @@ class Drift:
 
     @property
     def difference(self) -> Fraction:
-        """What the live account earned more, USD."""
+        """Live profit less simulated profit, USD."""
         return self.live.profit - self.simulated.profit
 
     @property
     def residual(self) -> Fraction:
-        """What the terms leave over, USD."""
+        """Difference that no term explains, USD."""
         return self.difference - sum(self.terms.values(), ZERO)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
-        """Those that were not filled the same."""
+        """Orders whose fills differ."""
         return [order for order in self.orders if order.outcome != "same"]
 
     @property
@@ -87,7 +87,7 @@ class Drift:
 
 
 def drift_json(drift: Drift) -> str:
-    """Everything, for machines."""
+    """Return the whole comparison as JSON."""
     terms = to_whole_cents(drift.terms)
     content = {
         "agrees": drift.agrees if drift.is_conclusive or not drift.agrees else None,
@@ -120,11 +120,12 @@ def drift_json(drift: Drift) -> str:
 
 
 def drift_parts(drift: Drift) -> Iterator[RenderableType]:
-    """Tables of the profit, the decisions, the orders and the slippage."""
+    """Yield the verdict, then tables of profit, decisions, orders and slippage."""
+    yield _verdict(drift)
     yield _profit(drift)
     if drift.live.transfers:
         paid = float(drift.live.transfers)
-        yield f"Paid in less taken out: {number(paid, sign=True)} USD, no profit."
+        yield f"Net deposits: {number(paid, sign=True)} USD, excluded from profit."
     decisions = drift.decisions
     title = f"decisions: {decisions.equal} of {decisions.compared} instants are equal"
     yield _decisions(title, decisions) if decisions.differences else title
@@ -132,15 +133,14 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
         counts = ", ".join(f"{count} {cause}" for cause, count in decisions.counts.items())
         yield f"{len(decisions.differences)} differences: {counts}"
     same = len(drift.orders) - len(drift.differing_orders)
-    title = f"orders: {same} of {len(drift.orders)} are filled the same"
+    title = f"orders: {same} of {len(drift.orders)} have equal fills"
     if not drift.orders:
         title = "orders: none compared"
     yield _orders(title, drift.differing_orders) if drift.differing_orders else title
     yield from _not_compared(drift)
     if drift.slippage:
         worse = ", ".join(f"{s} {number(bp, sign=True)}" for s, bp in drift.slippage.items())
-        yield f"Basis points of value that fills cost more than simulated: {worse}."
-    yield _verdict(drift)
+        yield f"Slippage over the simulation, basis points: {worse}."
     yield drift.source
 
 
@@ -160,7 +160,7 @@ def _verdict(drift: Drift) -> str:
     if not drift.agrees:
         return "The live account drifts from the simulation."
     if not drift.is_conclusive:
-        return f"Nothing can be said about fills yet: {compared} compared, and no order."
+        return f"No verdict on fills yet: {compared} compared, no order."
     return f"No drift in {compared} and {count_text(len(drift.orders), 'order')}."
 
 

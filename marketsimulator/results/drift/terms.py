@@ -44,19 +44,19 @@ ProfitTerm = Literal[
     "marking",
 ]
 TERM_MEANINGS: Mapping[ProfitTerm, str] = {
-    "undecided": "decisions that no cycle made: missed, halted, failed or late",
-    "unsent": "orders that were decided, and denied or not received",
-    "unfilled": "orders that filled in part or not at all",
-    "decided": "orders that were decided otherwise",
-    "without_decision": "trades without a decision: by hand, by the broker, cuts before the close",
-    "prices": "prices of fills",
+    "undecided": "cycles without a decision: missed, halted, failed or late",
+    "unsent": "orders denied or not received",
+    "unfilled": "orders filled partly or not at all",
+    "decided": "decisions that differ",
+    "without_decision": "trades without a decision: manual, broker, cuts before the close",
+    "prices": "fill prices",
     "fees": "fees, in USD and in coin",
     "interest": "interest",
     "dividends": "dividends",
     "other": "splits and other activities",
     "not_simulated": "symbols that are not simulated",
-    "unexplained": "what the account was worth beyond everything that is listed",
-    "marking": "what was held at the beginning, and prices at which holdings are valued",
+    "unexplained": "equity that no listed activity explains",
+    "marking": "initial positions and valuation prices",
 }
 PROFIT_TERMS: tuple[ProfitTerm, ...] = get_args(ProfitTerm)
 LIQUIDATION = "liquidation"

@@ -1,8 +1,8 @@
-"""What each scenario does to a book: its loss, and what the broker does then.
+"""Apply each scenario to a book: loss, margin call and liquidation.
 
-What follows a move is a backtest's own settlement, stepped: from the book's instant on every price
-is where the move has left it, sessions open and close by the exchange's calendar, margin is looked
-at as ever, and what is called is closed at the next opens. Nobody decides anything.
+After the move a backtest's settlement runs at constant prices: sessions follow the exchange
+calendar, margin is assessed as usual, and called positions are closed at the next opens. No new
+decisions are made.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from trainingdata.sessions import calendar, in_session, outside_calendar_error
 from trainingdata.timeframe import Timeframe, nth_end_after
 
 OPTIONS_LABEL = "options"  # under which the greatest loss of open options stands
-MAX_SESSIONS = 10  # closes that a call may take to end
-# none: no call; met: what was closed ended it; nothing_left: it stands, and nothing more could be
-# closed; standing: it stands, and more would be closed after the last session.
+MAX_SESSIONS = 10  # closes until a margin call counts as unmet
+# none: no call; met: liquidation met it; nothing_left: unmet, nothing left to close; standing:
+# unmet, and more would be closed after the last session.
 CallEnding = Literal["none", "met", "nothing_left", "standing"]
 
 
@@ -52,7 +52,7 @@ class MarginCheck:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOutcome:
-    """A scenario, and what it does to a book; USD. Leverage is none without equity."""
+    """A scenario and its effect on a book; USD. Leverage is None without equity."""
 
     name: str
     source: str
@@ -69,7 +69,7 @@ class ScenarioOutcome:
 
     @property
     def wiped_out(self) -> bool:
-        """Whether the account is worth less than nothing, after the move or at the end."""
+        """True if equity is negative after the move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
@@ -82,14 +82,14 @@ class StressResult:
 
     @property
     def worst(self) -> ScenarioOutcome | None:
-        """The scenario that loses most; none where there is none."""
+        """The scenario with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
 def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
-    """The book under each scenario, settled as a backtest of these settings is."""
+    """Apply each scenario to the book, with the settlement of these backtest settings."""
     # Where no bar says what a symbol trades, nothing is bounded by its volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)

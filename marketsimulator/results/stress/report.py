@@ -1,11 +1,11 @@
-"""What stress found: words and tables for the terminal, and all of it as JSON."""
+"""The result of a stress test: verdict and tables for the terminal, and JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 from foundation.decimals import to_cents
-from foundation.formatting import number, percent, quantity, usd
+from foundation.formatting import multiple, percent, quantity, usd
 from foundation.tables import Table, json_text
 from marketsimulator.results.stress.outcomes import (
     MAX_SESSIONS,
@@ -16,14 +16,14 @@ from marketsimulator.results.stress.outcomes import (
 
 ENDINGS = {
     "none": "nothing",
-    "met": "until it is met",
-    "nothing_left": "and nothing more can be closed",
-    "standing": f"and it stands after {MAX_SESSIONS} sessions",
+    "met": "until the call is met",
+    "nothing_left": "call unmet, nothing left to close",
+    "standing": f"call unmet after {MAX_SESSIONS} sessions",
 }
 
 
 def verdict_of(found: StressResult) -> tuple[str, str]:
-    """The worst case; in which scenarios the broker calls or nothing is left."""
+    """Return the worst case, and the scenarios with a margin call or a wiped out account."""
     worst = found.worst
     if worst is None:
         return "No scenario could be computed.", ""
@@ -32,9 +32,9 @@ def verdict_of(found: StressResult) -> tuple[str, str]:
         claim = f"Worst case: {worst.name} loses {usd(worst.loss)}{_of_equity(found, worst)}."
     called = [each.name for each in found.outcomes if each.margin.called]
     wiped = [each.name for each in found.outcomes if each.wiped_out]
-    rest = f"The broker calls in {', '.join(called) or 'none'}."
+    rest = f"Margin calls: {', '.join(called) or 'none'}."
     if wiped:
-        rest += f" The account is wiped out in {', '.join(wiped)}."
+        rest += f" Wiped out: {', '.join(wiped)}."
     return claim, rest
 
 
@@ -44,7 +44,7 @@ def _of_equity(found: StressResult, outcome: ScenarioOutcome) -> str:
 
 
 def stress_json(found: StressResult) -> str:
-    """Everything, for machines: money as text, instants in UTC."""
+    """Return the whole result: money as text, instants in UTC."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     content = {
@@ -69,16 +69,17 @@ def stress_json(found: StressResult) -> str:
 
 
 def scenario_table(found: StressResult) -> Table:
-    """What each scenario comes to."""
-    heads = ("scenario", "loss", "equity after", "leverage", "margin call", "the broker closes")
+    """Return a row a scenario: loss, margin and liquidation."""
+    heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
+    more = ("leverage after", "final equity", "final leverage")
     rows = [
         (
             each.name,
             usd(each.loss) + _of_equity(found, each),
             usd(each.equity_after),
-            _leverage_text(each.leverage_after),
             _call_text(each),
             _closed_text(each),
+            _leverage_text(each.leverage_after),
             usd(each.equity_end),
             _leverage_text(each.leverage_end),
         )
@@ -86,11 +87,12 @@ def scenario_table(found: StressResult) -> Table:
     ]
     equity, leverage = usd(to_cents(found.book.equity)), _leverage_text(_leverage(found))
     title = f"{found.book.source}: equity {equity}, leverage {leverage}"
-    return Table(title, (*heads, "equity then", "leverage then"), rows, text_columns=(4, 5))
+    optional = range(len(heads), len(heads) + len(more))
+    return Table(title, (*heads, *more), rows, text_columns=(3, 4), optional_columns=optional)
 
 
 def loss_table(found: StressResult) -> Table:
-    """What moves by how much in the worst case, and loses what."""
+    """Return move and loss of each symbol in the worst case."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
@@ -100,7 +102,7 @@ def loss_table(found: StressResult) -> Table:
         move = worst.moves.get(symbol) if worst else None
         moved = ("", "") if move is None else (percent(move.move, sign=True), move.basis)
         rows.append((symbol, *texts.get(symbol, ("", "")), *moved, usd(loss)))
-    heads = ("symbol", "quantity", "mark", "move", "by", "loss")
+    heads = ("symbol", "quantity", "mark", "move", "source", "loss")
     return Table("Loss by symbol in the worst case", heads, rows, text_columns=(4,))
 
 
@@ -109,21 +111,21 @@ def _leverage(found: StressResult) -> float | None:
 
 
 def _leverage_text(leverage: float | None) -> str:
-    return "without equity" if leverage is None else f"{number(leverage)}x"
+    return "no equity" if leverage is None else multiple(leverage)
 
 
 def _call_text(outcome: ScenarioOutcome) -> str:
-    """Whether the broker calls, and by how much."""
+    """Return the margin call and its shortfall, or the excess margin."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.intraday_deficit else ""
     if margin.called and (margin.shortfall > 0 or not margin.standing):
-        return f"call, {usd(margin.shortfall)} short{deficit}"
-    before = "a call of before, then" if margin.standing else "none,"
-    return f"{before} {usd(-margin.shortfall)} to spare{deficit}"
+        return f"call, shortfall {usd(margin.shortfall)}{deficit}"
+    before = "earlier call, now met;" if margin.standing else "none;"
+    return f"{before} excess {usd(-margin.shortfall)}{deficit}"
 
 
 def _closed_text(outcome: ScenarioOutcome) -> str:
-    """What is closed, by symbol in the order of the first sale, and how that ends."""
+    """Return the quantities closed by symbol, in order of liquidation, and how the call ends."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)

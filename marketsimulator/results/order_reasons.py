@@ -1,0 +1,49 @@
+"""Short reasons of orders, for people; the files and `explain --full` have the whole ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from execution.decision.choice import UNIVERSE_PREFIX
+from foundation.formatting import basis_points, number
+
+MAX_REASON_WORDS = 20
+MAX_LIMITS_NAMED = 2
+FORECAST_BEGIN = "forecast "  # a failure of sizing stands before it
+LEGACY_END = "sized by the legacy rule"
+
+
+def decision_text(decision: Mapping[Any, Any]) -> str:
+    """Return the change of weight, the forecast and the binding limits of a row of decisions."""
+    held, target = (number(decision[name], 3, sign=True) for name in ("held", "target"))
+    text = f"weight {held} to {target}"
+    if decision["mu"] == decision["mu"]:
+        forecast = basis_points(decision["mu"], 1, sign=True)
+        hours = (decision["until"] - decision["at"]) / pd.Timedelta(hours=1)
+        text += f"; forecast {forecast} ± {basis_points(decision['sigma'], 1)} over {hours:g} h"
+    limits = decision["binding"].split("+") if decision["binding"] else []
+    if rule := next((name for name in limits if name.startswith(UNIVERSE_PREFIX)), ""):
+        return f"{text}; left the universe ({rule})"
+    named = ", ".join(limits[:MAX_LIMITS_NAMED])
+    more = f" and {len(limits) - MAX_LIMITS_NAMED} more" if len(limits) > MAX_LIMITS_NAMED else ""
+    return f"{text}; bound by {named}{more}" if limits else text
+
+
+def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
+    """Return a reason of at most 20 words.
+
+    A failure of sizing and the legacy rule are kept. Text beyond 20 words is cut.
+
+    decision: row of the order's decision, if it is known.
+    """
+    if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
+        failure = reason.partition(FORECAST_BEGIN)[0]
+        legacy = f" {LEGACY_END}" if reason.endswith(LEGACY_END) else ""
+        reason = f"{failure}{decision_text(decision)}{legacy}"
+    words = reason.split()
+    if len(words) <= MAX_REASON_WORDS:
+        return reason
+    return f"{' '.join(words[: MAX_REASON_WORDS - 1])} …"
