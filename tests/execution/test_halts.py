@@ -49,7 +49,7 @@ def test_one_halt_per_kind_is_active_all_kept(path: list[tuple[str, HaltKind]]) 
 def test_clearing_a_halt_needs_a_name() -> None:
     halts = halts_in()
     halts.raise_halt("positions", "NVDA is 12", NOW)
-    with pytest.raises(InputError, match="halt positions: a halt is cleared by somebody"):
+    with pytest.raises(InputError, match="halt positions: the name of the person who clears"):
         halts.clear("positions", " ", LATER)
     assert halts.active()
 

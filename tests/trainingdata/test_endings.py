@@ -274,7 +274,7 @@ def test_bars_after_an_ending_are_checked() -> None:
     check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
     with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
         check_delistings(bars, [Delisting("AAA", last, last)])
-    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is not a valid id"):
+    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is not one of the run"):
         check_delistings(bars, [Delisting("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
     later = times[-1] + np.timedelta64(1, "ns")
     check_delistings(bars, [Delisting("AAA", later, later, ratio=1.0, into="GONE")])
