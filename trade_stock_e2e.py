@@ -114,7 +114,7 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
         try:
             quantity = Decimal(str(given))
         except InvalidOperation:
-            raise InputError(f"positions.{symbol}: {given!r} is no quantity") from None
+            raise InputError(f"positions.{symbol}: {given!r} is not a quantity") from None
         if not quantity.is_finite() or (quantity < 0 and not item.shortable):
             raise InputError(f"positions.{symbol}: {given} cannot be held")
         if item.symbol in positions:
@@ -415,8 +415,8 @@ def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
         raise invalid_choice("mode", config.mode, MODES)
     if config.cycles is not None and (not isinstance(config.cycles, int) or config.cycles < 1):
         raise InputError(
-            f"cycles: {config.cycles!r} is no whole number above 0; null goes on until it is told"
-            " to stop"
+            f"cycles: {config.cycles!r} is not a whole number above 0; null goes on until it is"
+            " told to stop"
         )
     quantity = words[1:3] if is_quantity(words) else None
     return LiveRequest(config, quantity, overrides), None

@@ -427,7 +427,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
-        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+        raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
     with open_current_schema(path) as database:
         if not database.rows("SELECT 1 FROM sqlite_master WHERE name = ?", (ACTION_TABLE,)):
             raise InputError(f"journal: {path} has no decisions on event contracts")

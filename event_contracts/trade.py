@@ -125,7 +125,7 @@ class KalshiGate:
         if role in REDUCING_ROLES:
             return ""
         if not isinstance(order, EventContractOrder):
-            return "it is no order of event contracts"
+            return "it is not an order of event contracts"
         value = order.price * order.count
         if value > self.settings.max_order:
             return f"${value} are at stake; guards.max_order is ${self.settings.max_order:g}"

@@ -300,7 +300,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="numpy") as weights:
-                    for name in weights.keys():  # noqa: SIM118 - it is no mapping
+                    for name in weights.keys():  # noqa: SIM118 - it is not a mapping
                         if not np.isfinite(weights.get_tensor(name)).all():
                             raise ValueError(f"{name} is not finite")
             except (OSError, ValueError, TypeError, SafetensorError) as error:
@@ -335,7 +335,7 @@ def nearest_writable(folder: Path) -> Path:
     Raises
     ------
     InputError
-        if that path is no folder, or this user may not write there.
+        if that path is not a folder, or this user may not write there.
     """
     absolute = folder.expanduser().absolute()
     try:

@@ -179,7 +179,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
     for bad, what in (
         (~np.isin(step, np.arange(1, HORIZON + 1)), f"step {{step}} is not 1 … {HORIZON}"),
         (np.abs(given - np.array(LEVELS)[level]) > 1e-6, "level {level} is not one of the 21"),
-        (~((value > 1e-30) & (value < 1e30)), "value {value} is no price"),
+        (~((value > 1e-30) & (value < 1e30)), "value {value} is not a price"),
     ):
         portion.refuse(bad, what)
     window = _windows_of(portion, windows, bars)

@@ -122,7 +122,7 @@ class ForecasterSettings(Profile):
                 _refuse_incomplete(self.kind, own)
             return
         if self.per_symbol is not None and not self.symbols_folder.is_dir():
-            raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is no folder")
+            raise InputError(f"forecaster.per_symbol: {self.symbols_folder} is not a folder")
         self._raw(())
 
     def _raw(self, symbols: Sequence[str]) -> Forecaster:

@@ -235,7 +235,7 @@ def _check_own_files(folder: Path) -> None:
     from foundation.settings import check_config_file
 
     if not folder.is_dir():
-        raise InputError(f"--config-dir: {folder} is no folder")
+        raise InputError(f"--config-dir: {folder} is not a folder")
     for path in sorted((*folder.glob("*.yaml"), *folder.glob("*/*.yaml"))):
         group = path.parent.relative_to(folder)
         check_config_file(path, "" if group == Path() else str(group))

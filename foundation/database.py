@@ -29,7 +29,7 @@ class DatabaseFailed(InputError):
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file that is no SQLite database, or a damaged one."""
+    """A file that is not a SQLite database, or a damaged one."""
 
 
 class Database:
@@ -114,7 +114,7 @@ class Database:
 
 
 def check_integrity(path: Path) -> None:
-    """Raise `DatabaseDamaged` for a file that is no SQLite database, or is damaged.
+    """Raise `DatabaseDamaged` for a file that is not a SQLite database, or is damaged.
 
     Uncommitted changes of a killed process are rolled back first.
 

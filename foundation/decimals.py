@@ -43,7 +43,7 @@ def parse_number(text: str) -> Decimal:
     not become money.
     """
     if not _PLAIN.fullmatch(text):
-        raise ValueError(f"{text[:50]!r} is no number")
+        raise ValueError(f"{text[:50]!r} is not a number")
     return Decimal(text)
 
 
@@ -60,22 +60,23 @@ def check_amount(value: object, name: str) -> Fraction:
 
     name: name of the argument, for messages.
 
-    Raises InputError for a value that is no number, or is too large or too precise for an account.
+    Raises InputError for a value that is not a number, or is too large or too precise for an
+    account.
     """
     # A bool is an integer in Python; numpy's bool is not.
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
-        raise InputError(f"{name}: {str(value)[:50]!r} ({type(value).__name__}) is no number")
+        raise InputError(f"{name}: {str(value)[:50]!r} ({type(value).__name__}) is not a number")
     if isinstance(value, Rational):
         exact = Fraction(int(value.numerator), int(value.denominator))
     else:
         written = Decimal(str(value))
         if not written.is_finite():
-            raise InputError(f"{name}: {value} is no number")
+            raise InputError(f"{name}: {value} is not a number")
         if not is_bounded(written):
-            raise InputError(f"{name}: {value} is no amount that an account could hold")
+            raise InputError(f"{name}: {value} is not an amount that an account could hold")
         exact = Fraction(written)
     if abs(exact) >= 10 ** (MAX_EXPONENT + 1):
-        raise InputError(f"{name}: it is no amount that an account could hold")
+        raise InputError(f"{name}: it is not an amount that an account could hold")
     return exact
 
 

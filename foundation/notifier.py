@@ -286,8 +286,8 @@ def check_url(name: str, url: str | None) -> None:
         sound = False
     if not sound:
         raise InputError(
-            f"{name}: it is no http or https address with a host (not printed here, it may hold a"
-            " secret)"
+            f"{name}: it is not an http or https address with a host (not printed here, it may hold"
+            " a secret)"
         )
 
 
@@ -311,7 +311,9 @@ class Supervisor:
         """
         address = environment.get(SOCKET_VARIABLE, "")
         if address and address[0] not in "/@":
-            raise InputError(f"{SOCKET_VARIABLE}: {address!r} is no path and no name after an @")
+            raise InputError(
+                f"{SOCKET_VARIABLE}: {address!r} is neither a path nor a name after an @"
+            )
         process = _whole(environment, "WATCHDOG_PID")
         microseconds = _whole(environment, "WATCHDOG_USEC")
         if microseconds is None or process not in (None, os.getpid()):
@@ -340,5 +342,5 @@ class Supervisor:
 def _whole(environment: Mapping[str, str], name: str) -> int | None:
     text = environment.get(name, "")
     if text and (not (text.isascii() and text.isdigit()) or int(text) < 1):
-        raise InputError(f"{name}: {text!r} is no whole number above 0")
+        raise InputError(f"{name}: {text!r} is not a whole number above 0")
     return int(text) if text else None

@@ -139,7 +139,7 @@ def _placed(group: str, name: object) -> str:
         names = entry_point_names(ENTRY_POINT_KINDS[group])
         which = f"; installed: {list_choices(names)}" if names else ""
         hint = did_you_mean(closest_choices(name, names))
-        raise InputError(f"{group}.{TARGET}: {name!r} is no module.name{which}{hint}")
+        raise InputError(f"{group}.{TARGET}: {name!r} is not a module.name{which}{hint}")
     dotted = place.replace(":", ".")
     allow_import(dotted)
     return dotted
@@ -147,7 +147,7 @@ def _placed(group: str, name: object) -> str:
 
 def _refuse_unnamed(group: str, name: object) -> None:
     if not (isinstance(name, str) and is_plugin(name)):
-        raise InputError(f"{group}.{TARGET}: {name!r} is no module.name")
+        raise InputError(f"{group}.{TARGET}: {name!r} is not a module.name")
     if name not in _named:
         raise InputError(
             f"{group}.{TARGET}: {name} is not run unless the words of this command name it,"

@@ -61,12 +61,12 @@ _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d+)?", re.ASCII)
 _NUMBERS = ("int", "float", "decimal")
 # Messages of this project by pydantic's error types.
 _WORDS = {
-    "float_parsing": "is no number",
-    "float_type": "is no number",
-    "int_parsing": "is no whole number",
-    "int_from_float": "is no whole number",
-    "finite_number": "is no finite number",
-    "string_type": "is no word; in quotes it is one",
+    "float_parsing": "is not a number",
+    "float_type": "is not a number",
+    "int_parsing": "is not a whole number",
+    "int_from_float": "is not a whole number",
+    "finite_number": "is not a finite number",
+    "string_type": "is not a word; in quotes it is one",
     "greater_than": "is not above {gt:g}",
     "greater_than_equal": "is below {ge:g}",
     "less_than": "is not below {lt:g}",
@@ -169,9 +169,9 @@ def _plain(schema: Any) -> Any:
 
 def _plain_number(value: Any) -> Any:
     if isinstance(value, bool):
-        raise PydanticCustomError("float_type", "is no number")
+        raise PydanticCustomError("float_type", "is not a number")
     if isinstance(value, str) and "_" in value:
-        raise PydanticCustomError("underscored", "is no number, write it without underscores")
+        raise PydanticCustomError("underscored", "is not a number, write it without underscores")
     return value
 
 
@@ -444,7 +444,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
             OmegaConf.load(path)  # it also rejects a key that occurs twice
     except yaml.MarkedYAMLError as error:
         where = "" if error.problem_mark is None else f" line {error.problem_mark.line + 1}"
-        raise InputError(f"{place}{where}: it is no YAML: {error.problem}") from error
+        raise InputError(f"{place}{where}: it is not YAML: {error.problem}") from error
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise InputError(f"{place}: it cannot be read: {one_line(str(error))}") from error
     if content is None:

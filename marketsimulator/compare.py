@@ -134,7 +134,7 @@ def _variants(
         if inner := [other for other in vary if other.startswith(f"{name}.")]:
             raise InputError(f"vary.{inner[0]}: vary.{name} sets it as well; leave one of them")
         if not isinstance(values, Sequence) or isinstance(values, str) or not values:
-            raise InputError(f"vary.{name}: {values!r} is no list of values")
+            raise InputError(f"vary.{name}: {values!r} is not a list of values")
     every = {STRATEGY: list(dict.fromkeys(strategies)), **vary} if strategies else vary
     if not every:
         return []

@@ -241,7 +241,7 @@ class Scenario:
             return None
         found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
         if found is None:
-            raise InputError(f"day: {self.day} is no session of the stock exchange")
+            raise InputError(f"day: {self.day} is not a session of the stock exchange")
         return found
 
 

@@ -152,7 +152,7 @@ def project_onto_limits(
     none = np.where(inputs.adjustable, 0.0, np.nan)
     periods = np.ones(n, dtype=np.int64)
     forecast = unconstrained if forecast_directed else none
-    gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is no return
+    gap = 0.0 if gap == chosen_gap == 0.0 else np.nan  # a distance is not a return
     return Allocation(unconstrained, target, binding_limits, periods, none, forecast, gap)
 
 

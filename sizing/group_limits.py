@@ -46,7 +46,7 @@ _NAME = r"^[A-Za-z][A-Za-z0-9_]{0,39}$"
 
 def _symbol(word: object) -> str:
     if not isinstance(word, str):
-        raise ValueError(f"{word!r} is no symbol; put it in quotes if it is one")
+        raise ValueError(f"{word!r} is not a symbol; put it in quotes if it is one")
     try:
         return instrument(word).symbol
     except InputError as error:

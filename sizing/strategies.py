@@ -390,7 +390,7 @@ def _plugin_strategy(name: str, band: float) -> Strategy:
     rule = load_plugin(GROUP, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is no function of a SizingInputs but {kind}")
+        raise InputError(f"{TARGET_KEY}: {name} is not a function of a SizingInputs but {kind}")
     return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
 
 

@@ -89,7 +89,7 @@ def find_files(
             raise DataError(f"{file}: {reason}; name the symbols you want, or move it")
         if not is_symbol(symbol):
             raise DataError(
-                f"{file}: {symbol!r} is no symbol; {_NAMING}, move it, or name the symbols"
+                f"{file}: {symbol!r} is not a symbol; {_NAMING}, move it, or name the symbols"
                 " that you want of the others"
             )
     wanted = [*names, *(name for name in besides if name in found)] if names else list(found)
@@ -147,7 +147,7 @@ def _bar_files(place: Path) -> Iterator[Path]:
     if place.is_dir():
         yield from (path for path in sorted(place.iterdir()) if _is_bar_file(path))
     elif not place.is_file():
-        raise DataError(f"data.dir: {place} is no folder and no file")
+        raise DataError(f"data.dir: {place} is neither a folder nor a file")
     elif not _is_bar_file(place):
         raise DataError(f"data.dir: {place} is no {_ENDINGS} file; unpack or convert it")
     else:

@@ -420,7 +420,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
         raise row_error(
             rows.path,
             row,
-            f"{dates[row]} is no session of New York's; write the date of the session, or call a"
+            f"{dates[row]} is not a session of New York's; write the date of the session, or call a"
             " coin's file after its pair, as BTCUSD",
         )
     same = np.diff(opens) == np.timedelta64(0)
@@ -595,7 +595,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is no date, and"
+            f"{column.name} {cell_text(column.iloc[row])} is not a date, and"
             f" {count_text(int(dates.sum()), 'other row')} are dates; leave it out, or keep bars of"
             " one length in a file",
         )
@@ -638,7 +638,7 @@ def _counted(
         raise row_error(
             path,
             row,
-            f"{column.name} {cell_text(column.iloc[row])} is no count of {known} since 1970, as"
+            f"{column.name} {cell_text(column.iloc[row])} is not a count of {known} since 1970, as"
             f" {source}",
         )
     return times, f"UTC, epoch {' and '.join(units)}"

@@ -320,7 +320,7 @@ def _refuse_damage(text: bytes, path: str) -> None:
         text.decode()
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line} is no UTF-8; save the file as UTF-8") from None
+        raise DataError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from None
 
 
 def _cells(line: bytes) -> list[str]:

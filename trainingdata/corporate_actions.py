@@ -171,7 +171,7 @@ def _number(column: str, cell: str) -> float:
 def _check_kind(symbol: str, kind: str) -> None:
     """Refuse an event without a valid symbol, or of a kind that its asset class lacks."""
     if not names_symbol(symbol):
-        raise DataError(f"{symbol!r} is no symbol of a stock or crypto pair")
+        raise DataError(f"{symbol!r} is not a symbol of a stock or crypto pair")
     if kind not in ACTION_KINDS:
         raise DataError(f"kind is {kind!r}, not one of {', '.join(ACTION_KINDS)}")
     if is_crypto(symbol) and kind not in DELISTING_KINDS:

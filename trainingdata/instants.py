@@ -48,7 +48,7 @@ _HOURS = re.compile(r"(?:UTC|GMT)?([+-])0?(\d{1,2})(?::?00)?")
 _ABBREVIATED = re.compile(r".*\d:\d{2}\S* ?((?!AM|PM)[A-Z]{2,5})", re.IGNORECASE)
 _SAME_CITY = 0.87  # difflib's ratio; below it Cuba is near Cuiaba, and WET near Brazil/West
 
-_NO_DATE = "{value} is no date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
+_NO_DATE = "{value} is not a date and time; write it as 2024-10-01T13:30Z (YYYY-MM-DD)"
 
 Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with its {value}
 
@@ -61,7 +61,7 @@ def check_zone(zone: str | None, name: str) -> None:
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
-            f"{name}: {zone!r} is no zone; write UTC or a place as in America/New_York"
+            f"{name}: {zone!r} is not a zone; write UTC or a place as in America/New_York"
             f"{_zone_hint(zone)}"
         )
 
@@ -127,7 +127,7 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
         stamp = pd.NaT
     if pd.isna(stamp):
         raise InputError(
-            f"{name}: {text!r} is no date (YYYY-MM-DD) and no instant with a zone"
+            f"{name}: {text!r} is not a date (YYYY-MM-DD) and no instant with a zone"
             " (2024-10-01T15:30Z)"
         )
     if stamp.tzinfo is None:
@@ -146,7 +146,7 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
         utc = stamp.tz_convert("UTC").tz_localize(None)
         return np.datetime64(utc.as_unit("ns").to_datetime64())
     except pd.errors.OutOfBoundsDatetime:
-        raise InputError(f"{name}: {text!r} is no instant between 1678 and 2262") from None
+        raise InputError(f"{name}: {text!r} is not an instant between 1678 and 2262") from None
 
 
 def parse_date(text: str) -> np.datetime64:
@@ -156,7 +156,7 @@ def parse_date(text: str) -> np.datetime64:
     dates.
     """
     if not _DATE.fullmatch(text):
-        raise ValueError(f"{text!r} is no date (YYYY-MM-DD)")
+        raise ValueError(f"{text!r} is not a date (YYYY-MM-DD)")
     return np.datetime64(text, "D")
 
 
@@ -199,7 +199,7 @@ def parse_instant_column(
         instants: Instants = utc.dt.as_unit("ns").to_numpy("datetime64[ns]")
     except pd.errors.OutOfBoundsDatetime:
         far = ~utc.dt.year.between(1678, 2261).to_numpy()
-        raise fault(first_true(far), "{value} is no instant between 1678 and 2262") from None
+        raise fault(first_true(far), "{value} is not an instant between 1678 and 2262") from None
     return instants
 
 

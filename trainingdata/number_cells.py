@@ -22,7 +22,7 @@ _NO_NUMBER = ("NaN", "nan")
 def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
     """Return open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
 
-    Raises DataError for a cell that is no number.
+    Raises DataError for a cell that is not a number.
     """
     columns: list[Array] = []
     gaps = np.zeros(len(frame), dtype=bool)

@@ -72,7 +72,7 @@ class Schedule:
                 wrong = ", ".join(map(time_text, sorted(others or self.times)))
                 there = one_line(", ".join(map(time_text, grid)), 200) or "none"
                 raise InputError(
-                    f"schedule: {wrong} is no time of a decision on {timeframe.bars};"
+                    f"schedule: {wrong} is not a time of a decision on {timeframe.bars};"
                     f" {_CLASSES[kind]} decide at {there}"
                 )
 

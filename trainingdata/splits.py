@@ -163,7 +163,7 @@ def find_doubtful_opens(
 ) -> tuple[Doubt, ...]:
     """Find stocks' sessions that open like a split of a rare ratio, or unusually far away.
 
-    left_out: [S, T] bars that no other bar confirms; a price that reverses is no split.
+    left_out: [S, T] bars that no other bar confirms; a price that reverses is not a split.
     actions: actions of a file; dividends are added back, and splits too if prices are raw.
     """
     found = []

@@ -88,7 +88,7 @@ class UniverseSettings:
         if not (re.fullmatch(r"[1-9]\d*d", self.window) and self.days <= MAX_WINDOW_DAYS):
             meant = [f"{self.window}d"] if self.window.isdecimal() else []
             raise InputError(
-                f"universe.window: {self.window!r} is no number of calendar days from 1d to"
+                f"universe.window: {self.window!r} is not a number of calendar days from 1d to"
                 f" {MAX_WINDOW_DAYS}d{did_you_mean(meant) or ', as 60d'}"
             )
         if (self.rank is None) != (self.keep is None):
@@ -123,13 +123,13 @@ class UniverseSettings:
     def rule(self) -> Universe:
         """Return the universe of these settings.
 
-        Raises InputError for a custom rank that is no function, and a list that cannot be read.
+        Raises InputError for a custom rank that is not a function, and a list that cannot be read.
         """
         rank = (
             load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
         )
         if rank is not None and (isinstance(rank, type) or not callable(rank)):
-            raise InputError(f"universe.{TARGET}: {self.rank} is no function of bars")
+            raise InputError(f"universe.{TARGET}: {self.rank} is not a function of bars")
         members = None
         if self.members is not None:
             try:
@@ -326,7 +326,7 @@ def _membership(
     place: str, symbol: str, begin: str, end: str
 ) -> tuple[str, np.datetime64, np.datetime64]:
     if not names_symbol(symbol):
-        raise DataError(f"{place}: {symbol!r} is no symbol")
+        raise DataError(f"{place}: {symbol!r} is not a symbol")
     try:
         first = parse_date(begin)
         last = parse_date(end) if end else NO_END_DATE

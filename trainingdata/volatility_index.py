@@ -47,14 +47,14 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"{key}: {path} is no Parquet file with columns timestamp and close: {why}"
+            f"{key}: {path} is not Parquet file with columns timestamp and close: {why}"
         ) from error
     if not len(closes) or closes.index.hasnans:
         raise DataError(f"{key}: {path} has no row, or one without a day")
     if (twice := closes.index[closes.index.duplicated()]).size:
         raise DataError(f"{key}: {path} has {twice[0]:%Y-%m-%d} twice")
     if not (np.isfinite(closes) & (closes > 0)).all():
-        raise DataError(f"{key}: {path} has a close that is no number above 0")
+        raise DataError(f"{key}: {path} has a close that is not a number above 0")
     if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
             f"{key}: {path}: its median close, {median:g}, is not one of a volatility index in"

@@ -87,7 +87,7 @@ def recorded_markets(
         raise InputError(f"step: {step} is not above 0")
     place = Path(os.path.expanduser(folder))
     if not os.path.isdir(place):
-        raise InputError(f"folder: {folder} is no folder; *{_QUOTES} files are read from it")
+        raise InputError(f"folder: {folder} is not a folder; *{_QUOTES} files are read from it")
     markets = []
     listed: dict[str, str] = {}
     for quotes_file in sorted(place.glob(f"*{_QUOTES}")):
@@ -141,7 +141,9 @@ def _events(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
         return
     bids = table[["yes_bid", "no_bid"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
     if not np.isin(bids, np.arange(CENTS_PER_DOLLAR + 1)).all():
-        raise DataError(f"{path}: a quote has a bid that is no whole cent, 0 … {CENTS_PER_DOLLAR}")
+        raise DataError(
+            f"{path}: a quote has a bid that is not a whole cent, 0 … {CENTS_PER_DOLLAR}"
+        )
     if table[["ticker", "event"]].isna().any(axis=None):
         raise DataError(f"{path}: a quote has no ticker, or no event")
     table[["yes_bid", "no_bid"]] = bids

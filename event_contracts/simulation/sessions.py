@@ -52,11 +52,15 @@ def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
     probabilities = session[:, _PROBABILITIES]
     on_ticks = np.round(quotes * ticks) / ticks
     for columns, wrong, why in (
-        (_EVERY, ~np.isfinite(session), "is no finite number"),
+        (_EVERY, ~np.isfinite(session), "is not a finite number"),
         (_PROBABILITIES, (probabilities < 0) | (probabilities > 1), "is outside 0 … 1"),
         (_COUNTS, counts < 0, "is negative, contracts are counted"),
         (_COUNTS, counts > MAX_CONTRACT_COUNT, f"is more than {MAX_CONTRACT_COUNT:g} contracts"),
-        (_QUOTES, np.abs(quotes - on_ticks) > _SLACK, f"is no multiple of a tick, ${1 / ticks:g}"),
+        (
+            _QUOTES,
+            np.abs(quotes - on_ticks) > _SLACK,
+            f"is not a multiple of a tick, ${1 / ticks:g}",
+        ),
         ([YES_ASK], on_ticks[:, 1:] <= on_ticks[:, :1], "is not above the row's yes_bid"),
     ):
         if wrong.any():
@@ -100,7 +104,7 @@ def ticks_per_dollar(tick: float) -> int:
     """Return the number of ticks in a dollar."""
     ticks = round(1 / tick) if 0 < tick < 1 else 0
     if not 2 <= ticks <= 10_000 or abs(ticks * tick - 1) > _ROUNDING:
-        raise InputError(f"tick: ${tick:g} is no share 1/2 … 1/10000 of a dollar")
+        raise InputError(f"tick: ${tick:g} is not a share 1/2 … 1/10000 of a dollar")
     return ticks
 
 

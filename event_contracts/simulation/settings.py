@@ -79,7 +79,7 @@ class EpisodeSettings(OrderSettings):
     def __post_init__(self) -> None:
         cents = self.starting_cash * CENTS
         if abs(cents - round(cents)) > 1e-6:
-            raise InputError(f"starting_cash: ${self.starting_cash} is no number of whole cents")
+            raise InputError(f"starting_cash: ${self.starting_cash} is not a number of whole cents")
         self.terms()
 
     def space(self) -> LimitOrderActionSpace:

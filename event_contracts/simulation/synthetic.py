@@ -203,7 +203,7 @@ def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
     try:
         spawned = np.random.SeedSequence(seed, spawn_key=(market,))
     except (TypeError, ValueError):
-        raise InputError(f"seed: {seed!r} is no whole number from 0, nor several") from None
+        raise InputError(f"seed: {seed!r} is not a whole number from 0, nor several") from None
     return np.random.Generator(np.random.PCG64(spawned))
 
 

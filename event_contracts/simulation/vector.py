@@ -297,7 +297,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         try:
             code = index(action)
         except TypeError:
-            raise ValueError(f"action: {action!r} is no whole number") from None
+            raise ValueError(f"action: {action!r} is not a whole number") from None
         decode_action(code)
         self._refuse_unbegun()
         if self._market["row"] == self._market["rows"] - 1:

@@ -81,7 +81,7 @@ def _count(value: object) -> Decimal:
     """Parse a number of contracts, which must be whole."""
     count = parse_traded_count(value)
     if count > MAX_ORDER_COUNT or count % 1:
-        raise ValueError(f"{value} is no whole number of contracts from 1 to {MAX_ORDER_COUNT}")
+        raise ValueError(f"{value} is not a whole number of contracts from 1 to {MAX_ORDER_COUNT}")
     return count
 
 

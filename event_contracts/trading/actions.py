@@ -628,6 +628,6 @@ def _whole(key: str, amount: Decimal, unit: int) -> int:
     number = in_units(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(
-            f"{key}: {amount} is no whole number of 1/{unit} up to {MAX_AMOUNT / unit:,.0f}"
+            f"{key}: {amount} is not a whole number of 1/{unit} up to {MAX_AMOUNT / unit:,.0f}"
         )
     return number

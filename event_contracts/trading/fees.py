@@ -115,7 +115,7 @@ class KalshiFees:
         try:
             np.datetime64(self.as_of, "D")
         except ValueError:
-            raise InputError(f"fees.as_of: {self.as_of!r} is no date (YYYY-MM-DD)") from None
+            raise InputError(f"fees.as_of: {self.as_of!r} is not a date (YYYY-MM-DD)") from None
 
     def rules_on(self, date: str) -> FeeRules:
         """Return the rules in force on a New York date, YYYY-MM-DD."""

@@ -336,7 +336,7 @@ def epoch_seconds(at: np.datetime64) -> int:
 def contract_order(intent: OrderIntent) -> EventContractOrder:
     """Return the order of an intent."""
     if not isinstance(intent.order, EventContractOrder):
-        raise InputError(f"{intent.client_order_id}: it is no order of event contracts")
+        raise InputError(f"{intent.client_order_id}: it is not an order of event contracts")
     return intent.order
 
 

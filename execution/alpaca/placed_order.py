@@ -185,7 +185,7 @@ def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
         counts = {sum((OrderEntry.filled_stated.read(each) for each in begun), Decimal(0))}
     if whole := sum(each.filled for each in chain):
         counts.add(Decimal(whole))
-    # A leg that filled without its protecting leg is no spread, and its loss is unbounded.
+    # A leg that filled without its protecting leg is not a spread, and its loss is unbounded.
     if len(counts) != 1 or any(count % 1 or (count and not traded) for count in counts):
         numbers = ", ".join(sorted(map(str, counts)))
         raise InvalidResponse(f"its legs filled in different numbers: {numbers}")

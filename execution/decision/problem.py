@@ -291,7 +291,7 @@ def _leave_small_changes(
         size = abs(account.quantity[s])
         if not closes:
             size = abs(whole_lots(lots[s] * lot - account.quantity[s], lot)) * lot
-        # A change of less than one increment is no order at all.
+        # A change of less than one increment is not an order at all.
         if (
             0.0
             < size * account.price[s]

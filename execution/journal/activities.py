@@ -85,15 +85,15 @@ class Activity:
         if np.isnat(self.at):
             raise ValueError(f"activity {self.id}: its time is unknown")
         if not is_bounded(self.quantity):
-            raise ValueError(f"activity {self.id}: quantity {self.quantity} is no number")
+            raise ValueError(f"activity {self.id}: quantity {self.quantity} is not a number")
         if self.quantity and not self.symbol:
             raise ValueError(f"activity {self.id}: quantity {self.quantity} of nothing")
         if self.is_trade and self.price is None:
             raise ValueError(f"activity {self.id}: a trade without a price")
         if self.price is not None and not (is_bounded(self.price) and self.price >= 0):
-            raise ValueError(f"activity {self.id}: price {self.price} is no price")
+            raise ValueError(f"activity {self.id}: price {self.price} is not a price")
         if not self.amount.is_finite():
-            raise ValueError(f"activity {self.id}: amount {self.amount} is no number")
+            raise ValueError(f"activity {self.id}: amount {self.amount} is not a number")
 
     @property
     def is_trade(self) -> bool:

@@ -138,7 +138,7 @@ class OrderIntent:
             for an order of another kind.
         """
         if not isinstance(self.order, Order):
-            raise InputError(f"{self.client_order_id}: it is no order of a stock or a coin")
+            raise InputError(f"{self.client_order_id}: it is not an order of a stock or a coin")
         return self.order
 
     @property

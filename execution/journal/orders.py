@@ -69,7 +69,7 @@ def decode_order(
     Raises
     ------
     ValueError, KeyError
-        for an object that is no order.
+        for an object that is not an order.
     """
     kind = words["kind"]
     if kind == "single":

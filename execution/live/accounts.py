@@ -42,7 +42,7 @@ def account_folder(root: Path, account: str | None) -> Path:
     if account is not None:
         if account not in names and not is_account_id(account):
             raise InputError(
-                f"--account: {account!r} is no name of an account: letters, digits, - and _"
+                f"--account: {account!r} is not a name of an account: letters, digits, - and _"
             )
         folder = root / account if account in names else active_folder(root / account)
         if not folder.is_dir():

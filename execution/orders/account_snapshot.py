@@ -93,7 +93,7 @@ class AccountSnapshot:
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
-        # Collateral is no debt: it reserves the cash there is, and no future proceeds of crypto.
+        # Collateral is not a debt: it reserves the cash there is, and no future proceeds of crypto.
         reserved = min(collateral, max(self.unborrowed_cash, 0.0))
         return replace(
             self,

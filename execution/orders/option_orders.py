@@ -49,7 +49,7 @@ class OptionContract:
             raise InputError(f"root: {self.root!r} is not one to six capital letters, as SPXW")
         # The OCC symbol has eight digits for thousandths of a point.
         if not (0 < self.strike < 100_000 and self.strike * 1000 == int(self.strike * 1000)):
-            raise InputError(f"strike: {self.strike} is no strike of an option")
+            raise InputError(f"strike: {self.strike} is not a strike of an option")
 
     @property
     def symbol(self) -> str:
@@ -200,7 +200,7 @@ class SpreadOrder:
             raise InputError(f"{name}: its legs are on {', '.join(roots)}, not on one")
         limit = self.min_credit
         if limit is not None and (not limit.is_finite() or limit != round(limit, 2)):
-            raise InputError(f"{name}: {limit} is no price in cents")
+            raise InputError(f"{name}: {limit} is not a price in cents")
 
     @property
     def root(self) -> str:

@@ -231,7 +231,7 @@ class Fill(NamedTuple):
     at: start of the bar at whose open it filled, or the instant at which the bar within which it
         filled became known.
     equity_row_at: instant of the account's row that counts it, if that is not `at`: a bar whose
-        start is no instant of the account fills once it is known.
+        start is not an instant of the account fills once it is known.
     """
 
     client_order_id: str

@@ -96,7 +96,7 @@ def find_checkpoint(model: str) -> Checkpoint:
     A hub id has the form `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. The
     configuration is read at every call, because it can be overwritten.
 
-    Raises InputError for a checkpoint that is no usable Chronos-2.
+    Raises InputError for a checkpoint that is not a usable Chronos-2.
     """
     folder = _folder(model)
     name = folder.name if Path(model).expanduser().is_dir() else model
@@ -177,7 +177,7 @@ def _folder(model: str) -> Path:
 def _fetched(model: str) -> Path:
     name, _, revision = model.partition("@")
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise InputError(f"forecaster.model: {model} is no folder and no hub id")
+        raise InputError(f"forecaster.model: {model} is neither a folder nor a hub id")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

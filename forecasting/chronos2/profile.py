@@ -116,7 +116,7 @@ def check_whole_number(place: str, value: object, low: int, high: int) -> int:
         number = int(value)
         if low <= number <= high:
             return number
-    raise InputError(f"{place}: {value!r} is no whole number from {low} to {high}")
+    raise InputError(f"{place}: {value!r} is not a whole number from {low} to {high}")
 
 
 def tf32_refusal() -> InputError:

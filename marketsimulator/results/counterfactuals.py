@@ -180,7 +180,7 @@ def scale_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
 def _scaled_fees(fees: FeeSchedule, scale: float) -> FeeSchedule:
     scaled: dict[str, Any] = {name: scale * getattr(fees, name) for name in COMMISSIONS}
     for name in DATED_RATES:
-        # A rate without a cap has an infinite one, and 0 times infinity is no number.
+        # A rate without a cap has an infinite one, and 0 times infinity is not a number.
         scaled[name] = tuple(
             replace(rate, rate=scale * rate.rate, cap=scale * rate.cap if scale else rate.cap)
             for rate in getattr(fees, name)

@@ -81,7 +81,7 @@ class ExactAccount:
 
     @property
     def cash(self) -> Fraction:
-        """What of the equity is no position, USD."""
+        """What of the equity is not a position, USD."""
         return self.equity - sum(self.worth.values(), ZERO)
 
     @property
@@ -333,7 +333,7 @@ def read_journal(path: Path, job: str) -> JournalRecord:
     job: whose decisions and cycles.
     """
     if not path.is_file():
-        raise InputError(f"journal: {path} is no file; it is the journal.sqlite of an account")
+        raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
     with open_current_schema(path) as database:
         # A process may have been ended before it made the tables.
         begun = database.rows("SELECT 1 FROM sqlite_master WHERE name = 'decisions'")

@@ -63,7 +63,7 @@ class RunFolder:
         check_same_run(self.path, "RUN")
         if not any((self.path / mark).is_file() for mark in SUMMARY_FILES):
             raise InputError(
-                f"RUN: {self.path} holds no {SUMMARY_FILE}: it is no backtest's folder"
+                f"RUN: {self.path} holds no {SUMMARY_FILE}: it is not a backtest's folder"
             )
 
     def summary(self) -> dict[str, Any]:

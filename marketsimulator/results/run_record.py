@@ -78,13 +78,13 @@ def find_run_folders(words: Sequence[Path]) -> list[Path]:
     for word in words:
         folder = word.expanduser()
         if not folder.is_dir():
-            raise InputError(f"RUN: {word} is no folder")
+            raise InputError(f"RUN: {word} is not a folder")
         if (folder / SUMMARY_FILE).is_file():
             paths.append(folder)
             continue
         within = [path.parent for path in folder.glob(f"*/{SUMMARY_FILE}")]
         if not within:
-            raise InputError(f"RUN: {word} holds no {SUMMARY_FILE}: it is no backtest's folder")
+            raise InputError(f"RUN: {word} holds no {SUMMARY_FILE}: it is not a backtest's folder")
         paths += sorted(within, key=_by_number)
     seen: set[Path] = set()
     for path in paths:

@@ -82,7 +82,7 @@ class Fault:
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"[: len(self.path)]):
-            raise InputError(f"faults.path: {self.path!r} is no path, which begins with /")
+            raise InputError(f"faults.path: {self.path!r} is not a path, which begins with /")
 
 
 class FaultPlan:

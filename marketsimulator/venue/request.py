@@ -43,11 +43,11 @@ class Request:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body's JSON, {} for an empty body. Raises `InputError` if it is no JSON."""
+        """Return the body's JSON, {} for an empty body. Raises `InputError` if it is not JSON."""
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
-            raise InputError(f"body: it is no JSON: {error}") from None
+            raise InputError(f"body: it is not JSON: {error}") from None
         except RecursionError:
             raise InputError("body: it is nested too deep to be read") from None
 
@@ -83,7 +83,7 @@ def query_integer(
     text = query.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
         shown = text if len(text) < 40 else f"{text[:40]}…"
-        raise InputError(f"{name}: {shown!r} is no whole number of {low} to {high}")
+        raise InputError(f"{name}: {shown!r} is not a whole number of {low} to {high}")
     return int(text)
 
 

@@ -151,7 +151,7 @@ class PracticeServer(ABC):
             raise Refused(422, None, 'one of {"steps": 1} and {"to": "2024-03-18T14:30Z"}')
         steps = command.get("steps", 1)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise Refused(422, None, f"steps: {steps!r} is no whole number above 0")
+            raise Refused(422, None, f"steps: {steps!r} is not a whole number above 0")
         to = parse_instant(command["to"], name="to") if "to" in command else None
         moved = 0
         while (at := self.next_instant) is not None and (moved < steps if to is None else at <= to):

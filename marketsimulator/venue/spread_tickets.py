@@ -147,12 +147,12 @@ def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
             raise ValueError("an order of several legs is good for the day")
         asked = request["legs"]
         if not (isinstance(asked, list) and all(isinstance(leg, dict) for leg in asked)):
-            raise ValueError("legs is no list of objects")
+            raise ValueError("legs is not a list of objects")
         legs = tuple(map(_parse_leg, asked))
         contracts = parse_decimal(request, "qty")
         # The bound comes first: an integer of a million digits takes minutes to write out.
         if not 1 <= contracts <= MAX_SPREADS_PER_ORDER or contracts != int(contracts):
-            raise ValueError(f"qty {contracts} is no number of contracts")
+            raise ValueError(f"qty {contracts} is not a number of contracts")
         min_credit = -parse_decimal(request, "limit_price") if limited else None
         return SpreadOrder(client_id(request, f"spread {number}"), legs, int(contracts), min_credit)
 

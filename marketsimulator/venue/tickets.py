@@ -148,7 +148,7 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
     try:
         return Decimal(str(value))
     except InvalidOperation:
-        raise ValueError(f"{key} {str(value)[:MAX_VALUE_SHOWN]!r} is no number") from None
+        raise ValueError(f"{key} {str(value)[:MAX_VALUE_SHOWN]!r} is not a number") from None
 
 
 def client_id(request: Mapping[str, Any], name: str) -> str:

@@ -240,7 +240,7 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
     key: the setting that names it, for the message.
     """
     if not isinstance(word, str):
-        raise InputError(f"{key}: {word!r} is no word; it is one of {', '.join(SPREAD_WIDTHS)}")
+        raise InputError(f"{key}: {word!r} is not a word; it is one of {', '.join(SPREAD_WIDTHS)}")
     capitals = word.strip().upper()
     name = SHORT_NAMES.get(capitals, capitals)
     if name not in SPREAD_WIDTHS:

@@ -53,7 +53,7 @@ class ClosedTrade:
     def __post_init__(self) -> None:
         for name in ("trade_id", "strategy", "exit_time", "exit_reason"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{name}: {getattr(self, name)!r} is no text")
+                raise InputError(f"{name}: {getattr(self, name)!r} is not a text")
         if not self.trade_id.strip():
             raise InputError("trade_id: a closed trade needs one, so that it is booked once")
         if any(map(_has_line_break, self.row().values())):
@@ -65,11 +65,13 @@ class ClosedTrade:
             or not 1 <= size <= MAX_TRADE_CONTRACTS
         ):
             raise InputError(
-                f"{self.trade_id}: position_size {str(size)[:50]} is no whole number of contracts"
-                f" in 1 … {MAX_TRADE_CONTRACTS:,}"
+                f"{self.trade_id}: position_size {str(size)[:50]} is not a whole number of"
+                f" contracts in 1 … {MAX_TRADE_CONTRACTS:,}"
             )
         if not (isinstance(self.total, Decimal) and is_bounded(self.total)):
-            raise InputError(f"{self.trade_id}: P/L {str(self.total)[:50]} is no amount of money")
+            raise InputError(
+                f"{self.trade_id}: P/L {str(self.total)[:50]} is not an amount of money"
+            )
         if not self.exit_time.strip():
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
 

@@ -85,7 +85,7 @@ class SellingSettings(AutoscalingSettings):
         super().__post_init__()
         parse_strategies(self.strategies)
         if instrument(self.underlying).kind is not AssetClass.STOCK:
-            raise InputError(f"underlying: {self.underlying} is no stock")
+            raise InputError(f"underlying: {self.underlying} is not a stock")
         # Options on a stock deliver shares, which a spread held to the close would leave behind.
         if self.delivers_shares and self.rules.exit_minute is None:
             raise InputError(

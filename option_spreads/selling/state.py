@@ -95,7 +95,7 @@ class OpenSpread:
             raise InputError(f"{self.trade_id}: {self.closed} of {self.contracts} contracts closed")
         prices = (self.credit, self.last_cost, self.paid, self.balance or Decimal(0))
         if not (all(map(is_bounded, prices)) and math.isfinite(self.best_profit)):
-            raise InputError(f"{self.trade_id}: a price of it is no number")
+            raise InputError(f"{self.trade_id}: a price of it is not a number")
         _ = self.spread
 
     def __str__(self) -> str:
@@ -196,7 +196,7 @@ class OpenSpread:
         """
         settlement = (settled_at or Decimal(0)) * self.remaining
         points = self.credit * self.contracts - self.paid - settlement
-        # Cash settlement is no order and costs no fees.
+        # Cash settlement is not an order and costs no fees.
         fees = costs.fees(self.spread, 1) * (self.contracts + self.closed)
         columns = entry_columns(self.entered, self.spread.strikes, self.credit)
         columns["Entry_Reason"] = self.reason

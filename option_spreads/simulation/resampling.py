@@ -212,7 +212,7 @@ def account_paths(
     """Run accounts along draws [R, D, P] of trades [N].
 
     results, risks: per contract without fees, units.
-    draws: a negative draw is no trade, and ends the day.
+    draws: a negative draw is not a trade, and ends the day.
     overlaps: [N] number of preceding trades that were still open at each trade's entry. Its size
         excludes their results; at a day's end everything is closed. None: no overlaps.
     """

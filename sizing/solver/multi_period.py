@@ -172,8 +172,8 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
         g = counted[row]
         penalty[row] = penalties[g]
         # For the same reason the first period's borrowing counts sizes. A later weight is a sum of
-        # variables here, and its size is no sum of theirs, so that later periods count longs less
-        # shorts, which is linear (`net`).
+        # variables here, and its size is not a sum of theirs, so that later periods count longs
+        # less shorts, which is linear (`net`).
         net[row] = g != m and g >= sizes
         if g < m:
             parts = problem.coefficients[g] if g < sizes else problem.net[g - sizes]

@@ -27,7 +27,7 @@ PATIENCE = 60.0  # seconds without progress or a reason
 AT_WORK = 120.0  # seconds after which one instant's work is no progress any more
 LOOK = 0.005  # seconds between looks at a process
 LISTEN = 0.1  # seconds between looks at whether it makes progress
-LONGEST = "longest_silence_s"  # the one count that is no sum
+LONGEST = "longest_silence_s"  # the one count that is not a sum
 MEANT = (0, 2)  # exit codes of a command that ended by itself
 
 

@@ -31,7 +31,7 @@ SHOWN = (
 # Beside them: a command that ends with a traceback, one that does not go on after everything works
 # again, a halt that nothing justifies.
 NEVER = (*SHOWN[2:], "crashes", "stuck", "false_halts")
-LONGEST = "longest_silence_s"  # the one count that is no sum
+LONGEST = "longest_silence_s"  # the one count that is not a sum
 
 FIRST_DECISION = ("mode=dry", "forecaster=ewma", "data.start=2024-01-02", "end=2024-02-20T15:30Z")
 

@@ -68,7 +68,7 @@ def test_invalid_account_name_is_refused_by_every_command(
     for command in ("status", "kill"):
         code, text = asked(tmp_path, command, "--account", name)
         assert (code, text.count("\n")) == (2, 1), text
-        assert f"--account: {name!r} is no name of an account" in text
+        assert f"--account: {name!r} is not a name of an account" in text
     assert not list(tmp_path.rglob("KILL"))
     assert account_folder(folder.parent, folder.name) == folder
 

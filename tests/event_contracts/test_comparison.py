@@ -267,7 +267,7 @@ def test_checkpoint_trained_on_holdout_events_is_refused(tmp_path: Path) -> None
     ("words", "says"),
     [
         (["output=there"], "comparison.json is a folder, a file's name is needed"),
-        (["folder=nowhere"], "is no folder"),
+        (["folder=nowhere"], "is not a folder"),
         (["variable=[there]"], "variable: there: no checkpoint: "),
         (["variable=[cut]"], "cut, variable: "),
         (["fixed=[cut]"], "cut, fixed 10: "),

@@ -235,6 +235,6 @@ def test_invalid_codes_and_counts_are_refused() -> None:
     begun.reset(seed=1)
     no_codes: list[Any] = [25, 24.9, -0.5, "5", None]
     for code in no_codes:
-        with pytest.raises(ValueError, match=r"action must be 0|is no whole number"):
+        with pytest.raises(ValueError, match=r"action must be 0|is not a whole number"):
             begun.step(code)
     assert begun._market["cash"] == 1000 * MICROS_PER_DOLLAR

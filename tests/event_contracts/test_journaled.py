@@ -152,7 +152,7 @@ def test_invalid_journal_is_refused_and_nothing_written(
 def test_sessions_come_from_one_place() -> None:
     with pytest.raises(InputError, match="folder, journal: both name sessions"):
         ComparisonSettings(folder="here", journal="there")
-    assert "is no file" in refusal_of("event_contracts.compare", "journal=nowhere")
+    assert "is not a file" in refusal_of("event_contracts.compare", "journal=nowhere")
 
 
 def test_account_books_round_trip_through_the_journal() -> None:

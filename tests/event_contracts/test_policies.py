@@ -45,7 +45,7 @@ def seen_of(space: LimitOrderActionSpace = LOOSE, **values: float) -> Observatio
 COUNTS = ("position", "bids", "offers")
 
 
-EVERYTHING = np.arange(25)[None] < 21  # that is no reserved code
+EVERYTHING = np.arange(25)[None] < 21  # that is not a reserved code
 masks = st.integers(1, 12).flatmap(
     lambda count: st.lists(
         st.lists(st.booleans(), min_size=20, max_size=20), min_size=count, max_size=count

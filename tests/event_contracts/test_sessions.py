@@ -68,13 +68,13 @@ def test_session_is_copied_with_float32_prices_on_ticks() -> None:
 @pytest.mark.parametrize(
     ("row", "column", "value", "why"),
     [
-        (1, "yes_bid", np.nan, "is no finite number"),
+        (1, "yes_bid", np.nan, "is not a finite number"),
         (0, "yes_bid", -0.01, "is outside 0 … 1"),
         (2, "estimate", 1.2, "is outside 0 … 1"),
         (1, "bid_size", -1.0, "is negative"),
         (1, "ask_size", 1e19, "is more than 1e+09 contracts"),
         (2, "bought", -20.0, "is negative"),
-        (0, "yes_bid", 0.405, "is no multiple of a tick, $0.01"),
+        (0, "yes_bid", 0.405, "is not a multiple of a tick, $0.01"),
         (0, "yes_ask", 0.40, "is not above the row's yes_bid"),
     ],
 )
@@ -193,7 +193,7 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("file", "column", "value", "why"),
     [
-        ("top_of_book", "timestamp", "soon", "timestamp 'soon' is no date and time"),
+        ("top_of_book", "timestamp", "soon", "timestamp 'soon' is not a date and time"),
         ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), "has no zone"),
         ("top_of_book", "yes_bid", "low", "no whole cent"),
         ("top_of_book", "no_bid", np.nan, "no whole cent"),

@@ -181,7 +181,10 @@ def test_an_estimate_counts_until_its_own_instant(
     ("text", "says"),
     [
         ("market,probability\nRAIN,0.5\n", "its first line has to name"),
-        (f"market,probability,until\n{ROW}\n{ROW}\n", "line 3: market 'RAIN' is empty, or is listed"),
+        (
+            f"market,probability,until\n{ROW}\n{ROW}\n",
+            "line 3: market 'RAIN' is empty, or is listed",
+        ),
         ("market,probability,until\nRAIN,1.2,2026-11-24T12:00Z\n", "line 2: probability is 1.2"),
         ("market,probability,until\nRAIN,0.5,2026-11-24T12:00\n", "line 2: no time with a zone"),
         ("market,probability,until\nRAIN,0.5\n", "line 2: .*shorter"),

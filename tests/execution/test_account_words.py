@@ -122,7 +122,7 @@ def test_owed_options_reduce_cash_owned_ones_add_none() -> None:
 def test_long_options_offset_short_ones_without_adding_cash() -> None:
     """Thirty spreads of a net 3,000 USD leave 17,000 of 20,000; coins are bought for none of it.
 
-    What they reserve is no debt that a sold coin pays; a loan is, and is paid back first.
+    What they reserve is not a debt that a sold coin pays; a loan is, and is paid back first.
     """
     sold = worth("SPY250620P00500000", "-30", "-27000")
     bought = worth("SPY250620P00495000", "30", "24000")

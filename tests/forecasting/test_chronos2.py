@@ -133,7 +133,7 @@ def test_predict_ohlc_names_what_it_cannot_use(shipped: Chronos2Forecaster, mark
     missing.loc[12, "close"] = np.nan
     for given, arguments, says in (
         (frame, {"prediction_length": 25}, "prediction_length: 25"),
-        (frame, {"prediction_length": 2.5}, r"prediction_length: 2\.5 is no whole number"),
+        (frame, {"prediction_length": 2.5}, r"prediction_length: 2\.5 is not a whole number"),
         (frame, {"context_length": 2}, "context_length: 2"),
         (frame.drop(columns="low"), {}, "context_df of SYA: .*'low' is missing"),
         (frame.head(20), {}, "context_df of SYA: 20 bars, 100 are needed"),

@@ -223,9 +223,9 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
     [
         (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
         (lambda r: r.assign(value="many"), "value: could not convert string to float: 'many'"),
-        (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is no price"),
-        (lambda r: changed(r, 3, value=0.0), "row 4: value 0.0 is no price"),
-        (lambda r: changed(r, 3, value=1e30), "row 4: value 1e.30 is no price"),
+        (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is not a price"),
+        (lambda r: changed(r, 3, value=0.0), "row 4: value 0.0 is not a price"),
+        (lambda r: changed(r, 3, value=1e30), "row 4: value 1e.30 is not a price"),
         (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
         (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is not one of the 21"),
         (

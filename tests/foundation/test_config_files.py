@@ -16,9 +16,9 @@ BOMB = "a0: &a0 [" + ", ".join(["x"] * 10) + "]\n"
 BOMB += "".join(f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 10))
 
 BAD = [
-    (BOMB.encode(), " line 2: it is no YAML: *a0 refers to another place; write out what stands"),
-    (b"commission_bps: 5\n  sec: 3\n", " line 2: it is no YAML: mapping values are not allowed"),
-    (b"a: 1\na: 2\n", " line 2: it is no YAML: found duplicate key a"),
+    (BOMB.encode(), " line 2: it is not YAML: *a0 refers to another place; write out what stands"),
+    (b"commission_bps: 5\n  sec: 3\n", " line 2: it is not YAML: mapping values are not allowed"),
+    (b"a: 1\na: 2\n", " line 2: it is not YAML: found duplicate key a"),
     (b"a: 1\nb: \xff\n", ": it cannot be read: 'utf-8' codec can't decode byte 0xff"),
     (b"# later\n", ": it holds no fees; see those in configs/fees"),
     (b"- a\n", ": it holds a list, and lines key: value are needed; see those in configs/"),
@@ -45,7 +45,7 @@ def test_every_file_in_custom_config_folder_is_checked(place: str, tmp_path: Pat
     group = place.rpartition("/")[0]
     chosen = [f"{group}=own"] if group else ["--config-name", "own"]
     line = refusal_of("marketsimulator.backtest", "--config-dir", "cfg", *chosen, cwd=tmp_path)
-    assert line.startswith(f"error: cfg/{place} line 2: it is no YAML: mapping values are")
+    assert line.startswith(f"error: cfg/{place} line 2: it is not YAML: mapping values are")
     assert [each.name for each in tmp_path.iterdir()] == ["cfg"]
 
 

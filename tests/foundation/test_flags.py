@@ -30,10 +30,10 @@ def test_typed_flags_are_recognised_in_every_spelling(words: list[str], typed: l
 @pytest.mark.parametrize(
     ("words", "raised", "said"),
     [
-        (["--start", "2"], "start: '2' is no date", "--start: '2' is no date"),
+        (["--start", "2"], "start: '2' is not a date", "--start: '2' is not a date"),
         (["--start", "2"], "start, end: no bar", "--start, --end: no bar"),
         (["--start", "2"], "capital: no start of it", "capital: no start of it"),
-        (["start=2"], "start: '2' is no date", "start: '2' is no date"),
+        (["start=2"], "start: '2' is not a date", "start: '2' is not a date"),
         ([], "symbols: none; name data.dir=DIR", "symbols: none; name --data-dir DIR"),
         ([], "data.start: 2; name data.start=D", "data.start: 2; name data.start=D"),
     ],
@@ -59,7 +59,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
 @pytest.mark.parametrize(
     ("module", "words", "says"),
     [
-        (SERVER, ["--start", "2", "--port", "0"], "--start: '2' is no date"),
+        (SERVER, ["--start", "2", "--port", "0"], "--start: '2' is not a date"),
         (SERVER, ["--symbols", "FOO", "--port", "0"], "bars of your own: --data-dir FOLDER"),
         (
             SERVER,
@@ -68,7 +68,7 @@ RUN = "marketsimulator.backtest_kelly_chronos2"
         ),
         (KALSHI, [], "--key-file is missing; name a new file, --key-file KEY.pem"),
         (KALSHI, ["--key-file", "k", "--markets", "A"], "--markets: tickers are of recorded"),
-        (RUN, ["--data-dir", "nowhere"], "--data-dir: nowhere is no folder and no file"),
+        (RUN, ["--data-dir", "nowhere"], "--data-dir: nowhere is neither a folder nor a file"),
         (RUN, ["--output", "there"], "--output: there cannot be written"),
     ],
 )

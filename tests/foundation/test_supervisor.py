@@ -33,7 +33,7 @@ def test_supervisor_receives_one_field_a_line(tmp_path: Path) -> None:
 
 
 @given(status=st.text())
-@example("a file's name that is no text: \udcff")
+@example("a file's name that is not a text: \udcff")
 def test_status_text_cannot_inject_supervisor_fields(status: str) -> None:
     address = f"@kelly-chronos-status-{os.getpid()}"
     with closing(listener(address)) as channel:

@@ -169,7 +169,7 @@ def test_custom_rules_are_compared_and_runs_left_unchanged(tmp_path: Path) -> No
         ),
         (["kelly_50"], {"sizing.fraction": [0.5, None]}, "vary: two variants are both kelly_50"),
         (["kelly_10", "kelly_50"], {"sizing.fraction": [0.3]}, "vary: two variants are both"),
-        ([], {"sizing.band": 3}, "vary.sizing.band: 3 is no list"),
+        ([], {"sizing.band": 3}, "vary.sizing.band: 3 is not a list"),
         ([], {"limits.typo": [1]}, "there is no such setting"),
     ],
 )

@@ -311,7 +311,7 @@ def test_mismatched_finer_files_are_refused_in_one_line(
 def test_finer_bars_are_refused_where_meaningless(files: tuple[Path, Path]) -> None:
     with pytest.raises(InputError, match=r"data.fills: the synthetic market has no finer bars"):
         settings_of("data.fills=x").market()
-    with pytest.raises(DataError, match=r"data.fills: nowhere is no folder and no file"):
+    with pytest.raises(DataError, match=r"data.fills: nowhere is neither a folder nor a file"):
         finer_settings((files[0], Path("nowhere"))).market()
     with pytest.raises(InputError, match=r"data.fills: an audit alters the bars"):
         read_audit(["look_ahead", "data.dir=x", "data.fills=y"])

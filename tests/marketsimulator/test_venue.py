@@ -126,11 +126,11 @@ SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
 @pytest.mark.parametrize(
     ("usual", "changed", "says"),
     [
-        (PLAIN, {"qty": "abc"}, "qty 'abc' is no number"),
-        (PLAIN, {"qty": "9x" * 30}, f"qty '{'9x' * 20}' is no number"),
+        (PLAIN, {"qty": "abc"}, "qty 'abc' is not a number"),
+        (PLAIN, {"qty": "9x" * 30}, f"qty '{'9x' * 20}' is not a number"),
         (PLAIN, {"qty": ...}, "qty is missing"),
-        (SPREAD, {"legs": ["one"]}, "legs is no list of objects"),
-        (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is no number"),
+        (SPREAD, {"legs": ["one"]}, "legs is not a list of objects"),
+        (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is not a number"),
     ],
 )
 def test_invalid_order_names_its_wrong_field(

@@ -106,7 +106,7 @@ def test_balance_without_files_bootstraps_no_balance_sizes_nothing(root: Path) -
     AccountFiles(root / "paper", 20_000).initialise()
     assert (calculate_position_size(mode="PAPER"), calculate_position_size(mode="LIVE")) == (1, 0)
     (root / "paper" / "account_balance.json").unlink()
-    assert calculate_position_size(20_000, 250) == 0, "one file without the other is no account"
+    assert calculate_position_size(20_000, 250) == 0, "one file without the other is not an account"
 
 
 def test_environment_variables_apply_including_the_old_cap_name(

@@ -207,14 +207,14 @@ LATER = "in the future, now is 2024-12-02T15"
     ("row", "says"),
     [
         ("2024,a,PUT,5700/5695,,1,15:00,30,TP", "row 2: Entry_Credit is missing"),
-        ("2024,a,PUT,5700/5695,2_5,1,15:00,30,TP", "row 2: '2_5' is no number"),
+        ("2024,a,PUT,5700/5695,2_5,1,15:00,30,TP", "row 2: '2_5' is not a number"),
         ("2024,a,STRADDLE,,2.5,1,15:00,30,TP", "row 2: .*STRADDLE"),
         ("2024,a,PUT,5700/5695,9,1,15:00,30,TP", "row 2: entry_credit"),
         (f"2024,a,{PUT},15:00,nan,TP", "row 2"),
         (f"2024-10-01,a,{PUT},15:00,9e14,TP", "row 2: P/L_. 9e14 is no result"),
         (f"2024-10-01,a,{PUT},2099-01-01 15:00,30,TP", f"Exit_Time '2099-01-01 15:00' is {LATER}"),
         *(
-            (f"{word},a,{PUT},15:00,30,TP", f"row 2: Timestamp_ET: '{word}' is no date")
+            (f"{word},a,{PUT},15:00,30,TP", f"row 2: Timestamp_ET: '{word}' is not a date")
             for word in ("yesterday", "1/2/2024", "2024-10-01 25:00")
         ),
         *(

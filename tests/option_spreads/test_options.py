@@ -245,9 +245,9 @@ def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("nope.parquet", None, "is no Parquet file .*FileNotFound"),
-        ("vix.csv", b"timestamp,close\n2024-01-02,13\n", "is no Parquet file"),
-        ("vix.parquet", pd.DataFrame({"close": [13.0]}), "is no Parquet file .*timestamp'$"),
+        ("nope.parquet", None, "is not Parquet file .*FileNotFound"),
+        ("vix.csv", b"timestamp,close\n2024-01-02,13\n", "is not Parquet file"),
+        ("vix.parquet", pd.DataFrame({"close": [13.0]}), "is not Parquet file .*timestamp'$"),
         ("vix.parquet", closes(), "has no row, or one without a day$"),
         ("vix.parquet", closes(("2024-01-02", 13), (None, 14)), "has no row, or one without"),
         ("vix.parquet", closes(("2024-01-02", 13), ("2024-01-02", 14)), "has 2024-01-02 twice$"),
@@ -257,7 +257,11 @@ def closes(*rows: tuple[str | None, float]) -> pd.DataFrame:
             "median close, 0.13, is not that .* in points",
         ),
         ("vix.parquet", closes(("2024-01-02", 4700)), "median close, 4700, is not that"),
-        ("vix.parquet", closes(("2024-01-02", np.inf)), "has a close that is no number above 0$"),
+        (
+            "vix.parquet",
+            closes(("2024-01-02", np.inf)),
+            "has a close that is not a number above 0$",
+        ),
         ("vix.parquet", pd.DataFrame({"timestamp": ["2/10/2024"], "close": [13.0]}), "2/10/2024"),
     ],
 )

@@ -256,7 +256,7 @@ BAD = [
     ("", "it holds no limits on groups"),
     ("groups: {a: {symbols: [A]}}", "it limits nothing"),
     ("groups: {a: {symbols: [A], net: [0.5, 0.1]}}", "the least, 0.5, is above the most, 0.1"),
-    ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", r"groups\.a\.net\.0: nan is no finite"),
+    ("groups: {a: {symbols: [A], net: [.nan, 0.1]}}", r"groups\.a\.net\.0: nan is not a finite"),
     ("groups: {a: {symbols: [A], gross: 10.5}}", "10.5 is above 10"),
     ("groups: {a: {symbols: [A, a], gross: 1}}", "A is listed twice"),
     ("groups: {beta: {symbols: [A], gross: 1}}", "exists already"),

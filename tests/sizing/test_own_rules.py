@@ -116,7 +116,7 @@ def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
         ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
         ("singular", r"\.singular fails in OWN\.py line 11: LinAlgError: Singular matrix$"),
         ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("number", r"number is no function of a SizingInputs but int$"),
+        ("number", r"number is not a function of a SizingInputs but int$"),
         ("absent", r"has no attribute 'absent'"),
     ],
 )

@@ -94,7 +94,7 @@ def test_unknown_action_headers_are_refused_by_cause(
             "outside the exchange calendar .*; it is in the future: correct",
         ),
         ("NVDA,2024,split,2", "row 1: date '2024' cannot be read; write it as YYYY-MM-DD"),
-        (",2024-06-10,split,2", "'' is no symbol"),
+        (",2024-06-10,split,2", "'' is not a symbol"),
         # One session has no two splits and no dividend twice, on whatever days they are listed.
         *(
             (f"NVDA,{day},{one}\nAAPL,2024-06-10,split,2\nnvda,2024-06-10,{other}", TWICE)

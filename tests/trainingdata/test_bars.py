@@ -31,7 +31,7 @@ def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None
 
 def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
-    with pytest.raises(DataError, match=r"notes of today\.csv: .* is no symbol"):
+    with pytest.raises(DataError, match=r"notes of today\.csv: .* is not a symbol"):
         read_bars([tmp_path], None)
 
 

@@ -161,7 +161,7 @@ def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
         in (refusal(path))
     )
     np.testing.assert_array_equal(load_bars(path, epoch="s").values[0], VALUES)
-    assert "is no count of ms" in refusal(path, epoch="ms")
+    assert "is not a count of ms" in refusal(path, epoch="ms")
 
 
 def test_a_zone_is_never_guessed(tmp_path: Path) -> None:

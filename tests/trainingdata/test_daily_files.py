@@ -116,7 +116,7 @@ def beside_hours(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "words", "says"),
     [
-        (cell(5, "Date", "2024-03-09"), {}, "row 6: 2024-03-09 is no session of New York's"),
+        (cell(5, "Date", "2024-03-09"), {}, "row 6: 2024-03-09 is not a session of New York's"),
         (cell(1, "Date", "2024-03-04"), {}, "row 2: timestamp 2024-03-04T00:00Z repeats"),
         (cell(2, "Date", ""), {}, "row 3"),
         (cell(3, "Adj Close", 120.0), {"adjustment": "all"}, "row 4: Adj Close 120.0 is 1."),

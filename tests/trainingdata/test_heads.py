@@ -174,15 +174,15 @@ def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
         (with_cell(4, ""), "row 4: close is nan (empty), not a number"),
         (with_cell(4, "1.100,25"), "row 4 has 7 cells under 6 headings"),
         (text([row.replace("100,", "True,", 1) for row in ROWS]), "row 1: open is True, not a num"),
-        (with_cell(0, ""), "row 4: timestamp nan (empty) is no date"),
+        (with_cell(0, ""), "row 4: timestamp nan (empty) is not a date"),
         (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
-        (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is no date"),
+        (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is not a date"),
         (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
         (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
         (text().encode("utf-16"), "line 1 holds zero bytes, as of UTF-16"),
-        (text().encode() + b"\xe9", "line 16 is no UTF-8"),
+        (text().encode() + b"\xe9", "line 16 is not UTF-8"),
         (text([]), "the file holds no bars"),
-        # A head that is no vendor's.
+        # A head that is not a vendor's.
         (text(headings="timestamp,open,high,low,close"), "unknown head"),
         (text(headings="timestamp;open;high;low;close;volume"), "unknown head"),
         (text(headings=f"{HEADINGS},close"), ": column 'close' appears twice"),
@@ -221,7 +221,7 @@ def test_timestamp_in_an_unexpected_unit_is_refused(tmp_path: Path, count: str) 
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
     assert "unknown head" in said or "row 1: open_time" in said
     content = VENDORS["Polygon"].replace("1709562600000000000", count)
-    assert "is no count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
+    assert "is not a count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
         put(tmp_path, content, "BBB.csv")
     )
 
@@ -304,7 +304,7 @@ def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
 def test_invalid_or_fixed_offset_zone_is_refused(zone: str) -> None:
-    with pytest.raises(InputError, match=r"data\.zone: .* is no zone; write UTC or a place"):
+    with pytest.raises(InputError, match=r"data\.zone: .* is not a zone; write UTC or a place"):
         DataSettings(zone=zone)
 
 
@@ -384,7 +384,7 @@ def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> Non
         (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
         (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; name the file"),
         (["BRK_B.csv"], "says no symbol"),
-        (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is no folder and no file"),
+        (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is neither a folder nor a file"),
         (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),
         (["ETHBTC.csv"], "ETHBTC is quoted in BTC; prices have to be in dollars, as those of ETHU"),
         (["EURUSD.csv"], "EURUSD is an exchange rate; only stocks and coins against the dollar"),

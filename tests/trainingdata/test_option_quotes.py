@@ -1,4 +1,4 @@
-"""Quotes of options are of now: an old one is no quote of its option."""
+"""Quotes of options are of now: an old one is not a quote of its option."""
 
 from __future__ import annotations
 

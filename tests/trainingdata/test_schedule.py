@@ -155,13 +155,18 @@ def test_last_scheduled_decision_applies_the_overnight_ceiling(
 @pytest.mark.parametrize(
     ("text", "name", "symbols", "says"),
     [
-        ("10:31", "1h", ["A"], r"10:31 is no time .* on hours; stocks decide at 10:30, .*, 15:30"),
-        ("16:00,17:10", "1d", ["A"], "17:10 is no time .* on days; stocks decide at 16:00$"),
+        (
+            "10:31",
+            "1h",
+            ["A"],
+            r"10:31 is not a time .* on hours; stocks decide at 10:30, .*, 15:30",
+        ),
+        ("16:00,17:10", "1d", ["A"], "17:10 is not a time .* on days; stocks decide at 16:00$"),
         (
             "10:30",
             "1h",
             ["A", "BTCUSD"],
-            r"10:30 is no time .*; coins decide at 00:00, 01:00, .*, 23:00",
+            r"10:30 is not a time .*; coins decide at 00:00, 01:00, .*, 23:00",
         ),
         ("daily", "1h", ["A"], "'daily' is neither bars, weekly, monthly nor"),
         ("weekley", "1h", ["A"], r"did you mean weekly\?"),

@@ -164,21 +164,26 @@ def test_column_zone_applies_or_else_the_configured_clock(
 @pytest.mark.parametrize(
     ("cells", "zone", "dtype", "says"),
     [
-        (["2024-03-08T14:30Z", "soon"], None, None, "row 3: timestamp 'soon' is no date and time"),
-        (["2024-03-08T14:30Z", "3/5/2024 14:30Z"], None, None, "row 3: .* is no date and time"),
+        (
+            ["2024-03-08T14:30Z", "soon"],
+            None,
+            None,
+            "row 3: timestamp 'soon' is not a date and time",
+        ),
+        (["2024-03-08T14:30Z", "3/5/2024 14:30Z"], None, None, "row 3: .* is not a date and time"),
         (["2024-03-08T14:30Z", NAIVE[1]], None, None, "row 3: .* has no zone; write it in UTC"),
-        (["2024-03-08 09:30", "2024"], NEW_YORK, None, "row 3: timestamp '2024' is no date and"),
+        (["2024-03-08 09:30", "2024"], NEW_YORK, None, "row 3: timestamp '2024' is not a date and"),
         (NAIVE, None, "datetime64[ns]", "row 2: .* has no zone; store the column in UTC, or name"),
         ([NAIVE[0], None], NEW_YORK, "datetime64[ns]", "row 3: timestamp is empty"),
         ([UTC[0], None], None, "datetime64[ns, UTC]", "row 3: timestamp is empty"),
-        ([1.5, 2.5], None, None, "row 2: timestamp 1.5 is no date and time"),
+        ([1.5, 2.5], None, None, "row 2: timestamp 1.5 is not a date and time"),
         (
             ["1678-01-01", "2261-12-31", "2262-06-01", "2300-01-01"],
             None,
             "datetime64[s, UTC]",
-            "row 4: timestamp 2262-06-01.* is no instant between 1678 and 2262",
+            "row 4: timestamp 2262-06-01.* is not an instant between 1678 and 2262",
         ),
-        (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", "row 3: .* is no instant"),
+        (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", "row 3: .* is not an instant"),
         ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, "row 4: .* is there twice or never"),
     ],
 )

@@ -105,7 +105,7 @@ def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
 def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
-    with pytest.raises(DataError, match="row 1: 'TpC' is no symbol of a stock or crypto pair"):
+    with pytest.raises(DataError, match="row 1: 'TpC' is not a symbol of a stock or crypto pair"):
         read_actions(path)
 
 

@@ -227,7 +227,7 @@ def test_custom_ranking_function_sees_only_known_bars(
     for what, says in (("short", "one number a symbol"), ("wrong", "fails in"), ("none", "cannot")):
         with pytest.raises(InputError, match=rf"^universe._target_: .*{says}"):
             rule_of(rank=f"{name}.{what}", keep=2).exclusion_rules(bars, bars.times)
-    with pytest.raises(InputError, match="is no function"):
+    with pytest.raises(InputError, match="is not a function"):
         rule_of(rank=f"{name}.Kind", keep=2)
 
 
@@ -235,8 +235,8 @@ def test_custom_ranking_function_sees_only_known_bars(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["window=60bars"], "universe.window: '60bars' is no number of calendar days"),
-        (["window=1001d"], "universe.window: '1001d' is no number of calendar days"),
+        (["window=60bars"], "universe.window: '60bars' is not a number of calendar days"),
+        (["window=1001d"], "universe.window: '1001d' is not a number of calendar days"),
         (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
         (["rank=momentum"], "universe.keep: a value is needed"),
         (["keep=3"], "universe.rank: a value is needed"),
@@ -263,7 +263,7 @@ def test_invalid_universe_setting_is_one_line(words: list[str], says: str) -> No
         ("", "cannot be read as a list of members"),
         ("symbol,since\nA,2023-01-01\n", "column 'from' is missing"),
         ("symbol,from,to\n", "no row"),
-        ("symbol,from,to\na b,2023-01-01,\n", "row 1: 'a b' is no symbol"),
+        ("symbol,from,to\na b,2023-01-01,\n", "row 1: 'a b' is not a symbol"),
         ("symbol,from,to\nA,2023-01-01,\nB,01/02/2023,\n", "row 2: from '01/02/2023'"),
         ("symbol,from,to\nA,,2023-01-01\n", "row 1: from ''"),
         ("symbol,from,to\nA,2023-02-01,2023-02-01\n", "row 1: A is a member from 2023-02-01 to"),
@@ -290,5 +290,5 @@ def test_member_list_without_our_symbols_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_window_without_its_unit_gets_one() -> None:
-    with pytest.raises(InputError, match=r"'60' is no number of .*; did you mean 60d\?"):
+    with pytest.raises(InputError, match=r"'60' is not a number of .*; did you mean 60d\?"):
         UniverseSettings(window="60")

@@ -409,7 +409,7 @@ def test_counts_rounded_by_a_spreadsheet_are_refused(
         ("2023-06-01 09:30:00 EST", "ends in EST, and abbreviations of zones are ambiguous; write"),
         ("2023-06-01 09:30 CET", "write the offset from UTC instead, as -05:00, or name its zone"),
         ("2023-06-01 09:30:00 UTC", "ends in UTC; write Z instead"),
-        ("2023-06-01 09:30 AMX PM", "is no date and time"),
+        ("2023-06-01 09:30 AMX PM", "is not a date and time"),
     ],
 )
 @pytest.mark.parametrize("zone", [None, NEW_YORK])
@@ -462,7 +462,7 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
         ),
         (
             DAY_ROWS + "2024-05-01 14:30:00,100,101,99,100,7\n",
-            "row 41: Date '2024-05-01 14:30:00' is no date, and 40 other rows are dates",
+            "row 41: Date '2024-05-01 14:30:00' is not a date, and 40 other rows are dates",
         ),
         (DAY_ROWS + DAY_ROWS, "line 42 repeats the headings of the first line"),
         (DAY_ROWS.split("\n", 1)[1], "its first line is data; put a line of headings above it"),

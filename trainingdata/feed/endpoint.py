@@ -141,7 +141,7 @@ class BrokerSettings(RequestSettings):
             )
         if not sound or not host or parts.path not in ("", "/") or parts.query:
             raise InputError(
-                f"broker.url_override: {url!r} is no scheme, host and port, as"
+                f"broker.url_override: {url!r} is not a scheme, host and port, as"
                 " http://127.0.0.1:8000"
             )
         if parts.scheme == "http" and host not in LOOPBACK_HOSTS:

@@ -53,7 +53,7 @@ class LastTrade:
 
     def __post_init__(self) -> None:
         if not 0 < self.price < math.inf:
-            raise ValueError(f"the last trade was at {self.price}, which is no price")
+            raise ValueError(f"the last trade was at {self.price}, which is not a price")
         if np.isnat(self.at):
             raise ValueError("the last trade has no instant")
 

@@ -44,7 +44,7 @@ def planned_orders(
 ) -> list[Order]:
     """Orders of a job that were planned between two readings.
 
-    What was planned by a decision that was taken back, and never sent, is no order.
+    What was planned by a decision that was taken back, and never sent, is not an order.
     """
     standing = {decision.name for decision in record.decisions}
     orders = []
