@@ -98,7 +98,7 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
     elif not settings.forecaster.is_cached:
         raise InputError(
             f"output: name a file; forecasts of {settings.forecaster.kind} are not kept in the"
-            " cache, and nothing would be left of them"
+            " cache, and would be lost"
         )
 
 

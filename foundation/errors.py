@@ -40,7 +40,7 @@ class InvalidResponse(BrokerError):
     """
 
     def __init__(self, why: str) -> None:
-        super().__init__(f"the answer makes no sense: {one_line(why)}")
+        super().__init__(f"invalid response: {one_line(why)}")
         self.why = why
 
 

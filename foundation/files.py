@@ -41,7 +41,7 @@ def check_output(
     keys: keys of that JSON file, or columns of that table, after every run.
     overwrite: whether a folder with other content may be written to.
 
-    Raises InputError if the folder cannot be written, holds something else, or is locked.
+    Raises InputError if the folder cannot be written, holds other files, or is locked.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -95,7 +95,7 @@ def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
     if held and not any(_has(path, keys) for path in of_that_name):
         foreign = f"a {of_that_name[0].name} of another kind" if of_that_name else held[0]
         raise InputError(
-            f"output: {folder} holds something else ({foreign}); only a folder that an earlier run"
+            f"output: {folder} holds other files ({foreign}); only a folder that an earlier run"
             f" of this command wrote ({mark}) is written again: name another, or say {OVERWRITE}"
         )
 
@@ -207,7 +207,7 @@ def check_file(
     _refuse_folder(path.parent, f"{name}: {path}")
     if path.exists() and is_ours is not None and not (overwrite or is_ours(path)):
         raise InputError(
-            f"{name}: {path} holds something else; only a file that an earlier run of this command"
+            f"{name}: {path} holds other files; only a file that an earlier run of this command"
             f" wrote is written again: name another, or say {word}"
         )
 

@@ -249,7 +249,8 @@ class Transport(HTTPAdapter):
             raise late
         if answer.is_redirect:
             raise TooManyRedirects(
-                "it leads elsewhere; keys are sent nowhere else", request=request
+                "redirect to another host refused; keys go to the configured host alone",
+                request=request,
             )
         self._pace.observe(answer.headers)
         return answer
@@ -363,18 +364,18 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
     try:
         yield
     except JSONDecodeError as error:
-        raise failed(f"the answer makes no sense: no JSON: {first_line(error)}") from None
+        raise failed(f"invalid response: no JSON: {first_line(error)}") from None
     except RequestException as error:
         # Redacted before it is cut: a part of a cut key would remain.
         raise failed(f"no answer: {one_line(redact(connection_error_text(error)))}") from None
     except RecursionError:
-        raise failed("the answer makes no sense: it is nested too deep") from None
+        raise failed("invalid response: it is nested too deep") from None
     except InvalidResponse as error:
         raise failed(str(InvalidResponse(redact(error.why))), ResponseRejected) from None
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         if isinstance(error, InputError):
             raise
-        raise failed(f"the answer makes no sense: {first_line(error)}") from None
+        raise failed(f"invalid response: {first_line(error)}") from None
 
 
 def connection_error_text(error: RequestException) -> str:

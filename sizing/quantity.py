@@ -342,8 +342,7 @@ def _check_moments(
     deviation = np.atleast_2d(moments.sigma)
     if not periods or np.isinf(deviation).any() or (deviation[1:] < 0).any():
         raise InputError(
-            "moments.sigma: a row a period is needed, none of them infinite, and none after the"
-            " first below 0"
+            "moments.sigma: one finite row per period is needed, and none after the first below 0"
         )
     if correlation is not None and np.shape(correlation) not in ((m, m), (periods, m, m)):
         raise InputError(

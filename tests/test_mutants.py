@@ -106,9 +106,7 @@ def test_file_or_compiled_function_without_mutants_fails(
         measure(copy, LIST)
 
 
-def test_compiled_forwarding_function_mutates_by_swapping_arguments(
-    root: Path, tmp_path: Path
-) -> None:
+def test_mutation_swaps_arguments_of_compiled_wrappers(root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy")
     (copy / "toy" / "sums.py").write_text("@jit_inline\ndef both(a, b):\n    return pair(a, b)\n")
     (found,) = mutants(copy, "toy/sums.py", 100, 1)

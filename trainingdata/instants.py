@@ -61,7 +61,7 @@ def check_zone(zone: str | None, name: str) -> None:
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
-            f"{name}: {zone!r} is not a zone; write UTC or a place as in America/New_York"
+            f"{name}: {zone!r} is not a time zone; write UTC or a name such as America/New_York"
             f"{_zone_hint(zone)}"
         )
 

@@ -455,10 +455,11 @@ class LimitOrderActionSpace(OrderSettings):
             if size not in sizes:
                 raise InputError(f"size_limits: {size} is not one of {sizes}; name one of them")
             if most < 0:
-                raise InputError(f"size_limits: {size}: {most} contracts are below 0")
+                raise InputError(f"size_limits: {size}: {most} contracts; a limit is 0 or more")
         if set(self.styles) != set(INTENTS[1:]):
             raise InputError(
-                f"price_style: {self.price_style!r} is not one for each of {', '.join(INTENTS[1:])}"
+                f"price_style: {self.price_style!r} needs one style for each of"
+                f" {', '.join(INTENTS[1:])}"
             )
 
     @cached_property

@@ -83,7 +83,7 @@ MAX_CLOCK_SKEW = np.timedelta64(1, "h")  # maximum lead of this machine's clock 
 def parse_fixed_point(value: Any) -> Decimal:
     """Parse a number in fixed-point text; a float may have been rounded."""
     if not isinstance(value, str):
-        raise ValueError("no fixed-point text")
+        raise ValueError("not a fixed-point number in text")
     return parse_decimal(value)
 
 

@@ -246,7 +246,7 @@ class AlpacaBroker:
             done = done and last.is_done
             if last.status in ("rejected", "expired"):
                 name = order.client_order_id
-                log.warning("%s: %s by the venue after it was taken", name, last.status)
+                log.warning("%s: %s by the venue after it was accepted", name, last.status)
             with self._venue.translate_errors(f"order {order.client_order_id}"):
                 fills += _fills_of(order, last)
         return fills, done

@@ -24,7 +24,7 @@ from foundation.errors import BrokerError
 
 log = logging.getLogger(__name__)
 
-HOLDINGS_CHANGED = "the account holds something else than when it was decided"
+HOLDINGS_CHANGED = "the account has other positions than when it was decided"
 
 
 def resume_batches(

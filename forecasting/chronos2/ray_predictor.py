@@ -120,7 +120,7 @@ class RayPredictions:
                 answer = _of_ray(ray, ended[0])
                 first = first or answer
                 _refuse_other(answer, first)
-                log.info("%s by %s", count_text(len(rows), "forecast"), answer.machine)
+                log.info("%s computed by %s", count_text(len(rows), "forecast"), answer.machine)
                 done += len(rows)
                 if done:
                     progress("forecasts", done, total)

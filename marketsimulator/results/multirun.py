@@ -23,7 +23,7 @@ class MultirunComparison(Callback):
     """Writes `comparison.html` beside the folders of a multirun's backtests."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse `output`, and a folder that holds something else, before any run; exit code 2."""
+        """Refuse `output`, and a folder that holds other files, before any run; exit code 2."""
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
         with one_line_errors("nothing was written"):
             _refuse_output(config)
@@ -72,6 +72,6 @@ def _refuse_other_results(folder: Path) -> None:
     held = sorted(p.name for p in folder.glob("*") if not p.name.startswith("."))
     if held and MULTIRUN_FILE not in held:
         raise InputError(
-            f"hydra.sweep.dir: {folder} holds something else ({held[0]}); name another, or say"
+            f"hydra.sweep.dir: {folder} holds other files ({held[0]}); name another, or say"
             " overwrite=true"
         )

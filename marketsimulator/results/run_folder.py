@@ -103,7 +103,7 @@ class RunFolder:
                 instants = pd.DatetimeIndex(pd.to_datetime(frame[column], utc=True))
                 frame[column] = instants.tz_localize(None).as_unit("ns")
         except FileNotFoundError:
-            raise DataError(f"RUN: {path}: there is none; {_ADVICE}") from None
+            raise DataError(f"RUN: {path} does not exist; {_ADVICE}") from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             reason = _first_line(error)
             raise DataError(f"RUN: {path}: cannot be read: {reason}; {_ADVICE}") from None

@@ -42,7 +42,9 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         if not self.host.strip():
-            raise InputError("--host: a name or a number is needed; 0.0.0.0 is every interface")
+            raise InputError(
+                "--host: a host name or IP address is needed; 0.0.0.0 is every interface"
+            )
         if not 0 <= self.port < 65_536:
             raise InputError(f"--port: {self.port} is outside 1 … 65535, and not 0 for a free one")
         if self.speed is not None and not 0 < self.speed <= MAX_SPEED:
@@ -65,8 +67,8 @@ class ServerOptions:
         except (OSError, UnicodeError) as error:
             why = getattr(error, "strerror", None) or error
             raise InputError(
-                f"--port: {self.url} cannot be served: {why}; end what listens there, or name"
-                " another, as --port 8005, or --port 0 for a free one"
+                f"--port: {self.url} cannot listen: {why}; stop the process that uses the port,"
+                " or name another, as --port 8005, or --port 0 for a free one"
             ) from error
 
 

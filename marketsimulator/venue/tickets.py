@@ -139,7 +139,7 @@ def refused_fields() -> Iterator[None]:
     except KeyError as error:
         raise Refused(422, 40010001, f"{error.args[0]} is missing") from None
     except (TypeError, AttributeError, InvalidOperation, OverflowError) as error:
-        raise Refused(422, 40010001, f"the order makes no sense: {error}") from None
+        raise Refused(422, 40010001, f"invalid order: {error}") from None
 
 
 def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:

@@ -190,7 +190,7 @@ def test_each_venue_event_is_attributed_to_its_term(
     assert term in outcomes(drift)
 
 
-def test_extra_cycle_between_bars_does_not_drift(practice: Start, tmp_path: Path) -> None:
+def test_extra_cycle_between_bars_causes_no_drift(practice: Start, tmp_path: Path) -> None:
     """It is started anew a minute after its last orders: the last reading holds what they did."""
     here = begun(practice)
     journal = cycles(here, tmp_path, *WORDS, count=1)

@@ -201,7 +201,7 @@ def test_interrupted_run_leaves_no_output(tmp_path: Path, number: signal.Signals
     assert not (tmp_path / "here" / "out").exists()
 
 
-HOLDS = "out holds something else (notes.txt)"
+HOLDS = "out holds other files (notes.txt)"
 HISTORY = ["--symbols", "BTCUSD", "--start", "2024-01-02"]
 TRADES = "Timestamp_ET,Trade_ID,Strategy,Entry_Credit,Position_Size,P/L_$\n"
 

@@ -125,7 +125,9 @@ def test_a_contradicted_settlement_is_alerted_once(
     assert not any(flows for _, flows in marks)
 
 
-def test_a_tie_is_paid_and_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tied_market_is_paid_and_trading_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """RAIN ends with half a dollar for each side, and no value is stated."""
     monkeypatch.chdir(tmp_path)
     sessions = {"RAIN": flat(5, depth=500.0), "SNOW": flat(60, depth=500.0)}

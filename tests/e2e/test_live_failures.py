@@ -43,7 +43,7 @@ def test_malformed_list_is_not_an_empty_account(
                 return answer if path in ("", "/orders") else get(path, *more)
 
             patch.setattr(client, asked, told)
-            with pytest.raises(BrokerError, match="the account: the answer makes no sense"):
+            with pytest.raises(BrokerError, match="the account: invalid response"):
                 mine.account()
     assert mine.account().positions == {}
 
@@ -85,7 +85,7 @@ def test_stale_or_missing_latest_price_is_not_used(
         monkeypatch.setattr(
             data, "_asked", lambda _, items, wrong=wrong: [(items[0], {**bar, **wrong})]
         )
-        with pytest.raises(BrokerError, match="latest bars of SYA: the answer makes no sense"):
+        with pytest.raises(BrokerError, match="latest bars of SYA: invalid response"):
             data.prices(["SYA"], now)
 
 

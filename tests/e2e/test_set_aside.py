@@ -284,7 +284,7 @@ def strange_order(fields: dict[str, Any]) -> Told:
         ({"side": "cross"}, "positions"),
     ],
 )
-def test_malformed_unknown_order_halts_and_stops_no_cycle(
+def test_malformed_unknown_order_halts_while_cycles_continue(
     here: Practice, tmp_path: Path, fields: dict[str, Any], kind: str
 ) -> None:
     with changed_answers(here, strange_order(fields)) as seen:

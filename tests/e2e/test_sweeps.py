@@ -76,7 +76,7 @@ def test_ray_cluster_runs_sweeps_and_forecasts_at_address(head: str, tmp_path: P
     assert files[0] == files[1]
 
 
-def test_unreachable_ray_address_is_one_line(tmp_path: Path) -> None:
+def test_unreachable_ray_address_gives_one_line_error(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

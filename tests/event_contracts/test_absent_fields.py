@@ -201,7 +201,7 @@ def test_a_row_without_market_fails_by_name(traded: KalshiStand) -> None:
     nameless = with_fields(ticker=None, market_ticker=None)
     with (
         changed_rows("/portfolio/fills", nameless),
-        pytest.raises(InputError, match="fills: the answer makes no sense: ticker is missing"),
+        pytest.raises(InputError, match="fills: invalid response: ticker is missing"),
     ):
         account(traded)
 

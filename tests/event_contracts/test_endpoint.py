@@ -74,7 +74,9 @@ def test_keys_are_read_from_environment_text_or_file(tmp_path: Path) -> None:
         ({"KALSHI_API_KEY_ID": "a\nb", "KALSHI_PRIVATE_KEY": PEM}, "not an id"),
     ],
 )
-def test_missing_or_invalid_keys_are_one_line(environment: dict[str, str], says: str) -> None:
+def test_missing_or_invalid_keys_give_one_line_error(
+    environment: dict[str, str], says: str
+) -> None:
     with pytest.raises(InputError, match=says) as caught:
         KalshiKeys.from_environment(environment)
     assert "\n" not in str(caught.value)

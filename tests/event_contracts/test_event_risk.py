@@ -232,7 +232,7 @@ def test_each_size_has_its_limit() -> None:
 
 @pytest.mark.parametrize(
     ("given_limits", "says"),
-    [({7: 100}, "size_limits: 7 is not one of"), ({5: -1}, "-1 contracts are below 0")],
+    [({7: 100}, "size_limits: 7 is not one of"), ({5: -1}, "-1 contracts; a limit is 0 or more")],
 )
 def test_size_limits_name_sizes_of_the_table(given_limits: dict[int, int], says: str) -> None:
     with pytest.raises(InputError, match=says):
@@ -258,7 +258,7 @@ amounts = st.integers(-150, 300).map(lambda usd: usd * MICROS_PER_DOLLAR)
     st.tuples(st.integers(1, 98), st.integers(1, 5)),
     st.lists(st.tuples(st.sampled_from(("YES", "NO")), st.integers(1, 60)), max_size=3),
 )
-def test_masks_are_those_of_the_validators(
+def test_action_masks_match_the_order_validators(
     limits: PositionLimits,
     sizes: dict[int, int],
     exposure: Exposure,

@@ -109,7 +109,7 @@ def test_multiples_of_the_step_are_allowed_prices(ticks: PriceTicks, one: D, ano
         (ranges(("0", "0.5", "0.01")), "follow one another from 0 to 1"),
         (ranges(("0", "1", "0.03")), "does not divide"),
         (ranges(("0", "0.5", "0.1"), ("0.5", "0.5", "0.1"), ("0.5", "1", "0.1")), "not divide"),
-        ([{"start": 0}], "no fixed-point text"),
+        ([{"start": 0}], "not a fixed-point number in text"),
         ("all", "not a list of objects"),
     ],
 )

@@ -152,7 +152,7 @@ def test_closing_order_needs_no_cash() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"count": 10}, "count: .*no fixed-point text"),
+        ({"count": 10}, "count: .*not a fixed-point number in text"),
         ({"price": "1.0000"}, "price: .*no price of an order"),
         ({"price": "0.5050"}, "between ticks or contracts"),
         ({"side": "yes"}, "side: .*'bid' or 'ask'"),

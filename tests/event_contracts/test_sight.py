@@ -91,7 +91,7 @@ def test_last_size_is_of_the_previous_row_only() -> None:
         assert features["mean_size"] == pytest.approx(0.2)
 
 
-def test_held_fractions_are_ignored_resting_ones_count() -> None:
+def test_fractional_resting_orders_count_fractional_positions_do_not() -> None:
     """More orders than the environment knows leave HOLD alone."""
     seen = memory()
     seen.show(T0, tick(4000, 4200))

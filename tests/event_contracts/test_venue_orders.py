@@ -122,7 +122,7 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
     ("change", "says"),
     [
         ({"client_order_id": "o-2"}, "about another order"),
-        ({"fill_count": 4}, "fill_count is no fixed-point text"),
+        ({"fill_count": 4}, "fill_count is not a fixed-point number in text"),
         ({"fill_count": "-1.00"}, "fill_count is below 0"),
         ({"remaining_count": "1e99"}, "remaining_count is not a number"),
         ({"remaining_count": "10.01"}, "fill_count and remaining_count are"),
@@ -162,7 +162,7 @@ def test_missing_or_empty_venue_field_is_named(
     kind: Any, entry: dict[str, Any], name: str, value: Any
 ) -> None:
     says = "missing" if value is None else ""
-    with pytest.raises(InvalidResponse, match=f"^the answer makes no sense: {name} is {says}"):
+    with pytest.raises(InvalidResponse, match=f"^invalid response: {name} is {says}"):
         kind.parse({**entry, name: value})
 
 

@@ -292,7 +292,7 @@ def test_stock_job_does_not_query_spread_orders() -> None:
     ("reduces", "state", "posts"),
     [(True, "submitting", 1), (False, "submitting", 0), (True, "accepted", 0)],
 )
-def test_reduction_is_sent_beside_an_unknown_opening(
+def test_reduction_is_sent_despite_unknown_opening_order(
     reduces: bool, state: OrderState, posts: int
 ) -> None:
     """A venue that has the opening refuses the reduction itself, as a wash trade."""

@@ -132,7 +132,9 @@ def test_reason_is_short_unless_asked_in_full(run: Path) -> None:
         ([], "--order or --symbol"),
     ],
 )
-def test_unanswerable_explain_query_is_one_line(run: Path, words: list[str], named: str) -> None:
+def test_unanswerable_explain_query_gives_one_line_error(
+    run: Path, words: list[str], named: str
+) -> None:
     assert named in refusal_of("marketsimulator.explain", str(run), *words)
 
 

@@ -317,7 +317,7 @@ def test_portions_are_one_stream_of_passes() -> None:
     assert said == [(8, 24), (16, 24), (24, 24)]
 
 
-def test_portion_names_its_batch_size_after_memory_failure() -> None:
+def test_out_of_memory_error_states_the_batch_size() -> None:
     calls = 0
 
     def network(context: torch.Tensor, **options: Any) -> torch.Tensor:

@@ -186,7 +186,7 @@ def test_rows_of_other_symbols_and_times_are_passed(
         ("f.parquet", b"PAR1 not really", "no file of forecasts"),
     ],
 )
-def test_invalid_forecast_file_format_is_one_line(
+def test_invalid_forecast_file_format_gives_one_line_error(
     bars: Bars, tmp_path: Path, name: str, content: bytes, line: str
 ) -> None:
     path = tmp_path / name

@@ -71,7 +71,7 @@ def answered(kind: str, market: Bars, **arguments: object) -> Array32:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_invalid_plugin_forecast_is_one_line_naming_it(own: str, name: str, market: Bars) -> None:
+def test_invalid_plugin_forecast_gives_one_line_error(own: str, name: str, market: Bars) -> None:
     with pytest.raises(InputError) as caught:
         answered(f"{own}.{name}", market)
     said = str(caught.value)

@@ -80,13 +80,13 @@ def test_output_folder_is_empty_or_an_earlier_runs(tmp_path: Path) -> None:
     (tmp_path / ".left").touch()
     check_output(tmp_path, "summary.json", KEYS)
     (tmp_path / "notes.txt").touch()
-    with pytest.raises(InputError, match=r"holds something else \(notes.txt\).*overwrite=true$"):
+    with pytest.raises(InputError, match=r"holds other files \(notes.txt\).*overwrite=true$"):
         check_output(tmp_path, "summary.json", KEYS)
     check_output(tmp_path, "summary.json", KEYS, overwrite=True)
     check_output(tmp_path)
     (tmp_path / "summary.json").write_text(RUN)
     check_output(tmp_path, "summary.json", KEYS)
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="holds other files"):
         check_output(tmp_path, "sweep.parquet")
 
 
@@ -97,7 +97,7 @@ def test_foreign_file_of_the_same_name_is_kept(tmp_path: Path, content: str) -> 
     for name, keys in (("summary.json", KEYS), ("*.parquet", COLUMNS)):
         path = tmp_path / name.replace("*", "NVDA")
         path.write_text(content)
-        with pytest.raises(InputError, match=rf"holds something else \(a .*{path.name} of another"):
+        with pytest.raises(InputError, match=rf"holds other files \(a .*{path.name} of another"):
             check_output(tmp_path, name, keys)
         check_output(tmp_path, name, keys, overwrite=True)
         assert path.read_text() == content
@@ -109,7 +109,7 @@ def test_own_parquet_output_is_recognised_by_its_columns(tmp_path: Path) -> None
     pd.DataFrame({"timestamp": [0], "open": [0.1], "close": [1.0]}).to_parquet(path)
     check_output(tmp_path, "*.parquet", COLUMNS)
     pd.DataFrame({"width": [0.1]}).to_parquet(path)
-    with pytest.raises(InputError, match="holds something else"):
+    with pytest.raises(InputError, match="holds other files"):
         check_output(tmp_path, "*.parquet", COLUMNS)
 
 
@@ -123,7 +123,7 @@ def test_parent_folder_is_created_with_the_file(tmp_path: Path) -> None:
         check_file(path / "g.csv", "output")
     check_file(path, "output", lambda _: True)
     check_file(path, "output", lambda _: False, overwrite=True)
-    with pytest.raises(InputError, match=r"^output: .*holds something else; .*overwrite=true"):
+    with pytest.raises(InputError, match=r"^output: .*holds other files; .*overwrite=true"):
         check_file(path, "output", lambda _: False)
 
 

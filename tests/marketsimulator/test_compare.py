@@ -137,7 +137,7 @@ def still(s):
 
 
 @pytest.mark.slow
-def test_custom_rules_are_compared_and_runs_left_unchanged(tmp_path: Path) -> None:
+def test_comparison_accepts_custom_rules_and_leaves_runs_unchanged(tmp_path: Path) -> None:
     (tmp_path / "rules.py").write_text(TWO_RULES)
     done = command("strategies=[rules.half,rules.still,kelly_50]", "output=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

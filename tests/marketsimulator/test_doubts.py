@@ -94,7 +94,7 @@ def test_doubts_outside_the_span_are_not_reported(folder: Path) -> None:
     assert told("days=5") == []
 
 
-def test_moves_of_a_symbol_are_one_line() -> None:
+def test_moves_of_a_symbol_give_one_line_error() -> None:
     """The largest is named; a split is never merged with another one."""
     at = [np.datetime64(f"2024-03-0{day}", "ns") for day in (1, 2, 3)]
     sizes = (9.0, 40.0, 20.0)

@@ -206,7 +206,7 @@ def bought(
         ),
     ],
 )
-def test_a_difference_counts_under_its_own_name(
+def test_each_drift_cause_has_its_own_term(
     live: DriftSide, simulated: DriftSide, cause: ProfitTerm, expected: dict[str, str]
 ) -> None:
     found = to_whole_cents(profit_terms(live, simulated, {"a": cause}))

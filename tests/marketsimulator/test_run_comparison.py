@@ -173,7 +173,7 @@ def test_multirun_refuses_a_folder_with_foreign_files(
     with pytest.raises(SystemExit) as ended:
         MultirunComparison().on_multirun_start(config)
     assert ended.value.code == 2
-    line = f"hydra.sweep.dir: {tmp_path} holds something else ({held});"
+    line = f"hydra.sweep.dir: {tmp_path} holds other files ({held});"
     assert line in capsys.readouterr().err
     (tmp_path / "multirun.yaml").write_text("")
     MultirunComparison().on_multirun_start(config)
@@ -201,7 +201,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
         run, **{DIGESTS: {"equity.parquet": "0" * 64}}
     ),
     "equity.parquet: cannot be read": lambda run: (run / "equity.parquet").write_text("no"),
-    "equity.parquet: there is none": lambda run: (run / "equity.parquet").unlink(),
+    "equity.parquet does not exist": lambda run: (run / "equity.parquet").unlink(),
     "config.yaml: cannot be read": lambda run: (run / "config.yaml").write_text("a: ["),
     "instants that increase are needed": lambda run: pd.read_parquet(run / "equity.parquet")[
         ::-1

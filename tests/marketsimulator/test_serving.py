@@ -51,5 +51,5 @@ def test_occupied_port_is_refused_before_reading_bars() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         taken = replace(taken, port=listening.getsockname()[1])
         unread: Any = None
-        with pytest.raises(InputError, match=r"cannot be served: .*name another"):
+        with pytest.raises(InputError, match=r"cannot listen: .*name another"):
             serve(taken, unread)

@@ -147,7 +147,7 @@ def test_binding_limits_of_a_target_by_hand(
         assert np.isnan(bound["cost"]), "it has no price"
 
 
-def test_shared_ceiling_prices_add_up_to_the_gradient() -> None:
+def test_shadow_prices_of_shared_ceilings_sum_to_gradient() -> None:
     """1e-3 - 1e-4 · 0.5 / 0.5 - 2e-4 is 7e-4, whichever of the two ceilings carries it."""
     bound = allocate(stock(stock_ceiling=0.5), 0.5).binding[0]
     assert bound["stock_gross"] + bound["joint"] / 0.5 == pytest.approx(7e-4, rel=1e-4)

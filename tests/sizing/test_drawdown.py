@@ -51,7 +51,9 @@ def test_drawdown_limit_sets_fraction_label_and_remark() -> None:
         ("0", [], "sizing.drawdown.depth: 0 is not above 0"),
     ],
 )
-def test_impossible_drawdown_bound_is_one_line(depth: str, words: list[str], line: str) -> None:
+def test_impossible_drawdown_bound_gives_one_line_error(
+    depth: str, words: list[str], line: str
+) -> None:
     bound = f"sizing.drawdown={{depth: {depth}, probability: 0.1}}"
     with pytest.raises(InputError, match=line):
         BacktestSettings.from_config(compose_config("backtest", [bound, *words]))

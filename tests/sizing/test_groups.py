@@ -266,7 +266,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "says"), BAD)
-def test_invalid_group_file_is_one_line(content: str | None, says: str, tmp_path: Path) -> None:
+def test_invalid_group_file_gives_one_line_error(
+    content: str | None, says: str, tmp_path: Path
+) -> None:
     path = tmp_path / "groups.yaml"
     if content is not None:
         path.write_text(content)

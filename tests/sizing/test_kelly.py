@@ -86,7 +86,7 @@ def test_an_edge_below_its_cost_moves_nothing() -> None:
         assert kelly_weights([1.5e-4], covariance, cost=[abs(gradient) * 0.9], **bounds)[0] != held
 
 
-def test_correlation_is_used() -> None:
+def test_correlation_changes_the_weights() -> None:
     """Two nearly equal assets share one position; independent ones take a full position each."""
     wide = {"lower": [-9.0] * 2, "upper": [9.0] * 2}
     apart, alike = (

@@ -120,7 +120,7 @@ def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
         ("absent", r"has no attribute 'absent'"),
     ],
 )
-def test_plugin_without_valid_weights_is_one_line(own: str, name: str, line: str) -> None:
+def test_plugin_with_invalid_weights_gives_one_line_error(own: str, name: str, line: str) -> None:
     with pytest.raises(InputError) as caught:
         strategy_from_name(f"{own}.{name}").allocate(book())
     said = str(caught.value)

@@ -245,7 +245,7 @@ def test_target_volatility_uses_a_year_of_own_bars(symbol: str, hours: float, le
 
 
 @given(st.integers(-10_000_000, 10_000_000), STEPS, st.floats(-0.9e-6, 0.999998))
-def test_lots_truncate_towards_zero_within_a_millionth(
+def test_lots_truncate_towards_zero_within_tolerance(
     count: int, step: Decimal, beyond: float
 ) -> None:
     """A float a millionth of a step short of a whole one is that one; any other part is cut off."""

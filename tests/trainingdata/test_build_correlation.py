@@ -78,13 +78,13 @@ def test_other_files_are_overwritten_only_when_told(folder: Path, tmp_path: Path
     """Nor is one of another kind, beside which the matrix would lie where nobody looks for it."""
     notes = tmp_path / "matrix.json"
     (tmp_path / "README.md").write_text("mine")
-    for output, says in (("README.md", "README.md holds something else"), (".", "is a folder, a")):
+    for output, says in (("README.md", "README.md holds other files"), (".", "is a folder, a")):
         words = ["--input", str(folder), "--output", output]
         assert says in refusal_of(MODULE, *words, cwd=tmp_path)
     notes.write_text("mine")
     words = ["--input", str(folder), "--output", "matrix"]
     line = refusal_of(MODULE, *words, cwd=tmp_path)
-    assert "--output: matrix.json holds something else" in line
+    assert "--output: matrix.json holds other files" in line
     assert line.endswith("say --overwrite")
     assert notes.read_text() == "mine"
     assert answer_of(MODULE, *words, "--overwrite", cwd=tmp_path)[0] == 0

@@ -87,7 +87,7 @@ def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
 @pytest.mark.parametrize("opening", [b"[", b'{"cash": '], ids=["lists", "objects"])
 def test_endlessly_nested_answer_is_refused(opening: bytes) -> None:
     line = failure(200, opening * 100_000, cash)
-    assert line.endswith("the account: the answer makes no sense: it is nested too deep")
+    assert line.endswith("the account: invalid response: it is nested too deep")
 
 
 def test_reasons_of_many_lines_are_shown_in_one() -> None:

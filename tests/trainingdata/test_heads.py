@@ -304,7 +304,7 @@ def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
 def test_invalid_or_fixed_offset_zone_is_refused(zone: str) -> None:
-    with pytest.raises(InputError, match=r"data\.zone: .* is not a zone; write UTC or a place"):
+    with pytest.raises(InputError, match=r"data\.zone: .* is not a time zone; write UTC or a name"):
         DataSettings(zone=zone)
 
 

@@ -52,7 +52,7 @@ def test_stale_or_undated_quote_is_logged_and_dropped(
 def test_invalid_quote_time_is_refused(stamp: Any) -> None:
     with (
         quoting({FRESH: {**row(SECOND), "t": stamp}}) as data,
-        pytest.raises(BrokerError, match=f"quotes of {FRESH}: the answer makes no sense: t is "),
+        pytest.raises(BrokerError, match=f"quotes of {FRESH}: invalid response: t is "),
     ):
         data.quotes([FRESH], NOW)
 

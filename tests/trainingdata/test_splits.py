@@ -194,7 +194,7 @@ def test_large_staying_jump_is_refused(
     assert data.bars([], None, None).doubts[0].kind == "split"
 
 
-def test_jump_beyond_all_ratios_is_no_true_move(tmp_path: Path) -> None:
+def test_jump_beyond_all_split_ratios_is_data_error(tmp_path: Path) -> None:
     words = r"jumps by more than 1,000 times \(.* after .*\), and no true move is that large: "
     with pytest.raises(DataError, match=words):
         read(tmp_path, sessions(4, {60: 5000.0}))

@@ -249,7 +249,7 @@ def test_custom_ranking_function_sees_only_known_bars(
         ),
     ],
 )
-def test_invalid_universe_setting_is_one_line(words: list[str], says: str) -> None:
+def test_invalid_universe_setting_gives_one_line_error(words: list[str], says: str) -> None:
     named = [f"universe.{word}" for word in words]
     with pytest.raises(InputError) as refused:
         BacktestSettings.from_config(compose_config("backtest", named)).bars()
@@ -273,7 +273,7 @@ def test_invalid_universe_setting_is_one_line(words: list[str], says: str) -> No
         ),
     ],
 )
-def test_invalid_member_list_is_one_line(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_member_list_gives_one_line_error(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "members.csv"
     path.write_text(text)
     with pytest.raises(DataError) as refused:

@@ -61,7 +61,7 @@ class OptionData:
         trade = self._bars.last_trades([self._underlying]).get(self._underlying)
         with translate_errors(f"the last trade of {self._underlying}", self._settings, self._keys):
             if trade is None:
-                raise InvalidResponse("there is none")
+                raise InvalidResponse("no trade")
             if now - trade.at > MAX_TRADE_AGE:
                 raise InvalidResponse(
                     f"it is of {utc_text(trade.at)}, and now it is {utc_text(now)}"

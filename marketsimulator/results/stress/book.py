@@ -120,7 +120,7 @@ def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
     run.summary()  # that says whether it is a backtest's
     content = run.settings()
     if not content:
-        raise DataError(f"{run.path / CONFIG_FILE}: there is none; a backtest leaves one")
+        raise DataError(f"{run.path / CONFIG_FILE} does not exist; a backtest leaves one")
     kept = OmegaConf.create(_finite({key: content[key] for key in _KEPT if key in content}))
     kept.merge_with(changes)
     try:
