@@ -57,7 +57,7 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
         raise DataError(f"{key}: {path} has a close that is not a number above 0")
     if not MIN_MEDIAN <= (median := closes.median()) <= MAX_MEDIAN:
         raise DataError(
-            f"{key}: {path}: its median close, {median:g}, is not one of a volatility index in"
+            f"{key}: {path}: its median close, {median:g}, is not that of a volatility index in"
             f" points, {MIN_MEDIAN:g} … {MAX_MEDIAN:g}"
         )
     unconfirmed_closes = find_unconfirmed_volatility(closes.to_numpy())

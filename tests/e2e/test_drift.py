@@ -306,8 +306,8 @@ def test_live_report_contains_everything_that_moved_the_account(
     summary = results.summary()
     assert summary["dividends"] == 20.0
     render_files(results, summary, tmp_path / "report")
-    assert any("5,000.00 USD were paid in" in warning for warning in summary["warnings"])
-    assert any("holds SYC as well" in warning for warning in summary["warnings"])
+    assert any("5,000.00 USD are excluded" in warning for warning in summary["warnings"])
+    assert any("also holds SYC" in warning for warning in summary["warnings"])
     book = RunFolder(tmp_path / "report").book_at("end")
     assert book.equity == pytest.approx(live.rows[-1].equity + 5_000), "what it can lose"
     assert book.other_holdings == ("SYC",)

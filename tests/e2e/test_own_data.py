@@ -33,7 +33,7 @@ def test_custom_files_run_and_their_reading_is_reported(folder: Path) -> None:
     told = (*words, "data.zone=America/New_York", "--output", "out")
     code, printed, said = answer_of(ORIGINAL, *told, cwd=folder)
     assert code == 0, said
-    read, _, result = printed.partition("total return")
+    read, _, result = printed.partition("Total return")
     assert result
     for part in (
         "Bars read",
