@@ -374,7 +374,7 @@ def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: 
 def test_missing_or_damaged_checkpoint_is_named(here: Practice, tmp_path: Path) -> None:
     gone = examined(here, tmp_path, "forecaster.model=/no/where")["checkpoint"]
     assert gone.level == "failure"
-    assert "forecaster.model: /no/where is not a folder" in gone.found
+    assert "forecaster.model: /no/where is neither a folder nor a hub id" in gone.found
     torn = tmp_path / "torn"
     shutil.copytree(BUNDLED_CHECKPOINT, torn)
     assert examined(here, tmp_path, f"forecaster.model={torn}")["checkpoint"].level == "ok"

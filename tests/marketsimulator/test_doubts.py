@@ -69,7 +69,7 @@ def test_report_summary_and_output_show_the_same_warnings(folder: Path, tmp_path
         for text in doubt.values():
             assert text in line
         assert "a true move" in line
-        assert page.index(line) < figures
+        assert figures < page.index(line)
     assert summary["prices"] == "not adjusted for every split"
     assert "Prices adjusted" not in printed
 

@@ -29,7 +29,7 @@ from trainingdata.stored_correlation import CorrelationSettings
         (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),
         (["start=2030-01-01", "end=2030-02-01"], "start, end: the synthetic market runs from"),
         (["start=2024-03-04", "days=5"], "days: give either"),
-        (["data.dir=/nowhere"], "data.dir: /nowhere is not a folder"),
+        (["data.dir=/nowhere"], "data.dir: /nowhere is neither a folder nor a file"),
         (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is not a folder"),
         (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
         (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
