@@ -1,6 +1,6 @@
-"""A decision on arrays: beliefs and an account become a problem, its solution whole quantities.
+"""Array form of a decision: beliefs and account to sizing problem, its solution to lots.
 
-Live trading, a backtest and a sweep call the same two functions once an instant.
+Live trading, a backtest and a sweep call the same two functions once per instant.
 """
 
 from __future__ import annotations
@@ -218,9 +218,9 @@ def round_to_lots(
 
     Stocks without new weights (no forecast, a missing bar, a failed solver) are cut to the broker's
     overnight ceiling before the night, all by the same share. Without equity, every position that
-    decides or is cut is closed. Symbols that leave the universe are closed in any case.
+    may trade now or is to be cut is closed. Symbols that leave the universe are closed in any case.
 
-    sized: true if `weights` solve the problem. Otherwise positions stay.
+    sized: true if `weights` solve the problem. Otherwise positions are unchanged.
     trim_overnight: true if stocks can be cut for the night at this instant.
     """
     held = problem.account.held
@@ -306,7 +306,7 @@ def _leave_small_changes(
 def _keep_to_net_limits(
     problem: DecisionProblem, weights: Array, sized: bool, lots: Array, account: AccountArrays
 ) -> None:
-    """Reduce deciding positions by whole increments if rounding a short exceeds a net limit.
+    """Reduce adjustable positions by whole increments if rounding a short exceeds a net limit.
 
     Rounding may miss a limit that requires a position.
 
@@ -357,7 +357,7 @@ def _keep_to_net_limit(
 def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
-    """Mark the stocks [N] that nothing has sized; those that take no orders cannot be cut."""
+    """Mark the tradable stocks [N] without a new target weight, to be cut for the night."""
     for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)

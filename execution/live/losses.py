@@ -21,7 +21,7 @@ class LossLimits(Protocol):
 
     @property
     def daily_loss(self) -> float:
-        """Limit of the loss in a day, a share of its first equity."""
+        """Limit of the loss in a day, a share of the day's first equity."""
         ...
 
     @property
@@ -83,15 +83,16 @@ def next_point(
 def loss_halts(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
-    """Return loss halts that end automatically, and those to raise after that.
+    """Return the loss halts to clear automatically, and then the ones to raise.
 
     A halt is raised once the loss is at its limit, and is not raised again while it is active.
     `daily_loss` ends when a later New York date begins. `drawdown` ends once the loss from the peak
-    is at most `resume` of its limit. A total loss halts until a person clears it.
+    is at most `resume` × its limit. A total loss halts until a person clears it.
 
-    A person may clear either. The loss at the last mark before the clearing counts as accepted: it
-    halts again only after it has grown by a quarter of the limit. For `daily_loss` this applies on
-    that date, for `drawdown` until the loss has come back to `resume` of its limit once.
+    A person may clear either halt. The loss at the last mark before the clearing then counts as
+    accepted: the account halts again only after the loss has grown by a quarter of the limit. For
+    `daily_loss` the acceptance lasts for that date, for `drawdown` until the drawdown has recovered
+    to `resume` × its limit.
 
     halts: last halt of each kind.
     """
