@@ -125,7 +125,7 @@ class Gateway(Broker, Protocol):
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the account was read recently, without an unknown event since."""
+        """Return whether the last snapshot is recent, without an event of unknown outcome since."""
 
     def listed_symbols(self) -> Sequence[str]:
         """Return the symbols of all active assets, without asset classes that the venue lacks.

@@ -22,7 +22,7 @@ class TradeSource(Protocol):
         Raises
         ------
         BrokerError
-            if the feed does not answer.
+            if the feed does not respond.
         """
         ...
 

@@ -173,7 +173,7 @@ class OrderSizeLimits:
         return self.crypto_dust if closes else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the least values [S] of an order when it is sized, unless it closes, USD."""
+        """Return the smallest values [S] of a sized order that does not close a position, USD."""
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
