@@ -46,11 +46,11 @@ class SizingTerms(NamedTuple):
     """Settings of a decision as arrays, for S symbols of a panel and N rows of an account.
 
     crypto: [N] true for crypto.
-    long_only: [N] true for rows that may not be short, whatever the venue lends.
-    cost: [N] cost of trading one USD, one way.
+    long_only: [N] true for rows that may not be short, even if the venue lends shares.
+    cost: [N] one-way cost of trading one USD.
     forecast: true if the strategy uses the forecast.
     caps: `Limits.caps`.
-    leverage: largest gross of stocks by day, and overnight, in multiples of equity.
+    leverage: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
     rows: group limits of the N rows, without betas.
     """
@@ -81,11 +81,11 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
 
 
 class LabelledRow(NamedTuple):
-    """An `AccountArrays` with the names of its N columns.
+    """Account quantities as arrays, with the names of the N columns.
 
     symbols: [N] names; empty for the part of a position that an open order would close.
     crypto: [N] true for crypto.
-    row: quantities held plus open.
+    row: account arrays with quantities held plus open.
     reductions: symbols of the columns without a name.
     """
 
@@ -131,7 +131,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
-    """Return the smallest values of an order, and of a position that can be closed, USD; [S] each.
+    """Return smallest values of an order, and of a position that can be closed, USD; [S] each.
 
     An asset's smallest quantity at the venue applies to both.
     """
@@ -144,7 +144,7 @@ class RoundedTargets(NamedTuple):
     """Targets of an account's N rows, rounded to lots.
 
     target: [N] target weight.
-    lots: [N] whole increments of the target, signed; NaN for rows that are not traded.
+    lots: [N] signed number of increments of the target; NaN for rows that are not traded.
     trimmed: [N] true for stocks that are cut for the night without new weights.
     no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     """
@@ -169,9 +169,9 @@ def problem_of(
 
     Rows without beliefs are fixed: they count for the ceilings and have no variance.
 
-    chosen: [m] the symbols, of S, of the first m rows.
-    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
-    financing: [K] cost of one USD borrowed in each period, USD.
+    chosen: [m] indices, among S, of the symbols in the first m rows.
+    class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
+    financing: [K] cost of borrowing one USD in each period, USD.
     """
     size = len(account.quantity)
     adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)

@@ -89,7 +89,7 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot with USD set aside for spreads, which buys no stock and no crypto."""
+        """Return the snapshot less USD of spread collateral, which cannot buy stocks or crypto."""
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
