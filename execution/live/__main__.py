@@ -153,7 +153,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
     The halt ends at the venue's last known time. This machine's clock may differ, and events before
     the clearing would seem to follow it.
 
-    by: name of the person.
+    by: name of the person who has checked it.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 def clear_refused(path: Path, by: str) -> Result:
     """Clear the causes of refused orders, which a person has checked.
 
-    by: name of the person.
+    by: name of the person who has checked it.
 
     Raises
     ------

@@ -65,7 +65,7 @@ class GuardedBroker:
         )
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
-        """Send orders as `Broker.submit` does, after reading an account older than a minute again.
+        """Send orders as `Broker.submit` does; a stale account snapshot is first read again.
 
         Reductions do not require an accepted account snapshot.
 

@@ -377,7 +377,8 @@ def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
 def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
     """Return why a limit price is too far on the unfavourable side, or an empty string.
 
-    That side is above the last trade for a purchase, below it for a sale.
+    The reference is the stop price, else the last trade. A purchase is refused too far above the
+    reference, a sale too far below.
     """
     if order.limit_price is None:
         return ""
