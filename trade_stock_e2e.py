@@ -366,7 +366,7 @@ def print_unordered(cycle: Cycle) -> None:
 
 
 def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
-    """Print why symbols that were requested or have bars were not due to trade."""
+    """Print why symbols that were requested or have bars have no decision."""
     for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 

@@ -204,7 +204,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account if everything in it has a price; raises BrokerError otherwise."""
+    """Return the account if all its positions and orders have a price; else raise BrokerError."""
     for symbol, quantity in account.exposure.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(

@@ -144,7 +144,7 @@ def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
 def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
     """Return a list of the open order if an account does not model it; else an empty list.
 
-    Errors are those of `parse_reading`.
+    Raises the errors of `parse_reading`.
     """
     if _is_of_options(entry):
         return [_option_order(entry)]
@@ -162,7 +162,7 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
 def _account_of(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
-    """Return the account that the venue's responses describe; their orders are readable ones.
+    """Return the account that the venue's responses describe; all their orders are readable.
 
     others: open orders that the account does not model.
     """
@@ -271,7 +271,7 @@ def _is_by_value(entry: Entry) -> bool:
 
 
 def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
-    """Return USD that open purchases may reserve; infinite if one has no price."""
+    """Return the cash that open purchases may reserve, USD; infinite if one has no price."""
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_or_stop_price or prices.get(order.symbol)
@@ -333,7 +333,7 @@ def _is_of_options(entry: Entry) -> bool:
 
 
 def _option_order(entry: Entry) -> UnmodelledOrder:
-    """Return an open order of options, by the remainders of its legs."""
+    """Return an open order of options, with the largest loss that its remainder can cause."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
@@ -360,7 +360,7 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
 
 
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
-    """Return the largest loss of options at expiry, USD; infinite if it is unbounded."""
+    """Return the largest loss of options at expiry, USD; infinite if unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 

@@ -187,7 +187,7 @@ class AlpacaBroker:
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
         """Send orders in sequence, wait until they are done, and return their fills.
 
-        The wait ends after `patience`. An order that the venue rejects is logged and fills nothing.
+        The wait ends after `patience`. An order that the venue rejects is logged and has no fills.
         An order that the venue would refuse, given the last snapshot and later fills, is treated
         the same.
 

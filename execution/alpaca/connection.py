@@ -1,4 +1,4 @@
-"""Connection to one venue: the SDK's client, errors of requests, and the venue's clock."""
+"""Connection to one venue: the SDK's client, request errors, and the venue's clock."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def require_alpaca(settings: BrokerSettings) -> None:
 
 
 class VenueConnection:
-    """Requests to one venue.
+    """Connection to one venue, for requests and the venue's time.
 
     client: the SDK's client, on a transport that retries only reads.
     unreadable_activities: activities of the last list that could not be read, as text.

@@ -155,7 +155,7 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
-    """Return the symbols [m] of a decision: those that are held or may be held.
+    """Return the symbols [m] of a decision: symbols that are held or may be held.
 
     All other symbols keep weight 0.
 

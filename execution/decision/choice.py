@@ -160,7 +160,7 @@ def _change_text(choice: Choice) -> str:
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
-    """Return in one line why a symbol has no order; empty if it has one.
+    """Return in one line why a symbol has no order; empty if the symbol has an order.
 
     equity: equity of the account, USD.
     """
@@ -185,7 +185,7 @@ def _why_unchanged(choice: Choice) -> str:
 
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
-    """Return the phrase for an amount, USD, that buys no whole unit."""
+    """Return a phrase for an amount, USD, too small to buy one unit."""
     price = formatting.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"

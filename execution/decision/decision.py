@@ -58,11 +58,11 @@ NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 class DecisionColumns(NamedTuple):
     """Columns of decisions for N symbols; [N] unless stated, in the units of `Choice`.
 
-    The N symbols are those of one decision, or those of several consecutive decisions.
+    The N symbols belong to one decision or to several consecutive decisions.
 
-    binding_bits: reasons of REASONS and `group_limit_names` that bind, one bit each.
+    binding_bits: bit mask of the reasons in REASONS and `group_limit_names` that bind.
     shadow_prices: [N, 7 + G] shadow prices of LIMITS and of the group limits, binding or not.
-    rationale: one column for each field of `Rationale`.
+    rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
 
@@ -225,7 +225,7 @@ class Decision:
     quantities: [N] signed quantities ordered, shares or coins.
     columns: columns of the N symbols.
     orders: orders in the sequence in which they are sent.
-    rule: rule and symbols of each asset class; empty if nothing was sized.
+    rule: sizing rule and symbols of each asset class; empty if the strategy has not sized.
     failure: reason why enhanced sizing failed; empty if it did not.
     optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
         positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
@@ -320,8 +320,8 @@ class DecisionArrays(NamedTuple):
         or 0.
     held, target: weights before and after the decision.
     lots, trimmed, no_order_code: as in `RoundedTargets`.
-    price: USD, as sized.
-    cost: cost of trading one USD, one way.
+    price: price used for sizing, USD.
+    cost: one-way cost of trading one USD.
     unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
         `Allocation`.
     shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G group limits.
@@ -482,7 +482,7 @@ def decision_arrays(
 ) -> DecisionArrays:
     """Return the arrays of one instant for the S symbols of a panel.
 
-    allocation: result of the strategy; None if nothing was sized.
+    allocation: result of the strategy; None if the strategy has not sized.
     problem, after: problem and targets of the panel's symbols, then of positions outside the panel.
     price: [S] USD.
     """
@@ -514,7 +514,7 @@ def decision_arrays(
 
 
 def _no_allocation(problem: DecisionProblem) -> Allocation:
-    """Return an allocation of NaN and 0 for an instant at which nothing was sized."""
+    """Return an allocation of NaN and 0 for an instant without sizing."""
     size = len(problem.account.held)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
@@ -525,7 +525,7 @@ def _no_allocation(problem: DecisionProblem) -> Allocation:
 def class_rules(
     instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
-    """Return the rule that sized the deciding symbols, by asset class.
+    """Return the rule that sized the adjustable symbols, per asset class.
 
     leverage: leverage granted to stocks.
     """

@@ -177,7 +177,7 @@ def replaced_orders(
 def quantities_without(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
-    """Return the quantities that reach the same targets once some open orders are cancelled."""
+    """Return order quantities that reach the same targets after some open orders are cancelled."""
     before = account.exposure
     after = account.without(replaced).exposure
     changed = {}
@@ -198,10 +198,10 @@ def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...
 
 
 def _rank(reduces: bool, coin: bool) -> int:
-    """Return the rank of an order among those of its instant.
+    """Return the rank of an order among the orders of its instant.
 
-    Reductions free the margin and the cash that openings use. Crypto comes before stocks because it
-    is bought with cash alone, which a purchase of stocks would take.
+    Reductions free the margin and the cash that openings use. Crypto comes before stocks because
+    crypto is bought with unborrowed cash, which a purchase of stocks would use up.
     """
     if reduces:
         return 0

@@ -79,7 +79,7 @@ class SizingResult(NamedTuple):
     """Result of a strategy at an instant, or the reason why there is none.
 
     inputs: inputs of the strategy.
-    allocation: result of the strategy; None if nothing could be sized.
+    allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
     failure: reason why there is no allocation; empty if there is one, or if no symbol is due to
         trade.

@@ -71,7 +71,7 @@ class Refusal:
     cause: the venue's reason without the numbers of a single order.
     first_at, last_at: send times of the first and the last refused order, by the venue's clock.
     orders: number of refused orders.
-    last: the last refused order and the venue's whole answer.
+    last: text of the last refused order and the venue's full response.
     scopes: scopes in which the venue has refused orders and accepted none since.
     """
 
@@ -94,7 +94,7 @@ class Refusal:
 
     @property
     def is_block(self) -> bool:
-        """True if the venue accepts no orders of the account."""
+        """True if the venue accepts no orders from the account."""
         return any(place.kind == "account" for place in self.scopes)
 
     @property
@@ -173,7 +173,7 @@ class RefusalBook:
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
-        """Record that the venue accepts no orders of the account.
+        """Record that the venue accepts no orders from the account.
 
         why: reason of the block; an empty string ends the block.
         """

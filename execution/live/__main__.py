@@ -6,9 +6,9 @@
     python -m execution.live kill [--flatten]
 
 `status` ends with exit code 1 if a cycle is late (it has not ended by the time that its loop
-announced), and while the venue refuses orders. The account is the only one in `data/live`, of
-several the one that is traded now, or `--account ID` of `--folder FOLDER`. Both flags may stand
-before the command or after it.
+announced), and while the venue refuses orders. The account is the only one in `data/live`; of
+several, the one that is traded now; or `--account ID` in `--folder FOLDER`. Both flags may be
+before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too

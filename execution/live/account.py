@@ -146,7 +146,7 @@ class LiveAccount:
         return dict(risks)
 
     def reconcile(self) -> None:
-        """Compare the account's positions with those that its journal expects.
+        """Compare the account's positions with the positions that its journal expects.
 
         The symbol of a discrepancy that persists in three comparisons is quarantined by the next
         `check`.
@@ -266,7 +266,7 @@ class LiveAccount:
             log.info("%s %s", utc_text(mark.at), line)
 
     def flows(self) -> float:
-        """Return deposits less withdrawals since the journal began, USD.
+        """Return deposits less withdrawals since the start of the journal, USD.
 
         A transfer counts from its first listing, not from its date, which starts before the money
         arrives. Transfers listed with the opening balance are part of its cash. Dividends, interest
@@ -277,7 +277,7 @@ class LiveAccount:
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield stocks and crypto at the venue's present price; options are recorded elsewhere."""
+    """Yield rows of stocks and crypto at the venue's present price; options have other tables."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

@@ -27,7 +27,7 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
     InputError
         for a symbol that the venue does not have.
     BrokerError
-        if the venue does not answer.
+        if the venue does not respond.
     """
     if unlisted := _unlisted(gateway, symbols):
         raise _refusal(gateway, unlisted[0])

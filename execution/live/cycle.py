@@ -46,7 +46,7 @@ class AccountProtocol(Protocol):
     """An account reconciled with its journal, whose orders pass a pre-trade gate."""
 
     def reconcile(self) -> None:
-        """Compare the account's positions with those that its journal expects."""
+        """Compare the account's positions with the positions that its journal expects."""
         ...
 
     def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:

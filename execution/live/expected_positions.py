@@ -334,7 +334,7 @@ class ExpectedPositions:
         return None if found is None else found.qty
 
     def _apply(self, query: str, *values: str) -> None:
-        """Mark the quantities that a query lists by name as applied."""
+        """Record quantities, selected by an SQL query as name and quantity, as applied."""
         for name, quantity in self._database.rows(query, values):
             APPLIED_FILLS.put(self._database, AppliedFill(name, parse_amount(quantity)))
 
@@ -471,11 +471,11 @@ def value_discrepancies(
 ) -> DiscrepancyValue:
     """Return the largest value of surpluses.
 
-    A long surplus without a price and without a mark has no value. A short one is infinite.
+    Without a price and a mark, a long surplus counts as 0, a short one as infinite.
 
     surpluses: signed quantities by symbol.
-    units: USD of one share, coin or contract, by symbol.
-    marked: signed USD of positions at the last mark, used for symbols without a price.
+    units: value of one share, coin or contract, USD by symbol.
+    marked: signed values of positions at the last mark, USD; used for symbols without a price.
     """
     stake = NO_QUANTITY
     options: dict[OptionContract, Decimal] = {}

@@ -236,7 +236,7 @@ def overnight_trims(
     """Return market orders that cut the book to the overnight ceiling; empty if it is below.
 
     Every stock of ours is cut by the same share of its certain quantity. Quantities are whole
-    shares, rounded up: a share too many is sold rather than held.
+    shares, rounded up: no excess is left by rounding.
 
     account: account snapshot at the latest prices, whose positions count as held.
     certain: parts of the positions that no order of unknown outcome may still reduce; only these

@@ -204,7 +204,7 @@ class Reconciler:
     def quarantine(
         self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
     ) -> None:
-        """Quarantine the symbols of the final comparison."""
+        """Quarantine the symbols of the discrepancies in a final comparison."""
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
@@ -259,7 +259,7 @@ class Reconciler:
     def _quarantine(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
-        """Return the account in which symbols with discrepancies take no orders.
+        """Return the account with symbols that have discrepancies marked as untradable.
 
         If discrepancies exceed a share of equity, the account is halted until all are settled.
         Positions that a person has acknowledged are expected from then on. An acknowledgement
@@ -447,5 +447,5 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
-    """Return surpluses by symbol, as texts that are equal for equal quantities."""
+    """Return surpluses by symbol, as text that is equal for equal quantities."""
     return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}

@@ -331,7 +331,7 @@ def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
     Raises
     ------
     BrokerError
-        if a job could not cancel or close everything.
+        if a job could not cancel all orders or close all positions.
     """
     stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})

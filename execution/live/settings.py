@@ -65,7 +65,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
-        """Refuse a universe that needs more history than is loaded: it would close everything."""
+        """Refuse a universe that needs more history than is loaded: it would close all holdings."""
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.days >= days and not self.universe.is_unrestricted:
@@ -86,7 +86,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
 
     @property
     def effective_history_days(self) -> int:
-        """Calendar days of bars that a decision uses."""
+        """Number of calendar days of bars that a decision uses."""
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster

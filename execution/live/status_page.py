@@ -1,4 +1,4 @@
-"""The status page of an account: `status.html` in its folder.
+"""The status page of an account, `status.html` in the account's folder.
 
 The loop writes the whole page after every cycle, and whenever a halt, an order or the kill file has
 changed. A page that cannot be written does not stop trading.
@@ -268,7 +268,7 @@ class StatusPage:
 def _verdict(
     change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
-    """Return the headline of the page and its colour level."""
+    """Return the headline of the page and the headline's colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
     # A pause is named only if nothing else is wrong.

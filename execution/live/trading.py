@@ -226,7 +226,7 @@ class TradingJob:
             return self._next_sending
 
     def _idle(self, account: AccountSnapshot) -> Cycle | None:
-        """Return a cycle without a decision if halts, the kill file or bars forbid one."""
+        """Return a cycle without a decision if halts, the kill file or bars prevent a decision."""
         stopped = stop_reason(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
         if not why:
@@ -235,7 +235,7 @@ class TradingJob:
         return idle_cycle(account, bars, why, self._validator)
 
     def _rejected(self, error: ReadingRejected) -> Cycle:
-        """Return the cycle of a rejected reading."""
+        """Return a cycle without a decision for a rejected account reading."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
         return Cycle(account, bars, None, idle_reason=str(error))

@@ -39,7 +39,7 @@ def short_proceeds_after_trade(
 
 @settings_class("margin")
 class SymbolRate:
-    """A rate for one symbol."""
+    """A rate that applies to one symbol."""
 
     symbol: Annotated[str, required_setting("of a stock or a coin")]
     rate: Annotated[

@@ -33,8 +33,8 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class OptionContract:
     """An option that the venue lists.
 
-    root: first part of its symbol, one to six capital letters, such as SPXW or SPY.
-    expiry: last day of the option.
+    root: root of the option symbol, one to six capital letters, such as SPXW or SPY.
+    expiry: expiry date.
     call: true for a call, false for a put.
     strike: strike price in points, exact to a thousandth.
     """

@@ -38,7 +38,7 @@ class Order:
     """An order to a venue, which validates itself.
 
     client_order_id: client order id, derived from strategy, instant, symbol, leg and attempt, so
-        that one intention has one id.
+        that a repeated order has the same id.
     symbol: name of the symbol.
     side: buy or sell.
     qty: quantity above 0, a multiple of the instrument's increment or the whole position.
