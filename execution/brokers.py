@@ -26,7 +26,7 @@ MAX_MULTIPLIER = Decimal(4)  # largest intraday multiple of equity on any stock,
 
 
 class VenuePosition(NamedTuple):
-    """A position at a venue: signed quantity, and its unsigned value at the venue's mark, USD."""
+    """A position at a venue: signed quantity, and unsigned value at the venue's mark, USD."""
 
     quantity: Decimal
     worth: Decimal
@@ -137,7 +137,7 @@ class Gateway(Broker, Protocol):
         """Use this account snapshot for pre-trade checks until an event of unknown outcome."""
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
 
 
 class BrokerConnection(Protocol):

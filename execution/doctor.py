@@ -263,7 +263,7 @@ def _symbols(start: DoctorContext) -> CheckResult:
 
 
 def _feed(start: DoctorContext) -> CheckResult:
-    """Check whether bars can be read, and whether they are the latest possible."""
+    """Check whether bars can be read, and whether the feed has the latest bars."""
     settings = start.settings
     if not start.symbols:
         return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"

@@ -162,7 +162,7 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
 def _account_of(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
-    """Return the account that the venue's responses describe; all their orders are readable.
+    """Return the account that the venue's responses describe; all orders must be readable.
 
     others: open orders that the account does not model.
     """
@@ -266,7 +266,7 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
 
 
 def _is_by_value(entry: Entry) -> bool:
-    """Return whether an order is for an amount of dollars, so that its quantity is unknown."""
+    """Return whether an order is for an amount of dollars (notional), without a quantity."""
     return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
 

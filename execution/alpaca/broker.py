@@ -177,7 +177,7 @@ class AlpacaBroker:
         self._read_at = self._time.elapsed()
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
@@ -185,7 +185,7 @@ class AlpacaBroker:
         return self._venue.now()
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders in sequence, wait until they are done, and return their fills.
+        """Send orders in sequence, wait until all are final, and return their fills.
 
         The wait ends after `patience`. An order that the venue rejects is logged and has no fills.
         An order that the venue would refuse, given the last snapshot and later fills, is treated

@@ -1,4 +1,4 @@
-"""Alpaca's positions, and checks of their sums against the account."""
+"""Alpaca's positions, and checks of their total values against the account."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def has_price(position: Entry) -> bool:
 def parse_positions(
     positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
 ) -> ParsedPositions:
-    """Parse the entries of /positions, and sum their values.
+    """Parse the entries of /positions, and add up the position values.
 
     trades: last trade prices, USD, for positions without a price.
     """
@@ -152,7 +152,7 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
     Raises
     ------
     InvalidResponse
-        for such positions.
+        if a long or short total differs.
     """
     short = AccountEntry.short_value.read(facts)
     long = AccountEntry.long_value.read(facts)
@@ -188,7 +188,7 @@ def check_equity_sum(
     Raises
     ------
     InvalidResponse
-        for such an account.
+        if the equity differs.
     """
     equity = AccountEntry.equity.read(facts)
     long = AccountEntry.long_value.read(facts)

@@ -294,7 +294,7 @@ def _assembled_beliefs(
     matrices: Array32,
     prior: MeanCorrelations,
 ) -> BeliefTable:
-    """Return the beliefs at these instants, with calendar and correlations of their periods."""
+    """Return the beliefs at the given instants, with the periods' calendar and correlations."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
     end = ends.ravel()
@@ -338,7 +338,7 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
 
     The first two ends are the latest among the asset classes that are due to trade.
 
-    closed: [T, S] true for the symbols whose periods these are.
+    closed: [T, S] true for the symbols that the periods apply to.
     """
     plans = periods.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))

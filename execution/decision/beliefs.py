@@ -178,8 +178,8 @@ def returns_of(
     """Return the returns and covariances that a strategy expects, at instant `row`.
 
     The return is 0 for symbols that are not due to trade, the covariance 0 without a forecast.
-    Covariances between the classes are scaled by the share of news that they have in common in a
-    period; the matrix stays positive definite.
+    Covariances between stocks and crypto are scaled by the share of news that both classes have in
+    common in a period; the matrix stays positive definite.
 
     chosen: [m] indices of the relevant symbols among the S.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.

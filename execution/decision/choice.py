@@ -109,7 +109,7 @@ class OrderReason(NamedTuple):
     choice: choice of the order's symbol.
     hours: length of the holding interval.
     failure: failure of enhanced sizing; empty without one.
-    legacy: true if the legacy rule sized the order, whatever strategy its id names.
+    legacy: true if the legacy rule sized the order, even if the order id names another strategy.
     """
 
     choice: Choice
@@ -214,7 +214,7 @@ def _why_not_held(choice: Choice, equity: float) -> str:
 
 
 def _expected_text(choice: Choice) -> str:
-    """Return the expected return of a choice by its parts."""
+    """Return the expected return of a choice as text, split into its parts."""
     rests_on = choice.rationale
     if math.isnan(rests_on.forecast):
         return f"forecast {choice.mu * 1e4:+.1f} bp"

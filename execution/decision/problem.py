@@ -1,4 +1,4 @@
-"""Array form of a decision: beliefs and account to sizing problem, its solution to lots.
+"""Array form of a decision: from beliefs and account to the sizing problem, then to lots.
 
 Live trading, a backtest and a sweep call the same two functions once per instant.
 """
@@ -335,7 +335,7 @@ def _keep_to_net_limit(
     lots: Array,
     account: AccountArrays,
 ) -> None:
-    """Apply `_keep_to_net_limits` to limit k.
+    """Reduce positions by whole increments until rounded weights meet net limit k.
 
     rounded: [N] weights of the lots.
     """

@@ -265,7 +265,7 @@ class ActivityBook:
     def _changed(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
-        """Return the row of an activity before and after; None if it has not changed."""
+        """Return an activity's row before and after; None if the activity has not changed."""
         table = _table(activity)
         before = table.last(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)

@@ -113,7 +113,7 @@ def cycles_of(database: Database, job: str) -> list[CycleRow]:
 class NextCycle:
     """The next cycle of a loop.
 
-    job: name of its job.
+    job: name of the cycle's job.
     due: scheduled start of the cycle, by the venue's clock.
     overdue_at: deadline of the cycle, by this machine's clock.
     only: key of the only row.
@@ -125,7 +125,7 @@ class NextCycle:
     only: Integer = 0
 
     def is_late(self, now: np.datetime64) -> bool:
-        """Return whether the cycle is overdue at `now`, by this machine's clock."""
+        """Return whether the cycle is overdue at an instant by this machine's clock."""
         return bool(now > self.overdue_at)
 
     def __str__(self) -> str:

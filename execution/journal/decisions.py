@@ -162,7 +162,7 @@ class DecisionJournal:
         """Write a decision and its orders in one transaction, and return its name.
 
         A second decision at the same instant replaces the first, for example after the account has
-        changed; its unsent orders are planned again.
+        changed; the unsent orders are planned again.
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():

@@ -47,9 +47,9 @@ class IdentityMismatch(InputError):
 
 
 class LiveAccount:
-    """Account at a venue, reconciled with its journal.
+    """Account at a venue, reconciled with the account's journal.
 
-    connection: connection to its venue.
+    connection: connection to the venue.
     account: the account's journal, halts and notices.
     settings: settings of the loop.
     feed: source of last trades, against which the venue's marks are validated.

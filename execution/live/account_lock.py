@@ -133,7 +133,7 @@ class LockedJournal(NamedTuple):
     """The journal of an account whose locks are held.
 
     database: the open journal.
-    folder: folder of its file.
+    folder: folder of the journal file.
     damaged_copy: path to which a damaged journal was moved; None without one.
     """
 

@@ -68,7 +68,7 @@ def account_folder(root: Path, account: str | None) -> Path:
 def active_folder(folder: Path) -> Path:
     """Return the folder from which an account is traded.
 
-    folder: folder of the account, as it was named.
+    folder: folder of the account, as given on the command line.
     """
     noted = recorded_journal(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):

@@ -163,7 +163,7 @@ class ExpectedPositions:
     def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
 
-        at: instant by the venue's clock at which they were listed.
+        at: instant by the venue's clock at which the activities were listed.
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, since_opening=1)

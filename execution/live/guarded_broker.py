@@ -87,7 +87,7 @@ class GuardedBroker:
         return self._gateway.assets(symbols)
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
         self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:

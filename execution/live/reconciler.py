@@ -264,7 +264,7 @@ class Reconciler:
         If discrepancies exceed a share of equity, the account is halted until all are settled.
         Positions that a person has acknowledged are expected from then on. An acknowledgement
         counts once, for the causes that the halt named, and only if the next comparison still finds
-        the same.
+        the same discrepancies.
         """
         if self._differences is None:
             return account

@@ -56,7 +56,7 @@ def refusal(
 
 
 def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
-    """Return why type and time in force are refused for crypto, fractions or auctions, or ""."""
+    """Return why type or time in force is refused for crypto, fractions or auctions, or ""."""
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
         if sound and not order.extended_hours:
