@@ -1,6 +1,6 @@
 """All commands of the project under one name.
 
-kelly-chronos                     the commands, a line each
+kelly-chronos                     the commands, one per line
 kelly-chronos backtest …          the same as python -m marketsimulator.backtest …
 kelly-chronos --version           the version
 """
@@ -22,7 +22,7 @@ COMMANDS: dict[str, str] = {
 
 
 def main() -> None:
-    """Run the named command with the words after it; without a name, list the commands."""
+    """Run the named command with its arguments; without a name, list the commands."""
     command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
     if command in COMMANDS:
         # argparse and Hydra print the first word as the program's name.

@@ -160,7 +160,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
 
 
 def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
-    """Refuse keys of the other kind of account, paper or live."""
+    """Refuse live keys in paper mode, and paper keys in live mode."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
     if settings.broker.is_real and settings.broker.paper:
@@ -200,7 +200,7 @@ def run_at_venue(config: DictConfig) -> None:
 
 
 class CycleLogger:
-    """A logger of cycles that reports symbols with too few bars at the first one."""
+    """A logger of cycles; at the first cycle it also reports symbols with too few bars."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
@@ -214,7 +214,7 @@ class CycleLogger:
 
 
 class CyclePrinter(CycleLogger):
-    """A logger of cycles that prints them as well."""
+    """A logger of cycles that also prints each cycle."""
 
     def report(self, cycle: Cycle) -> None:
         super().report(cycle)
@@ -223,9 +223,9 @@ class CyclePrinter(CycleLogger):
 
 
 class PreviewBroker:
-    """A broker that sends nothing; its account has the quarantined symbols of a loop's journal.
+    """A broker that sends no orders; symbols quarantined in a loop's journal stay untradable.
 
-    quarantined: symbols in the journal.
+    quarantined: quarantined symbols in the journal.
     """
 
     def __init__(self, gateway: Gateway, quarantined: frozenset[str]) -> None:
@@ -272,7 +272,7 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
-    """Return what keeps a loop on an account from sending orders, and its quarantined symbols."""
+    """Return why a loop on an account may not send orders, and its quarantined symbols."""
     journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
     lines = [f"A loop sends nothing: {kill_file} is there."] if may_exist(kill_file) else []
@@ -289,7 +289,7 @@ def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset
 
 
 def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
-    """Return a line for every symbol with too few bars for a forecast."""
+    """Return one line per symbol with too few bars for a forecast."""
     asked = sorted(settings.tradable_symbols | {*bars.symbols})
     reasons = {symbol: short_history(bars, symbol, settings) for symbol in asked}
     return [f"{symbol} is not decided: {why}." for symbol, why in reasons.items() if why]
@@ -339,7 +339,7 @@ def _lines(cycle: Cycle) -> list[str]:
 
 
 def print_cycle_briefly(cycle: Cycle) -> None:
-    """Print a loop's cycle: in one line if it has no order, fill or failure."""
+    """Print a loop's cycle, in one line if there is no order, fill or failure."""
     decision = cycle.decision
     if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
         print_cycle(cycle)
@@ -357,7 +357,7 @@ def print_cycle_briefly(cycle: Cycle) -> None:
 
 
 def print_unordered(cycle: Cycle) -> None:
-    """Print a line for each decided symbol that has no order, with the reason."""
+    """Print one line with the reason per decided symbol without an order."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
         if why := no_order_text(choice, cycle.account.equity):
@@ -366,13 +366,13 @@ def print_unordered(cycle: Cycle) -> None:
 
 
 def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
-    """Print why symbols that were requested or have bars were not decided."""
+    """Print why symbols that were requested or have bars have no decision."""
     for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
 
 def _bound_by(choice: Choice) -> str:
-    """Return the binding limits; for `cost`, with the cost of a change."""
+    """Return the binding limits as text; `cost` with the expected cost of the change."""
     price = f" ({choice.cost * 1e4:.3g} bp)" if "cost" in choice.binding else ""
     return f"{choice.bound_by}{price}"
 
@@ -397,7 +397,7 @@ def _log(cycle: Cycle) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """A composed configuration, and the words after `quantity`; None without that word."""
+    """Composed configuration, and the arguments of `quantity`; None without that command."""
 
     config: DictConfig
     quantity: Sequence[str] | None

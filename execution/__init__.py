@@ -1,4 +1,4 @@
-"""Orders: the decision that creates them, the journal, the broker, and the live loop."""
+"""Live and simulated execution: decisions, orders, the journal, brokers and the live loop."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the live command line; refuse words that are not settings."""
+    """Return Hydra overrides for the live command line; refuse arguments that are not settings."""
 
     from foundation.compose import is_override
 

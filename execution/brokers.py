@@ -1,4 +1,4 @@
-"""Protocols of a broker for the live loop, and the registered brokers."""
+"""Protocols that a broker implements for the live loop, and the registered brokers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_MULTIPLIER = Decimal(4)  # largest intraday multiple of equity on any stock,
 
 
 class VenuePosition(NamedTuple):
-    """A position at a venue: signed quantity, and its unsigned value at the venue's mark, USD."""
+    """A position at a venue: signed quantity, and unsigned value at the venue's mark, USD."""
 
     quantity: Decimal
     worth: Decimal
@@ -37,12 +37,12 @@ NO_POSITION = VenuePosition(Decimal(0), Decimal(0))
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledOrder:
-    """An open order that is not among an account's: of options, by value, or unreadable.
+    """An open order outside the account snapshot: on options, by value, or unreadable.
 
     client_order_id: id of the order.
     place: symbol of the order, or the underlying of options.
-    at_risk: USD that its remainder could lose; infinite if unbounded.
-    why: reason why it cannot be read; empty if it can.
+    at_risk: USD that the order's remainder could lose; infinite if unbounded.
+    why: reason why the order cannot be read; empty for a readable order.
     """
 
     client_order_id: str
@@ -53,18 +53,19 @@ class UnmodelledOrder:
 
 @dataclass(frozen=True, slots=True)
 class AccountReading:
-    """A reading of an account, with the venue's own figures.
+    """An account as read from the venue, with the venue's own figures.
 
-    account: the snapshot; once it is valued, at decision prices: rejected marks at the feed's
-        price, unpriced positions at their last mark.
-    cash: USD, as the venue sums it; the cost of short options is not deducted.
-    multiplier: multiple of equity that the venue says it lends; more than `MAX_MULTIPLIER` is not
-        accepted.
-    is_open: true if the venue says that the exchange is open; None if it does not say.
-    reread: true if this is a second reading, after the first was rejected.
-    unmodelled_orders: open orders that are not among the account's.
+    account: account snapshot. After valuation it is at decision prices: rejected marks at the
+        feed's price, unpriced positions at their last mark.
+    cash: cash as the venue states it, USD; the cost of short options is not deducted.
+    multiplier: multiple of equity that the venue states as its leverage; values above
+        `MAX_MULTIPLIER` are not accepted.
+    is_open: true if the venue states that the exchange is open; None if the venue does not state
+        it.
+    reread: true for a second attempt, after the first reading was rejected.
+    unmodelled_orders: open orders that the account snapshot does not model.
     unpriced: signed quantities of positions without a price at the venue.
-    rejected: reasons why marks are rejected, once it is valued; an empty string if none is.
+    rejected: reasons why marks are rejected, set by valuation; empty if none is.
     """
 
     account: AccountSnapshot
@@ -78,13 +79,13 @@ class AccountReading:
 
 
 class RereadRequired(BrokerError):
-    """A first reading of an account that was rejected; a second one decides."""
+    """The first reading of an account was rejected, so the account has to be read again."""
 
 
 class ReadingRejected(BrokerError):
-    """A second reading of an account that the journal does not explain; no decision uses it.
+    """The second reading of an account contradicts the journal too; no decision uses it.
 
-    account: the account that was read.
+    account: account snapshot of the rejected reading.
     """
 
     def __init__(self, why: str, account: AccountSnapshot) -> None:
@@ -93,13 +94,15 @@ class ReadingRejected(BrokerError):
 
 
 class MarksRejected(ReadingRejected):
-    """A reading with marks that the feed contradicts; its account is at the feed's prices."""
+    """A rejected reading whose marks contradict the feed; its account is at the feed's prices."""
 
 
 def parse_venue_symbol(name: str) -> str:
-    """Return our name of a venue's symbol: `BTC/USD` is BTCUSD; an option keeps its name.
+    """Return the project's spelling of a venue's symbol: BTCUSD for `BTC/USD`.
 
-    A name that is not of a stock, crypto or an option is a foreign symbol.
+    An option keeps its name.
+
+    Any name that is not a stock, crypto or an option becomes a foreign (placeholder) symbol.
     """
     if is_option(name):
         return name
@@ -107,34 +110,34 @@ def parse_venue_symbol(name: str) -> str:
 
 
 class Gateway(Broker, Protocol):
-    """A broker that reads an account and sends orders of a job, which outlive the process."""
+    """A broker that reads an account and sends a job's orders, recorded across restarts."""
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.
 
-        reread: true if the reading before this one was rejected.
+        reread: true if the previous reading was rejected.
 
         Raises
         ------
         RereadRequired
-            for responses that contradict each other, if this is a first reading.
+            for responses that contradict each other, unless `reread` is true.
         """
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the account was read recently, without an unknown event since."""
+        """Return whether the last snapshot is recent, without an event of unknown outcome since."""
 
     def listed_symbols(self) -> Sequence[str]:
-        """Return the symbols of all active assets; a class that the venue does not list has none.
+        """Return the symbols of all active assets, without asset classes that the venue lacks.
 
-        They are suggested for a symbol that the venue does not have.
+        They serve as suggestions for a symbol that the venue does not have.
         """
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Use this account for the venue's rules until an unknown event."""
+        """Use this account snapshot for pre-trade checks until an event of unknown outcome."""
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
 
 
 class BrokerConnection(Protocol):
@@ -142,7 +145,7 @@ class BrokerConnection(Protocol):
 
     Every method raises `BrokerError` if a response is missing or invalid.
 
-    time: clock that times every wait.
+    time: clock by which every wait is measured.
     unreadable_activities: activities of the last list that could not be read, as text.
     """
 
@@ -153,16 +156,16 @@ class BrokerConnection(Protocol):
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's time, estimated from its last reading; it is read if it never was."""
+        """Return the venue's estimated time; the clock is read first if it never was."""
 
     def now_or_estimate(self) -> np.datetime64:
-        """Return the venue's clock, or its estimate if the venue does not answer."""
+        """Return the venue's time, or its estimate if the venue does not respond."""
 
     def next_close(self) -> np.datetime64 | None:
-        """Return the next close for stocks by the venue's clock; None if it does not state one."""
+        """Return the venue's next stock market close; None if the venue does not state one."""
 
     def cash(self) -> Decimal:
-        """Return USD in the account; below 0 it is borrowed."""
+        """Return the account's cash, USD; below 0 for borrowed cash."""
 
     def held(self) -> dict[str, VenuePosition]:
         """Return every position by symbol."""
@@ -171,11 +174,11 @@ class BrokerConnection(Protocol):
         """Return all activities of the account after an instant, oldest first."""
 
     def broker(self, **words: Any) -> Gateway:
-        """Return a gateway for one job's orders; its arguments are those of `AlpacaBroker`."""
+        """Return a gateway for one job's orders; arguments as in `AlpacaBroker`."""
 
 
 class EstimatedClock:
-    """The venue's clock, carried forward since its last reading."""
+    """The venue's clock, estimated from its last reading and the local time since."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection

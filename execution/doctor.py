@@ -1,4 +1,4 @@
-"""Check whether an account can be traded from this machine, a line for each requirement.
+"""Check whether an account can be traded from this machine, one line per requirement.
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
 
@@ -77,7 +77,7 @@ class Finding:
 
     level: `ok`, `warning` if the loop can run without it, `failure` if it cannot.
     name: name of the check.
-    found: result, with the remedy if it is not ok.
+    found: result in words, with the remedy if the level is not `ok`.
     """
 
     level: Level
@@ -90,10 +90,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """Facts that a start of the loop would meet, read once when a check first needs them.
+    """Inputs that a start of the loop would use, read once when a check first needs them.
 
     settings: settings of the loop.
-    keys: API keys of the account, or the error why there are none.
+    keys: API keys of the account, or the error for missing keys.
     clock: this machine's clock.
     """
 
@@ -128,7 +128,7 @@ class DoctorContext:
 
     @cached_property
     def journal(self) -> Path:
-        """Path of the account's journal, which may be absent."""
+        """Path of the account's journal; the file may be absent."""
         return (self.root / AccountEntry.id.read(self.facts) / JOURNAL_FILE).absolute()
 
     @cached_property
@@ -192,7 +192,7 @@ def _account(start: DoctorContext) -> CheckResult:
 
 
 def _margin(start: DoctorContext) -> CheckResult:
-    """Check whether the venue lends as much as the limits would use."""
+    """Check whether the venue's margin covers the leverage that the limits allow."""
     multiplier = AccountEntry.multiplier.read(start.facts)
     leverage = start.settings.limits.intraday_leverage
     found = f"the venue lends up to {multiplier:f} times equity"
@@ -228,7 +228,7 @@ def _clock(start: DoctorContext) -> CheckResult:
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
-    """Return the seconds by which a clock is ahead of ours at least; negative if it is behind.
+    """Return the least number of seconds by which a clock is ahead of ours; negative if behind.
 
     shown: instant that the clock showed between `asked` and `heard`.
     asked, heard: instants by our clock.
@@ -255,7 +255,7 @@ def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
 
 
 def _symbols(start: DoctorContext) -> CheckResult:
-    """Check whether the venue has an asset of every symbol."""
+    """Check whether the venue has an asset for every symbol."""
     if not start.symbols:
         return "ok", "none is named"
     refuse_unlisted(AlpacaBroker(start.settings.broker, start.given_keys()), start.symbols)
@@ -263,7 +263,7 @@ def _symbols(start: DoctorContext) -> CheckResult:
 
 
 def _feed(start: DoctorContext) -> CheckResult:
-    """Check whether bars can be read, and whether they are the latest possible."""
+    """Check whether bars can be read, and whether the feed has the latest bars."""
     settings = start.settings
     if not start.symbols:
         return "warning", "not checked; name what is to be traded, as symbols=[NVDA,BTCUSD]"
@@ -330,12 +330,12 @@ def _disk(start: DoctorContext) -> CheckResult:
 
 
 def nearest_writable(folder: Path) -> Path:
-    """Return the folder or its nearest existing parent, in which this user may write.
+    """Return the folder or its nearest existing parent, which this user can write to.
 
     Raises
     ------
     InputError
-        if that path is not a folder, or this user may not write there.
+        if that path is not a folder, or this user cannot write there.
     """
     absolute = folder.expanduser().absolute()
     try:
@@ -355,7 +355,7 @@ def nearest_writable(folder: Path) -> Path:
 
 
 def _process(start: DoctorContext) -> CheckResult:
-    """Check whether another process trades the account, which would exclude this one."""
+    """Check whether another process trades the account, which would lock out this one."""
     account = start.journal.parent.name
     if start.traded:
         text = f"account {account}: another process sends orders to it; end that one first"
@@ -365,10 +365,10 @@ def _process(start: DoctorContext) -> CheckResult:
 
 
 def check_journal(path: Path, *, traded: bool) -> CheckResult:
-    """Check whether the journal is whole, and whether the outcome of every order is known.
+    """Check whether the journal is intact, and whether the outcome of every order is known.
 
-    traded: true if another process may be writing it. It is not read completely then, because a
-        long read would hold up its commits.
+    traded: true if another process may be writing the journal. It is then not read completely,
+        because a long read would delay that process's commits.
     """
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable(path.parent) != path.parent or not path.exists():
@@ -428,7 +428,7 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
 
 
 def run(settings: LiveSettings) -> Result:
-    """Print the finding of each check as soon as it is available; exit code 1 if a check failed."""
+    """Print the finding of each check as soon as it is available; return 1 if a check failed."""
     require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())

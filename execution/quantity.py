@@ -1,4 +1,4 @@
-"""The quantity of one symbol to trade now and its reason, for the account at the venue."""
+"""Quantity of one symbol to trade now, and its reason, for the account at the venue."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ BarFetcher = Callable[
 
 @dataclass(frozen=True, slots=True)
 class SizedQuantity:
-    """The quantity of one symbol to trade now.
+    """Quantity of one symbol to trade now.
 
     symbol: name of the symbol.
     qty: signed quantity.
-    why: reason in words.
+    why: reason for the quantity, in words.
     """
 
     symbol: str
@@ -57,14 +57,14 @@ class SizedQuantity:
 def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
     """Return the signed quantity to trade now, for the account and bars of the configured venue.
 
-    price: USD at which the symbol is valued.
-    overrides: `key=value` words, as on the command line.
+    price: price at which the symbol is valued, USD.
+    overrides: `key=value` settings, as on the command line.
 
     Raises
     ------
     InputError
         for a symbol, price, configuration or environment that cannot be used, and for a venue that
-        does not answer: an account is never invented.
+        does not respond: no default account is assumed.
     """
     return size_quantity(symbol, price, *overrides).qty
 
@@ -96,10 +96,10 @@ def decide(
     fetch: BarFetcher,
     asset: Asset | None = None,
 ) -> SizedQuantity:
-    """Return the quantity for an account at its own instant.
+    """Return the quantity for an account at the instant of its snapshot.
 
     symbol: symbol to trade, in the spelling of the bars.
-    price: USD at which it is valued.
+    price: price at which the symbol is valued, USD.
     settings: settings of the trader.
     account: positions and open orders.
     fetch: source of the bars.
@@ -139,9 +139,9 @@ def decide(
 
 
 def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
-    """Return the symbol and the configured ones, or else those held or ordered.
+    """Return the symbol and the configured symbols, or else the symbols held or ordered.
 
-    The others are sized with it, as they share the ceilings and the risk.
+    Other symbols are sized with it, because they share the ceilings and the risk.
     """
     if settings.symbols:
         others = {instrument(name).symbol for name in settings.symbols}
@@ -153,7 +153,7 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot
 def _without_forecast(
     symbol: str, price: float, settings: LiveSettings, account: AccountSnapshot, why: str
 ) -> SizedQuantity:
-    """Return no new risk, or the legacy rule's quantity if a setting enables it."""
+    """Return a quantity without new risk, or the legacy rule's if a setting enables it."""
     sizing = settings.sizing
     stocks = settings.named_timeframe.stock_clock
     qty = sizing_quantity.get_qty(
@@ -204,7 +204,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account if everything in it has a price; raises BrokerError otherwise."""
+    """Return the account if all its positions and orders have a price; else raise BrokerError."""
     for symbol, quantity in account.exposure.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(

@@ -1,4 +1,4 @@
-"""Contract of a broker, as tests that a custom broker's tests subclass.
+"""Contract tests of a broker: a custom broker's tests subclass them.
 
     class TestMine(BrokerContract):
         @pytest.fixture
@@ -33,11 +33,11 @@ CENTS = 0.05  # USD by which an account's cash may differ from a sum of prices
 
 @dataclass
 class BrokerBench:
-    """A broker at 10:30 New York, 2024-02-20, and the clock of its venue.
+    """A broker under test at 10:30 New York, 2024-02-20, and the clock of its venue.
 
     broker: broker under test.
     bars: bars of the venue's symbols, including later hours.
-    move_to: function that moves the venue to the instant of an index in `bars.times`.
+    move_to: function that moves the venue's clock to `bars.times[index]`.
     """
 
     broker: Broker
@@ -45,7 +45,7 @@ class BrokerBench:
     move_to: Callable[[int], object]
 
     def advance(self, to: np.datetime64) -> None:
-        """Move the venue to an instant."""
+        """Move the venue's clock to an instant."""
         self.move_to(int(np.searchsorted(self.bars.times, to)))
 
     def open_price(self, symbol: str, at: np.datetime64) -> float:
@@ -55,12 +55,12 @@ class BrokerBench:
 
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
-    """Return an order like those of a decision."""
+    """Return an order as a decision would create it."""
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 
 class BrokerContract:
-    """Scenarios that a broker passes; a subclass defines the fixture `bench`."""
+    """Scenarios that a broker has to pass; a subclass defines the fixture `bench`."""
 
     def test_market_order_fills_at_next_open_and_its_id_once(self, bench: BrokerBench) -> None:
         bought, sold = bench.broker.submit([order("a-1"), order("b-1", "SYB", "sell", "3")])

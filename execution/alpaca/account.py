@@ -1,7 +1,7 @@
-"""Alpaca's responses about an account, its positions and its open orders, as an `AccountSnapshot`.
+"""Parsing of Alpaca's account, positions and open orders into an `AccountSnapshot`.
 
-Every position counts: one that is neither a stock nor crypto of this project counts at its last
-mark.
+Every position counts in the equity. A position that is neither a stock nor crypto known to this
+project counts at its last mark.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ INVALID_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]")
 
 @dataclass(frozen=True, slots=True)
 class AccountResponses:
-    """Responses of the venue about an account.
+    """Venue responses that together describe an account.
 
     facts, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
         /clock.
     in_flight: orders of unknown outcome.
-    reread: true if the responses before were inconsistent. Prices that have moved between these are
-        then no reason to reject them.
-    last_prices: USD of last trades, of symbols that these responses do not price.
-    sent: our orders among the open ones, by id. They complete terms that a response lacks. An
-        unreadable order that is not ours is an `UnmodelledOrder`.
+    reread: true if the previous responses were inconsistent. Differences that price moves between
+        the responses explain are then accepted.
+    last_prices: last trade prices, USD, of symbols without a price in the responses.
+    sent: our orders among the open ones, by id. Their terms replace terms missing from a response.
+        An unreadable order that is not ours is an `UnmodelledOrder`.
     paper: true if the account trades without real money.
     """
 
@@ -83,8 +83,8 @@ class AccountResponses:
 def parse_reading(answers: AccountResponses) -> AccountReading:
     """Parse the venue's responses about an account.
 
-    An unreadable order that is not ours is not among the account's orders, nor is a position
-    without a price among its positions.
+    An unreadable order that is not ours is not among the account's orders. A position without a
+    price is not among its positions.
 
     Raises
     ------
@@ -124,9 +124,9 @@ def unpriced_symbols(positions: Sequence[Entry]) -> set[str]:
 
 
 def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
-    """Complete an open order with the terms it was sent with, if the response lacks them.
+    """Complete an open order with its recorded terms where the response lacks them.
 
-    Alpaca's document requires none of them.
+    Alpaca's API reference requires none of these fields.
     """
     absent = [name for name in ("symbol", "side", "qty") if entry.get(name) in (None, "")]
     order = sent.get(entry_order_id(entry)) if absent else None
@@ -142,9 +142,9 @@ def _complete_terms(entry: Entry, sent: Mapping[str, AnyOrder]) -> Entry:
 
 
 def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
-    """Return an open order that an account does not model, in a list; else an empty list.
+    """Return a list of the open order if an account does not model it; else an empty list.
 
-    Errors are those of `parse_reading`.
+    Raises the errors of `parse_reading`.
     """
     if _is_of_options(entry):
         return [_option_order(entry)]
@@ -162,9 +162,9 @@ def _unmodelled_orders(entry: Entry) -> list[UnmodelledOrder]:
 def _account_of(
     answers: AccountResponses, holdings: ParsedPositions, others: Sequence[UnmodelledOrder]
 ) -> AccountSnapshot:
-    """Return the account that the venue's responses describe; their orders are readable ones.
+    """Return the account that the venue's responses describe; all orders must be readable.
 
-    others: orders that are not among the account's.
+    others: open orders that the account does not model.
     """
     facts, orders, reread = answers.facts, answers.orders, answers.reread
     AccountEntry.currency.read(facts)
@@ -232,8 +232,9 @@ def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapsh
 def is_trading_status(status: str, *, paper: bool) -> bool:
     """Return whether an account with this status may place orders.
 
-    ACTIVE of Alpaca's `AccountStatus` trades anywhere, and PAPER_ONLY on paper. Any other status is
-    an account that is not open yet, is being changed, is restricted or is closed.
+    Of Alpaca's `AccountStatus`, ACTIVE may trade on live and paper accounts, PAPER_ONLY on paper.
+    Any other status is an account that is not open yet, is being changed, is restricted or is
+    closed.
     """
     return status == ACTIVE or (paper and status == PAPER_ONLY)
 
@@ -251,7 +252,7 @@ def _block_reason(facts: Entry, *, paper: bool) -> str:
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
-    """Return the account; symbols with a part that is not available become uncertain."""
+    """Return the account; symbols whose quantity is partly held back become uncertain."""
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():
@@ -265,12 +266,12 @@ def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) 
 
 
 def _is_by_value(entry: Entry) -> bool:
-    """Return whether an order is for an amount of dollars, so that its quantity is unknown."""
+    """Return whether an order is for an amount of dollars (notional), without a quantity."""
     return not OrderEntry.qty.read(entry) and OrderEntry.notional.read(entry) is not None
 
 
 def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) -> Decimal:
-    """Return USD that open purchases may reserve; infinite if one has no price."""
+    """Return the cash that open purchases may reserve, USD; infinite if one has no price."""
     total = Decimal(0)
     for order in open_orders:
         price = order.limit_or_stop_price or prices.get(order.symbol)
@@ -280,9 +281,9 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
 
 
 def parse_open_order(entry: Entry) -> list[Order]:
-    """Return the remainder of an open order; none for orders of options and by value.
+    """Return the remainder of an open order in a list; empty for options and orders by value.
 
-    Legs of the order are excluded: they wait for it, and close what it opens.
+    Legs of the order are excluded: they wait for the order, and close what it opens.
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []
@@ -319,7 +320,7 @@ def parse_open_order(entry: Entry) -> list[Order]:
 def entry_order_id(entry: Entry) -> str:
     """Return the order's client order id, or the venue's id.
 
-    Characters that an id may not have are replaced, as others' ids may contain anything.
+    Invalid characters are replaced, because ids of other clients may contain any character.
     """
     name = entry.get("client_order_id") or entry.get("id") or "without an id"
     return INVALID_ID_CHARACTERS.sub("_", str(name))[:128]
@@ -332,7 +333,7 @@ def _is_of_options(entry: Entry) -> bool:
 
 
 def _option_order(entry: Entry) -> UnmodelledOrder:
-    """Return an open order of options, by the remainders of its legs."""
+    """Return an open order of options, with the largest loss that its remainder can cause."""
     legs = [entry] if OrderEntry.symbol.read(entry) else list(OrderEntry.legs.read(entry))
     options: defaultdict[OptionContract, Decimal] = defaultdict(Decimal)
     known = bool(legs)
@@ -359,7 +360,7 @@ def _option_order(entry: Entry) -> UnmodelledOrder:
 
 
 def _loss_of(options: Mapping[OptionContract, Decimal | int]) -> Decimal:
-    """Return the largest loss of options at expiry, USD; infinite if it is unbounded."""
+    """Return the largest loss of options at expiry, USD; infinite if unbounded."""
     loss = max_expiry_loss(options)
     return INFINITY if loss is None else loss
 

@@ -48,9 +48,9 @@ _KINDS: Mapping[str, ActivityKind] = {
 def activities_since(connection: VenueConnection, after: np.datetime64) -> list[Activity]:
     """Return all activities of the account after an instant, oldest first.
 
-    An activity with only a date is listed if its date is after the instant, and often late. A row
-    that cannot be read is left out and named in `unreadable_activities` of the connection.
-    Positions and cash show its effect on the account.
+    An activity with only a date is included if its date is after the instant; such activities are
+    often listed late. A row that cannot be read is left out and named in `unreadable_activities` of
+    the connection. Its effect appears in positions and cash.
     """
     activities, unreadable_activities = [], []
     with connection.translate_errors("activities"):
@@ -85,7 +85,7 @@ def activity_of(entry: Response) -> Activity:
 
 
 def kind_of(word: str) -> ActivityKind:
-    """Return the kind of an activity by the venue's name for it."""
+    """Return the activity kind for a venue's activity type."""
     if word.startswith("DIV"):
         return "dividend"
     return "option" if word.startswith("OP") else _KINDS.get(word, "other")
@@ -136,7 +136,7 @@ def _booked_quantity(entry: Response, kind: ActivityKind) -> Decimal:
 
 
 def _symbol_of(entry: Response) -> str:
-    """Return the symbol of an entry; a security without a symbol has a CUSIP."""
+    """Return the symbol of an entry; for a security without one, a placeholder of its CUSIP."""
     name = ActivityEntry.symbol.read(entry) or ActivityEntry.cusip.read(entry)
     return parse_venue_symbol(name) if name else ""
 
@@ -165,7 +165,7 @@ def _rows_since(connection: VenueConnection, after: np.datetime64) -> list[Respo
 
 
 def _refuse_future_trades(connection: VenueConnection, activities: Sequence[Activity]) -> None:
-    """Refuse a trade of tomorrow or later: the next query would start from it."""
+    """Reject trades dated tomorrow or later: the next query would start from such a trade."""
     trades = [activity for activity in activities if activity.is_trade]
     last = max(trades, key=lambda activity: activity.at, default=None)
     if last is None or last.at <= connection.estimated_now() + DAY:

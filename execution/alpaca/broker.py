@@ -1,4 +1,4 @@
-"""Alpaca, or a server with the same interface, behind the `Broker` protocol."""
+"""Alpaca, or a server with the same interface, as an implementation of the `Broker` protocol."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ ACCOUNT_MAX_AGE_SECONDS = 60.0  # seconds for which a reading of the account may
 
 
 class AlpacaBroker:
-    """Gateway of one account at the venue: reads it, and sends orders through the outbox.
+    """Gateway to one account at the venue: reads the account, and sends orders via the outbox.
 
     terms: smallest and largest values of an order; an order that the venue would refuse is not
         sent.
-    patience: seconds that orders may take; a market order that rests longer is cancelled.
+    patience: longest wait for orders, seconds; a market order that rests longer is cancelled.
     book: store of orders before they are sent; None keeps them in memory.
-    time: as in `VenueConnection`.
-    job: name of the job that sends the orders, for the book.
+    time: clock that carries the venue's time forward and times every wait.
+    job: name of the job that sends the orders, as stored in the book.
     feed: source of last trades, for positions that the venue does not price.
 
     Raises
     ------
     BrokerError
-        in every method, if the venue does not answer, refuses, or sends an unreadable response.
+        in every method, if the venue does not respond, refuses, or sends an unreadable response.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ class AlpacaBroker:
         self._read_at = 0.0
 
     def account(self) -> AccountSnapshot:
-        """Return the account as the venue states it, unreconciled.
+        """Return the account as the venue states it, not reconciled with the journal.
 
-        Responses that contradict each other are read once more after a pause.
+        Responses that contradict each other are fetched once more after a pause.
         """
         try:
             reading = self.read_account()
@@ -104,17 +104,17 @@ class AlpacaBroker:
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it now, with open orders and the venue's prices.
 
-        An order that may be on its way counts as open, and makes its symbol uncertain. Cash for
-        crypto never exceeds the venue's non-marginable buying power. Positions that are neither
-        stocks nor crypto count at their last mark. The cost of buying back short options is
-        deducted from cash.
+        An order of unknown outcome counts as open, and makes its symbol uncertain. Cash for crypto
+        never exceeds the venue's non-marginable buying power. Positions that are neither stocks nor
+        crypto count at their last mark. The cost of buying back short options is deducted from
+        cash.
 
-        reread: true if the reading before this one was rejected.
+        reread: true if the previous reading of the account was rejected.
 
         Raises
         ------
         RereadRequired
-            for responses that contradict each other, if this is a first reading.
+            for responses that contradict each other, unless `reread` is true.
         """
         if not reread:
             # Their outcomes are queried first, so that the reading includes their fills.
@@ -172,12 +172,12 @@ class AlpacaBroker:
         )
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Use this account for the venue's rules for a minute, with fills added."""
+        """Cache this snapshot for a minute for pre-trade checks, updated with subsequent fills."""
         self._last = account
         self._read_at = self._time.elapsed()
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
         accepted = self._outbox.book.in_states(("accepted",))
         self._outbox.refresh(filter(_is_of_one_symbol, accepted))
 
@@ -185,18 +185,19 @@ class AlpacaBroker:
         return self._venue.now()
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send orders in sequence, wait until they are done, and return their fills.
+        """Send orders in sequence, wait until all are final, and return their fills.
 
-        The wait ends after `patience`. An order that the venue rejects is logged and fills nothing.
-        So is one that the venue would refuse, given the account as last read and the fills since.
+        The wait ends after `patience`. An order that the venue rejects is logged and has no fills.
+        An order that the venue would refuse, given the last snapshot and later fills, is treated
+        the same.
 
-        gate: gate that is asked right before each order is sent; fills are checked against its
-            prices.
+        gate: pre-trade checks that run right before each order is sent; fills are checked against
+            the gate's prices.
 
         Raises
         ------
         OutcomeUnknown
-            for an order of unknown outcome; those after it are not sent.
+            for an order of unknown outcome; the orders after it are not sent.
         """
         if not orders:
             return []
@@ -233,7 +234,7 @@ class AlpacaBroker:
         return fills
 
     def _awaited(self, sent: Sequence[tuple[Order, AlpacaOrder]]) -> tuple[list[Fill], bool]:
-        """Return fills of accepted orders, and whether all orders are final."""
+        """Return fills of accepted orders, and true if all orders are final."""
         awaited = self._venue.await_done([placed for _, placed in sent], self._patience)
         fills: list[Fill] = []
         done = True
@@ -258,7 +259,7 @@ class AlpacaBroker:
         return refusal(order, asset, others, self._terms, self._venue.estimated_now())
 
     def _not_against(self, order: Order, account: AccountSnapshot) -> list[Order]:
-        """Return open orders that are no reason to hold an order back."""
+        """Return open orders that do not prevent another order from being sent."""
         # An order that may be on its way counts as open, but not against itself. A reduction does
         # not wait for an opening of unknown outcome: if the venue has the opening, it refuses the
         # reduction.
@@ -274,9 +275,9 @@ class AlpacaBroker:
         Raises
         ------
         OutcomeUnknown
-            for an order that still rests after its cancellation.
+            for an order that is still open after its cancellation.
         BrokerError
-            if the venue does not answer.
+            if the venue does not respond.
         """
         self._last = None
         left = {}
@@ -328,7 +329,7 @@ class AlpacaBroker:
 
 
 class AlpacaConnection(VenueConnection):
-    """A `BrokerConnection` to the account at Alpaca that API keys belong to."""
+    """A `BrokerConnection` to the Alpaca account of given API keys."""
 
     held = read_positions
     activities_since = activities_since
@@ -338,7 +339,7 @@ class AlpacaConnection(VenueConnection):
 
 
 def _fills_of(order: Order, placed: AlpacaOrder) -> list[Fill]:
-    """Return the fills of an order, one at its mean price for each order of its chain."""
+    """Return one fill, at its mean price, per order of a replacement chain."""
     fills = []
     for each in reversed(placed.chain):
         if quantity := each.filled:

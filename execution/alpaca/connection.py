@@ -1,4 +1,4 @@
-"""Connection to one venue: the SDK's client, errors of requests, and the venue's clock."""
+"""Connection to one venue: the SDK's client, request errors, and the venue's clock."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MAX_CLOCK_LAG = np.timedelta64(
 
 
 def require_alpaca(settings: BrokerSettings) -> None:
-    """Check that the settings name Alpaca, for code that supports no other broker.
+    """Check that the settings name Alpaca; for code that supports no other broker.
 
     Raises
     ------
@@ -45,9 +45,9 @@ def require_alpaca(settings: BrokerSettings) -> None:
 
 
 class VenueConnection:
-    """Requests to one venue.
+    """Connection to one venue, for requests and the venue's time.
 
-    client: the SDK's client, on a transport that repeats only reads.
+    client: the SDK's client, on a transport that retries only reads.
     unreadable_activities: activities of the last list that could not be read, as text.
     time: clock that carries the venue's time forward and times every wait.
     """
@@ -75,7 +75,7 @@ class VenueConnection:
         self.client = settings.secure_client(raw)
 
     def translate_errors(self, what: str) -> AbstractContextManager[None]:
-        """Return a context that turns the failure of a request into one line that names it."""
+        """Return a context manager that turns a request's failure into a one-line error."""
         return translate_errors(what, self._settings, self._keys)
 
     def now(self) -> np.datetime64:
@@ -83,15 +83,16 @@ class VenueConnection:
             return self.record_clock(self.client.get_clock())
 
     def record_clock(self, clock: Response) -> np.datetime64:
-        """Return the instant of a response to /clock, and carry the venue's time forward from it.
+        """Return the time in a response to /clock, and estimate the venue's later time from it.
 
-        An instant ahead of the time that has passed here, or before an earlier one, counts only if
-        a second response agrees; otherwise the second one counts.
+        A time that has advanced more than the local clock, or has gone back, is used only if a
+        second response agrees; otherwise the second one is used.
 
         Raises
         ------
         InvalidResponse
-            if the two do not agree and the second is implausible too, or if the clock is too slow.
+            if the two responses disagree and the second is implausible too, or if the clock lags
+            too far.
         """
         at = ClockEntry.timestamp.read(as_mapping(clock))
         if self._is_surprising(at):
@@ -110,7 +111,7 @@ class VenueConnection:
         return at
 
     def _refuse_slow(self, at: np.datetime64) -> None:
-        """Refuse a clock that lags behind the time passed here since it was last on time."""
+        """Reject a venue clock that lags behind the local time passed since it was last on time."""
         seconds = self.time.elapsed()
         if self._on_time is None or (behind := _carried(self._on_time, seconds) - at) <= NO_TIME:
             self._on_time, self._slow = (at, seconds), None
@@ -125,7 +126,7 @@ class VenueConnection:
             )
 
     def _has_kept_pace(self, at: np.datetime64, seconds: float) -> bool:
-        """Return whether a clock that was slow has kept pace with ours for a minute since."""
+        """Return whether a clock that had lagged has advanced in step with ours for a minute."""
         since = self._slow
         if since is not None and seconds - since[1] < KEPT_PACE_SECONDS:
             return False
@@ -133,7 +134,7 @@ class VenueConnection:
         return since is not None and bool(_carried(since, seconds) - at < MAX_ON_TIME_LAG)
 
     def _is_surprising(self, at: np.datetime64) -> bool:
-        """Return whether more or less time has passed at the venue than here."""
+        """Return whether the venue's clock has advanced by more or less than the local one."""
         if self._read_clock is None:
             return False
         return bool(
@@ -142,13 +143,13 @@ class VenueConnection:
         )
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's time, estimated from its last reading; it is read if it never was."""
+        """Return the venue's estimated time; the clock is read first if it never was."""
         if self._read_clock is None:
             return self.now()
         return _carried(self._read_clock, self.time.elapsed())
 
     def now_or_estimate(self) -> np.datetime64:
-        """Return the venue's clock, or its estimate if the venue does not answer."""
+        """Return the venue's time, or its estimate if the venue does not respond."""
         try:
             return self.now()
         except BrokerError as error:
@@ -156,7 +157,7 @@ class VenueConnection:
         return self.estimated_now()
 
     def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
-        """Return the venue's response at a path; None for a status of 404."""
+        """Return the venue's response to a GET of a path; None for status 404."""
         from alpaca.common.exceptions import APIError
 
         with self.translate_errors(what):
@@ -176,12 +177,12 @@ class VenueConnection:
         return self.read_account_field(AccountEntry.id)
 
     def cash(self) -> Decimal:
-        """Return USD in the account; below 0 it is borrowed."""
+        """Return the account's cash, USD; below 0 for borrowed cash."""
         with self.translate_errors("the account"):
             return stated_cash(as_mapping(self.client.get_account()))
 
     def next_close(self) -> np.datetime64 | None:
-        """Return the next close for stocks by the venue's clock; None if it does not state one."""
+        """Return the venue's next stock market close; None if the venue does not state one."""
         with self.translate_errors("the clock"):
             clock = as_mapping(self.client.get_clock())
             self.record_clock(clock)
@@ -189,6 +190,6 @@ class VenueConnection:
 
 
 def _carried(reading: tuple[np.datetime64, float], seconds: float) -> np.datetime64:
-    """Return a reading of the venue's clock, carried forward to later seconds of ours."""
+    """Return the venue's time, estimated from an earlier reading and elapsed local seconds."""
     at, read = reading
     return at + np.timedelta64(round((seconds - read) * 1e9), "ns")

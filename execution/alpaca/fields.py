@@ -31,7 +31,7 @@ from trainingdata.instants import parse_instant
 
 
 class ClockEntry:
-    """`GET /v2/clock`."""
+    """Response to `GET /v2/clock`."""
 
     timestamp = RequiredField("timestamp", parse_timestamp)
     is_open = optional_field(
@@ -43,7 +43,7 @@ class ClockEntry:
 
 
 class AccountEntry:
-    """`GET /v2/account`."""
+    """Response to `GET /v2/account`."""
 
     id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
@@ -79,7 +79,7 @@ class AccountEntry:
 def stated_cash(facts: Mapping[str, Any]) -> Decimal:
     """Return the cash that a response to /account states, or that its equity implies, USD.
 
-    Alpaca's document requires `id` and `status` alone, and defines equity as the sum of cash,
+    Alpaca's API reference requires only `id` and `status`, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`.
 
     Raises
@@ -119,7 +119,7 @@ class PositionEntry:
 
 
 def parse_side(value: Any) -> str:
-    """Return buy or sell, also for short sales and orders by tick (Alpaca, "Orders": `side`)."""
+    """Return buy or sell, the first word of an order's side (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
     return said
@@ -173,7 +173,7 @@ class OrderEntry:
 
 
 class AssetEntry:
-    """`GET /v2/assets/{symbol}`, and each of `GET /v2/assets`."""
+    """Response to `GET /v2/assets/{symbol}`, and each entry of `GET /v2/assets`."""
 
     symbol = RequiredField("symbol", parse_text)
     tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
@@ -193,14 +193,14 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_capitals(value: Any) -> str:
-    """Return the venue's name for a kind of activity, such as CFEE."""
+    """Return the venue's activity type, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
 def parse_new_york_midnight(value: Any) -> np.datetime64:
-    """Return the instant at which a day begins in New York."""
+    """Return the start of a day in New York as an instant."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")
@@ -208,7 +208,10 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
 
 
 class ActivityEntry:
-    """An entry of `GET /v2/account/activities`: a trade has an instant and a side, others a day."""
+    """An entry of `GET /v2/account/activities`.
+
+    A trade has an instant and a side, any other activity only a date.
+    """
 
     id = RequiredField("id", parse_text)
     stated_id = optional_field("id", parse_text)

@@ -1,4 +1,4 @@
-"""Alpaca's positions, and checks of their sums against the account."""
+"""Alpaca's positions, and checks of their total values against the account."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read_positions(
 ) -> dict[str, VenuePosition]:
     """Return every position by symbol, foreign symbols and options included.
 
-    is_needed: predicate on the venue's symbols; faults in other positions are ignored.
+    is_needed: predicate on the venue's symbols; errors in positions of other symbols are ignored.
     """
     held: dict[str, VenuePosition] = {}
     with connection.translate_errors("positions"):
@@ -60,15 +60,16 @@ def read_positions(
 class ParsedPositions:
     """Entries of /positions, by symbol: stocks, crypto and foreign positions.
 
-    quantities: signed quantities.
-    prices: USD.
-    available: quantities that no order holds back, if the venue states them.
-    short_proceeds: USD that shorts were sold for.
-    short_option_value: USD that buying back short options would cost.
-    options: USD that long options are worth.
-    longs, shorts: USD by asset class as the venue values them, with options, none below 0.
-    unpriced: signed quantities, not among the others, of positions without a price above 0.
-    unvalued_sides: sides, `long` and `short`, with a position that has no value at all.
+    quantities: signed quantities by symbol.
+    prices: prices by symbol, USD.
+    available: quantities that no order reserves, if the venue states them.
+    short_proceeds: proceeds of open shorts, USD.
+    short_option_value: cost of buying back short options, USD.
+    options: value of long options, USD.
+    longs, shorts: values by asset class as the venue states them, options included, USD, at least
+        0.
+    unpriced: signed quantities of positions without a price above 0; they are not in `quantities`.
+    unvalued_sides: sides, `long` and `short`, with at least one position without any value.
     """
 
     quantities: dict[str, Decimal] = field(default_factory=dict)
@@ -89,16 +90,16 @@ class ParsedPositions:
 
 
 def has_price(position: Entry) -> bool:
-    """Return whether a position states its price or its value of today."""
+    """Return whether a position states a price or a value of today."""
     return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 
 def parse_positions(
     positions: Sequence[Entry], trades: Mapping[str, float] = MappingProxyType({})
 ) -> ParsedPositions:
-    """Parse the entries of /positions, and sum their values.
+    """Parse the entries of /positions, and add up the position values.
 
-    trades: USD of last trades, for positions without a price.
+    trades: last trade prices, USD, for positions without a price.
     """
     found = ParsedPositions()
     for position in positions:
@@ -138,20 +139,20 @@ def parse_positions(
 
 
 def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool) -> None:
-    """Refuse positions whose values do not sum to those of the account, long or short.
+    """Reject positions whose long or short values do not sum to the account's totals.
 
-    An account without positions answers an empty list. If that list is wrong, the proceeds of
-    shorts would count as cash, and every position would be bought and sold a second time.
+    For an account without positions the venue returns an empty list. If an empty list is wrong, the
+    proceeds of shorts would count as cash, and every position would be traded a second time.
 
     facts: response to /account.
     holdings: response to /positions.
-    reread: true if the responses before were inconsistent: a difference that moving prices explain
+    reread: true if the previous responses were inconsistent: a difference that price moves explain
         is then accepted and logged.
 
     Raises
     ------
     InvalidResponse
-        for such positions.
+        if a long or short total differs.
     """
     short = AccountEntry.short_value.read(facts)
     long = AccountEntry.long_value.read(facts)
@@ -176,18 +177,18 @@ def check_position_sums(facts: Entry, holdings: ParsedPositions, *, reread: bool
 def check_equity_sum(
     facts: Entry, holdings: ParsedPositions, reserved_cash: Decimal, *, reread: bool
 ) -> None:
-    """Refuse an account whose equity is not the sum of its cash and the values of its positions.
+    """Reject an account whose equity is not cash plus the values of its positions.
 
-    facts: response to /account; without equity or one of the sums it is not checked.
+    facts: response to /account; a response without equity or one of the sums is not checked.
     holdings: response to /positions; if one position has no value, nothing is checked.
     reserved_cash: USD that open purchases may have reserved; infinite if unknown.
-    reread: true if the responses before were inconsistent: less cash than equity implies is then
+    reread: true if the previous responses were inconsistent: less cash than equity implies is then
         accepted and logged.
 
     Raises
     ------
     InvalidResponse
-        for such an account.
+        if the equity differs.
     """
     equity = AccountEntry.equity.read(facts)
     long = AccountEntry.long_value.read(facts)
@@ -220,11 +221,11 @@ def check_equity_sum(
 
 
 def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
-    """Return sums that the venue may state: all positions, or all but some classes.
+    """Return sums that the venue may state: of all positions, or without some asset classes.
 
-    Stocks are in every sum. The venue's reference says all positions. It could not be verified that
-    these include options and positions without a price of today, and a sound account is not refused
-    over that.
+    Stocks are in every sum. According to the venue's reference, the sums cover all positions. It
+    could not be verified that this includes options and positions without a price of today, so a
+    difference of those classes does not reject a sound account.
     """
     stocks = worth.get(STOCKS, Decimal(0))
     others = [value for kind, value in worth.items() if kind != STOCKS]
@@ -234,7 +235,7 @@ def _possible_sums(worth: Mapping[str, Decimal]) -> Iterator[Decimal]:
 
 
 def _refuse_contradicting_signs(position: Entry) -> None:
-    """Refuse a position that is long by one of its fields, and short or flat by another."""
+    """Reject a position that is long by one of its fields, and short or flat by another."""
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
     side = PositionEntry.side.read(position)
@@ -259,7 +260,7 @@ def _asset_class(position: Entry) -> str:
 
 
 def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark: Decimal) -> None:
-    """Add the value of a position as the venue states it, USD; at its last mark without one."""
+    """Add the value of a position as the venue states it, USD; else at its last mark."""
     value = PositionEntry.market_value.read(position)
     price = PositionEntry.price.read(position)
     if not value and not price:
@@ -271,7 +272,7 @@ def _add_worth(found: ParsedPositions, kind: str, position: Entry, at_last_mark:
 def _worth_of_option(option: Entry) -> Decimal:
     """Return the value of an option, USD, below 0 for a short one; 0 if unknown.
 
-    A short option without a value counts at its price, or at the last day's.
+    A short option without a value counts at its current price, or at its price of the last day.
     """
     value = PositionEntry.market_value.read(option)
     quantity = PositionEntry.qty.read(option)
@@ -282,7 +283,7 @@ def _worth_of_option(option: Entry) -> Decimal:
 
 
 def _position_symbol(position: Entry) -> str:
-    """Return the symbol of a position; it is foreign unless it is a stock or crypto in dollars."""
+    """Return the symbol of a position; foreign unless a stock, or crypto in dollars."""
     name = PositionEntry.symbol.read(position)
     kind = PositionEntry.asset_class.read(position)
     ours = is_symbol(name) and (kind is None or (kind == CRYPTO) == is_crypto(name))
@@ -292,8 +293,8 @@ def _position_symbol(position: Entry) -> str:
 def _mark(position: Entry, symbol: str, traded: float | None) -> float:
     """Return the price of one unit of a position, USD; 0 without a price above 0.
 
-    traded: USD of its last trade, which counts if the venue states no price of today; without it
-        the price of the day before counts.
+    traded: last trade price, USD, which counts if the venue states no price of today; if None, the
+        price of the day before counts.
     """
     quantity = PositionEntry.qty.read(position)
     value = PositionEntry.market_value.read(position)
@@ -313,6 +314,6 @@ def _mark(position: Entry, symbol: str, traded: float | None) -> float:
 
 
 def _are_near(value: Decimal, worth: Decimal) -> bool:
-    """Return whether two values in USD agree, up to rounding and a moving price."""
+    """Return whether two values in USD agree within the tolerance for rounding and price moves."""
     nearly = 1 - REREAD_REL_TOL
     return worth * nearly - ROUNDING <= value <= worth / nearly + ROUNDING

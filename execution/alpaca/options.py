@@ -1,4 +1,4 @@
-"""Alpaca, or a server with the same interface, as a venue for spreads: orders of several legs."""
+"""Alpaca, or a server with the same interface, as a venue for spreads (multi-leg orders)."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from trainingdata.source import Feed
 
 
 class AlpacaSpreads:
-    """An account at the venue that trades options on one stock, or on the index that it follows.
+    """An account that trades options on one stock, or on the index that the stock tracks.
 
     underlying: symbol of the stock.
-    scale: factor from the stock's prices to the index, for options on the index.
+    scale: ratio of the index to the stock's price, for options on the index.
     feed: feed of the stock's prices, `iex` or `sip`.
-    patience: seconds that an order may take; an order that rests longer is cancelled.
+    patience: longest wait for an order, seconds; an order that rests longer is cancelled.
     book: store of orders before they are sent; None keeps them in memory.
-    time: as in `VenueConnection`.
-    job: name of the job that sends the orders, for the book.
+    time: clock that carries the venue's time forward and times every wait.
+    job: name of the job that sends the orders, as stored in the book.
     """
 
     def __init__(
@@ -66,15 +66,15 @@ class AlpacaSpreads:
         return self._venue.now()
 
     def index(self) -> float:
-        """Return the last trade of the underlying, in index points."""
+        """Return the last trade price of the underlying, in index points."""
         return self._data.index(self._venue.estimated_now())
 
     def close_of(self, day: date) -> float | None:
-        """Return the index at the close of a session, points; None if it is not known yet."""
+        """Return the index at the close of a session, points; None if not yet known."""
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Return quotes of options; an option without one of the last 20 minutes is left out."""
+        """Return quotes of options; options without a quote of the last 20 minutes are left out."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         now = self._venue.estimated_now()
@@ -84,9 +84,9 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        """Send an order once, and wait until it is filled, or cancelled after `patience`.
+        """Send an order once, and wait until it has filled, or is cancelled after `patience`.
 
-        gate: gate that is asked right before the order is sent.
+        gate: pre-trade checks that run right before the order is sent.
 
         Raises
         ------
@@ -101,14 +101,14 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
-        """Return the fill of an earlier order; if it still rests, it is cancelled.
+        """Return the fill of an earlier order; an order that is still open is cancelled.
 
-        retry_gate: as in `Outbox.resolve`.
+        retry_gate: gate of a second post, as in `Outbox.resolve`; None posts no second time.
 
         Raises
         ------
         OrderRejected
-            for an order that the venue never accepted; `NeverSent` for one that was not begun.
+            for an order that the venue never accepted; `NeverSent` if its sending never started.
         OutcomeUnknown
             for an order of unknown outcome.
         """
@@ -120,7 +120,7 @@ class AlpacaSpreads:
         return self._traded(client_order_id, placed)
 
     def _traded(self, name: str, placed: AlpacaOrder | Literal["unknown"]) -> SpreadFill:
-        """Return the fill of an order of ours, from its legs."""
+        """Return the fill of one of our orders, computed from its legs."""
         if placed == "unknown" or not placed.is_done:
             raise OutcomeUnknown(
                 f"{name}: outcome unknown after every query; the order may be open at the venue"
@@ -133,12 +133,12 @@ class AlpacaSpreads:
         return fill
 
     def held(self) -> dict[OptionContract, int]:
-        """Return the options in the account, contracts, below 0 for short ones."""
+        """Return the signed number of contracts of each option in the account."""
         return {
             parse_occ_symbol(symbol): int(holding.quantity)
             for symbol, holding in read_positions(self._venue, is_option).items()
         }
 
     def buying_power(self) -> Decimal | None:
-        """Return USD with which options may be bought or secured; None if it is not stated."""
+        """Return the buying power for options, USD; None if the venue does not state it."""
         return self._venue.read_account_field(AccountEntry.options_buying_power)

@@ -1,6 +1,6 @@
-"""Orders at Alpaca: posted, queried by our id, and cancelled.
+"""Orders at Alpaca: posting, queries by client order id, and cancellation.
 
-Alpaca accepts one order of an id and no second, so an order of unknown outcome may be sent again.
+Alpaca accepts only one order per client order id, so an order of unknown outcome may be sent again.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of th
 
 
 class OrderVenue(VenueConnection):
-    """Requests about orders.
+    """Order requests to Alpaca.
 
-    A response about an accepted order that contradicts itself is queried once more.
+    If a response about an accepted order contradicts itself, the order is queried once more.
 
-    prices: USD of the last known prices; a fill far from them is rejected.
+    prices: last known prices, USD; a fill far from its symbol's price is rejected.
     """
 
     name: ClassVar[str] = "alpaca"
@@ -90,7 +90,7 @@ class OrderVenue(VenueConnection):
         raise OrderDenied(f"{name}: not sent: the venue limits requests (429)")
 
     def _pause_of(self, name: str, error: APIError) -> float:
-        """Return the seconds that a throttling venue asks to wait.
+        """Return the seconds to wait after the venue's rate limit was exceeded.
 
         Any other error of a POST is raised, as a rejection or as an unknown outcome.
         """
@@ -120,7 +120,7 @@ class OrderVenue(VenueConnection):
             return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
-        """Return the venue's entries of all open orders, ours and others', oldest first."""
+        """Return the venue's entries of all open orders, our own and others, oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
         return parse_objects(self.client.get("/orders", query))[::-1]
 
@@ -131,7 +131,7 @@ class OrderVenue(VenueConnection):
             return self._followed(self._read(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
-        """Return the orders once all are done, or their state after `patience` seconds."""
+        """Return the orders once all are final, or as they are after `patience` seconds."""
         seen = list(orders)
         end = self.time.elapsed() + patience
         step = 0.05
@@ -193,7 +193,7 @@ class OrderVenue(VenueConnection):
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
-    """Return the order in the venue's format."""
+    """Return the order as a request in the venue's format."""
     if isinstance(order, Order):
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):

@@ -1,4 +1,4 @@
-"""Orders as Alpaca's responses describe them, and their outcomes."""
+"""Orders parsed from Alpaca's responses, and their outcomes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 class AlpacaOrder:
     """An order as the venue's responses describe it.
 
-    answer: last response.
-    replaced: the order that it replaces; None for the first.
+    answer: last response about the order.
+    replaced: the order that this one replaces; None for the first of a chain.
     """
 
     answer: Response
@@ -45,12 +45,12 @@ class AlpacaOrder:
         prices: Mapping[str, float] = NO_PRICES,
         replaced: AlpacaOrder | None = None,
     ) -> AlpacaOrder:
-        """Return the order with a client order id that a response is about.
+        """Return the order that a response describes.
 
         name: client order id.
-        answer: response.
-        prices: USD of the last known prices.
-        replaced: the order that it replaces; None for the first.
+        answer: response about the order.
+        prices: last known prices, USD.
+        replaced: the order that this one replaces; None for the first of a chain.
 
         Raises
         ------
@@ -71,17 +71,17 @@ class AlpacaOrder:
 
     @property
     def chain(self) -> tuple[AlpacaOrder, ...]:
-        """The order and those that it has replaced, newest first."""
+        """The order and the orders that it has replaced, newest first."""
         return (self,) if self.replaced is None else (self, *self.replaced.chain)
 
     @property
     def name(self) -> str:
-        """Client order id of this order itself."""
+        """Client order id of this order, which may be a replacement."""
         return OrderEntry.client_order_id.read(self.answer)
 
     @property
     def client_order_id(self) -> str:
-        """Client order id of the first order of its chain, which was sent."""
+        """Client order id of the first order of the chain, the one that was sent."""
         return self.chain[-1].name
 
     @property
@@ -100,7 +100,7 @@ class AlpacaOrder:
 
     @property
     def traded_at(self) -> np.datetime64:
-        """Instant of the last fill, or of the last change if nothing has filled."""
+        """Instant of the last fill, or of the last update if nothing has filled."""
         for field in (OrderEntry.filled_at, *OrderEntry.changed_at):
             if (at := field.read(self.answer)) is not None:
                 return at
@@ -112,10 +112,10 @@ class AlpacaOrder:
 
     @property
     def progress(self) -> OrderProgress:
-        """Progress of the order for the book.
+        """Progress of the order for the order store.
 
         A replaced order continues as its successor. If a response does not state the filled
-        quantity, the order counts as resting.
+        quantity, the order counts as open.
         """
         chain = self.chain
         first = chain[-1].venue_id
@@ -140,9 +140,9 @@ class AlpacaOrder:
         return "expired" if self.is_done else "accepted"
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Return whether the order was sent with the terms of an intent, as far as they are stated.
+        """Return whether the order has the terms of an intent, as far as it states them.
 
-        A replacement may have other terms, so the first order of the chain counts.
+        A replacement may have other terms, so the first order of the chain is compared.
         """
         sent, order = self.chain[-1].answer, intent.order
         quantity = OrderEntry.qty.read(sent)
@@ -159,16 +159,16 @@ class AlpacaOrder:
 
 
 def filled_spreads(chain: Sequence[AlpacaOrder]) -> tuple[int, Decimal]:
-    """Return the number of spreads that an order of several legs has traded, and their mean credit.
+    """Return the number of spreads that a multi-leg order has traded, and their mean credit.
 
-    The credit is in points a spread.
+    The credit is in points per spread.
 
-    chain: the order and those that it has replaced, with their legs.
+    chain: the order and the orders that it has replaced, with their legs.
 
     Raises
     ------
     InvalidResponse
-        if the legs filled in different numbers.
+        if the legs have filled different numbers of contracts.
     """
     traded: defaultdict[str, Decimal] = defaultdict(Decimal)
     credit = Decimal(0)
@@ -211,16 +211,16 @@ def _has_legs(answer: Response) -> bool:
 
 
 def _mean_price(answer: Response) -> Decimal | None:
-    """Return the mean price of the fills, USD; None before the first.
+    """Return the mean price of the fills, USD; None before the first fill.
 
-    Alpaca writes the net price of several legs as it writes their limit: above 0 for a debit, below
-    0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
+    Alpaca states the net price of several legs with the sign of their limit: above 0 for a debit,
+    below 0 for a credit (docs.alpaca.markets, Options Level 3 Trading).
     """
     return (OrderEntry.net_price if _has_legs(answer) else OrderEntry.mean_price).read(answer)
 
 
 def _refuse_impossible_fill(answer: Response) -> None:
-    """Refuse an order that has filled beyond its quantity, or that was rejected and has filled."""
+    """Reject a response with fills beyond the quantity, or with fills of a rejected order."""
     quantity = OrderEntry.qty.read(answer)
     filled = OrderEntry.filled_qty.read(answer)
     if quantity is not None and filled > quantity:
@@ -230,7 +230,7 @@ def _refuse_impossible_fill(answer: Response) -> None:
 
 
 def _refuse_distant_price(answer: Response, prices: Mapping[str, float]) -> None:
-    """Refuse a mean price that no market can have reached."""
+    """Reject a mean fill price implausibly far from the last known price."""
     name = OrderEntry.symbol.read(answer)
     if name is None or not is_symbol(name):
         return

@@ -1,7 +1,7 @@
 """Beliefs from bars: expected returns and risk at one instant or over a whole history.
 
-A backtest computes all of them once, a live loop those of the last instant. Both use the same
-functions and read the same numbers.
+A backtest computes the beliefs of all instants once, a live loop only those of the last instant.
+Both use the same functions, with identical results.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ ALL_SYMBOLS = Universe()
 
 
 class NoForecast(DataError):
-    """An instant at which a symbol has no forecast."""
+    """The symbol has no forecast at the instant."""
 
 
 class GrowthRanking(NamedTuple):
     """Ranking of S symbols by expected growth per risk.
 
     prior: stated Sharpe ratio of each asset class.
-    cost: [S] cost of trading one USD, one way.
+    cost: [S] one-way cost of trading one USD.
     long_only: [S] true for symbols that may not be short.
     """
 
@@ -59,10 +59,10 @@ class GrowthRanking(NamedTuple):
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
-        """Return [T, S] expected return over all periods net of the entry cost, over its deviation.
+        """Return [T, S] expected return over all periods, net of entry cost, per deviation.
 
-        Kelly's growth is half the square of it. Symbols that may be short score by the absolute
-        return. NaN without a forecast.
+        Kelly growth is half the square of this ratio. For symbols that may be short the absolute
+        return counts. The score is NaN without a forecast.
         """
         years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
@@ -86,16 +86,16 @@ def build_beliefs(
     universe: Universe = ALL_SYMBOLS,
     growth: GrowthRanking | None = None,
 ) -> BeliefTable:
-    """Return beliefs at every instant from `since` on, each from the bars up to it alone.
+    """Return beliefs at every instant from `since` on, each from bars up to that instant alone.
 
     forecaster, correlations: sources of forecasts and correlation matrices.
     bars: panel.
     since: first instant.
-    rule: rule that reads sigma from quantiles.
-    periods: periods of a plan, or the one holding interval.
-    progress: receiver of the progress of the forecasts.
-    universe: rule that tells which symbols may be held at each instant.
-    growth: ranking for a universe that keeps the best by growth; needed only there.
+    rule: rule that derives sigma from forecast quantiles.
+    periods: periods of a plan, or a single holding interval.
+    progress: callback for the progress of the forecasts.
+    universe: rule that determines which symbols may be held at each instant.
+    growth: ranking for a universe that keeps the best symbols by growth; unused otherwise.
     """
     first = int(np.searchsorted(bars.times, since))
     part = bars.slice_rows(first, len(bars.times))
@@ -154,7 +154,7 @@ def build_beliefs(
 def _kept_by_growth(
     table: BeliefTable, keep: int, growth: GrowthRanking, closed: Mask, moments: _Moments
 ) -> BeliefTable:
-    """Return the table with a universe of the best symbols by expected growth per risk.
+    """Return the table with the universe reduced to the best symbols by growth per risk.
 
     A symbol without a forecast has no rank and stays in the universe.
 
@@ -184,12 +184,12 @@ def belief_of_symbol(
     rule: Volatility,
     periods: PlanPeriods,
 ) -> BeliefTable:
-    """Return the belief about one symbol at any instant, as if it alone decided then.
+    """Return the belief about one symbol at any instant, as if only that symbol were traded.
 
     Raises
     ------
     NoForecast
-        if the symbol's last bar that should be known is missing, or it has too few bars before.
+        if the symbol's latest bar is missing, or the symbol has too few bars before it.
     """
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
@@ -239,9 +239,9 @@ def belief_of_symbol(
 
 
 def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
-    """Return [T, S] true where a symbol's bar closed and a decision on its class is due.
+    """Return [T, S] true where a symbol's bar closed and its class is due to trade.
 
-    A decision is due only while the market is open to fill it.
+    A class is due only while its market is open, so that orders can fill.
     """
     stock, coin = (schedule.decides(bars.clock(kind), bars.times)[:, None] for kind in _KINDS)
     return np.asarray(bars.mask.T & np.where(bars.crypto, coin, stock))
@@ -250,7 +250,7 @@ def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
 def deciding_symbols(bars: Bars) -> Mask:
     """Return [S] true for symbols whose bar closed at the panel's last instant.
 
-    Their market is open to fill then.
+    A symbol also counts only if its market is open then, so that orders can fill.
     """
     closed: Mask = closed_and_due(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed
@@ -261,10 +261,10 @@ class _Moments(NamedTuple):
 
     mu: [T, K, S] expected returns in the periods.
     sigma: [T, K, S] standard deviations of the returns.
-    variance: [T, S] variance a year beyond the forecast; NaN too once the last forecast is a week
+    variance: [T, S] yearly variance beyond the forecast; also NaN once the last forecast is a week
         old.
     shrinkage: [T, S] factor that multiplied the forecaster's median.
-    signal: [T, S] root mean square of such a median's return over its whole decay.
+    signal: [T, S] root mean square of the median forecast's return over its whole decay.
     fresh: [T, S] true if the forecast is of a bar that closed at the instant.
     """
 
@@ -294,7 +294,7 @@ def _assembled_beliefs(
     matrices: Array32,
     prior: MeanCorrelations,
 ) -> BeliefTable:
-    """Return the beliefs at these instants, with calendar and correlations of their periods."""
+    """Return the beliefs at the given instants, with the periods' calendar and correlations."""
     begins = np.concatenate([times[:, None], ends[:, :-1]], axis=1)
     begin = begins.ravel()
     end = ends.ravel()
@@ -336,9 +336,9 @@ def _assembled_beliefs(
 def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods) -> Instants:
     """Return [T, K] ends of the periods.
 
-    The first two ends are the latest of the classes that decide.
+    The first two ends are the latest among the asset classes that are due to trade.
 
-    closed: [T, S] true for the symbols that the periods are for.
+    closed: [T, S] true for the symbols that the periods apply to.
     """
     plans = periods.holding == "plan"
     ends = np.full((len(times), 3 if plans else 1), np.datetime64("1900-01-01", "ns"))
@@ -361,9 +361,9 @@ def _period_ends(bars: Bars, times: Instants, closed: Mask, periods: PlanPeriods
 def _correlation_matrices(
     correlations: CorrelationSource, bars: Bars, times: Instants, needed: Mask
 ) -> tuple[Index, Array32]:
-    """Return the index [T] of the matrix in force, and the matrices [D, S, S].
+    """Return the index [T] of the correlation matrix in force, and the matrices [D, S, S].
 
-    Instants that need no matrix have index 0; without any matrix it is the identity.
+    Instants that need no matrix have index 0; if none is needed, the only matrix is the identity.
     """
     numbers = np.zeros(len(times), dtype=np.int64)
     numbers[needed], matrices = correlations_in_force(correlations, bars, times[needed])
@@ -378,7 +378,7 @@ def _forecast_moments(
     """Return the moments of each symbol's latest forecast.
 
     rows: [T] rows of the panel whose latest forecasts are used.
-    times: [T] instants at which the periods begin.
+    times: [T] start times of the first period.
     """
     latest = table.latest[:, rows].T
     count, size = latest.shape
@@ -437,7 +437,7 @@ def _forecast_moments(
 def _bars_since_issue(
     bars: Bars, bounds: Instants, t: Index, issued: Instants, crypto: Mask
 ) -> Array:
-    """Return [K + 1, n] own bars from the issue of each forecast to the bounds of its periods.
+    """Return [K + 1, n] number of own bars from each forecast's issue to its period bounds.
 
     bounds: [T, K + 1] bounds of the periods.
     t: [n] row of each forecast.

@@ -1,7 +1,7 @@
-"""Beliefs of a decision, which do not depend on the account.
+"""Beliefs of a decision; they do not depend on the account.
 
-They state which symbols decide, over which periods, with which expected returns, deviations and
-correlation.
+Beliefs state which symbols may trade, over which periods, with which expected returns, deviations
+and correlation.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _OF_NO_INSTANT = ("symbol", "crypto", "correlations")
 
 @dataclass(frozen=True, slots=True)
 class PlanPeriods:
-    """Periods of a decision: one holding interval, or the three of a plan.
+    """Periods of a decision: one holding interval, or the three periods of a plan.
 
     holding: `next` or `session` for one interval, or `plan`, whose first period ends with the next
         decision.
     signal_bars: own bars from now after which a plan's second period ends.
-    horizon_days: calendar days from now after which its last period ends.
+    horizon_days: calendar days from now after which a plan's last period ends.
     schedule: schedule of decisions.
     """
 
@@ -52,17 +52,19 @@ class PlanPeriods:
 class BeliefTable(NamedTuple):
     """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    The table of a history has the instants at which a symbol decides or is cut for the night; that
-    of a decision has its instant alone. Compiled code reads the rows it needs.
+    The table of a history has the instants at which a symbol is due to trade or is cut for the
+    night. The table of a decision has only the decision's instant. Compiled code reads the rows it
+    needs.
 
     symbol: [S] index of each symbol in the panel.
     at: [T] instants.
     ends: [T, K] ends of the periods.
-    overnight: [T] true if the first period includes the night, or no later decision can cut for it.
+    overnight: [T] true if the first period includes the night, or if no later decision can reduce
+        positions before the night.
     trim_overnight: [T] true if stocks can be cut for the night, with or without a forecast.
-    years: [T, K, 2] open time in years, of stocks and of crypto.
-    nights: [T, K] nights for which a loan costs interest.
-    news_overlap: [T, K] share of their news that stocks and crypto have in common.
+    years: [T, K, 2] market hours of stocks and of crypto, in years.
+    nights: [T, K] number of nights for which a loan costs interest.
+    news_overlap: [T, K] share of the news in a period that affects stock and crypto prices alike.
     crypto: [S] true for crypto.
     adjustable: [T, S] true for symbols whose bar has just closed, whose market is open to fill, and
         which have a forecast of that bar.
@@ -73,8 +75,8 @@ class BeliefTable(NamedTuple):
     mu: [T, K, S] expected returns; NaN without a forecast.
     sigma: [T, K, S] standard deviations of the returns; NaN without a forecast.
     shrinkage: [T, S] factor that multiplied the forecaster's median; NaN without shrinkage.
-    signal: [T, S] root mean square of such a median's return over its whole decay.
-    premium: [T, S] return a year at a Sharpe ratio of one of the symbol's class.
+    signal: [T, S] root mean square of the median forecast's return over its whole decay.
+    premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
     matrix: [T] index of the correlation matrix in force.
     correlations: [D, S, S] correlation matrices, float32.
@@ -103,7 +105,7 @@ class BeliefTable(NamedTuple):
 
     @property
     def symbol_years(self) -> Array:
-        """Open time of each symbol in the periods, [T, K, S], in years."""
+        """Market hours of each symbol in the periods, [T, K, S], in years."""
         return self.years[:, :, self.crypto.astype(np.intp)]
 
     @property
@@ -112,10 +114,10 @@ class BeliefTable(NamedTuple):
         return np.datetime64(self.ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
-        """Return the table of one instant and its relevant symbols; None if nothing decides.
+        """Return the table of one instant and its relevant symbols; None if none is due to trade.
 
-        held: [S] true for symbols that count although they may not be held; None counts all
-            symbols.
+        held: [S] true for held symbols, which are relevant even outside the universe; None includes
+            all symbols.
         """
         t = int(self.at.searchsorted(now))
         if t >= len(self.at) or self.at[t] != now:
@@ -132,7 +134,7 @@ class BeliefTable(NamedTuple):
         )
 
     def rows(self, rows: Index) -> BeliefTable:
-        """Return the table of some of its instants."""
+        """Return the table of some of the instants."""
         names = [name for name in self._fields if name not in _OF_NO_INSTANT]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
@@ -153,9 +155,9 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
-    """Return the symbols [m] of a decision: those that are held or may be held.
+    """Return the symbols [m] of a decision: symbols that are held or may be held.
 
-    All others have weight 0 and keep it.
+    All other symbols keep weight 0.
 
     sigma, exclusion_rule: [K, S] and [S] of one instant, as in `BeliefTable`.
     held: [S] true for symbols that are held.
@@ -173,16 +175,16 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 def returns_of(
     beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
 ) -> Returns:
-    """Return a strategy's expected returns over the periods, at instant `row`.
+    """Return the returns and covariances that a strategy expects, at instant `row`.
 
-    The return is 0 for symbols that do not decide, the covariance 0 without a forecast. Covariances
-    between the classes are scaled by the share of news that they have in common in a period; the
-    matrix stays positive definite.
+    The return is 0 for symbols that are not due to trade, the covariance 0 without a forecast.
+    Covariances between stocks and crypto are scaled by the share of news that both classes have in
+    common in a period; the matrix stays positive definite.
 
-    chosen: [m] the symbols, of S.
-    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
+    chosen: [m] indices of the relevant symbols among the S.
+    class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
     forecast: true if the strategy uses the forecast.
-    size: m plus the positions outside the panel.
+    size: m plus the number of positions outside the panel.
     """
     periods = beliefs.mu.shape[1]
     count = len(chosen)

@@ -1,6 +1,6 @@
-"""The decision on one symbol and its reasons, in numbers and in words.
+"""Decision on one symbol and its reasons, in numbers and in words.
 
-A reader of a journal needs this module without compiled code.
+Readers of a journal import this module, so it needs no compiled code.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
 class Rationale(NamedTuple):
-    """The figures that a target rests on; NaN if it rests on no forecast.
+    """Figures that explain a target; NaN without a forecast.
 
-    They cover the horizon that decided: the whole plan, or its part from the decision on whose
-    Kelly weight explains the target (`sizing.explanation`).
+    The figures cover the horizon that determined the target: the whole plan, or the part of it,
+    from the decision on, whose Kelly weight explains the target (`sizing.explanation`).
 
     days: calendar days of the horizon.
-    sharpe: Sharpe ratio of the symbol's class, stated or implied.
-    premium: expected return a year that follows from the Sharpe ratio.
+    sharpe: Sharpe ratio of the symbol's asset class, stated or implied.
+    premium: expected yearly return that follows from the Sharpe ratio.
     period_premium: premium over the horizon.
     forecast: expected return over the horizon.
     shrinkage: factor that multiplied the forecaster's median; None without shrinkage.
     deviation: standard deviation of the return over the horizon.
-    premium_weight, forecast_weight: the strategy's weights on each alone before limits and costs,
-        multiples of equity. Both are 0 for a rule that uses neither, and NaN if unknown. The
-        difference of their sum to `Choice.kelly` comes from the strategy.
+    premium_weight, forecast_weight: the strategy's weights on premium alone and on forecast alone,
+        before limits and costs, multiples of equity. Both are 0 for a rule that uses neither, and
+        NaN if unknown. The difference of their sum to `Choice.kelly` comes from the strategy.
     """
 
     days: float
@@ -63,21 +63,21 @@ NO_RATIONALE = Rationale(_NAN, _NAN, _NAN, _NAN, _NAN, None, _NAN)
 
 
 class Choice(NamedTuple):
-    """The decision on one symbol and its reasons: a row of `DecisionColumns`.
+    """Decision on one symbol and its reasons: one row of `DecisionColumns`.
 
     symbol: name of the symbol.
     mu: expected simple return over the first period, a fraction.
     sigma: standard deviation of that return; NaN without a forecast.
-    kelly: the strategy's weight before limits and costs, a multiple of equity, over the horizon of
-        `rationale`.
-    held: weight of position and open orders before, a multiple of equity.
-    target: weight under every limit, a multiple of equity.
+    kelly: the strategy's weight before limits and costs over the horizon of `rationale`, a multiple
+        of equity.
+    held: weight of position and open orders before the decision, a multiple of equity.
+    target: weight after all limits, a multiple of equity.
     qty: signed quantity ordered, shares or coins.
-    price: USD, as sized.
+    price: price used for sizing, USD.
     binding: binding limits with their shadow prices: the gain in the plan's expected return net of
         risk if a limit were one equity higher; NaN if unknown.
-    cost: USD of trading one USD, one way.
-    rationale: figures that the target rests on.
+    cost: one-way cost of trading one USD, USD.
+    rationale: figures that explain the target.
     """
 
     symbol: str
@@ -104,12 +104,12 @@ class Choice(NamedTuple):
 
 
 class OrderReason(NamedTuple):
-    """Reason of an order: the choice that it follows from.
+    """Reason of an order: the choice that led to it.
 
     choice: choice of the order's symbol.
     hours: length of the holding interval.
     failure: failure of enhanced sizing; empty without one.
-    legacy: true if the legacy rule sized the order, whatever strategy its id names.
+    legacy: true if the legacy rule sized the order, even if the order id names another strategy.
     """
 
     choice: Choice
@@ -126,7 +126,7 @@ class OrderReason(NamedTuple):
 
 
 def reason_text(choice: Choice, hours: float) -> str:
-    """Return the reasons of a choice in a line.
+    """Return the reasons of a choice in one line.
 
     hours: length of the holding interval.
     """
@@ -160,7 +160,7 @@ def _change_text(choice: Choice) -> str:
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
-    """Return in one line why a symbol has no order; empty if it has one.
+    """Return in one line why a symbol has no order; empty if the symbol has an order.
 
     equity: equity of the account, USD.
     """
@@ -185,7 +185,7 @@ def _why_unchanged(choice: Choice) -> str:
 
 
 def _below_one_unit(choice: Choice, worth: float) -> str:
-    """Return the phrase for an amount, USD, that buys no whole unit."""
+    """Return a phrase for an amount, USD, too small to buy one unit."""
     price = formatting.price(choice.price)
     if is_stock(choice.symbol) and worth <= choice.price:
         return f"less than one share at {price}"
@@ -214,7 +214,7 @@ def _why_not_held(choice: Choice, equity: float) -> str:
 
 
 def _expected_text(choice: Choice) -> str:
-    """Return the expected return of a choice by its parts."""
+    """Return the expected return of a choice as text, split into its parts."""
     rests_on = choice.rationale
     if math.isnan(rests_on.forecast):
         return f"forecast {choice.mu * 1e4:+.1f} bp"
@@ -227,15 +227,15 @@ def _expected_text(choice: Choice) -> str:
 
 
 def parts_text(rationale: Rationale) -> str:
-    """Return the weights on premium and on forecast in brackets; empty unless both count."""
+    """Return the weights on premium and on forecast in brackets; empty unless both are used."""
     parts = rationale.premium_weight, rationale.forecast_weight
     return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
 
 
 def plan_text(rationale: Rationale, hours: float) -> str:
-    """Return the figures that a choice rests on beyond the forecast up to the next decision.
+    """Return the figures that explain a choice beyond the forecast to the next decision.
 
-    Empty if that forecast decided and no premium is stated.
+    The result is empty if that forecast determined the choice and no premium is stated.
 
     hours: hours to the next decision.
     """

@@ -1,7 +1,7 @@
 """The record of a decision: the arrays that sizing fills, their columns, and the decision itself.
 
-Live trading decides one instant, a backtest all of its history. The rows that explain an order
-(`choice`) are built from the columns when they are read.
+Live trading decides at one instant, a backtest at all instants of its history. The rows that
+explain an order (`choice`) are built from the columns only when they are read.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ NON_LIMIT_REASONS = ("", "cost", "failed", "overnight")  # "": nothing binds
 class DecisionColumns(NamedTuple):
     """Columns of decisions for N symbols; [N] unless stated, in the units of `Choice`.
 
-    The N symbols are those of one decision, or those of several consecutive decisions.
+    The N symbols belong to one decision or to several consecutive decisions.
 
-    binding_bits: reasons of REASONS and `group_limit_names` that bind, one bit each.
-    shadow_prices: [N, 7 + G] prices of LIMITS and of the group limits, binding or not.
-    rationale: one column for each field of `Rationale`.
+    binding_bits: bit mask of the reasons in REASONS and `group_limit_names` that bind.
+    shadow_prices: [N, 7 + G] shadow prices of LIMITS and of the group limits, binding or not.
+    rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
 
@@ -82,7 +82,7 @@ class DecisionColumns(NamedTuple):
     def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
-        """Return the columns of choices; prices of limits that do not bind are 0."""
+        """Return the columns of choices; shadow prices of limits that do not bind are 0."""
         names = names_by_bit(REASONS, group_limit_names)
         priced = (*PRICED_LIMITS, *group_limit_names)
 
@@ -108,7 +108,7 @@ class DecisionColumns(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all reasons that can bind, each at the index of its bit."""
+        """Names of all limits and reasons that can bind, each at the index of its bit."""
         return names_by_bit(REASONS, self.group_limit_names)
 
     def at(self, chosen: Index | slice) -> DecisionColumns:
@@ -197,7 +197,7 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """The rule that sized the deciding symbols of one asset class; `str` is its log line.
+    """Rule that sized the adjustable symbols of one asset class; `str` is its log line.
 
     kind: asset class.
     log_phrase: name of the rule in the log, for which operators search.
@@ -214,22 +214,23 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """The decision at one instant: columns for its N symbols, and their orders.
+    """Decision at one instant: columns for its N symbols, and their orders.
 
     at: instant of the decision.
-    until: end of the first period, at the next decision that can change its positions.
+    until: end of the first period: the next decision that can change the positions.
     equity: equity of the account, USD.
     stock_ceiling: largest gross of stocks, in multiples of equity.
-    symbols: [N] symbols that decided, that are cut for the night, or that leave the universe.
+    symbols: [N] symbols that were due to trade, that are cut for the night, or that leave the
+        universe.
     quantities: [N] signed quantities ordered, shares or coins.
     columns: columns of the N symbols.
     orders: orders in the sequence in which they are sent.
-    rule: rule and symbols of each asset class; empty if nothing was sized.
+    rule: sizing rule and symbols of each asset class; empty if the strategy has not sized.
     failure: reason why enhanced sizing failed; empty if it did not.
-    optimality_gap: largest possible improvement by the best book of `limits.max_positions`, a
-        return a year net of risk and cost; NaN if unknown. It does not count for equality.
-    cancels: the trader's own open orders that this decision replaces; they end before its orders
-        are sent.
+    optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
+        positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
+    cancels: the trader's own open orders that this decision replaces; they are cancelled before its
+        orders are sent.
     """
 
     at: np.datetime64
@@ -247,7 +248,7 @@ class Decision:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Rows of `columns`, one for each symbol."""
+        """Rows of `columns`, one per symbol."""
         named = enumerate(zip(self.symbols, self.quantities, strict=True))
         return tuple([self.columns.choice(i, symbol, qty) for i, (symbol, qty) in named])
 
@@ -258,7 +259,7 @@ class Decision:
 
     @property
     def cancelled(self) -> dict[str, Decimal]:
-        """Unfilled quantity that the decision saw of each order that it replaces, by id."""
+        """Unfilled quantity at the decision of each order that it replaces, by order id."""
         return {order.client_order_id: order.qty for order in self.cancels}
 
     def _compared(self) -> tuple[object, ...]:
@@ -276,7 +277,7 @@ class Decision:
 
 
 def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
-    """Return the gap over the periods of a plan as a gap a year.
+    """Return an optimality gap over the periods of a plan as a gap per year.
 
     ends: [K] ends of the periods.
     """
@@ -295,7 +296,7 @@ def decision_of_choices(
     optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
-    """Return the decision of recorded choices; the fields are those of `Decision`."""
+    """Return the decision that recorded choices make; the fields are those of `Decision`."""
     return Decision(
         at=at,
         until=until,
@@ -315,11 +316,12 @@ class DecisionArrays(NamedTuple):
 
     Compiled code fills the arrays.
 
-    sized: [R] true if the strategy has sized; else all from `unconstrained` on is NaN or 0.
-    held, target: weights before and after.
+    sized: [R] true if the strategy has sized; otherwise all fields from `unconstrained` on are NaN
+        or 0.
+    held, target: weights before and after the decision.
     lots, trimmed, no_order_code: as in `RoundedTargets`.
-    price: USD, as sized.
-    cost: cost of trading one USD, one way.
+    price: price used for sizing, USD.
+    cost: one-way cost of trading one USD.
     unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
         `Allocation`.
     shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G group limits.
@@ -348,7 +350,7 @@ class DecisionArrays(NamedTuple):
     def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
         """Return arrays for R instants and S symbols without positions and targets.
 
-        priced: 4 + G + K.
+        priced: number of shadow prices: 4 + G + K, as in `BindingLimits`.
         """
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
@@ -376,9 +378,9 @@ class DecisionArrays(NamedTuple):
 
 
 def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
-    """Return instants and symbols [N] that decide, are cut for the night, or leave the universe.
+    """Return instants and symbols [N] due to trade, to be cut for the night, or to be closed.
 
-    Instants are in order, and the symbols of each.
+    Symbols to be closed have left the universe. Instants are in order, and the symbols of each.
     """
     exits = beliefs.exiting & (arrays.held != 0.0)
     row, symbol = np.nonzero(beliefs.adjustable | arrays.trimmed | exits)
@@ -445,9 +447,9 @@ def _rationale_of(
     class_sharpe: Array,
     uses_forecast: bool,
 ) -> tuple[Array, ...]:
-    """Return the fields of `Rationale`, [N] each, over the periods that explain a target.
+    """Return the fields of `Rationale`, [N] each, over the periods that determine each target.
 
-    A field is NaN if nothing was sized.
+    A field is NaN where the strategy has not sized.
 
     cells: instants and symbols [N].
     sized: [N] true where the strategy has sized.
@@ -456,7 +458,7 @@ def _rationale_of(
     last = np.where(sized, arrays.periods[cells], 1) - 1
 
     def over(periods: Array) -> Array:
-        """Return the sum of values [N, K] over the periods that explain the target."""
+        """Return the sum of values [N, K] over the periods that determine each target."""
         return np.asarray(periods.cumsum(axis=1)[np.arange(len(row)), last])
 
     sharpe = class_sharpe[row, beliefs.crypto[symbol].astype(np.intp)]
@@ -480,7 +482,7 @@ def decision_arrays(
 ) -> DecisionArrays:
     """Return the arrays of one instant for the S symbols of a panel.
 
-    allocation: result of the strategy; None if nothing was sized.
+    allocation: result of the strategy; None if the strategy has not sized.
     problem, after: problem and targets of the panel's symbols, then of positions outside the panel.
     price: [S] USD.
     """
@@ -512,7 +514,7 @@ def decision_arrays(
 
 
 def _no_allocation(problem: DecisionProblem) -> Allocation:
-    """Return an allocation of NaN and 0 for an instant at which nothing was sized."""
+    """Return an allocation of NaN and 0 for an instant without sizing."""
     size = len(problem.account.held)
     none = np.full(size, np.nan)
     zeros = np.zeros(size, dtype=np.int64)
@@ -523,7 +525,7 @@ def _no_allocation(problem: DecisionProblem) -> Allocation:
 def class_rules(
     instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
-    """Return the rule that sized the deciding symbols, by asset class.
+    """Return the rule that sized the adjustable symbols, per asset class.
 
     leverage: leverage granted to stocks.
     """

@@ -1,6 +1,6 @@
-"""A decision on arrays: beliefs and an account become a problem, its solution whole quantities.
+"""Array form of a decision: from beliefs and account to the sizing problem, then to lots.
 
-Live trading, a backtest and a sweep call the same two functions once an instant.
+Live trading, a backtest and a sweep call the same two functions once per instant.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class SizingTerms(NamedTuple):
     """Settings of a decision as arrays, for S symbols of a panel and N rows of an account.
 
     crypto: [N] true for crypto.
-    long_only: [N] true for rows that may not be short, whatever the venue lends.
-    cost: [N] cost of trading one USD, one way.
+    long_only: [N] true for rows that may not be short, even if the venue lends shares.
+    cost: [N] one-way cost of trading one USD.
     forecast: true if the strategy uses the forecast.
     caps: `Limits.caps`.
-    leverage: largest gross of stocks by day, and overnight, in multiples of equity.
+    leverage: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
     rows: group limits of the N rows, without betas.
     """
@@ -81,11 +81,11 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
 
 
 class LabelledRow(NamedTuple):
-    """An `AccountArrays` with the names of its N columns.
+    """Account quantities as arrays, with the names of the N columns.
 
     symbols: [N] names; empty for the part of a position that an open order would close.
     crypto: [N] true for crypto.
-    row: quantities held plus open.
+    row: account arrays with quantities held plus open.
     reductions: symbols of the columns without a name.
     """
 
@@ -131,7 +131,7 @@ def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -
 
 
 def _smallest_values(bars: Bars, price: Array, terms: OrderSizeLimits) -> tuple[Array, Array]:
-    """Return the smallest values of an order, and of a position that can be closed, USD; [S] each.
+    """Return smallest values of an order, and of a position that can be closed, USD; [S] each.
 
     An asset's smallest quantity at the venue applies to both.
     """
@@ -144,7 +144,7 @@ class RoundedTargets(NamedTuple):
     """Targets of an account's N rows, rounded to lots.
 
     target: [N] target weight.
-    lots: [N] whole increments of the target, signed; NaN for rows that are not traded.
+    lots: [N] signed number of increments of the target; NaN for rows that are not traded.
     trimmed: [N] true for stocks that are cut for the night without new weights.
     no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     """
@@ -169,9 +169,9 @@ def problem_of(
 
     Rows without beliefs are fixed: they count for the ceilings and have no variance.
 
-    chosen: [m] the symbols, of S, of the first m rows.
-    class_sharpe: [2] Sharpe ratios a year of stocks and of crypto, as used by the strategy.
-    financing: [K] cost of one USD borrowed in each period, USD.
+    chosen: [m] indices, among S, of the symbols in the first m rows.
+    class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
+    financing: [K] cost of borrowing one USD in each period, USD.
     """
     size = len(account.quantity)
     adjustable = pick_and_pad(beliefs.adjustable[row], chosen, size)
@@ -218,9 +218,9 @@ def round_to_lots(
 
     Stocks without new weights (no forecast, a missing bar, a failed solver) are cut to the broker's
     overnight ceiling before the night, all by the same share. Without equity, every position that
-    decides or is cut is closed. Symbols that leave the universe are closed in any case.
+    may trade now or is to be cut is closed. Symbols that leave the universe are closed in any case.
 
-    sized: true if `weights` solve the problem. Otherwise positions stay.
+    sized: true if `weights` solve the problem. Otherwise positions are unchanged.
     trim_overnight: true if stocks can be cut for the night at this instant.
     """
     held = problem.account.held
@@ -306,7 +306,7 @@ def _leave_small_changes(
 def _keep_to_net_limits(
     problem: DecisionProblem, weights: Array, sized: bool, lots: Array, account: AccountArrays
 ) -> None:
-    """Reduce deciding positions by whole increments if rounding a short exceeds a net limit.
+    """Reduce adjustable positions by whole increments if rounding a short exceeds a net limit.
 
     Rounding may miss a limit that requires a position.
 
@@ -335,7 +335,7 @@ def _keep_to_net_limit(
     lots: Array,
     account: AccountArrays,
 ) -> None:
-    """Apply `_keep_to_net_limits` to limit k.
+    """Reduce positions by whole increments until rounded weights meet net limit k.
 
     rounded: [N] weights of the lots.
     """
@@ -357,7 +357,7 @@ def _keep_to_net_limit(
 def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
-    """Mark the stocks [N] that nothing has sized; those that take no orders cannot be cut."""
+    """Mark the tradable stocks [N] without a new target weight, to be cut for the night."""
     for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)

@@ -41,21 +41,21 @@ def rebalance(
 ) -> tuple[Order, ...]:
     """Return the orders that move each instrument from its position to its target.
 
-    A change of sign is two orders, a close and an opening one: no order crosses zero. Reductions
-    come first, then crypto purchases, then the rest, each by symbol. A quantity is in whole
-    increments, unless it closes a position. A quantity above the largest order is split into parts
-    as equal as increments allow.
+    A change of sign takes two orders, a closing and an opening one: no order crosses zero.
+    Reductions come first, then crypto purchases, then the rest, each by symbol. A quantity is in
+    whole increments, unless it closes a position. A quantity above the largest order is split into
+    parts as equal as increments allow.
 
     strategy: prefix of the order ids.
     at: instant of the decision.
     instruments: [N] instruments, with their quantity increments.
     held, targets: [N] signed quantity held plus open, and signed quantity to hold.
     largest: [N] largest quantity of one order; infinite without a limit.
-    reasons: [N] reason that each order of the instrument carries.
-    timeframe: timeframe of decisions. The next bar of a daily one begins with an auction, and
-        orders for stocks are auction orders of whole shares. A change of sign is then the close
-        alone: the venue accepts no order for the other side before the close has filled. The next
-        decision opens it.
+    reasons: [N] reason for the orders of each instrument.
+    timeframe: timeframe of decisions. With daily decisions, the next bar starts with an auction,
+        and orders for stocks are auction orders of whole shares. A change of sign then sends only
+        the closing order: the venue accepts no order on the other side before the closing order has
+        filled. The next decision opens the new position.
     """
     ranked: list[tuple[int, str, Order]] = []
     when = compact_text(at)
@@ -103,7 +103,7 @@ def decision_orders(
     strategy: prefix of the order ids.
     columns: columns of the N symbols.
     instruments, held: [N] instrument, and signed quantity held plus open, of each symbol.
-    failure, legacy: as in `OrderReason`.
+    failure, legacy: fields of the orders' `OrderReason`.
     """
     changed = [i for i, quantity in enumerate(quantities) if quantity]
     hours = hours_between(at, until)
@@ -136,9 +136,9 @@ def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
 def reductions_to_redecide(
     strategy: str, account: AccountSnapshot, adjustable: Collection[str]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that reduce positions in deciding symbols.
+    """Return the strategy's own open orders that reduce positions in symbols due to trade.
 
-    adjustable: symbols that decide.
+    adjustable: symbols that are due to trade.
     """
     # The reduction is decided again from the position. Left open, it would keep its part of every
     # ceiling in addition to the new decision.
@@ -155,7 +155,7 @@ def reductions_to_redecide(
 def replaced_orders(
     strategy: str, account: AccountSnapshot, quantities: Mapping[str, Decimal]
 ) -> tuple[Order, ...]:
-    """Return the strategy's own open orders that a new order of their symbol replaces.
+    """Return the strategy's own open orders that a new order in the same symbol replaces.
 
     quantities: signed quantity ordered, by symbol.
     """
@@ -177,7 +177,7 @@ def replaced_orders(
 def quantities_without(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
-    """Return the quantities that reach the same targets once some open orders are cancelled."""
+    """Return order quantities that reach the same targets after some open orders are cancelled."""
     before = account.exposure
     after = account.without(replaced).exposure
     changed = {}
@@ -198,10 +198,10 @@ def _steps(held: Decimal, target: Decimal) -> tuple[tuple[Decimal, Decimal], ...
 
 
 def _rank(reduces: bool, coin: bool) -> int:
-    """Return the rank of an order among those of its instant.
+    """Return the rank of an order among the orders of its instant.
 
-    Reductions free the margin and the cash that openings use. Crypto comes before stocks because it
-    is bought with cash alone, which a purchase of stocks would take.
+    Reductions free the margin and the cash that openings use. Crypto comes before stocks because
+    crypto is bought with unborrowed cash, which a purchase of stocks would use up.
     """
     if reduces:
         return 0
@@ -209,7 +209,7 @@ def _rank(reduces: bool, coin: bool) -> int:
 
 
 def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Decimal:
-    """Return the quantity of a step in whole increments, rounded down; all of it if it closes."""
+    """Return the quantity of a step in whole increments, rounded down; unrounded if it closes."""
     size = abs(after - before)
     # A crypto purchase pays its fee in crypto, so a position is often no multiple of the increment.
     # A step that closes a position includes the rest: no other order could sell it.
@@ -221,7 +221,7 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
 def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
     """Return the quantity in parts of at most `largest`; an empty list for 0.
 
-    No two parts differ by more than an increment. The last one also carries the rest that is no
+    Parts differ by at most one increment. The last part also includes the remainder that is not a
     whole increment.
     """
     if largest == UNLIMITED or float(quantity) <= largest:

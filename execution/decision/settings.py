@@ -71,7 +71,7 @@ class TradingSettings(PanelSettings):
 
     @property
     def order_prefix(self) -> str:
-        """Prefix of order ids."""
+        """Prefix of client order ids."""
         return self.sizing.strategy if self.order_tag is None else self.order_tag
 
     @property
@@ -86,7 +86,7 @@ class TradingSettings(PanelSettings):
         Raises
         ------
         InputError
-            if settings or files cannot be used; before any bar is read, if that can be told.
+            if settings or files cannot be used; raised before any bar is read, if possible.
         """
         self.check_files()
         bars = self.with_increments(PanelSettings.bars(self))
@@ -95,12 +95,12 @@ class TradingSettings(PanelSettings):
         return bars
 
     def check_schedule(self, timeframe: Timeframe, symbols: Collection[str]) -> None:
-        """Check that the schedule has no time of day at which nothing of a panel decides.
+        """Check that at each scheduled time of day at least one symbol of a panel may trade.
 
         Raises
         ------
         InputError
-            if it has one.
+            if the schedule has a time of day without such a symbol.
         """
         kinds = {instrument(symbol).kind for symbol in symbols}
         self.decisions.check(timeframe, sorted(kinds))
@@ -108,12 +108,12 @@ class TradingSettings(PanelSettings):
     def check_files(self) -> None:
         """Check the files and folders that are named in addition to the bars.
 
-        Bars take long to read, and forecasts longer, so this is checked first.
+        Reading bars takes long, and forecasting longer, so the files are checked first.
 
         Raises
         ------
         InputError
-            if one cannot be used.
+            if a file or folder cannot be used.
         """
         self.data.corporate_actions()
         self.forecaster.check()
@@ -125,7 +125,7 @@ class TradingSettings(PanelSettings):
     def unused_rows(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
-        """Return a sentence for each file or table that names symbols outside a run."""
+        """Return one sentence per file or table that names symbols outside a run."""
         tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,

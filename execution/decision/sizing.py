@@ -1,4 +1,4 @@
-"""Settings of position sizing: the strategy by name, and its parameters."""
+"""Settings of position sizing: the name of the strategy and its parameters."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SizingSettings:
 
     @property
     def kelly_fraction(self) -> float | None:
-        """Fraction of full Kelly that replaces the one in the name; None keeps the name's."""
+        """Kelly fraction that replaces the one in the strategy's name; None keeps the name's."""
         return self.fraction if self.drawdown is None else self.drawdown.fraction
 
     @property

@@ -1,4 +1,4 @@
-"""The decision: from bars and an account to orders and their reasons.
+"""Decision: from bars and an account to orders and their reasons.
 
 Backtest and live trading both run this code. `Trader.decide` describes the steps from a bar to an
 order.
@@ -68,21 +68,22 @@ _NOTHING = Decimal(0)
 
 
 class Decider(Protocol):
-    """A strategy, or anything else that turns bars and an account into a decision."""
+    """A strategy, or any other object that turns bars and an account into a decision."""
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Return the decision at the panel's last instant; None if nothing decides then."""
+        """Return the decision at the panel's last instant; None if no symbol is due to trade."""
         ...
 
 
 class SizingResult(NamedTuple):
-    """Result of a strategy at an instant, or the reason of its absence.
+    """Result of a strategy at an instant, or the reason why there is none.
 
     inputs: inputs of the strategy.
-    allocation: result of the strategy; None if nothing could be sized.
+    allocation: result of the strategy; None if sizing was not possible.
     strategy: strategy that was run.
-    failure: reason why there is no allocation; empty if there is one, or nothing decides.
-    unsolved: true if the strategy's program was not solved.
+    failure: reason why there is no allocation; empty if there is one, or if no symbol is due to
+        trade.
+    unsolved: true if the strategy's optimisation problem was not solved.
     """
 
     inputs: SizingInputs
@@ -93,7 +94,7 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on the inputs of an account; an unsolved program is a result, not an error."""
+    """Run a strategy on an account's inputs; an unsolved problem is a result, not an error."""
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
@@ -109,22 +110,22 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Trader:
-    """Forecasts, sizes and orders; it keeps no state.
+    """Stateless trader: it forecasts, sizes positions and creates orders.
 
     order_prefix: prefix of the ids of its orders.
     forecaster: source of forecasts.
     correlations: source of correlation matrices.
     sizing: sizing strategy and its parameters.
-    limits: limits of weights, by the time of day.
-    costs: costs of a trade other than fees, as the decision expects them.
+    limits: limits of weights by time of day.
+    costs: expected costs of a trade other than fees.
     fees: fees of a trade.
     terms: smallest and largest values of an order.
     prior: stated premiums, and the horizon of a plan.
     margin: costs of borrowing.
     schedule: schedule of decisions.
-    universe: rule that tells which symbols may be held.
-    table: beliefs computed in advance, equal to those of the bars up to each instant; None computes
-        them at each decision.
+    universe: rule that determines which symbols may be held.
+    table: beliefs computed in advance, equal to the beliefs from bars up to each instant; None
+        computes beliefs at each decision.
     """
 
     order_prefix: str
@@ -147,7 +148,7 @@ class Trader:
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = no_progress) -> Trader:
-        """Return the same trader with its beliefs at every instant of a run computed in advance."""
+        """Return this trader with its beliefs at every instant of a run computed in advance."""
         return replace(self, table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
@@ -173,7 +174,7 @@ class Trader:
         return concatenate_beliefs(parts)
 
     def belief_of(self, bars: Bars, symbol: str, now: np.datetime64) -> BeliefTable:
-        """Return the belief about one symbol at any instant, as if it alone decided then.
+        """Return the belief about one symbol at any instant, as if only that symbol were traded.
 
         Raises
         ------
@@ -193,20 +194,20 @@ class Trader:
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Return the decision at the panel's last instant, from the panel and the account alone.
 
-        None if nothing decides then. The steps from a bar to an order:
+        The result is None if no symbol is due to trade. The steps from a bar to an order:
 
-        1. **Who decides.** Symbols of the universe whose bar has just closed, whose market is
-           open to fill, and for which the schedule has a decision. Symbols that have left the
-           universe are closed then. No other symbol is traded.
-        2. **Forecast.** The latest one of each symbol, from its own last bars.
+        1. **Symbols due to trade.** Symbols of the universe whose bar has just closed, whose market
+           is open, and for which the schedule has a decision. Positions in symbols that have left
+           the universe are closed then. No other symbol is traded.
+        2. **Forecast.** The latest forecast of each symbol, from the symbol's own last bars.
         3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
            decision and beyond: mu and sigma.
         4. **Correlation.** The matrix known at the last 16:00 New York turns sigma into
-           covariances, and the stated premium of a class into that of each symbol.
+           covariances, and the stated premium of a class into each symbol's premium.
         5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
            weights under the limits of the time of day.
-        6. **The night.** At the last decisions of a session, stocks that nothing has sized are cut
-           to the overnight ceiling.
+        6. **The night.** At the last decisions of a session, stocks without a new target weight are
+           cut to the overnight ceiling.
         7. **Orders.** Weights become quantities, and the difference to the position and open orders
            becomes orders.
 
@@ -227,7 +228,7 @@ class Trader:
         return decision if decision.symbols or belief.adjustable.any() else None
 
     def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
-        """Return the decision that a belief leads to: steps 5 to 7 of `decide`."""
+        """Return the decision that follows from beliefs: steps 5 to 7 of `decide`."""
         # Symbols that the venue accepts no orders for are not traded.
         if not bars.tradable.all():
             belief = belief._replace(
@@ -314,7 +315,7 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols that decide, are cut for the night or leave, and their columns.
+        """Return the N symbols due to trade, cut for the night or closed, and their columns.
 
         Symbols are indices into the panel.
         """
@@ -333,7 +334,7 @@ class Trader:
         return cells[1], columns
 
     def _size(self, bars: Bars, labelled: LabelledRow, belief: BeliefTable) -> SizingResult:
-        """Return the strategy's result; if its program is unsolved, that of its fallback."""
+        """Return the strategy's result; if its problem is unsolved, the result of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
         result = run_strategy(chosen, self._inputs(bars, labelled, belief, chosen), labelled.row)
         if not result.unsolved:

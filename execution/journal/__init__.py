@@ -1,1 +1,1 @@
-"""The journal of an account: records before and after each action, one module a table."""
+"""Journal of an account: records before and after each action, one module per table."""

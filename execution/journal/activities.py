@@ -1,6 +1,6 @@
-"""Activities of an account as its venue lists them: trades in `fills`, others in `activities`.
+"""Activities that the venue lists for an account: trades in `fills`, others in `activities`.
 
-`since_opening` of a row is 0 if the opening balance of the journal includes it, else 1.
+Field `since_opening` of a row is 0 if the journal's opening balance includes the activity, else 1.
 """
 
 from __future__ import annotations
@@ -60,12 +60,13 @@ class Activity:
 
     id: the venue's id of the activity.
     kind: kind of the activity.
-    at: instant of a trade; New York's midnight at the beginning of the day for all others.
+    at: instant of a trade; for all other activities the midnight at which their New York date
+        starts.
     symbol: symbol in the project's spelling; empty if cash alone changes.
     quantity: signed change of the position: shares, coins or contracts.
-    price: USD a share, coin or contract's share; None if the venue names none.
+    price: price in USD per share, coin or option share; None if the venue states none.
     amount: signed change of cash, USD.
-    order_id: the venue's id of the order that traded; empty for none.
+    order_id: the venue's id of the order that traded; empty without an order.
     """
 
     id: str
@@ -111,14 +112,14 @@ class FillRow:
     """Row of a trade.
 
     id: the venue's id of the trade.
-    order: client order id; empty for a trade of an order that is not ours.
+    order: client order id; empty for a trade of another client's order.
     order_id: the venue's id of the order.
     symbol: symbol in the project's spelling.
     quantity: signed quantity.
     price: USD.
     at: instant of the trade.
     listed_at: instant at which the trade was read.
-    since_opening: 0 if the opening balance includes it, else 1.
+    since_opening: 0 if the opening balance includes the activity, else 1.
     """
 
     id: Text
@@ -139,7 +140,7 @@ class FillRow:
 
 @dataclass(frozen=True, slots=True)
 class BookingRow:
-    """Row of a booking, which is an activity other than a trade.
+    """Row of a booking, that is of an activity other than a trade.
 
     id: the venue's id of the booking.
     kind: kind of the activity.
@@ -148,7 +149,7 @@ class BookingRow:
     quantity: signed change of the position.
     amount: signed change of cash, USD.
     listed_at: instant at which the booking was read.
-    since_opening: 0 if the opening balance includes it, else 1.
+    since_opening: 0 if the opening balance includes the activity, else 1.
     """
 
     id: Text
@@ -186,20 +187,21 @@ class ActivityBook:
         _BOOKINGS.create(database)
 
     def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
-        """Return activities that are not recorded, or recorded with other content."""
+        """Return activities that are not recorded, or that were recorded with different content."""
         return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
 
     def write(
         self, activities: Iterable[Activity], at: np.datetime64, *, since_opening: int
     ) -> list[tuple[Activity, Decimal]]:
-        """Record new activities and changed ones, and return them with their changes of cash.
+        """Record new and changed activities, and return them with their changes of cash.
 
         Each change is the signed USD by which the expected cash changes. A changed activity
-        replaces its earlier row. A fill is linked to the intent with the venue's order id, once the
-        intent has that id. Legs of options and exits have other orders and are not linked.
+        replaces its earlier row. A fill is linked to the order intent with the venue's order id,
+        once the intent has that id. Option legs and exit orders have other order ids and are not
+        linked.
 
         at: instant by the venue's clock at which the activities were listed.
-        since_opening: 0 if the opening balance of the journal includes them, else 1.
+        since_opening: 0 if the journal's opening balance includes the activities, else 1.
         """
         written = []
         with self._database.transaction():
@@ -227,12 +229,12 @@ class ActivityBook:
         return written
 
     def last_trade(self) -> np.datetime64 | None:
-        """Return the instant of the last trade; None without one."""
+        """Return the instant of the last trade; None before the first."""
         last = _FILLS.last(self._database, "ORDER BY at DESC")
         return None if last is None else last.at
 
     def traded(self, symbol: str, order_id: str) -> Decimal:
-        """Return the quantity of a symbol that an order has traded, without sign.
+        """Return the unsigned quantity of a symbol that an order has traded.
 
         order_id: the venue's id of the order.
         """
@@ -243,7 +245,7 @@ class ActivityBook:
     def net_transfers(self, since: np.datetime64) -> Decimal:
         """Return deposits less withdrawals that were listed after an instant, USD.
 
-        Those that the opening balance includes do not count.
+        Transfers that the opening balance includes do not count.
         """
         condition = "WHERE kind = 'transfer' AND listed_at > ? AND since_opening > 0"
         return exact_sum(
@@ -254,7 +256,7 @@ class ActivityBook:
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
         """Return changes of a position by bookings listed after an instant, by id, oldest first.
 
-        Shares that a person has moved are excluded.
+        Share transfers between accounts are excluded.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
         found = _BOOKINGS.rows(self._database, condition, (symbol, format_instant(since)))
@@ -263,7 +265,7 @@ class ActivityBook:
     def _changed(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
-        """Return the row of an activity before and after; None if it has not changed."""
+        """Return an activity's row before and after; None if the activity has not changed."""
         table = _table(activity)
         before = table.last(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)
@@ -279,13 +281,13 @@ class ActivityBook:
 
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
-    """Return trades after an instant, beyond the opening balance, oldest first."""
+    """Return trades after an instant that the opening balance excludes, oldest first."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.rows(database, condition, (format_instant(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
-    """Return all bookings beyond the opening balance, in the order in which they were listed."""
+    """Return all bookings that the opening balance excludes, in listing order."""
     return _BOOKINGS.rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 

@@ -1,6 +1,6 @@
-"""Cycles of an account's jobs: their results, and the time limit of the next one.
+"""Cycles of an account's jobs: their results, and the deadline of the next cycle.
 
-A loop records that limit, so that other processes can tell whether it is overdue.
+A loop records the deadline, so that other processes can detect an overdue cycle.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class CycleRow:
 
     number: number of the cycle, increasing.
     job: name of the job.
-    began_at: instant at which it began.
-    ended_at: instant at which it ended; None while it runs.
-    decision: id of its decision; empty without one.
-    fills: number of fills.
-    idle_reason, failure: reason why it decided nothing, and error that ended it; empty for none.
+    began_at: start time of the cycle.
+    ended_at: end time of the cycle; None while it runs.
+    decision: id of the cycle's decision; empty without one.
+    fills: number of fills in the cycle.
+    idle_reason, failure: reason why there is no decision, and error that ended the cycle; empty for
+        none.
     """
 
     number: Integer
@@ -54,7 +55,7 @@ class CycleBook:
         _CYCLES.create(database)
 
     def begin(self, at: np.datetime64) -> int:
-        """Record the beginning of a cycle, and return its number."""
+        """Record the start of a cycle, and return its number."""
         with self._database.transaction():
             _CYCLES.insert(self._database, CycleRow(0, self._job, at))
             return int(self._database.rows("SELECT max(number) FROM cycles")[0][0])
@@ -71,7 +72,7 @@ class CycleBook:
     ) -> None:
         """Record the end and the result of a cycle.
 
-        failure: error that ended it; empty for none.
+        failure: error that ended the cycle; empty for none.
         """
         came_to = {
             "decision": decision,
@@ -88,13 +89,13 @@ class CycleBook:
 
 
 def cycle_count(database: Database) -> int:
-    """Return the number of cycles that an account's jobs have made."""
+    """Return the number of cycles that an account's jobs have run."""
     latest = latest_cycles(database, 1)
     return latest[0].number if latest else 0
 
 
 def latest_cycles(database: Database, limit: int) -> list[CycleRow]:
-    """Return the latest cycles, newest first; an empty list if no job has begun the journal.
+    """Return the latest cycles, newest first; empty if no job has written to the journal.
 
     limit: largest number of cycles.
     """
@@ -112,9 +113,9 @@ def cycles_of(database: Database, job: str) -> list[CycleRow]:
 class NextCycle:
     """The next cycle of a loop.
 
-    job: name of its job.
-    due: beginning of the cycle, by the venue's clock.
-    overdue_at: latest end of the cycle, by this machine's clock.
+    job: name of the cycle's job.
+    due: scheduled start of the cycle, by the venue's clock.
+    overdue_at: deadline of the cycle, by this machine's clock.
     only: key of the only row.
     """
 
@@ -124,7 +125,7 @@ class NextCycle:
     only: Integer = 0
 
     def is_late(self, now: np.datetime64) -> bool:
-        """Return whether the cycle is overdue at `now`, by this machine's clock."""
+        """Return whether the cycle is overdue at an instant by this machine's clock."""
         return bool(now > self.overdue_at)
 
     def __str__(self) -> str:
@@ -135,10 +136,10 @@ _NEXT = JournalTable("next_cycle", NextCycle, key="only")
 
 
 class NextCycleBook:
-    """The next cycle of an account's loop, in its journal.
+    """Record of an account's next cycle in its journal.
 
     database: the account's journal.
-    seconds: seconds that the settings allow a cycle.
+    seconds: longest duration of a cycle by the settings, seconds.
     clock: this machine's clock.
     """
 
@@ -152,9 +153,9 @@ class NextCycleBook:
         _NEXT.create(database)
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Record the cycle that is due next.
+        """Record the cycle that is due next, and its deadline.
 
-        due, now: instants by the clock that starts the cycle.
+        due, now: start of the cycle and present time, by the clock that starts the cycle.
         """
         if self._written == (job, due):
             return
@@ -172,6 +173,6 @@ class NextCycleBook:
 
 
 def read_next_cycle(journal: Path) -> NextCycle | None:
-    """Return the cycle that a journal expects; None without one."""
+    """Return the next cycle that a journal announces; None without one."""
     found = _NEXT.read_rows(journal)
     return found[0] if found else None

@@ -1,7 +1,7 @@
-"""Decisions and orders of an account's job, on disk before anything of them is sent.
+"""Decisions and orders of an account's job, recorded on disk before any order is sent.
 
-A decision and its orders are one commit. The status page and the drift report read these tables;
-instants are UTC, as text that sorts.
+A decision and its orders are written in one transaction. The status page and the drift report read
+these tables; instants are UTC, as text that sorts.
 """
 
 from __future__ import annotations
@@ -84,18 +84,18 @@ class DecisionRow:
     """Row of a decision.
 
     name: id of the decision.
-    at, until: interval that it decided for.
+    at, until: start and end of the interval that the decision is for.
     decided_at: instant of the decision by the venue's clock.
-    equity: equity of the account then, USD.
-    stock_ceiling: largest gross of stocks then, in multiples of equity.
-    failure: failure of sizing; empty without one.
-    rules: rules of its strategy, a sentence each.
+    equity: equity of the account at the decision, USD.
+    stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
+    failure: reason why sizing failed; empty without a failure.
+    rules: sizing rules of the strategy, one sentence each.
     choices: choices by symbol.
-    cancels: unfilled quantity that it saw of each order that it replaces, by id.
-    positions: positions then, signed quantities by symbol.
+    cancels: unfilled quantity at the decision of each order that it replaces, by order id.
+    positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
-    ended: end of the decision; empty until it is completely sent.
-    optimality_gap: `Decision.optimality_gap`; None if unknown.
+    ended: outcome of the decision; empty until all its orders are sent.
+    optimality_gap: optimality gap, as in `Decision`; None if unknown.
     group_limit_names: names of the group limits.
     """
 
@@ -117,7 +117,7 @@ class DecisionRow:
 
     @property
     def prices(self) -> dict[str, float]:
-        """Prices that the decision sized at, USD by symbol."""
+        """Prices used for sizing, USD by symbol."""
         return {symbol: choice.price for symbol, choice in self.choices.items()}
 
 
@@ -130,7 +130,7 @@ DECISIONS = JournalTable(
 
 
 class ChoiceRow(NamedTuple):
-    """The last choice of a symbol, with its decision and the interval that it decided for."""
+    """The last choice of a symbol, with its decision and the decision's interval."""
 
     decision: str
     at: np.datetime64
@@ -154,15 +154,15 @@ class DecisionJournal:
         self.cycles = CycleBook(database, job)
 
     def is_decided(self, at: np.datetime64) -> bool:
-        """Return whether an instant has a decision that was not taken back."""
+        """Return whether an instant has a decision that was not withdrawn."""
         query = "SELECT 1 FROM decisions WHERE job = ? AND at = ? AND ended != ?"
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
         """Write a decision and its orders in one transaction, and return its name.
 
-        A second decision of an instant replaces the first, for instance after the account has
-        changed; its unsent orders are planned again.
+        A second decision at the same instant replaces the first, for example after the account has
+        changed; the unsent orders are planned again.
         """
         name = f"{self._job}-{compact_text(decision.at)}"
         with self._database.transaction():
@@ -199,9 +199,9 @@ class DecisionJournal:
         )
 
     def write_orders(self, name: str, orders: Sequence[Order], at: np.datetime64) -> None:
-        """Plan reducing orders that follow from no decision, such as cuts for the night.
+        """Record planned reducing orders without a decision, such as overnight cuts.
 
-        name: id that takes the place of a decision's.
+        name: id of the orders' group, used in place of a decision id.
         """
         with self._database.transaction():
             self._events.append("reducing", name, {"orders": len(orders)})
@@ -209,7 +209,7 @@ class DecisionJournal:
                 self._book.plan(replace(self._planned(order, name, at), role="night"))
 
     def next_overnight_trim(self, closes: np.datetime64) -> tuple[str, int]:
-        """Return the id and the number of the next cut before a close; no earlier cut has them."""
+        """Return an unused id and number for the next overnight cut before a close."""
         prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
@@ -217,7 +217,7 @@ class DecisionJournal:
         return f"{prefix}{number}", number
 
     def deny_unsent(self) -> None:
-        """Deny intents that a crashed process planned but never sent.
+        """Mark intents as denied that a crashed process planned but never sent.
 
         `live.resumption` resumes unfinished decisions.
         """
@@ -228,10 +228,10 @@ class DecisionJournal:
                     self._book.deny(intent, "the process ended before it was sent")
 
     def end(self, name: str, why: str, *, may_redecide: bool = False) -> None:
-        """End a decision, and deny its orders that were not sent.
+        """End a decision, and mark its unsent orders as denied.
 
-        why: reason why they were not sent.
-        may_redecide: true if its instant may be decided again.
+        why: reason why the orders were not sent.
+        may_redecide: true if a new decision may be made at the same instant.
         """
         with self._database.transaction():
             for intent in self._book.of_decision(name):
@@ -241,7 +241,7 @@ class DecisionJournal:
             DECISIONS.change(self._database, "WHERE id = ?", (name,), ended=ended)
 
     def unfinished_decisions(self) -> list[DecisionRow]:
-        """Return decisions that were begun and not ended, oldest first."""
+        """Return decisions that have not ended, oldest first."""
         condition = "WHERE job = ? AND ended = '' ORDER BY rowid"
         return DECISIONS.rows(self._database, condition, (self._job,))
 
@@ -251,7 +251,7 @@ class DecisionJournal:
         return DECISIONS.last(self._database, condition, (self._job,))
 
     def last_choices(self) -> list[ChoiceRow]:
-        """Return the last choice of each symbol in the latest decisions, newest decision first."""
+        """Return the last choice of each symbol, newest decision first."""
         latest = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC LIMIT ?"
         found: dict[str, ChoiceRow] = {}
         for row in DECISIONS.rows(self._database, latest, (self._job, DECISIONS_SEARCHED)):
@@ -261,9 +261,9 @@ class DecisionJournal:
 
 
 def decisions_since(database: Database, job: str, since: np.datetime64) -> list[DecisionRow]:
-    """Return a job's decisions after an instant, in the order of writing.
+    """Return a job's decisions after an instant, in the order in which they were written.
 
-    Decisions that were taken back are excluded.
+    Withdrawn decisions are excluded.
     """
     condition = "WHERE job = ? AND decided_at > ? AND ended != ? ORDER BY rowid"
     return DECISIONS.rows(database, condition, (job, format_instant(since), WITHDRAWN))

@@ -1,4 +1,4 @@
-"""Events of an account's orders and jobs, in rows that are never changed, and alerts."""
+"""Append-only events of an account's orders and jobs, and the alerts that were sent."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Event:
 
     number: number of the event, increasing.
     at: instant by this machine's clock.
-    kind: kind of the event, a word.
+    kind: kind of the event, one word.
     subject: id of the order, job or decision that it concerns.
     content: details as JSON.
     """
@@ -61,7 +61,7 @@ class EventLog:
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
-    clock: clock that stamps events.
+    clock: clock that timestamps events.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class EventLog:
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def last_undecided(self, job: str) -> dict[str, str]:
-        """Return the reasons for which a job's last cycle did not decide symbols, by symbol."""
+        """Return why a job's last cycle made no decision on some symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
         event = _EVENTS.last(self._database, latest, (job,))
         return {} if event is None else dict(event.content)
 
     def last_held(self, job: str) -> list[str]:
-        """Return the positions that a job reported last, a line each."""
+        """Return the positions that a job reported last, one line each."""
         latest = "WHERE kind = 'held' AND subject = ? ORDER BY number DESC LIMIT 1"
         events = _EVENTS.rows(self._database, latest, (job,))
         return [str(line) for event in events for line in event.content]
@@ -109,7 +109,7 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow:
-    """Row of an alert that a person was sent; text: redacted text."""
+    """Row of an alert that was sent; text: text without secrets."""
 
     number: Integer
     at: Instant
@@ -121,11 +121,11 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """Alerts that a person was sent, as `Notifier.record_in` records them.
+    """Alerts that were sent to a person, as recorded by `Notifier.record_in`.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
-    clock: clock that stamps alerts, not the venue's, which may not answer.
+    clock: clock that timestamps alerts; not the venue's, which may not respond.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class NoticeBook:
         _NOTICES.create(database)
 
     def record(self, kind: str, text: str) -> None:
-        """Record an alert; a failure is logged, because the alert is sent in any case."""
+        """Record an alert; an error is logged and not raised, because the alert is sent anyway."""
         try:
             notice = NoticeRow(0, self._clock.now(), kind, self._redactor.redact(text))
             _NOTICES.insert(self._database, notice)

@@ -1,4 +1,4 @@
-"""Expected positions and cash of an account, and the fills and bookings that they include."""
+"""Tables of expected positions and cash, and of the fills and bookings that they include."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ FILLS_UNAPPLIED = (
 
 
 class ExpectedPosition(NamedTuple):
-    """Expected signed position in a symbol, and the fee in crypto that may be missing from it."""
+    """Expected signed position in a symbol, and the crypto fee that may be missing from it."""
 
     quantity: Decimal = NO_QUANTITY
     fee: Decimal = NO_QUANTITY
 
     def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the expected position after a change, of which the venue may keep a fee."""
+        """Return the expected position after a change from which the venue may withhold a fee."""
         return ExpectedPosition(
             EXACT_CONTEXT.add(self.quantity, change), EXACT_CONTEXT.add(self.fee, fee)
         )
 
     def accepting(self, actual: Decimal) -> ExpectedPosition:
-        """Return the expected position after the actual one is accepted: a fee is taken once."""
+        """Return the expected position after the actual one is accepted; a fee is deducted once."""
         return self if actual == self.quantity else ExpectedPosition(actual)
 
 
@@ -44,7 +44,7 @@ class ExpectedRow:
 
 @dataclass(frozen=True, slots=True)
 class AppliedFill:
-    """Row of the quantity of an order or a booking that expected positions include."""
+    """Row of an order or a booking, with its quantity that expected positions include."""
 
     name: Text
     qty: ExactDecimal
@@ -58,12 +58,12 @@ APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 class OpeningBalance:
     """Expected cash, USD.
 
-    begun_at: instant at which the journal began.
+    begun_at: start time of the journal.
     cash: opening balance plus trades and bookings since.
-    booked: signed sum of bookings that are no trades.
-    accepted_unexplained_usd: signed difference of the venue's cash at the last accepted reading;
-        None before the first.
-    accepted_booked: `booked` at that reading; None before the first.
+    booked: signed sum of bookings (activities other than trades).
+    accepted_unexplained_usd: signed difference of the venue's cash from the expected cash at the
+        last accepted account snapshot; None before the first.
+    accepted_booked: `booked` at that snapshot; None before the first.
     number: key of the only row.
     """
 
@@ -76,7 +76,7 @@ class OpeningBalance:
 
     @property
     def accepted(self) -> tuple[Decimal, Decimal] | None:
-        """`accepted_unexplained_usd` and `accepted_booked` of the last reading; None before it."""
+        """Last accepted cash difference, and bookings then, USD; None before the first."""
         if self.accepted_unexplained_usd is None or self.accepted_booked is None:
             return None
         return self.accepted_unexplained_usd, self.accepted_booked

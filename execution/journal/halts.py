@@ -1,6 +1,6 @@
-"""Halts: reasons that stop an account's orders until the cause has gone or a person clears them.
+"""Halts stop an account's orders until the cause has ended or a person clears the halt.
 
-Halts are rows of the account's journal, so a restart ends none of them.
+Halts are rows of the account's journal, so they survive a restart.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ AUTO = "itself"  # in place of a person's name, if the cause of a halt has gone
 
 @dataclass(frozen=True, slots=True)
 class HaltRule:
-    """Meaning of a kind of halt.
+    """Effect of a kind of halt, and how it ends.
 
-    forbids: scope of the orders that are not sent: all, all but reductions, or those in the symbols
+    forbids: scope of forbidden orders: all orders, all but reductions, or orders in the symbols
         that the cause names. Halts of positions and of cash still allow buying back short options.
-    auto_end: condition on which it ends automatically; empty if only a person ends it.
+    auto_end: condition on which the halt ends automatically; empty if only a person can end it.
     remedy: sentence that tells the operator what to do.
     """
 
@@ -84,15 +84,16 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A reason for which orders are not sent.
+    """A halt of an account: a reason why orders are not sent.
 
     number: number of the halt, increasing.
     kind: a key of `HALT_RULES`.
-    raised_at: instant by the venue's clock.
-    why: reason in one line.
-    cleared_at: instant by the venue's clock at which it ended; None while it is active.
-    cleared_by: person who ended it, or `AUTO` if its cause has gone; empty while it is active.
-    job: empty, as a halt stops all jobs of an account.
+    raised_at: start time of the halt by the venue's clock.
+    why: reason of the halt in one line.
+    cleared_at: end time of the halt by the venue's clock; None while the halt is active.
+    cleared_by: person who ended the halt, or `AUTO` if its cause has ended; empty while the halt is
+        active.
+    job: empty, because a halt stops all jobs of an account.
     """
 
     number: Integer
@@ -123,10 +124,10 @@ class Halt:
 
 @dataclass(frozen=True, slots=True)
 class HaltChanges:
-    """Halts to end automatically, and halts to raise after that.
+    """Halts to end automatically, and halts to raise afterwards.
 
     ended: kinds of halts.
-    raised: reasons by kind.
+    raised: reasons of the halts to raise, by kind.
     """
 
     ended: tuple[HaltKind, ...] = ()
@@ -135,7 +136,7 @@ class HaltChanges:
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """Cause that a person acknowledges by clearing a halt, and whether that is used up."""
+    """Cause that a person acknowledges by clearing a halt, and a flag once that is used."""
 
     halt: Integer
     cause: Text
@@ -158,7 +159,7 @@ class Halts:
     """The halts of one account.
 
     database: the account's journal.
-    events: log that records the beginning and the end of halts.
+    events: log that records the start and the end of halts.
     """
 
     def __init__(self, database: Database, events: EventLog) -> None:
@@ -168,12 +169,13 @@ class Halts:
         _CAUSES.create(database)
 
     def raise_halt(self, kind: HaltKind, why: str, at: np.datetime64, *, cause: str = "") -> bool:
-        """Raise a halt, and return whether none of its kind was active before.
+        """Raise a halt, and return true if no halt of its kind was active before.
 
-        While one of its kind is active, nothing is recorded.
+        While a halt of the same kind is active, nothing is recorded.
 
-        why: reason, without secrets.
-        cause: cause that clearing the halt acknowledges; empty if clearing acknowledges nothing.
+        why: reason of the halt, without secrets.
+        cause: item, such as a discrepancy, that a person acknowledges by clearing the halt; empty
+            if clearing acknowledges nothing.
         """
         halt = Halt(0, kind, at, one_line(why))
         with self._database.transaction():
@@ -186,10 +188,10 @@ class Halts:
         return True
 
     def clear(self, kind: HaltKind, by: str, at: np.datetime64) -> Halt | None:
-        """End the active halt of a kind, and return it; None without one.
+        """End the active halt of a kind, and return the halt; None without one.
 
-        by: name of the person who clears it.
-        at: instant by the venue's clock, as losses are measured by that clock.
+        by: name of the person who clears the halt.
+        at: instant by the venue's clock, which also times the marks that losses are measured by.
 
         Raises
         ------
@@ -209,7 +211,7 @@ class Halts:
     def acknowledged_cause(self, kind: HaltKind) -> str:
         """Return the cause of the last halt of a kind if a person has cleared it, else empty.
 
-        It is empty too after `consume_acknowledgement`.
+        The result is also empty after `consume_acknowledgement`.
         """
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
@@ -230,13 +232,13 @@ class Halts:
     def quarantined(self) -> frozenset[str]:
         """Return quarantined symbols.
 
-        They take no orders until a person or the venue settles the discrepancies.
+        Quarantined symbols are not traded until a person or the venue resolves their discrepancies.
         """
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
 
     def consume_acknowledgement(self, kind: HaltKind) -> None:
-        """Use up the acknowledgements of a kind: the same cause halts again."""
+        """Mark the acknowledgements of a kind as used, so that the same cause halts again."""
         cleared = "SELECT number FROM halts WHERE kind = ? AND cleared_at IS NOT NULL"
         unused = f"WHERE NOT acknowledgement_used AND halt IN ({cleared})"
         _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)

@@ -1,4 +1,4 @@
-"""Equity of an account: a mark after every cycle, and its lines in the log."""
+"""Equity marks of an account, one after every cycle, and their log lines."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EquityMark:
-    """Equity of an account at an instant, and its point in the index; USD.
+    """Equity of an account at an instant, and its point in the linked-return index; USD.
 
     at: instant by the venue's clock.
     equity: cash plus positions.
-    cash: cash; below 0 it is borrowed.
+    cash: cash; below 0 for borrowed cash.
     gross_stock: sum of the absolute values of stock positions.
     gross_crypto: sum of the absolute values of crypto positions.
-    stock_ceiling: largest gross of stocks then, in multiples of equity.
-    flows: deposits less withdrawals since the mark before.
+    stock_ceiling: largest gross stock exposure allowed at the mark, in multiples of equity.
+    flows: deposits less withdrawals since the previous mark.
     positions: signed value of each position, by symbol.
-    return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: as in its
-        `IndexPoint`.
+    return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: fields of
+        the mark's `IndexPoint`.
     """
 
     at: Instant
@@ -56,7 +56,7 @@ class EquityMark:
 
     @property
     def point(self) -> IndexPoint:
-        """Point of the mark in the index of linked returns."""
+        """Point of the mark in the linked-return index."""
         index = (
             self.return_index,
             self.index_peak,
@@ -91,13 +91,13 @@ class MarkBook:
         MARKS.create(database)
 
     def mark(self, mark: EquityMark, point: IndexPoint) -> None:
-        """Record a mark with its point in the index; it replaces one of the same instant."""
+        """Record a mark with its index point, replacing an earlier mark of the same instant."""
         MARKS.put(self._database, mark.with_point(point))
 
     def point_before(self, at: np.datetime64 | None = None) -> IndexPoint | None:
         """Return the index point of the last mark; None without one.
 
-        at: instant that limits this to earlier marks; None for all marks.
+        at: only marks before this instant count; None for all marks.
         """
         condition, values = ("", ()) if at is None else ("WHERE at < ?", (format_instant(at),))
         last = MARKS.last(self._database, f"{condition} ORDER BY at DESC", values)
@@ -123,7 +123,7 @@ def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
 
 
 def exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of stocks and crypto in words, in multiples of equity."""
+    """Return the exposure of stocks and crypto as text, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
@@ -135,7 +135,7 @@ def exposure_line(mark: EquityMark) -> str:
 
 
 def event_exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of contracts in words, in multiples of equity."""
+    """Return the exposure of event contracts as text, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"
@@ -152,7 +152,7 @@ def _each_of(mark: EquityMark, digits: str) -> str:
 def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMark:
     """Return the mark of an account snapshot.
 
-    flows: deposits less withdrawals since the mark before, USD.
+    flows: deposits less withdrawals since the previous mark, USD.
     """
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items() if q}
     stock = sum(abs(value) for symbol, value in values.items() if is_stock(symbol))
@@ -173,7 +173,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
 
 
 def profit_line(point: IndexPoint) -> str:
-    """Return the profit on the New York date of the last mark as text, without deposits."""
+    """Return the day's profit as text, net of deposits, for the New York date of the mark."""
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
@@ -181,16 +181,16 @@ def profit_line(point: IndexPoint) -> str:
 
 @dataclass(frozen=True, slots=True)
 class IndexPoint:
-    """A mark in the index of linked returns.
+    """A mark's point in the index of linked (time-weighted) returns.
 
     at: instant by the venue's clock.
-    equity: USD, cash plus positions.
-    index: USD that the first equity has become; 0 for good after a total loss.
+    equity: cash plus positions, USD.
+    index: value to which the first equity has grown net of flows, USD; stays 0 after a total loss.
     index_peak: highest index so far, above 0.
-    index_at_day_start: index at the last mark before the New York date of `at`, or at its
-        beginning.
-    accepted_daily_loss: loss of the day that a person has accepted; 0 for none.
-    accepted_drawdown: loss since the peak that a person has accepted; 0 for none.
+    index_at_day_start: index at the last mark before the New York date of `at`, or at the first
+        mark if there is no earlier one.
+    accepted_daily_loss: loss of the day that a person has accepted, a share; 0 for none.
+    accepted_drawdown: loss since the peak that a person has accepted, a share; 0 for none.
     """
 
     at: np.datetime64
@@ -203,23 +203,23 @@ class IndexPoint:
 
     @property
     def daily_loss(self) -> Decimal:
-        """Share lost on the date of `at`, below 0 for a gain; 0 if the day began with nothing."""
+        """Share lost on the date of `at`, below 0 for a gain; 0 if the day started at index 0."""
         return _ONE - self.index / self.index_at_day_start if self.index_at_day_start else _NOTHING
 
     @property
     def drawdown(self) -> Decimal:
-        """Share lost since the peak, 0 … 1."""
+        """Share lost since the peak, from 0 to 1."""
         return _ONE - self.index / self.index_peak
 
     @classmethod
     def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
-        """Return the first point of an account; one without value has lost everything."""
+        """Return the first point of an account; an account without equity is a total loss."""
         begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
 
     def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
-        """Return the point after this one.
+        """Return the next point of the index.
 
         equity: USD.
         flow: deposits less withdrawals since this point, USD.
@@ -242,7 +242,7 @@ class IndexPoint:
     def restarted(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """Return the point after this one, in an index that begins at this one."""
+        """Return the next point, in a new index that starts at this point."""
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
         return IndexPoint.first(self.at, self.equity).next(at, equity, flow)

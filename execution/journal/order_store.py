@@ -1,10 +1,10 @@
 """Order intents: orders that are recorded on disk before they are sent to the venue.
 
-After a crash or a lost response, the book tells which orders the venue may have, by id. Absence at
-the venue is no proof, because an order can arrive after every query. An intent in the book counts
-until the venue has reported its end.
+After a crash or a lost response, the store lists the orders that the venue may have, by id. Absence
+at the venue is not a proof, because an order can arrive after every query. An intent in the store
+counts as open until the venue has reported its end.
 
-An intent is `planned` with its decision, or begun when it is sent:
+An intent is recorded as `planned` with its decision, or as `submitting` when it is sent:
 
     planned -> submitting -> accepted -> filled | canceled | expired | rejected | replaced
     submitting -> unknown -> accepted | not_received
@@ -85,10 +85,11 @@ MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 class OrderProgress:
     """State of an accepted order as the venue reports it.
 
-    state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
+    state: state `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
     venue_id: id of the order at the venue.
     filled: filled quantity, shares, coins or contracts.
-    filled_price: mean price of the fills, USD; None before the first, and for several legs.
+    filled_price: mean price of the fills, USD; None before the first fill, and for multi-leg
+        orders.
     successor: client order id of the order that replaced it.
     """
 
@@ -103,14 +104,15 @@ class OrderProgress:
 class OrderIntent:
     """An order and its state on the way to the venue.
 
-    order: the order; no other order of the account ever has its id.
-    sent_at: instant by the venue's clock at which it was planned, and later at which it was sent.
+    order: the order; its client order id is unique in the account.
+    sent_at: instant by the venue's clock at which the intent was planned, and later at which it was
+        sent.
     state: state of the intent, as in the module's docstring.
-    why: reason of the venue, or reason why the intent was denied.
-    job: name of the job that sends it.
+    why: reason given by the venue, or reason why the intent was denied.
+    job: name of the job that sends the order.
     venue: name of the venue.
-    decision: id of its decision; empty for none.
-    role: role in its decision, as openings wait for reductions.
+    decision: id of the order's decision; empty without one.
+    role: role of the order in its decision: openings wait for reductions.
     progress: last report of the venue on an accepted order.
     """
 
@@ -150,7 +152,7 @@ class OrderIntent:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
 
     def is_lost(self, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not know by `now` will never reach it."""
+        """Return whether an order that the venue does not know by `now` can no longer reach it."""
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
         return bool(now >= end + MAX_TIME_IN_FLIGHT)
@@ -158,7 +160,7 @@ class OrderIntent:
 
 @dataclass(frozen=True, slots=True)
 class _IntentRow:
-    """Row of an intent; terms: its encoded order."""
+    """Row of an intent; terms: encoded order of the intent."""
 
     client_order_id: Text
     job: Text
@@ -230,7 +232,7 @@ class OrderStore:
     """The order intents of one account.
 
     database: journal of the account; None keeps the intents in memory.
-    events: log of their changes of state; None creates one in the same database.
+    events: log of changes of state; None creates one in the same database.
     refusals: the account's refusal book; None creates one without alerts.
     """
 
@@ -248,7 +250,7 @@ class OrderStore:
     def plan(self, intent: OrderIntent) -> None:
         """Record an intent to be sent later, as part of the surrounding transaction.
 
-        It replaces an intent with its id that was planned or denied and never sent.
+        The intent replaces one with the same id that was planned or denied but never sent.
 
         Raises
         ------
@@ -261,7 +263,7 @@ class OrderStore:
         self._write(intent, "planned")
 
     def begin(self, intent: OrderIntent) -> None:
-        """Record an intent right before it is sent, in place of a planned one with its id.
+        """Record an intent right before sending, in place of a planned intent with the same id.
 
         Raises
         ------
@@ -289,7 +291,7 @@ class OrderStore:
         Raises
         ------
         InputError
-            if the intent's state cannot change to this one.
+            if the intent's state cannot change to `state`.
         """
         with self._database.transaction():
             before = self.get(client_order_id)
@@ -320,7 +322,7 @@ class OrderStore:
                 self.refusals.report_pause(answer, intent.sent_at)
 
     def record_progress(self, client_order_id: str, progress: OrderProgress) -> None:
-        """Record the venue's report on an accepted intent; a contradicting report is ignored."""
+        """Record the venue's report on an accepted intent; a contradictory report is ignored."""
         with self._database.transaction():
             before = self.get(client_order_id)
             if before is None or before.progress == progress:
@@ -377,7 +379,7 @@ class OrderStore:
         return self.select("decision = ?", (decision,))
 
     def unsent_reasons_of(self, decision: str) -> dict[str, str]:
-        """Return reasons why orders of a decision are not at the venue, by order id."""
+        """Return the reasons why orders of a decision are not at the venue, by order id."""
         return {
             intent.client_order_id: intent.why
             for intent in self.of_decision(decision)
@@ -385,7 +387,7 @@ class OrderStore:
         }
 
     def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
-        """Return the intents with an event after `number` that meets an SQL condition."""
+        """Return the intents with an event after `number` that meets SQL condition `events`."""
         concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
         return self.select(f"client_order_id IN ({concerned})", (number,))
 

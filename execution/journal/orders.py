@@ -1,4 +1,4 @@
-"""Orders as the journal stores them: one format for every venue."""
+"""Journal encoding of orders, the same for every venue."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def decode_order(
     reduces: bool = False,
     expires_at: np.datetime64 | None = None,
 ) -> AnyOrder:
-    """Return the order of a JSON object.
+    """Return the order that a JSON object encodes.
 
     name: client order id.
     words: JSON object that `encode_order` returns.
@@ -125,9 +125,9 @@ def _leg(words: Mapping[str, Any]) -> OptionLeg:
 
 
 def is_same_order(one: AnyOrder, other: AnyOrder) -> bool:
-    """Return whether two orders of one id have the same terms.
+    """Return whether two orders with the same id have the same terms.
 
-    Limit prices count for event contracts alone.
+    Limit prices are compared only for event contracts.
     """
     return _essence(one) == _essence(other)
 

@@ -1,18 +1,18 @@
-"""Submission of orders to a venue: record an intent, post it, and query it by its client order id.
+"""Order submission: record an intent, post the order, and query it by client order id.
 
-The action on an intent depends on its state in the book:
+The action on an intent depends on its state in the order store:
 
-    planned, denied     post: accepted, rejected, denied, or unknown without an answer
-    rejected            the same, at a venue that accepts one order of an id and no second
+    planned, denied     post: accepted, rejected, denied, or unknown without a response
+    rejected            post again, at a venue that accepts only one order per id
     submitting, unknown query; an order that is found is accepted. At such a venue, an order that
                         has not expired, that the gate allows and that the caller wants sent again,
                         is posted once more and queried.
-      not found         unknown: a 404 is no proof, as an order can arrive after every query
+      not found         unknown: a 404 is not a proof, as an order can arrive after every query
       lost              not_received, after it has expired and the venue does not know its id
     accepted, terminal  query alone: an accepted order is never sent again
 
-A lost connection, a status of 500 and above, and an unreadable body count as no answer. After a
-first post, a refusal of the second says nothing about the first.
+A lost connection, a status of 500 and above, and an unreadable body count as no response. A
+refusal of the second post proves nothing about the first.
 """
 
 from __future__ import annotations
@@ -54,30 +54,30 @@ BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue throttles
 
 
 class LookupResult(Enum):
-    """Result of a query that does not find an order."""
+    """Result of a query that finds no order."""
 
     NOT_FOUND = "the venue has none of its id"
     NO_RESPONSE = "the venue does not answer"
 
 
 class OrderDenied(OrderRejected):
-    """An order that was not sent to the venue, or that the venue certainly did not process."""
+    """The order was not sent to the venue, or the venue certainly did not process it."""
 
 
 class OrderPaused(OrderDenied):
-    """An order that the venue did not process because trading is paused."""
+    """The venue did not process the order because trading is paused."""
 
 
 class TooLate(OrderDenied):
-    """An order that expired before it was sent."""
+    """The order expired before it was sent."""
 
 
 class NoAnswer(Exception):
-    """A POST whose response does not tell whether the order was accepted."""
+    """The response to a POST does not state whether the order was accepted."""
 
 
 class NotReceived(OrderRejected):
-    """An expired order that the venue does not know: it can no longer be accepted."""
+    """The venue does not know the order, which has expired and can no longer be accepted."""
 
 
 _UNANSWERED: tuple[OrderState, ...] = ("planned", "denied")
@@ -101,11 +101,11 @@ def is_unsent(intent: OrderIntent) -> bool:
 
 
 class OrderReport(Protocol):
-    """An order as a venue reports it."""
+    """Venue's report on an order."""
 
     @property
     def client_order_id(self) -> str:
-        """Client order id; that of the first order if the venue has replaced it."""
+        """Client order id; after a replacement, the id of the first order."""
         ...
 
     @property
@@ -117,7 +117,7 @@ class OrderReport(Protocol):
         ...
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Return whether the report has the terms of an intent, as far as it states them."""
+        """Return whether the order has the terms of an intent, as far as the report states them."""
         ...
 
 
@@ -125,17 +125,17 @@ Placed = TypeVar("Placed", bound=OrderReport)
 
 
 class Venue(Protocol[Placed]):
-    """Orders at one venue, in the venue's terms.
+    """Order requests to one venue.
 
-    name: name of the venue in the book.
-    time: clock by which to wait.
-    idempotent_client_ids: true if the venue accepts one order of an id and no second. An order that
-        is unknown or rejected may then be sent again.
+    name: name of the venue, as stored in the order store.
+    time: clock by which waits are measured.
+    idempotent_client_ids: true if the venue accepts only one order per client order id. An order
+        that is unknown or rejected may then be sent again.
 
     Raises
     ------
     BrokerError
-        in every method, if the venue does not answer.
+        in every method, if the venue does not respond.
     """
 
     name: ClassVar[str]
@@ -148,37 +148,37 @@ class Venue(Protocol[Placed]):
     def post(self, intent: OrderIntent, patience: float) -> Placed:
         """Post one order and return the venue's report.
 
-        patience: seconds to wait while the venue throttles.
+        patience: seconds to wait while a rate limit applies.
 
         Raises
         ------
         OrderRejected
             if the venue rejects the order; `OrderDenied` if it did not process it.
         NoAnswer
-            if the response does not tell whether the order was accepted.
+            if the response does not state whether the order was accepted.
         """
         ...
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> Placed | None:
         """Return the order with this client order id; None if the venue has none.
 
-        intent: intent of the order in the book; None if it has none.
+        intent: recorded intent of the order; None without one.
         """
         ...
 
     def cancel(self, placed: Placed) -> None:
-        """Cancel a resting order; an order that has ended in the meantime is no error."""
+        """Cancel a resting order; an order that has ended in the meantime is not an error."""
         ...
 
     def reload(self, placed: Placed) -> Placed: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not know by `now` will never reach it."""
+        """Return whether an order that the venue does not know by `now` can no longer reach it."""
         ...
 
 
 class Outbox(Generic[Placed]):
-    """Order intents that become orders at one venue.
+    """Submission and tracking of order intents at one venue.
 
     venue: the venue.
     book: store of the intents; None keeps them in memory until the process ends.
@@ -194,17 +194,17 @@ class Outbox(Generic[Placed]):
     def post(self, order: AnyOrder, gate: OrderGate = UNGUARDED) -> Placed:
         """Submit an order and return the venue's report.
 
-        If an order of this id was sent before, its report is returned, or its rejection raised. An
-        intent that was planned is sent as planned.
+        If an order with this id was sent before, its report is returned or its rejection raised. A
+        planned intent is sent with its recorded terms.
 
-        gate: gate that is asked right before the order is sent.
+        gate: pre-trade checks that run right before the order is sent.
 
         Raises
         ------
         OrderRejected
             if the venue rejects the order, the gate refuses it, or it has expired.
         OutcomeUnknown
-            if the outcome is unknown: the order may rest, and counts as exposure until a query
+            if the outcome is unknown: the order may be open, and counts as exposure until a query
             finds it.
         """
         name = order.client_order_id
@@ -233,7 +233,7 @@ class Outbox(Generic[Placed]):
             return self._resolved(intent, answer)
 
     def may_be_sent(self, intent: OrderIntent) -> bool:
-        """Return whether an intent may be sent; without idempotent ids, a rejected one may not."""
+        """Return whether an intent may be sent; a rejected one only if ids are idempotent."""
         return is_unsent(intent) and (
             self._venue.idempotent_client_ids or intent.state in _UNANSWERED
         )
@@ -242,13 +242,13 @@ class Outbox(Generic[Placed]):
         return replace(intent, job=self._job, venue=self._venue.name)
 
     def deny(self, client_order_id: str, why: str) -> None:
-        """Record why a planned intent is not sent."""
+        """Record a planned intent as denied, with the reason why it is not sent."""
         planned = self.book.get(client_order_id)
         if planned is not None and planned.state == "planned":
             self.book.deny(planned, why)
 
     def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Query the venue for intents, record the reports, and return intents without an answer.
+        """Query the venue for intents, record the reports, and return intents without a response.
 
         All queries together take at most 20 seconds.
         """
@@ -267,7 +267,7 @@ class Outbox(Generic[Placed]):
         return tuple(silent)
 
     def may_have_left(self, client_order_id: str) -> bool:
-        """Return whether an order was recorded for submission, so that it may have been sent."""
+        """Return whether an order may have been sent, that is, was recorded for submission."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
@@ -279,14 +279,15 @@ class Outbox(Generic[Placed]):
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
-        """Return the final state of an order of ours; None if it was never sent.
+        """Return the final state of one of our orders; None if it was never sent.
 
-        A resting order is cancelled. The result is `unknown` for an order that may be on its way,
-        and for one that does not end when it is cancelled. The queries take at most 20 seconds.
+        A resting order is cancelled. The result is `unknown` for an order that may still arrive at
+        the venue, and for an order that does not end when it is cancelled. The queries take at most
+        20 seconds.
 
-        retry_gate: gate of a second post under its id if the venue does not know the order; None
-            posts no second time. The order may then trade as a new one would, so the account must
-            still be the one that it was decided for.
+        retry_gate: gate of a second post with the same id if the venue does not know the order;
+            None posts no second time. A second post may trade like a new order, so the account must
+            not have changed since the decision.
         """
         from foundation.transport import time_limit
 
@@ -310,9 +311,9 @@ class Outbox(Generic[Placed]):
         return answer if answer.is_done else "unknown"
 
     def cancel_and_wait(self, placed: Placed) -> Placed:
-        """Cancel an order if it rests, wait for its end, record and return its report.
+        """Cancel an order if it is open, wait for its end, and record and return its report.
 
-        The order may still rest if the venue is slow. The requests take at most 30 seconds.
+        The order may still be open if the venue is slow. The requests take at most 30 seconds.
         """
         from foundation.transport import time_limit
 
@@ -341,7 +342,7 @@ class Outbox(Generic[Placed]):
     def record(self, placed: Placed) -> Placed:
         """Record the progress of an order in the book, and return the order.
 
-        If two orders have one id, the book follows the first. A rejection after acceptance is
+        If two orders have the same id, the store tracks the first. A rejection after acceptance is
         recorded as a refusal.
         """
         intent = self.book.get(placed.client_order_id)
@@ -396,7 +397,7 @@ class Outbox(Generic[Placed]):
     def _poll_again(self, intent: OrderIntent, other: Placed) -> Placed | LookupResult:
         """Query an order again whose first report described another order.
 
-        One report may be wrong, and an accepted order would not be followed.
+        If the report is wrong, an accepted order would otherwise not be tracked.
         """
         name = intent.client_order_id
         log.warning("%s: the venue describes another order than was sent; asked again", name)
@@ -426,9 +427,9 @@ class Outbox(Generic[Placed]):
     ) -> Placed | LookupResult:
         """Return the result of queries for an intent that was sent.
 
-        If a gate allows it, an intent that is not found is posted a second time.
+        An intent that is not found is posted a second time if the gate allows it.
 
-        gate: None posts no second time.
+        gate: gate of a second post; None posts no second time.
         """
         found = self._poll(intent.client_order_id, polls)
         if isinstance(found, LookupResult) and gate is not None:
@@ -478,7 +479,7 @@ class Outbox(Generic[Placed]):
         return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Placed:
-        """Query an accepted order; it is never sent again, whatever the queries return."""
+        """Query an accepted order, which is never sent again, regardless of the result."""
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")

@@ -1,9 +1,10 @@
 """Positions with entry prices and profits.
 
-Quantities and last prices are those of the venue's last accepted reading. Entry prices and profits
+Quantities and last prices come from the last accepted account snapshot. Entry prices and profits
 follow from the journal: fills of our orders, trades of others, and bookings that change a position.
-The entry is the average cost. Positions from before the journal enter at the venue's price when it
-began. A realised profit includes fees in crypto; it excludes dividends, interest and fees in USD.
+The entry is the average cost. Positions older than the journal enter at the venue's price at the
+journal's start. A realised profit includes fees in crypto; it excludes dividends, interest and fees
+in USD.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ MAX_UNLISTED_CRYPTO_FEE = Fraction(
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """Row of a position at the venue; price: the venue's price, USD, or None."""
+    """Row of a position at the venue; price: the venue's price, USD; None if unknown."""
 
     symbol: Text
     quantity: ExactDecimal
@@ -50,11 +51,11 @@ _HELD = JournalTable("held_positions", PositionRow)  # at the last accepted read
 class PositionChange(NamedTuple):
     """A change of a position.
 
-    at: instant of the change, by which changes are sorted.
+    at: instant of the change, the sort key of changes.
     symbol: symbol of the position.
     quantity: signed change of the position.
     amount: signed change of cash, USD; None for shares that moved without a price.
-    kind: a trade, or the kind of a booking.
+    kind: `trade`, or the kind of a booking.
     """
 
     at: np.datetime64
@@ -66,10 +67,10 @@ class PositionChange(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """A position by its trades, at average cost.
+    """Running position from its trades, at average cost.
 
     quantity: signed quantity.
-    entry: mean price of a unit, USD; 0 without units.
+    entry: mean price of a unit, USD; 0 for a flat position.
     realised: profit of closed units, USD.
     priced: true if every unit has a known cost.
     """
@@ -81,7 +82,7 @@ class Ledger:
 
     @property
     def cost(self) -> Fraction:
-        """USD paid for the position; below 0 the proceeds of a short."""
+        """Cost of the position, USD; below 0 for the proceeds of a short."""
         return self.entry * self.quantity
 
     def apply(self, trade: PositionChange) -> None:
@@ -119,7 +120,7 @@ class Ledger:
 
 
 class PositionProfit(NamedTuple):
-    """A position and its profits, USD; None if the journal does not know them.
+    """A position and its profits, USD; None where the journal cannot determine a figure.
 
     entry: average cost of a unit.
     last: the venue's price; None for a closed position.
@@ -147,12 +148,12 @@ class PositionBook:
             table.create(database)
 
     def begin(self, opening: Iterable[PositionRow]) -> None:
-        """Record the account's positions at the journal's beginning."""
+        """Record the account's positions at the start of the journal."""
         for position in opening:
             _OPENING.put(self._database, position)
 
     def read(self, account: AccountSnapshot) -> None:
-        """Record the account's present positions, in place of the earlier ones."""
+        """Record the account's present positions in place of earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():

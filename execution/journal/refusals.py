@@ -1,14 +1,14 @@
-"""Orders that a venue refuses: one alert per cause, from the first refusal until it accepts again.
+"""Order refusals: one alert per cause, from the first refusal until orders are accepted again.
 
-A cause is the venue's reason without the numbers and ids of a single order. It ends for a symbol
-once the venue accepts an order there. It also ends after a whole step without it in which the venue
-accepted another order of the same kind: its view of the account has changed. A reason that names
-its symbol ends only by orders in that symbol. An accepted reduction is no evidence about openings,
-nor an accepted opening about reductions. Causes are rows of the account's journal: a restart
-repeats no alert.
+A cause is the venue's reason without the numbers and ids of a single order. A cause ends for a
+symbol once the venue accepts an order in that symbol. It also ends after a step without such a
+refusal in which the venue accepted another order of the same kind: the venue's view of the account
+has changed. A cause that names a symbol ends only by orders in that symbol. An accepted reduction
+is not evidence about openings, nor an accepted opening about reductions. Causes are rows of the
+account's journal: a restart repeats no alert.
 
-A blocked account and a pause of the venue have rows of their own, because no order was refused. A
-pause ends once the venue processes a request again, or refuses an order for another reason.
+A blocked account and a pause of the venue have separate rows, because no order was refused. A pause
+ends once the venue processes a request again, or refuses an order for another reason.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MarketKind = Literal["stock", "crypto", "spread", "contract", "account", "venue"
 
 
 class OrderScope(NamedTuple):
-    """The market of an order and its direction.
+    """Market of an order, and whether the order reduces a position.
 
     symbol: the instrument, the root of a spread's options, or the market of a contract.
     kind: kind of the market; `account` for a blocked account, `venue` for a paused venue.
@@ -66,14 +66,13 @@ _VENUE = OrderScope("venue", "venue", reduces=False)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A cause for which the venue refuses orders at present.
+    """A cause for which the venue currently refuses orders.
 
     cause: the venue's reason without the numbers of a single order.
-    first_at, last_at: instants at which the first and the last refused orders were sent, by the
-        venue's clock.
+    first_at, last_at: send times of the first and the last refused order, by the venue's clock.
     orders: number of refused orders.
-    last: the last refused order and the venue's whole answer.
-    scopes: scopes in which it has refused orders and accepted none since.
+    last: text of the last refused order and the venue's full response.
+    scopes: scopes in which the venue has refused orders and accepted none since.
     """
 
     cause: Text
@@ -95,12 +94,12 @@ class Refusal:
 
     @property
     def is_block(self) -> bool:
-        """True if the venue accepts no orders of the account."""
+        """True if the venue accepts no orders from the account."""
         return any(place.kind == "account" for place in self.scopes)
 
     @property
     def headline(self) -> str:
-        """Clause that describes the refusal."""
+        """Short description of the refusal."""
         if self.is_pause:
             return PAUSE_CAUSE
         if self.is_block:
@@ -109,7 +108,7 @@ class Refusal:
 
     @property
     def heading(self) -> str:
-        """Beginning of a line about this refusal."""
+        """Start of a text line about this refusal."""
         if self.is_pause or self.is_block:
             return self.headline
         return "refused by the venue"
@@ -139,7 +138,7 @@ class RefusalBook:
     """The refusals of one account.
 
     database: the account's journal.
-    events: event log, which records the first refusal and the end of each cause.
+    events: event log that records the first refusal and the end of each cause.
     notices: sender of alerts and all-clears; None sends none.
     """
 
@@ -170,13 +169,13 @@ class RefusalBook:
         )
 
     def accept(self, order: AnyOrder) -> None:
-        """Record an accepted order; `end_step` ends the causes that it disproves."""
+        """Record an accepted order; `end_step` then clears the causes that it contradicts."""
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
-        """Record that the venue accepts no orders of the account.
+        """Record that the venue accepts no orders from the account.
 
-        why: reason of the block; an empty string ends it.
+        why: reason of the block; an empty string ends the block.
         """
         if why:
             self._record(_ACCOUNT, why, why, at)
@@ -188,11 +187,11 @@ class RefusalBook:
         self._record(_VENUE, PAUSE_CAUSE, why, at)
 
     def report_resumed(self) -> None:
-        """Record that the venue has processed a request, so that trading is not paused."""
+        """Record that the venue has processed a request, so that a pause has ended."""
         self._accepted.add(_VENUE)
 
     def end_step(self) -> None:
-        """End the causes that the step's accepted orders disprove, and announce their end."""
+        """Clear the causes that the step's accepted orders contradict, and send all-clears."""
         accepted = self._accepted - self._refused
         refused, causes = self._refused, self._causes
         self._refused, self._causes, self._accepted = set(), set(), set()
@@ -213,9 +212,9 @@ class RefusalBook:
                 _REFUSALS.put(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
-        """End all causes, and return their number.
+        """Clear all causes, and return their number.
 
-        by: name of the person who has checked them.
+        by: name of the person who has checked the causes.
         """
         if not by.strip():
             raise InputError("refusals are cleared by a person; state --by NAME")
@@ -272,7 +271,7 @@ def scope_of(order: AnyOrder) -> OrderScope:
 def generalise_reason(answer: str, symbol: str) -> str:
     """Return the reason in a venue's response without the numbers and ids of a single order.
 
-    The HTTP status stays, as does the symbol if the reason names it.
+    The HTTP status is kept, and so is the symbol if the reason names it.
     """
     found = _ANSWER.match(answer)
     status, words = (found["status"], found["words"]) if found else ("", answer)
@@ -293,7 +292,7 @@ def _unescaped(text: str) -> str:
 def _ends(
     place: OrderScope, cause: str, accepted: Collection[OrderScope], *, repeated: bool
 ) -> bool:
-    """Return whether a step's accepted orders disprove a cause in a scope.
+    """Return whether a step's accepted orders contradict a cause in a scope.
 
     repeated: true if an order was refused for the cause in the same step.
     """
@@ -306,7 +305,7 @@ def _ends(
 
 
 def _order_text(order: AnyOrder) -> str:
-    """Return the side, quantity and symbol of an order: sell 10 SYA."""
+    """Return the side, quantity and symbol of an order, such as "sell 10 SYA"."""
     words = encode_order(order)
     return " ".join(filter(None, (words.get("side", ""), words["qty"], scope_of(order).symbol)))
 

@@ -1,7 +1,7 @@
-"""Tables of a journal: a dataclass of rows defines the columns and validates what is read.
+"""Tables of a journal: a row dataclass defines the columns and validates rows when read.
 
 Instants are UTC, as text of one length that sorts; exact numbers are text without an exponent. Each
-row carries a digest, so that bytes that change on the disk are detected.
+row has a digest, so that corruption on disk is detected.
 """
 
 from __future__ import annotations
@@ -84,13 +84,13 @@ class JournalTable(Generic[Value]):
     """A table whose columns are the fields of a dataclass, in their order.
 
     name: name of the table.
-    columns: names of its columns.
-    kind: dataclass of its rows; `Json` fields are text in the table.
+    columns: names of the table's columns.
+    kind: dataclass of the rows; `Json` fields are text in the table.
     key: columns that identify a row; empty for the first column.
     autoincrement: true if SQLite counts the first column.
     column_names: names of columns that differ from their fields.
     computed: definitions of generated columns.
-    more: further definitions, such as of an index.
+    more: further SQL definitions, such as indices.
     """
 
     def __init__(
@@ -135,14 +135,14 @@ class JournalTable(Generic[Value]):
         create_tables(database, definition, *self._more)
 
     def put(self, database: Database, row: Value) -> None:
-        """Write a row, in place of one with its key."""
+        """Write a row, replacing an existing row with the same key."""
         others = [*(each for each in self.columns if each not in self._key), DIGEST]
         changes = ", ".join(f"{each} = excluded.{each}" for each in others)
         then = f"ON CONFLICT ({', '.join(self._key)}) DO UPDATE SET {changes}"
         self._write(database, self._cells(row), then)
 
     def insert(self, database: Database, row: Value, *, then: str = "") -> None:
-        """Write a row; an existing row with its key is an error unless `then` resolves it.
+        """Write a row; an existing row with the same key is an error unless `then` resolves it.
 
         then: ON CONFLICT clause.
         """
@@ -194,9 +194,9 @@ class JournalTable(Generic[Value]):
         clause: str = "",
         values: Sequence[object] = (),
     ) -> list[Made]:
-        """Return the objects that `make` builds of the rows that a clause selects.
+        """Return the objects that `make` builds from the rows that a clause selects.
 
-        A row that it cannot build is reported as damaged.
+        A row from which `make` cannot build an object is reported as damaged.
         """
         made = []
         for row in self.rows(database, clause, values):
@@ -212,7 +212,7 @@ class JournalTable(Generic[Value]):
         return found[0] if found else None
 
     def read_rows(self, path: Path, clause: str = "") -> list[Value]:
-        """Return rows of a file that another process may write; none if it has no such table."""
+        """Return rows of a file that another process may write; empty without the table."""
         return self._values(query_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
@@ -245,7 +245,7 @@ def digest_of(cells: Mapping[str, object]) -> str:
 
 
 def refuse_changed(path: Path) -> None:
-    """Check that no row of a journal has changed since it was written.
+    """Check that every row of a journal matches its digest.
 
     Raises
     ------
@@ -269,12 +269,12 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
 
 @contextmanager
 def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[None]:
-    """Report a failure to decode a row of a journal as an error of the row.
+    """Return a context manager that reports failures to decode a journal row as damage.
 
     Raises
     ------
     DatabaseDamaged
-        for such a failure.
+        for a row that cannot be decoded.
     """
     try:
         yield
@@ -294,7 +294,7 @@ def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[Non
 def damage_error(path: Path | None, table: str, *key: object, why: str) -> DatabaseDamaged:
     """Return the error for a damaged row.
 
-    why: reason why it cannot be read.
+    why: reason why the row cannot be read.
     """
     name = " ".join(map(str, key))
     place = "memory" if path is None else str(path)

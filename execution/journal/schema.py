@@ -1,4 +1,4 @@
-"""The version of a journal's schema: only the current one is read.
+"""Version of a journal's schema: only the current version is read.
 
 SQLite keeps the number as the file's `user_version`, which is 0 until the first table is created.
 """
@@ -24,7 +24,7 @@ def create_tables(database: Database, *definitions: str) -> None:
     Raises
     ------
     InputError
-        for a journal of another schema, which is not changed.
+        for a journal of another schema version, which is left unchanged.
     """
     with database.transaction():
         [(version, tables)] = database.rows(_VERSION)
@@ -36,12 +36,12 @@ def create_tables(database: Database, *definitions: str) -> None:
 
 @contextmanager
 def open_current_schema(path: Path) -> Iterator[Database]:
-    """Open a journal for reading; one without tables reads as an empty one in memory.
+    """Open a journal for reading; a journal without tables reads as an empty one.
 
     Raises
     ------
     InputError
-        for a journal of another schema.
+        for a journal of another schema version.
     """
     [(version, tables)] = query_rows(path, _VERSION)
     _refuse_other_schema(path, version, tables)

@@ -1,1 +1,1 @@
-"""The live loop of an account, and an operator's commands: status, clear, kill."""
+"""Live loop of an account, and the operator's commands status, clear and kill."""

@@ -5,10 +5,10 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` ends with exit code 1 if a cycle is late (not over at the time that its loop announced),
-and while the venue refuses orders.
-The account is the only one in `data/live`, of several the one that is traded now, or `--account ID`
-of `--folder FOLDER`. Both flags may stand before the command or after it.
+`status` ends with exit code 1 if a cycle is late (it has not ended by the time that its loop
+announced), and while the venue refuses orders. The account is the only one in `data/live`; of
+several, the one that is traded now; or `--account ID` in `--folder FOLDER`. Both flags may be
+before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -71,7 +71,7 @@ def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
     The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders. The
-    file is not checked completely, because that would hold up the commits of a loop.
+    journal is not checked completely, because that would delay the commits of a loop.
 
     now: instant by this machine's clock.
     """
@@ -150,10 +150,10 @@ def _alert_lines(database: Database) -> Iterator[str]:
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
     """End the halt of a kind that a person has checked.
 
-    It ends at the venue's last known time. This machine's clock may differ, and events from before
+    The halt ends at the venue's last known time. This machine's clock may differ, and events before
     the clearing would seem to follow it.
 
-    by: name of the person.
+    by: name of the person who has checked it.
 
     Raises
     ------
@@ -174,9 +174,9 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 
 
 def clear_refused(path: Path, by: str) -> Result:
-    """End the causes of refused orders, which a person has checked.
+    """Clear the causes of refused orders, which a person has checked.
 
-    by: name of the person.
+    by: name of the person who has checked it.
 
     Raises
     ------
@@ -200,16 +200,16 @@ def _written_journal(path: Path) -> Iterator[Database]:
 
 
 def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64:
-    """Return the venue's latest time in some halts, at least one, and in the last mark."""
+    """Return the latest venue time recorded in the halts (at least one) and in the last mark."""
     instants = [halt.raised_at for halt in halts]
     return max(instants if mark is None else [*instants, mark.at])
 
 
 def kill(folder: Path, *, flatten: bool) -> Result:
-    """Stop the loop by a kill file; it cancels open orders, and closes all positions if told to.
+    """Stop the loop by a kill file; the loop cancels open orders, and may close all positions.
 
-    If the account was last traded from another folder, both get the file, because another user may
-    trade it from here.
+    If the account was last traded from another folder, both folders get the file, because another
+    user may trade the account from here.
 
     folder: folder of the account.
     flatten: true to close all positions.

@@ -1,4 +1,4 @@
-"""One account at a venue, shared by all jobs of a process: read, reconciled, guarded and marked."""
+"""One account at a venue, shared by all jobs: read, reconciled, guarded and marked to market."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
 class IdentityMismatch(InputError):
-    """The venue's account differs from the one that the process started with."""
+    """The account at the venue is not the one that the process started with."""
 
 
 class LiveAccount:
-    """The state of one account at its venue, reconciled with its journal.
+    """Account at a venue, reconciled with the account's journal.
 
-    connection: connection to its venue.
+    connection: connection to the venue.
     account: the account's journal, halts and notices.
     settings: settings of the loop.
     feed: source of last trades, against which the venue's marks are validated.
-    stop: signal after which no new order is sent.
+    stop: stop signal; once it is set, no new order is sent.
     """
 
     def __init__(
@@ -97,7 +97,10 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> SnapshotGate:
-        """Return the gate of orders in some symbols; parameters are those of `with_guard_data`."""
+        """Return the gate (pre-trade checks) of orders in some symbols.
+
+        The parameters are those of `with_guard_data`.
+        """
         return self.guards.check(
             self.with_guard_data(account, symbols, needed=needed, at_risk=at_risk)
         )
@@ -112,10 +115,11 @@ class LiveAccount:
     ) -> AccountSnapshot:
         """Return the snapshot with the data that guards need for orders in some symbols.
 
-        These are their last trades, None if the feed does not answer, and the risk of spreads. Open
-        orders in other symbols count at their cost, discrepancies in options at their largest loss.
+        The data are the symbols' last trades (None if the feed does not respond), and the risk of
+        spreads. Open orders in other symbols count at their cost, discrepancies in options at their
+        largest loss.
 
-        needed: true if last trades are required; reducing orders do without.
+        needed: true if last trades are required; reducing orders need none.
         at_risk: USD that spreads can lose, by root; None takes the jobs' reports.
         """
         names = sorted(set(symbols))
@@ -142,14 +146,15 @@ class LiveAccount:
         return dict(risks)
 
     def reconcile(self) -> None:
-        """Compare the account's positions with those that its journal expects.
+        """Compare the account's positions with the positions that its journal expects.
 
-        A discrepancy at each of three readings is quarantined by the next check of a reading.
+        The symbol of a discrepancy that persists in three comparisons is quarantined by the next
+        `check`.
 
         Raises
         ------
         InvalidResponse
-            for activities that lack fills which orders have reported.
+            if the list of activities lacks fills that orders have reported.
         """
         if not self.reconciler.holdings.begun:
             self._begin()
@@ -168,7 +173,7 @@ class LiveAccount:
         self.reconciler.quarantine(found, held)
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
-        """Return the snapshot of a reading; errors are those of `Reconciler.check`."""
+        """Return the checked snapshot of an account reading; raises as `Reconciler.check`."""
         self._check_hours(reading)
         self._check_multiplier(reading.multiplier)
         if self._stop.flattening:
@@ -198,10 +203,10 @@ class LiveAccount:
         self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 
     def read_activities(self) -> None:
-        """Record activities that are new since the last reading; none before the opening balance.
+        """Record activities that are new since the last query; none before the opening balance.
 
-        A trade far from its order's price is read again. A booking that exceeds the tolerance for
-        late listings counts once cash shows it too.
+        A trade priced far from its order is fetched again. A booking larger than the late-listing
+        tolerance is recorded only once the cash balance confirms it.
         """
         reconciler = self.reconciler
         if not reconciler.holdings.begun:
@@ -220,9 +225,9 @@ class LiveAccount:
             reconciler.record_large(large, self.connection.cash(), at)
 
     def _listing_instant(self) -> np.datetime64:
-        """Return the venue's time, later than at the last reading even if its clock stands still.
+        """Return the venue's time, later than the last account snapshot even if its clock stops.
 
-        An activity that is listed after a reading of the account was not part of it.
+        An activity that is listed after the account was read was not part of that account.
         """
         now = self.connection.now()
         self._readings = self._readings + 1 if now == self._read_at else 0
@@ -249,7 +254,7 @@ class LiveAccount:
         raise BrokerError("the account: something trades in it whenever it is read")
 
     def mark(self, account: AccountSnapshot) -> None:
-        """Record the mark of an account, and halt or resume by its losses."""
+        """Record an equity mark of an account, and raise or end halts by its losses."""
         flows = self.flows() - self.account.marks.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():
@@ -261,18 +266,18 @@ class LiveAccount:
             log.info("%s %s", utc_text(mark.at), line)
 
     def flows(self) -> float:
-        """Return deposits less withdrawals since the journal began, USD.
+        """Return deposits less withdrawals since the start of the journal, USD.
 
-        They count from their first listing, not from their day, which begins before they arrive.
-        Those listed with the opening balance are part of its cash. Dividends, interest and fees are
-        profit or cost. So is the value of shares that were moved between accounts, because the
+        A transfer counts from its first listing, not from its date, which starts before the money
+        arrives. Transfers listed with the opening balance are part of its cash. Dividends, interest
+        and fees are profit or cost. The value of shares moved between accounts is too, because the
         venue states no amount.
         """
         return float(self.reconciler.holdings.listed.net_transfers(ALL_TIME))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield stocks and crypto at the venue's present price; options are recorded elsewhere."""
+    """Yield rows of stocks and crypto at the venue's present price; options have other tables."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

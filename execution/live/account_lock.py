@@ -1,9 +1,9 @@
 """Locks that allow one process and one journal for each account.
 
-The lock belongs to the user, not to a folder. A note next to it names the account's journal. The
-account is traded from there alone, because open orders, halts and the kill file there apply
-everywhere. A second lock is in the journal's folder: two users share no user lock, and may share a
-journal.
+The first lock belongs to the user, not to a folder. A note next to the lock names the account's
+journal. The account may be traded only with that journal, because its open orders, halts and kill
+file apply to the whole account. A second lock is in the journal's folder, because two users have
+separate user locks but may share a journal.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class AccountInUse(InputError):
-    """Another process holds a lock of the account."""
+    """The account is in use: another process holds one of its locks."""
 
 
 def is_account_id(name: str) -> bool:
-    """Return whether a name may be an account's id, which leads to no other folder."""
+    """Return whether a name is a valid account id, which cannot lead to another folder."""
     return _ACCOUNT_ID.fullmatch(name) is not None
 
 
@@ -63,7 +63,7 @@ def state_folder(account_id: str) -> Path:
 
 @contextmanager
 def account_lock(account_id: str) -> Iterator[Path]:
-    """Hold the user's lock of an account; yields the lock's folder.
+    """Hold the user's lock of an account, and yield the lock's folder.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 def is_traded(account_id: str, folder: Path) -> bool:
     """Return whether a process holds a lock of an account.
 
-    folder: folder of its journal.
+    folder: folder of the account's journal.
     """
     return is_locked(account_id, state_folder(account_id)) or is_locked(account_id, folder)
 
@@ -133,7 +133,7 @@ class LockedJournal(NamedTuple):
     """The journal of an account whose locks are held.
 
     database: the open journal.
-    folder: folder of its file.
+    folder: folder of the journal file.
     damaged_copy: path to which a damaged journal was moved; None without one.
     """
 
@@ -148,7 +148,7 @@ def open_journal(
 ) -> Iterator[LockedJournal]:
     """Hold the locks of an account, and open its journal in `root/<account id>`.
 
-    replace_damaged: true to move a damaged journal away, and begin a new one.
+    replace_damaged: true to move a damaged journal away, and start a new one.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL_FILE).absolute()
@@ -170,9 +170,9 @@ def open_journal(
 
 
 def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
-    """Check a journal, and return where a damaged one was moved; None for a sound or absent one.
+    """Check a journal, and return where a damaged one was moved; None if intact or absent.
 
-    known: true if the account's orders were recorded there before.
+    known: true if the account's orders were recorded in this journal before.
     """
     if not path.exists():
         return None
@@ -199,7 +199,7 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 
 
 def refuse_empty_journal(path: Path) -> None:
-    """Refuse an empty file: a journal has content from its first moment on."""
+    """Reject an empty journal file: a journal has content as soon as it is created."""
     if path.stat().st_size == 0:
         raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
 
@@ -213,7 +213,7 @@ def refuse_unusable(path: Path) -> None:
         if SQLite cannot read it, a row has changed since it was written, or an order or an active
         halt cannot be decoded.
     InputError
-        for another schema.
+        for a journal of another schema version.
     """
     check_integrity(path)
     with raise_damaged(), open_current_schema(path) as database:
@@ -224,7 +224,7 @@ def refuse_unusable(path: Path) -> None:
 
 
 def may_exist(path: Path) -> bool:
-    """Return whether a file exists; one that cannot be checked counts as existing."""
+    """Return whether a file exists; a file that cannot be checked counts as existing."""
     try:
         # A broken link counts as an existing file.
         path.lstat()
@@ -236,7 +236,7 @@ def may_exist(path: Path) -> bool:
 
 
 def recorded_journal(account_id: str) -> Path | None:
-    """Return where this user last recorded an account's orders; None without a record."""
+    """Return the journal path that this user last used for an account; None without a record."""
     note = state_folder(account_id) / _JOURNAL_NOTE
     try:
         return Path(note.read_text(encoding="utf-8"))
@@ -247,7 +247,7 @@ def recorded_journal(account_id: str) -> Path | None:
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal in another place than the recorded one, or if that one is missing."""
+    """Refuse a journal whose path differs from the recorded one, or if that one is missing."""
     known = recorded_journal(account_id)
     if known is None:
         return

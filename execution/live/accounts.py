@@ -1,4 +1,4 @@
-"""Selection of an account in a folder: the one that is named, else the one that is traded."""
+"""Selection of an account in a folder: the named account, else the one that is traded."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SPREADS_JOB = "spreads"  # job of option spreads
 def account_folder(root: Path, account: str | None) -> Path:
     """Return the folder of the named account, of the only one, or of the only one traded now.
 
-    An account whose journal is missing still has its folder, and the page that was last written.
+    An account whose journal is missing still has its folder and its last status page.
 
     root: folder of all accounts.
-    account: name of the account; None chooses.
+    account: name of the account; None selects the only one.
 
     Raises
     ------
     InputError
-        if there is no such account, or no single one.
+        if there is no such account, or more than one candidate.
     """
     folders = sorted(path for path in root.glob("*") if path.is_dir())
     if len(folders) > 1:
@@ -66,9 +66,9 @@ def account_folder(root: Path, account: str | None) -> Path:
 
 
 def active_folder(folder: Path) -> Path:
-    """Return the folder that an account is traded from.
+    """Return the folder from which an account is traded.
 
-    folder: folder of the account, as it was named.
+    folder: folder of the account, as given on the command line.
     """
     noted = recorded_journal(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):

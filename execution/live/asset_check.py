@@ -1,4 +1,4 @@
-"""Refusal of symbols that the venue does not have, before anything is decided or recorded."""
+"""Refusal of symbols that the venue does not have, before any decision or record."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
     Raises
     ------
     InputError
-        with the symbol.
+        for a symbol that the venue does not have.
     BrokerError
-        if the venue does not answer.
+        if the venue does not respond.
     """
     if unlisted := _unlisted(gateway, symbols):
         raise _refusal(gateway, unlisted[0])
 
 
 def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
-    """Refuse a symbol that the venue does not have and that a loop has not decided before.
+    """Refuse a symbol that the venue does not have, unless a loop has decided on it before.
 
-    A decided symbol has been delisted since: a restart resumes the others. A venue that does not
-    answer refuses nothing; the cycles query it again.
+    A symbol that was decided before has been delisted since, so a restart continues with the other
+    symbols. If the venue does not respond, no symbol is refused; the cycles query the venue again.
 
     journal: path of the account's journal, which may be absent.
     """

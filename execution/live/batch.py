@@ -27,14 +27,14 @@ class OrderBatch:
     name: id of the decision in the journal; empty without a decision.
     orders: orders of the batch.
     gate: gate of the orders.
-    cancels: unfilled quantity that the decision saw of each order that it replaces, by id.
+    cancels: unfilled quantity at the decision of each order that it replaces, by order id.
     cycle: cycle of the decision; None for a decision of an earlier process.
-    planned_orders: orders of the decision that the venue accepts later.
-    is_final: true if no order of the decision is left after this batch.
-    retries: true if a batch that fails is sent again unchanged.
+    planned_orders: orders of the decision that the venue will accept only later.
+    is_final: true if this is the decision's last batch of orders.
+    retries: true if a failed batch is sent again unchanged.
     fills: fills of the orders.
-    is_last: true if the decision is not repeated after a replaced order has filled.
-    is_withdrawn: true if a replaced order has filled and the decision was taken back.
+    is_last: true if the decision is not made again after a replaced order has filled.
+    is_withdrawn: true if a replaced order has filled and the decision was withdrawn.
     """
 
     name: str
@@ -60,8 +60,8 @@ def record_batch(
 ) -> OrderBatch:
     """Record the decision of a cycle, and return its batch.
 
-    live: account that provides the gate of the orders.
-    seconds: seconds for which an order may be sent.
+    live: account that provides the pre-trade gate.
+    seconds: lifetime of the decision's orders, seconds; later they are not sent.
     is_last: as in `OrderBatch`.
     """
     if cycle.decision is None:
@@ -94,9 +94,9 @@ def record_batch(
 
 @contextmanager
 def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
-    """Record how the sending of a batch has ended.
+    """Return a context manager that records the outcome of sending a batch.
 
-    A cycle's decision is taken back if an order that it replaces has filled in the meantime.
+    The decision is withdrawn if an order that it replaces has filled in the meantime.
     """
     with _ended_in_trouble(batch, journal):
         try:
@@ -116,7 +116,7 @@ def record_sending(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None
 
 @contextmanager
 def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[None]:
-    """End the decision of a batch that fails, unless it was taken back or is tried again."""
+    """End the decision of a failed batch, unless it was withdrawn or is tried again."""
     try:
         yield
     except BrokerError as error:

@@ -1,9 +1,9 @@
 """Comparison of an account's cash with its journal.
 
-Every decision divides by equity, so cash is compared as positions are. Expected cash is the opening
+Every decision divides by equity, so cash is reconciled like positions. Expected cash is the opening
 balance plus trades and bookings. Some bookings are listed late: fees in crypto and of exchanges at
-the end of the day, interest with the month, a dividend or a deposit a day later. Cash may therefore
-differ by a share of equity, in total or since the last accepted reading.
+the end of the day, interest at the end of the month, a dividend or a deposit a day later. Cash may
+therefore differ by a share of equity, in total or since the last accepted snapshot.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ ROUNDING = Decimal(1)  # USD
 class CashDifference:
     """Difference of the venue's cash from the journal's, USD.
 
-    unexplained_usd: cash less opening balance, trades and bookings; signed.
-    booked: signed sum of bookings that are no trades.
+    unexplained_usd: venue's cash less opening balance, trades and bookings; signed.
+    booked: signed sum of bookings (activities other than trades).
     """
 
     unexplained_usd: Decimal
@@ -36,7 +36,7 @@ class CashDifference:
 
     @property
     def cause(self) -> str:
-        """Cause that clearing the halt acknowledges."""
+        """Text of the difference that a person acknowledges by clearing the halt."""
         return json.dumps(
             {"unexplained_usd": plain_text(self.unexplained_usd), "booked": plain_text(self.booked)}
         )
@@ -62,8 +62,8 @@ def unexplained_cash_reason(
 ) -> str:
     """Return why a difference in cash is unexplained, or an empty string.
 
-    before: last accepted difference; None before the first.
-    equity: equity of the account as read, USD.
+    before: last accepted difference; None before the first one.
+    equity: equity of the account as the venue states it, USD.
     bids: USD that open purchases of crypto may have reserved.
     """
     last = before or CashDifference(Decimal(0), now.booked)

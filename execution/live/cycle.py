@@ -1,4 +1,4 @@
-"""The decision of a cycle: read the account and the bars, let the trader decide, send nothing."""
+"""Decision step of a cycle: read account and bars, and run the trader; no order is sent."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market th
 
 
 class AccountProtocol(Protocol):
-    """An account whose positions are compared with its journal, and whose orders pass gates."""
+    """An account reconciled with its journal, whose orders pass a pre-trade gate."""
 
     def reconcile(self) -> None:
-        """Compare the account's positions with those that its journal expects."""
+        """Compare the account's positions with the positions that its journal expects."""
         ...
 
     def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
-        """Return the gate of orders in some symbols, for an account that was read just before."""
+        """Return the pre-trade gate of orders in these symbols, from a fresh account snapshot."""
         ...
 
 
@@ -58,14 +58,14 @@ class AccountProtocol(Protocol):
 class Cycle:
     """Inputs and results of a cycle.
 
-    account: the account, at the prices of the decision.
+    account: account snapshot at the prices of the decision.
     bars: bars of the decision.
-    decision: the decision; None for an idle cycle.
+    decision: decision of the cycle; None for an idle cycle.
     fills: fills of its orders.
-    idle_reason: reason why nothing was decided; empty otherwise.
+    idle_reason: reason why there is no decision; empty otherwise.
     rejected_bars: reasons why the last bar of a symbol was rejected, by symbol.
-    name: id of the decision in the journal; empty for one that is not recorded.
-    unsent_reasons: reasons why an order of the decision is not at the venue, by order id.
+    name: id of the decision in the journal; empty for an unrecorded decision.
+    unsent_reasons: reasons why orders of the decision are not at the venue, by order id.
     planned: orders of the decision that are sent later, once the venue accepts them.
     """
 
@@ -92,13 +92,14 @@ def decide_cycle(
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
 ) -> Cycle:
-    """Decide for the present account, on the known bars, at the venue's latest prices.
+    """Run the trader on the present account and the known bars, at the venue's latest prices.
 
-    rules: the venue's rules for each symbol; None allows everything.
-    time: clock by which to wait for late bars.
-    validator: validator of earlier cycles; None creates one.
-    journal: journal whose decided instants are not decided again; None decides any.
-    live: account to reconcile again after waiting for bars; None reconciles nothing.
+    rules: the venue's rules for each symbol; None sets no restrictions.
+    time: clock by which waits for late bars are measured.
+    validator: bar validator of earlier cycles; None creates one.
+    journal: journal of earlier decisions, whose instants get no second decision; None allows any
+        instant.
+    live: account to reconcile again after waiting for bars; None skips reconciliation.
     """
     validator = validator or BarValidator()
     account = broker.account()
@@ -144,7 +145,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
 
 
 def _unpriced_order(account: AccountSnapshot) -> str:
-    """Return which open order has no price, so that its exposure is unknown, or an empty string."""
+    """Return the open order of unknown exposure, for want of a price, as text; else empty."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
@@ -157,7 +158,7 @@ def _unpriced_order(account: AccountSnapshot) -> str:
 def _await_bars(
     feed: BarFeed, now: np.datetime64, patience: float, time: TimeSource
 ) -> tuple[Bars, bool]:
-    """Wait until no bar is late or patience has ended; return the bars, and whether it waited."""
+    """Wait until no bar is late or patience has ended; return the bars, and true if it waited."""
     bars = feed.bars(now)
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
@@ -180,7 +181,7 @@ def _say_missing(bars: Bars) -> None:
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
-    """Return why nothing may be decided, or an empty string."""
+    """Return why no decision may be made, or an empty string."""
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.now)):
@@ -190,7 +191,7 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
 
 
 def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
-    """Return the panel; symbols that the account allows no orders for are not tradable."""
+    """Return the panel; symbols in which the account allows no orders become untradable."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
@@ -204,9 +205,9 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
 
 
 def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
-    """Return the instant from which an instant of a panel is too old to decide on.
+    """Return the deadline for a decision on bars of a given instant.
 
-    On daily bars of stocks it is the latest time to send orders for the next auction.
+    For daily bars of stocks this is the latest time to send orders for the next auction.
     """
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
@@ -218,13 +219,13 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
 def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
-    """Return the next instant after `now` at which any of these symbols may decide."""
+    """Return the next instant after `now` at which any of these symbols may be due to trade."""
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
 
 
 def no_decision_reason(settings: TradingSettings) -> str:
-    """Return why a trader with these settings decides nothing at an instant of bars."""
+    """Return why a trader with these settings makes no decision at an instant of bars."""
     if settings.decisions == EVERY_BAR:
         return NOTHING_CLOSED
     return f"no decision is due (schedule={','.join(settings.schedule)})"

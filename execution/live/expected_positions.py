@@ -1,12 +1,13 @@
-"""Expected positions and cash of an account, kept in its journal, and their discrepancies.
+"""Expected positions and cash of an account, kept in its journal, and discrepancies from them.
 
 Expected positions are the opening balance, plus fills of our orders as the venue reports them, plus
-bookings that positions show. Such bookings are splits, expiries of options, and shares from an
-exercise. A manual trade is a discrepancy, even if the venue lists it.
+bookings confirmed by the actual positions. Such bookings are splits, expiries of options, and
+shares from an exercise. A manual trade is a discrepancy, even if the venue lists it.
 
-Three differences are tolerated. An order that may still fill explains its remainder. The venue
-keeps the fee of a crypto purchase in crypto and lists it hours later (Alpaca, "Crypto Fees"). An
-option is expected to be gone after its last session; its end is listed a day later.
+Three differences are tolerated. A difference within the remainder of an order that may still fill.
+The fee of a crypto purchase, which the venue withholds in crypto and lists hours later (Alpaca,
+"Crypto Fees"). An expired option: it is expected to be gone after its last session, but its expiry
+is listed a day later.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
 
 
 class Tolerance(NamedTuple):
-    """Tolerance of a position below and above its expected quantity; neither is negative."""
+    """Tolerance of a position below and above its expected quantity; both are at least 0."""
 
     below: Decimal = NO_QUANTITY
     above: Decimal = NO_QUANTITY
@@ -80,7 +81,8 @@ class Discrepancy:
     """A position or an order that the journal does not explain.
 
     symbol: symbol, or the underlying of options.
-    expected, found: signed shares, coins or contracts of a position; counts of an order.
+    expected, found: signed shares, coins or contracts of a position; for an order, numbers of
+        orders.
     reason: text that names the difference.
     order: id of an unknown order; empty for a position.
     """
@@ -100,24 +102,24 @@ class Discrepancy:
     def of_order(cls, name: str, symbol: str, why: str = "") -> Discrepancy:
         """Return the discrepancy of an unknown order.
 
-        why: reason why the order cannot be read; empty if it can.
+        why: reason why the order cannot be read; empty for a readable order.
         """
         reason = f"unknown order {name} ({symbol}): not in our journal"
         return cls(symbol, NO_QUANTITY, Decimal(1), f"{reason}: {why}" if why else reason, name)
 
     @property
     def surplus(self) -> Decimal:
-        """Signed difference to the expected position, which our own trades do not change."""
+        """Actual less expected quantity, signed; fills of our own orders leave it unchanged."""
         return EXACT_CONTEXT.subtract(self.found, self.expected)
 
     @property
     def cause(self) -> str:
-        """The order or the surplus, which a person acknowledges by clearing the halt."""
+        """Text of the order or the surplus that a person acknowledges by clearing the halt."""
         return self.order or plain_text(self.surplus)
 
 
 class ExpectedPositions:
-    """Expected positions and cash of an account, the only writer of their tables.
+    """Expected positions and cash of an account; the only writer of their journal tables.
 
     listed: activities that the venue has listed.
     """
@@ -146,7 +148,7 @@ class ExpectedPositions:
 
         held: signed quantity of every position, by symbol.
         cash: USD.
-        at: instant by the venue's clock, read before the rest.
+        at: instant by the venue's clock, read before positions, cash and activities.
         listed: activities since `at - ACTIVITY_OVERLAP`, which the positions include.
         """
         with self._database.transaction():
@@ -161,7 +163,7 @@ class ExpectedPositions:
     def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
 
-        at: instant by the venue's clock at which they were listed.
+        at: instant by the venue's clock at which the activities were listed.
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, since_opening=1)
@@ -186,7 +188,8 @@ class ExpectedPositions:
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
         """Update expected positions, and return discrepancies by symbol.
 
-        Trades can fall between two responses, so a discrepancy counts only when it is seen again.
+        A trade can happen between two responses, so a discrepancy counts only when a second
+        comparison confirms it.
 
         held: signed quantities by symbol.
         at: instant by the venue's clock.
@@ -235,7 +238,7 @@ class ExpectedPositions:
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Return orders that are neither ours, nor replacements of ours, nor acknowledged."""
+        """Return orders that are not ours, do not replace one of ours, and are not acknowledged."""
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -245,10 +248,10 @@ class ExpectedPositions:
         ]
 
     def unlisted_fills(self, at: np.datetime64) -> str:
-        """Return which order reports more fills than the venue lists, or an empty string.
+        """Return an order that reports more fills than the venue lists, as text; else empty.
 
-        Such a list is rejected. A fill that is not listed within a day never will be: positions and
-        cash have to show it then.
+        The caller rejects such a list of activities. A fill that is not listed within a day is not
+        expected any more: positions and cash have to show it then.
 
         at: instant by the venue's clock.
         """
@@ -267,7 +270,7 @@ class ExpectedPositions:
         return ""
 
     def mispriced_trades(self, activities: Iterable[Activity]) -> str:
-        """Return new trades far from their order's mean price, or an empty string."""
+        """Return new trades far from their order's mean price, as text; else empty."""
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
             f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
@@ -293,12 +296,12 @@ class ExpectedPositions:
         return CashDifference(EXACT_CONTEXT.subtract(cash, opening.cash), opening.booked)
 
     def last_cash(self) -> CashDifference | None:
-        """Return the last accepted difference in cash; None before the first."""
+        """Return the last accepted cash difference; None before the first."""
         accepted = self._opening().accepted
         return CashDifference(*accepted) if accepted else None
 
     def accept_cash(self, difference: CashDifference) -> None:
-        """Record a difference in cash as accepted, to the cent: later ones are compared with it."""
+        """Record a cash difference, to the cent, as accepted; later ones are compared with it."""
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
             for each in (difference.unexplained_usd, difference.booked)
@@ -326,12 +329,12 @@ class ExpectedPositions:
             EXPECTED.put(self._database, ExpectedRow(symbol, *position))
 
     def _applied(self, name: str) -> Decimal | None:
-        """Return the applied quantity of an order or a booking; None without one."""
+        """Return the quantity of an order or a booking that is applied; None if none is."""
         found = APPLIED_FILLS.last(self._database, "WHERE name = ?", (name,))
         return None if found is None else found.qty
 
     def _apply(self, query: str, *values: str) -> None:
-        """Mark the quantities that a query lists by name as applied."""
+        """Record quantities, selected by an SQL query as name and quantity, as applied."""
         for name, quantity in self._database.rows(query, values):
             APPLIED_FILLS.put(self._database, AppliedFill(name, parse_amount(quantity)))
 
@@ -367,7 +370,7 @@ def find_discrepancies(
     """Return the discrepancies of positions, by symbol.
 
     expected, held: signed quantities by symbol; a missing symbol is 0.
-    tolerances: tolerances by symbol; a missing symbol has none.
+    tolerances: tolerances by symbol; 0 for a missing symbol.
     at: instant by the venue's clock.
     """
     found = {}
@@ -384,12 +387,12 @@ def find_discrepancies(
 def explaining_bookings(
     surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
 ) -> list[str]:
-    """Return names of bookings that explain at least nine tenths of a surplus, or an empty list.
+    """Return names of bookings that explain at least 90 % of a surplus, or an empty list.
 
-    Either all of them together explain it, or those that reduce it one after the other. Bookings
-    that are part of the opening balance or were acknowledged may be listed late and explain
-    nothing. The remaining tenth lets a split explain a surplus that includes a few shares traded by
-    hand.
+    Either all bookings together explain the surplus, or the ones that reduce it successively.
+    Bookings that are part of the opening balance or were acknowledged may be listed late and
+    explain nothing. The remaining 10 % allow a split to explain a surplus that includes a few
+    shares traded by hand.
 
     changes: signed quantities of unapplied bookings by name, oldest first.
     """
@@ -408,7 +411,7 @@ def explaining_bookings(
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """Return the signed change of each position if this quantity of an order fills."""
+    """Return the signed change of each position that a filled quantity of an order causes."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
@@ -434,10 +437,10 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Toleranc
 
 
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
-    """Return the largest fee in crypto that the venue may keep of a purchase.
+    """Return the largest fee in crypto that the venue may withhold from a purchase.
 
-    Together with earlier fees it is bounded by a share of the largest position: if the venue takes
-    no fee in crypto, the tolerance does not grow with turnover.
+    Earlier fees plus this one are capped at a share of the largest position. If the venue charges
+    no fee in crypto, the tolerance therefore does not grow with turnover.
     """
     if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
         return NO_QUANTITY
@@ -449,10 +452,10 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
 
 
 class DiscrepancyValue(NamedTuple):
-    """Largest value of surpluses, USD; infinite if it is unknown.
+    """Largest value of surpluses, USD; infinite if unknown.
 
     stocks: value of stocks and crypto.
-    options: by root, the larger of their largest loss and their value.
+    options: larger of largest loss and value of the options, by root.
     """
 
     stocks: Decimal = NO_QUANTITY
@@ -468,11 +471,11 @@ def value_discrepancies(
 ) -> DiscrepancyValue:
     """Return the largest value of surpluses.
 
-    A long surplus without a price and without a mark has no value. A short one is infinite.
+    Without a price and a mark, a long surplus counts as 0, a short one as infinite.
 
     surpluses: signed quantities by symbol.
-    units: USD of one share, coin or contract, by symbol.
-    marked: signed USD of positions at the last mark, used for symbols without a price.
+    units: value of one share, coin or contract, USD by symbol.
+    marked: signed values of positions at the last mark, USD; used for symbols without a price.
     """
     stake = NO_QUANTITY
     options: dict[OptionContract, Decimal] = {}

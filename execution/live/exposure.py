@@ -1,4 +1,4 @@
-"""Largest positions that an account can reach, whichever of its orders fill."""
+"""Largest positions that an account can reach, for any combination of fills of its orders."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ON_ITS_WAY = ("planned", "submitting", "unknown", "accepted")
 
 @dataclass(frozen=True, slots=True)
 class PositionRange:
-    """Range of signed quantities in which a position ends, whichever of its orders fill.
+    """Range of signed quantities of a position, for any combination of fills of its orders.
 
     low: smallest quantity.
     high: largest quantity, not below `low`.
@@ -47,7 +47,7 @@ class PositionRange:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Positions and risks that an account has and may reach.
+    """Ranges of positions and risks that an account may reach.
 
     ranges: ranges of positions in stocks and crypto, by symbol.
     at_risk: USD that spreads can lose, by the root of their options.
@@ -60,9 +60,9 @@ class Exposure:
         return self.ranges.get(symbol, PositionRange())
 
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
-        """Return the exposure with one more order, which may fill.
+        """Return the exposure including one more order, which may fill.
 
-        A reduction frees nothing before it has filled.
+        A reduction frees no exposure before it has filled.
 
         intent: recorded intent of the order; None without one.
         """
@@ -76,7 +76,7 @@ class Exposure:
         return Exposure(self.ranges, {**self.at_risk, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
-        """Return USD of all positions at their largest, plus USD that spreads can lose."""
+        """Return the largest gross exposure of positions plus the largest loss of spreads, USD."""
         total = sum(self.at_risk.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
@@ -92,7 +92,7 @@ def build_exposure(
     """Return the range of every position: the snapshot plus orders sent since.
 
     sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
-    excluded: id of an order that is left out.
+    excluded: id of an order to leave out.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(ranges, snapshot.spread_risks)
@@ -107,15 +107,15 @@ def build_exposure(
 def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
     """Return prices at which open orders of symbols without a price would trade, USD.
 
-    An open order may be in a symbol that is neither held nor traded here; it counts at its cost. A
-    market order counts at the last trade, which may be of the day before.
+    An open order may be in a symbol that is neither held nor traded by this process; such an order
+    counts at its cost. A market order counts at the last trade, which may be of the day before.
 
     source: source of last trades.
 
     Raises
     ------
     BrokerError
-        if the source does not answer.
+        if the source does not respond.
     """
     prices = {}
     at_market = set()
@@ -132,7 +132,7 @@ def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str
 
 
 def _progress(order: GuardedOrder, intent: OrderIntent | None) -> tuple[Decimal, Decimal]:
-    """Return the filled and the remaining quantity of an order: signed, or contracts."""
+    """Return filled and remaining quantity of an order, signed; in contracts for spreads."""
     whole = order.signed_qty if isinstance(order, Order) else Decimal(order.contracts)
     if intent is None:
         return _NOTHING, whole

@@ -21,11 +21,11 @@ MAX_MARK_READINGS = 3  # readings of an account for a mark, while deposits or wi
 
 
 class GuardedBroker:
-    """A `Broker` whose account is reconciled and whose orders pass a gate.
+    """A `Broker` whose account is reconciled and whose orders pass a pre-trade gate.
 
     gateway: gateway to the venue, for the orders of one job.
     live: the account.
-    secured: true if the collateral of open spreads is deducted from the cash that buys.
+    secured: true if the collateral of open spreads is deducted from the cash available to buy.
     """
 
     def __init__(self, gateway: Gateway, live: LiveAccount, *, secured: bool = False) -> None:
@@ -37,14 +37,14 @@ class GuardedBroker:
         return self._gateway.now()
 
     def account(self) -> AccountSnapshot:
-        """Return the snapshot of the account; if a first reading is rejected, a second one counts.
+        """Return the account snapshot; if the first reading is rejected, the account is read again.
 
         Raises
         ------
         ReadingRejected
-            for a second reading that the journal does not explain.
+            if the second reading contradicts the journal too.
         BrokerError
-            if the venue does not answer.
+            if the venue does not respond.
         """
         try:
             account = self._read(reread=False)
@@ -65,11 +65,11 @@ class GuardedBroker:
         )
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
-        """Send orders as `Broker.submit` does, for an account that was read within a minute.
+        """Send orders as `Broker.submit` does; a stale account snapshot is first read again.
 
-        Reductions do not wait for an accepted reading.
+        Reductions do not require an accepted account snapshot.
 
-        gate: gate of the orders; None checks without a snapshot, so that nothing is opened.
+        gate: pre-trade gate; None checks without a snapshot, so that no position is opened.
         """
         if orders and not self._gateway.has_recent_account:
             try:
@@ -87,14 +87,14 @@ class GuardedBroker:
         return self._gateway.assets(symbols)
 
     def refresh_open_orders(self) -> None:
-        """Query orders that rested at their last report, and record the new reports."""
+        """Query orders that were open at their last report, and record the new reports."""
         self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:
-        """Return the snapshot of the account, and mark it net of deposits and withdrawals.
+        """Return the account snapshot, and record an equity mark net of deposits and withdrawals.
 
-        A deposit between reading and mark would count as profit, a withdrawal as a loss. A loss may
-        halt the account.
+        A deposit between snapshot and mark would count as profit, a withdrawal as a loss. A loss
+        may halt the account.
         """
         for _ in range(MAX_MARK_READINGS):
             before = self._live.flows()

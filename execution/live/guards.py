@@ -1,7 +1,8 @@
 """Guards: the last check before an order is sent.
 
-Halts and the kill file stop every order. All other guards refuse openings alone: a refused
-reduction is a risk too, so no limit stops one. Only a senseless limit price holds a reduction back.
+Halts and the kill file stop every order. All other guards refuse only openings: refusing a
+reduction is a risk too, so no limit stops reductions. Only an implausible limit price holds a
+reduction back.
 """
 
 from __future__ import annotations
@@ -77,10 +78,10 @@ class Guards:
     """Limits, halts and the kill file of one account; `check` returns the gate of its orders.
 
     halts: halts of the account.
-    book: orders of all jobs of the account.
-    kill_file: path; while the file is there, nothing is sent.
-    stop: signal that stops all new orders. While everything is being closed, reductions alone are
-        sent, despite halts and the kill file.
+    book: order store with the orders of all jobs of the account.
+    kill_file: path of the kill file; while the file exists, no order is sent.
+    stop: signal that stops all new orders. While all positions are being closed, only reductions
+        are sent, despite halts and the kill file.
     """
 
     def __init__(
@@ -101,8 +102,8 @@ class Guards:
     def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate that checks orders against a snapshot.
 
-        snapshot: account that was read just before; since then only orders that this gate allows
-            may be sent. Without a snapshot no order may open a position.
+        snapshot: fresh account snapshot; since then only orders that this gate allows may be sent.
+            Without a snapshot no order may open a position.
         """
         return SnapshotGate(self, snapshot)
 
@@ -138,8 +139,8 @@ class Guards:
     def _buys_back(self, order: object) -> bool:
         """Return whether an order closes short options and passes halts of positions or cash.
 
-        A stop that waits for a person may cost the largest loss of a spread. The venue's option
-        positions are compared before each of these orders.
+        Such an order must not wait for a person, because the delay may cost the largest loss of a
+        spread. The venue's option positions are reconciled before each of these orders.
         """
         if not (isinstance(order, SpreadOrder) and order.reduces and order.is_fully_covered):
             return False
@@ -151,7 +152,7 @@ class Guards:
     ) -> str:
         """Return why the limit of a reduction is refused, or an empty string.
 
-        An old last trade does not refuse it.
+        An old last trade does not lead to a refusal.
         """
         if snapshot is None or isinstance(order, SpreadOrder):
             return ""
@@ -231,10 +232,10 @@ class Guards:
     def _too_much(
         self, order: GuardedOrder, snapshot: AccountSnapshot, passed: Mapping[str, GuardedOrder]
     ) -> str:
-        """Return why an opening would make a position or the gross too large, or an empty string.
+        """Return why an opening would make a position or gross exposure too large, or "".
 
-        An opening that does not enlarge its position is allowed, even if prices have carried the
-        position beyond its limit.
+        An opening that does not enlarge its position is allowed, even if price moves have made the
+        position exceed its limit.
         """
         settings = self._settings
         others = {name: each for name, each in passed.items() if name != order.client_order_id}
@@ -261,7 +262,7 @@ class Guards:
     def _progress(
         self, passed: Mapping[str, GuardedOrder]
     ) -> list[tuple[GuardedOrder, OrderIntent | None]]:
-        """Return allowed orders, each with its intent; None if it is not recorded yet."""
+        """Return allowed orders, each with its intent; None for an unrecorded intent."""
         marks = ", ".join("?" * len(passed))
         found = self._book.select(f"client_order_id IN ({marks})", tuple(passed))
         by_name = {intent.client_order_id: intent for intent in found}
@@ -270,12 +271,12 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """The guards of an account with the snapshot that they check orders against; an `OrderGate`.
+    """An `OrderGate`: the guards of an account, with the snapshot to check orders against.
 
     guards: guards of the account.
-    snapshot: account that was read just before; None allows no openings.
-    passed: orders that the guards allowed since the snapshot, by id: two orders of one snapshot
-        must not use the same headroom.
+    snapshot: fresh account snapshot; None allows no openings.
+    passed: orders that the guards allowed since the snapshot, by id; they use up headroom, so that
+        two orders cannot use the same.
     """
 
     guards: Guards
@@ -293,14 +294,14 @@ class SnapshotGate:
         return why
 
     def _record_passed(self, order: GuardedOrder) -> None:
-        """Record an allowed order, unless it is among the snapshot's open orders already."""
+        """Record an allowed order, unless the snapshot's open orders already include it."""
         name = order.client_order_id
         if self.snapshot and all(o.client_order_id != name for o in self.snapshot.open_orders):
             self.passed[name] = order
 
 
 def stop_reason(halts: Halts, kill_file: Path) -> str:
-    """Return why no order at all may be sent, or an empty string."""
+    """Return why every order is forbidden, or an empty string."""
     if may_exist(kill_file):
         return f"{kill_file} is there; nothing is sent before it is removed"
     return halt_reason(halts, "everything")
@@ -317,7 +318,7 @@ def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
 def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
     """Return why no further order may open a position in this hour, or an empty string.
 
-    most: number of orders of all jobs allowed in an hour.
+    most: largest number of orders per hour, over all jobs.
     """
     since = now - HOUR
     # Instants are text in the book. Text to the minute sorts before every instant within it.
@@ -334,7 +335,7 @@ def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, mos
 def _position(
     order: GuardedOrder, exposure: Exposure, snapshot: AccountSnapshot
 ) -> tuple[str, float]:
-    """Return the position that an order adds to, and its largest size with the order, USD."""
+    """Return the position that an order adds to, and its largest size including the order, USD."""
     if isinstance(order, SpreadOrder):
         return f"what spreads on {order.root} can lose", exposure.at_risk.get(order.root, 0.0)
     largest = exposure.position_range(order.symbol).largest
@@ -342,9 +343,9 @@ def _position(
 
 
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
-    """Return the USD that `max_position` is a share of, and their name.
+    """Return the capital that `max_position` is a share of, USD, and its name.
 
-    The risk of spreads is limited by the balance that they are sized from as well as by the venue's
+    The risk of spreads is limited by both the balance that spreads are sized from and the venue's
     equity, which may be larger.
     """
     balance = snapshot.balance
@@ -354,9 +355,9 @@ def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str
 
 
 def _waits_for_the_open(role: OrderRole, order: GuardedOrder, now: np.datetime64) -> bool:
-    """Return whether an order would wait for an exchange that only the calendar shows as open.
+    """Return whether an order would wait because the exchange is open only by the calendar.
 
-    Orders that buy spreads back are sent anyway, because the venue's clock is not read for them.
+    Orders that buy spreads back are sent anyway, because no venue clock is read for these orders.
     """
     if isinstance(order, SpreadOrder):
         return role not in REDUCING_ROLES and bool(in_session(np.array([now]))[0])
@@ -369,14 +370,15 @@ def _is_open(symbol: str, now: np.datetime64) -> bool:
 
 
 def _is_old(trade: LastTrade, now: np.datetime64, seconds: float) -> bool:
-    """Return whether a trade is too old, or as far ahead of the clock."""
+    """Return whether a trade is too old, or too far in the future."""
     return bool(abs(float((now - trade.at) / SECOND)) > seconds)
 
 
 def _beyond_collar(order: Order, trade: LastTrade, price_collar: float) -> str:
-    """Return why a limit price is too far on the paying side, or an empty string.
+    """Return why a limit price is too far on the unfavourable side, or an empty string.
 
-    A purchase pays above its reference, a sale receives below it.
+    The reference is the stop price, else the last trade. A purchase is refused too far above the
+    reference, a sale too far below.
     """
     if order.limit_price is None:
         return ""

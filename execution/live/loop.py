@@ -1,8 +1,8 @@
-"""The loop: it steps each job at that job's instants, one job at a time, until it is stopped.
+"""The event loop: it steps each job on that job's schedule, one job at a time, until stopped.
 
-A step that fails is over, and the loop continues with the next one. It ends only after as many
-failures in a row as the settings allow. While it waits, it shows that it is alive, and reacts to a
-stop at once.
+A failed step ends, and the loop continues with the next one. The loop ends only after as many
+consecutive failures as the settings allow. While it waits, it sends heartbeats and reacts to a stop
+at once.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ SECOND = np.timedelta64(1, "s")
 
 
 class Job(Protocol):
-    """A unit of work that the loop steps at its own instants.
+    """A job that the event loop steps on the job's own schedule.
 
-    An unusable venue or unusable data raise `BrokerError` or `DataError`.
+    Its methods raise `BrokerError` or `DataError` if the venue or the data cannot be used.
     """
 
     @property
     def name(self) -> str: ...
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return when to step the job next, at once if not after `now`; None for never."""
+        """Return when to step the job next; at once if that is not after `now`, never if None."""
         ...
 
     def step(self) -> object:
@@ -62,9 +62,9 @@ class LoopClock(Protocol):
     def now(self) -> np.datetime64: ...
 
     def is_answering(self) -> bool:
-        """Return whether the venue answered when its clock was last read.
+        """Return whether the venue responded when its clock was last read.
 
-        While it does not, no job is stepped.
+        While the venue does not respond, no job is stepped.
         """
         ...
 
@@ -73,20 +73,20 @@ class LoopObserver(Protocol):
     """Receiver of a loop's progress."""
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Note the job that is stepped next, before the loop waits for it.
+        """Record the job that is stepped next, before the loop waits for it.
 
         now: instant that the clock shows.
         """
         ...
 
     def wait(self, job: str, due: np.datetime64) -> None:
-        """Show signs of life while the loop waits for an instant."""
+        """Send heartbeats while the loop waits for an instant."""
         ...
 
     def end_step(self, job: str, outcome: object) -> None:
-        """Note that a step has ended.
+        """Record that a step has ended.
 
-        outcome: its result; None for a failed one.
+        outcome: result of the step; None for a failed one.
         """
         ...
 
@@ -94,8 +94,8 @@ class LoopObserver(Protocol):
 class StopSignal:
     """A signal that stops the loop, with its reason.
 
-    A signal handler may set it at any moment, also within `wait` of the same thread. It therefore
-    has no lock that this thread could hold already, unlike `threading.Event`.
+    A signal handler may set it at any moment, also within `wait` of the same thread. The signal
+    therefore has no lock that this thread could hold already, unlike `threading.Event`.
     """
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals(stop: StopSignal) -> Iterator[None]:
-    """Tell `stop` if the process is told to end; a second signal ends it at once.
+    """Set `stop` when the process receives a termination signal; a second one ends it at once.
 
     A signal that the process was started to ignore, as by nohup, stays ignored.
     """
@@ -147,7 +147,7 @@ class Loop:
     stop: signal that stops the loop.
     notices: receiver of alerts about failed steps.
     observer: receiver of the loop's progress.
-    max_failed_cycles: failed steps of one job in a row, after which the loop ends.
+    max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
     """
 
     def __init__(
@@ -185,13 +185,13 @@ class Loop:
                 self._step(job)
 
     def _wait_until(self, due: np.datetime64, now: np.datetime64, job: str) -> bool:
-        """Wait for an instant and return whether it has come.
+        """Wait for an instant, and return true once it has come.
 
-        It is false if the loop was stopped, or the clock was set back so that another instant is
+        Returns false if the loop was stopped, or the clock was set back so that another instant is
         next.
 
-        now: reading of the clock by which `due` was determined; a job that is due at once is due by
-            it, whatever the clock shows next.
+        now: clock time at which `due` was determined; a job due at once by this time stays due,
+            whatever the clock shows next.
         """
         # A clock that runs faster than ours, as that of a practice server may, would pass the
         # instant during one long wait. Half of the rest at a time comes close without that.
@@ -207,7 +207,7 @@ class Loop:
         return self._wait_for_answer(due, job)
 
     def _wait_for_answer(self, due: np.datetime64, job: str) -> bool:
-        """Wait until the venue answers; return false if the loop was stopped first."""
+        """Wait until the venue responds; return false if the loop was stopped first."""
         kind = f"waiting {job}"
         seconds = MIN_WAIT_SECONDS
         while not (self._stop or self._clock.is_answering()):

@@ -1,4 +1,4 @@
-"""Loss limits: the last mark in the index of linked returns halts the account."""
+"""Loss limits: halts by the daily loss and the drawdown of the linked-return index."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ REHALT_GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
-    """Losses that halt openings, shares of equity, as the settings of guards name them."""
+    """Losses at which openings are halted, as shares of equity; see the settings of guards."""
 
     @property
     def daily_loss(self) -> float:
-        """Limit of the loss in a day, a share of its first equity."""
+        """Limit of the loss in a day, a share of the day's first equity."""
         ...
 
     @property
@@ -38,7 +38,7 @@ class LossLimits(Protocol):
 def write_mark(
     book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
 ) -> tuple[IndexPoint, HaltChanges]:
-    """Record a mark, halt or resume by its losses, and return its point and the changes."""
+    """Record a mark, raise or end halts by its losses, and return its point and the changes."""
     latest = halts.latest()
     last = book.point_before(mark.at)
     point = next_point(last, mark.at, mark.equity, mark.flows, latest, limits)
@@ -56,9 +56,9 @@ def next_point(
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
 ) -> IndexPoint:
-    """Return the index point of a mark, with losses that a person has accepted since the last one.
+    """Return a mark's index point, with losses that a person has accepted since the last one.
 
-    After a total loss a new index begins once no `drawdown` halt is active and there is equity.
+    After a total loss a new index starts once no `drawdown` halt is active and equity is above 0.
 
     halts: last halt of each kind.
     """
@@ -83,15 +83,16 @@ def next_point(
 def loss_halts(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
-    """Return loss halts that end automatically, and those to raise after that.
+    """Return the loss halts to clear automatically, and then the ones to raise.
 
     A halt is raised once the loss is at its limit, and is not raised again while it is active.
-    `daily_loss` ends when a later New York date begins. `drawdown` ends once the loss from the peak
-    is at most `resume` of its limit. A total loss halts until a person clears it.
+    `daily_loss` ends at the start of the next New York date. `drawdown` ends once the loss from the
+    peak is at most `resume` × its limit. A total loss halts until a person clears it.
 
-    A person may clear either. The loss at the last mark before the clearing counts as accepted: it
-    halts again only after it has grown by a quarter of the limit. For `daily_loss` this applies on
-    that date, for `drawdown` until the loss has come back to `resume` of its limit once.
+    A person may clear either halt. The loss at the last mark before the clearing then counts as
+    accepted: the account halts again only after the loss has grown by a quarter of the limit. For
+    `daily_loss` the acceptance lasts for that date, for `drawdown` until the drawdown has recovered
+    to `resume` × its limit.
 
     halts: last halt of each kind.
     """
@@ -125,7 +126,7 @@ def _back(limits: LossLimits) -> Decimal:
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
     """Return whether a loss halts the account.
 
-    let: loss that a person has accepted.
+    let: loss that a person has accepted, a share.
     """
     grown = let + REHALT_GROWTH * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.
@@ -133,7 +134,7 @@ def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
 
 
 def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) -> bool:
-    """Return whether no halt of a kind is active, and none has just been cleared."""
+    """Return whether a halt may be raised: none of its kind is active or just cleared."""
     if halt is None or halt.kind in ended:
         return True
     return not halt.is_active and (halt.cleared_by == AUTO or halt.cleared_at != at)
@@ -142,7 +143,7 @@ def _may_be_raised(halt: Halt | None, at: np.datetime64, ended: list[HaltKind]) 
 def _cleared_since(halt: Halt | None, last: IndexPoint, at: np.datetime64) -> bool:
     """Return whether a person has cleared a halt between two marks.
 
-    A clearing stamped later than the second mark is by another clock and accepts no loss.
+    A clearing timestamped later than the second mark comes from another clock and accepts no loss.
     """
     if halt is None or halt.cleared_at is None or halt.cleared_by == AUTO:
         return False

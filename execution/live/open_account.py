@@ -1,4 +1,4 @@
-"""An account that a process has opened: its locks, its journal, its halts, and its alerts."""
+"""An account that a process has opened, with its locks, journal, halts and alerts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class OpenAccount:
     """Journal, halts and alerts of one account, shared by all jobs of a process.
 
     name: name of the account.
-    database: its journal, whose locks this process holds.
+    database: journal of the account, whose locks this process holds.
     folder: folder of the journal.
     notices: sender of alerts.
     redactor: redactor that removes secrets from what is recorded and printed.
     clock: the venue's clock, estimated between readings.
-    cycle_seconds: seconds that the settings allow a cycle.
+    cycle_seconds: longest duration of a cycle by the settings, seconds.
     """
 
     def __init__(
@@ -84,20 +84,20 @@ class OpenAccount:
         return DecisionJournal(self.database, self.events, self.book, job)
 
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
-        """Raise a halt, and alert about it.
+        """Raise a halt, and send an alert.
 
-        cause: as in `Halts.raise_halt`.
+        cause: item that a person acknowledges by clearing the halt, as in `Halts.raise_halt`.
         """
         new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
         self._tell_of_halt(kind, why, new=new)
 
     def end_halt(self, kind: HaltKind) -> None:
-        """End a halt whose cause has gone."""
+        """End a halt whose cause has ended."""
         self.halts.apply(HaltChanges(ended=(kind,)), self.now())
         self.notices.end_alert(f"halt {kind}")
 
     def tell_of_changes(self, changes: HaltChanges) -> None:
-        """Alert about halts that were raised, and end the alerts of those that have ended."""
+        """Send alerts about raised halts, and close the alerts of ended halts."""
         for kind in changes.ended:
             self.notices.end_alert(f"halt {kind}")
         for kind, why in changes.raised.items():
@@ -106,7 +106,7 @@ class OpenAccount:
     def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
         """Alert about a halt once.
 
-        new: true if none of its kind was active, which ends earlier alerts.
+        new: true if no halt of the same kind was active, which ends earlier alerts.
         """
         if new:
             self.notices.end_alert(f"halt {kind}")
@@ -129,11 +129,11 @@ def open_account(
 ) -> Iterator[OpenAccount]:
     """Hold the locks of an account, and open its journal in `root/<name>`.
 
-    healthcheck, alerts: addresses as in `Notifier`.
-    cycle_seconds: seconds that the settings allow a cycle.
-    replace_damaged: true to move a damaged journal away, and begin a new one.
-    unattended: true to alert about an error that ends it.
-    dry: true to send nothing: the journal is in memory, and nothing is locked.
+    healthcheck, alerts: URLs of the health check and of alerts, as in `Notifier`.
+    cycle_seconds: longest duration of a cycle by the settings, seconds.
+    replace_damaged: true to move a damaged journal away, and start a new one.
+    unattended: true to send an alert about an error that ends the process.
+    dry: true for a dry run: no alerts, a journal in memory, and no locks.
     """
     with ExitStack() as held:
         folder, damaged_copy = root, None

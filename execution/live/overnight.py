@@ -1,7 +1,7 @@
-"""Cuts of the book to what its broker lends overnight, and the closing of all positions.
+"""Reduction of the book to the broker's overnight leverage, and closing of all positions.
 
-The last decision of a session sizes the book for the night. Prices move after it, orders are
-delayed, and manual trades count as well, so the book is checked twice more before the close.
+The last decision of a session sizes the book for the night. Later price moves, delayed orders and
+manual trades change the book, so it is checked twice more before the close.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ NOTHING_YET = np.datetime64("1970-01-01", "ns")
 class OvernightTrimmer:
     """Checks of one account's book ten and two minutes before each close.
 
-    A cut of unknown outcome counts as done and is sent again under its own id: a second order could
-    sell the same shares twice. Shares of a reduction that may never fill count as held, and other
-    shares are cut for them.
+    A cut is an order that reduces the book. A cut of unknown outcome counts as done and is sent
+    again with the same id, because a second order could sell the same shares twice. Shares of a
+    reduction that may never fill count as held, and other shares are cut instead.
 
     desk: broker that sends the cuts.
     live: the account.
@@ -79,9 +79,9 @@ class OvernightTrimmer:
         )
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the next check in the session of an instant; None without one.
+        """Return the time of the next check in the session of an instant; None without one.
 
-        It may be in the past.
+        The time may be in the past.
         """
         closes = session_close(now, self.closes)
         if closes is None or now >= closes or not any(map(is_stock, self._settings.symbols)):
@@ -92,7 +92,7 @@ class OvernightTrimmer:
         return max(looks[0], self._not_before) if looks else None
 
     def step(self, now: np.datetime64) -> bool:
-        """Check the book if that is due, and return whether it was; a failed check is repeated."""
+        """Check the book if a check is due, and return true if so; a failed check is repeated."""
         closes = session_close(now, self.closes)
         due = self.due(now)
         if closes is None or due is None or now < due:
@@ -110,7 +110,7 @@ class OvernightTrimmer:
         return True
 
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
-        """Cut the book to the overnight ceiling, and alert if the last check finds it above."""
+        """Cut the book to the overnight ceiling; send an alert if the last check finds it above."""
         self._ask_again(closes)
         self._desk.refresh_open_orders()
         # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
@@ -153,7 +153,7 @@ class OvernightTrimmer:
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
     def send(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
-        """Record orders that only reduce under a name, and send them."""
+        """Record reducing orders under a group name, and send the orders."""
         gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
@@ -171,14 +171,14 @@ class OvernightTrimmer:
             return error.account
 
     def _of_unknown_outcome(self, part: OrderRole) -> list[Order]:
-        """Return our orders of unknown outcome that have this role."""
+        """Return our orders of unknown outcome with the given role."""
         intents = self._live.book.in_states(OUTCOME_UNKNOWN)
         return [
             each.single_order for each in intents if each.job == TRADE_JOB and each.role == part
         ]
 
     def _ask_again(self, closes: np.datetime64) -> None:
-        """Send earlier cuts of unknown outcome again under their own ids."""
+        """Send earlier cuts of unknown outcome again with their original ids."""
         cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
         if not cuts:
             return
@@ -192,9 +192,9 @@ class OvernightTrimmer:
         return parse_order_prefix(order.client_order_id) == self._settings.order_prefix
 
     def _wash_trade_symbols(self, account: AccountSnapshot) -> set[str]:
-        """Return symbols whose cut would trade with an unknown order, or one for the auction.
+        """Return symbols whose cut could trade against an unknown order, or an auction order.
 
-        The venue refuses such a cut as a wash trade; other symbols are cut more.
+        The venue refuses such a cut as a wash trade; other symbols are cut more instead.
         """
         return {
             order.symbol
@@ -207,7 +207,8 @@ class OvernightTrimmer:
 def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
     """Return the close of the session on an instant's New York date; None without a session.
 
-    closes: the venue's next close, if it states one; the earlier of it and the calendar's counts.
+    closes: the venue's next close, if it states one; the earlier of this close and the calendar's
+        counts.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
@@ -218,7 +219,7 @@ def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np
 
 
 def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
-    """Return whether the account holds more than its broker lends overnight."""
+    """Return whether the account exceeds its broker's overnight leverage."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + CEILING_TOL)
 
@@ -232,14 +233,14 @@ def overnight_trims(
     number: int,
     tradable: Collection[str],
 ) -> tuple[Order, ...]:
-    """Return market orders that cut the book to the overnight ceiling; none if it is below.
+    """Return market orders that cut the book to the overnight ceiling; empty if it is below.
 
     Every stock of ours is cut by the same share of its certain quantity. Quantities are whole
-    shares, rounded up: a share too many is sold rather than held.
+    shares, rounded up: no excess is left by rounding.
 
-    account: snapshot that counts as held, at the latest prices.
-    certain: parts of its positions that no order of unknown outcome may still reduce; only these
-        are cut.
+    account: account snapshot at the latest prices, whose positions count as held.
+    certain: parts of the positions that no order of unknown outcome may still reduce; only these
+        parts are cut.
     limits: limits of weights.
     strategy: prefix of the order ids.
     closes, number: close of the session, and number of the cut before it, for the order ids.
@@ -270,7 +271,7 @@ def overnight_trims(
 def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> AccountSnapshot:
     """Return the account as if reducing orders had filled completely at the latest prices.
 
-    No position crosses 0, and equity is unchanged.
+    No position changes sign, and equity is unchanged.
     """
     positions = dict(account.positions)
     cash = account.cash
@@ -284,7 +285,7 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
 
 
 def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account as if its orders for an auction had reduced positions completely."""
+    """Return the account as if all position-reducing auction orders had filled completely."""
     return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
@@ -322,7 +323,7 @@ def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason:
 def _equity_needed(
     account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
-    """Return the equity that positions need overnight, USD: a part of stocks, all of crypto."""
+    """Return the equity that positions need overnight, USD: a share of stocks, all of crypto."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}

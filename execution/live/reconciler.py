@@ -1,7 +1,8 @@
-"""Reconciliation: readings of one account against its journal. It queries no venue.
+"""Reconciliation of one account with its journal, without queries to the venue.
 
-A symbol whose position or orders differ from the journal is quarantined: it is alerted once, counts
-in every limit, and is not traded. If discrepancies exceed a share of equity, the account is halted.
+A symbol whose position or orders differ from the journal is quarantined: one alert is sent, and the
+symbol counts in every limit but is not traded. If discrepancies exceed a share of equity, the
+account is halted.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlyi
 
 
 class Reconciler:
-    """Comparison of readings of one account with its journal.
+    """Comparison of the account as read from the venue with its journal.
 
     account: the account's journal, halts and notices.
     feed: source of last trades, against which the venue's marks are validated.
@@ -77,17 +78,18 @@ class Reconciler:
     def check(self, reading: AccountReading) -> AccountSnapshot:
         """Return the snapshot for decisions, with discrepancies quarantined.
 
-        Unexplained cash at a second reading halts the account. An acknowledgement of a person
-        counts once, and only for the difference that the halt was raised for.
+        Unexplained cash at a second reading halts the account. A person's acknowledgement counts
+        once, and only for the difference that the halt was raised for.
 
-        reading: a reading as `value` returns it.
+        reading: account as read from the venue, valued by `value`.
 
         Raises
         ------
         RereadRequired
-            for unexplained cash and unconfirmed marks at the first reading.
+            for unexplained cash or unconfirmed marks at the first reading.
         ReadingRejected
-            at the second one; `MarksRejected` with the account at the feed's prices.
+            for unexplained cash or unconfirmed marks at the second reading; `MarksRejected`, with
+            the account at the feed's prices, for marks.
         """
         marks = reading.rejected
         equity = _equity(reading.account)
@@ -115,9 +117,9 @@ class Reconciler:
         return account
 
     def value(self, reading: AccountReading) -> AccountReading:
-        """Return a reading with validated marks, and with its unpriced positions valued.
+        """Return the reading with validated marks and with its unpriced positions valued.
 
-        `unpriced` keeps the positions that are not rejected.
+        Unpriced positions that are not rejected stay in `unpriced`.
         """
         rejected = self._marks.rejected(reading.account, reread=reading.reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
@@ -132,9 +134,8 @@ class Reconciler:
     ) -> tuple[AccountSnapshot, dict[str, str]]:
         """Return the account with unpriced positions at their last marks, and reasons of rejection.
 
-        A last mark is not accepted for a large part of the account. An unpriced short position that
-        was never marked is rejected. An unpriced long position that was never marked counts as
-        nothing.
+        A last mark is not accepted for a large part of the account. An unpriced position that was
+        never marked is rejected if short, and counts as 0 USD if long.
         """
         marked = self._last_marked()
         positions, prices = dict(account.positions), dict(account.prices)
@@ -154,16 +155,16 @@ class Reconciler:
         return changed, reasons
 
     def unexplained_cash(self, reading: AccountReading) -> str:
-        """Return why the cash of a reading is unexplained by the journal, or an empty string."""
+        """Return why the journal does not explain the cash of a reading, or an empty string."""
         account = reading.account
         now = self.holdings.cash_difference(reading.cash)
         bids = Decimal(repr(open_crypto_bid_cost(account.open_orders, account.prices)))
         return unexplained_cash_reason(now, self.holdings.last_cash(), _equity(account), bids)
 
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
-        """Return whether a person has acknowledged this difference.
+        """Return whether a person has acknowledged this cash difference.
 
-        It is the opening balance from then on.
+        An acknowledged difference is part of the opening balance from then on.
         """
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
@@ -172,7 +173,7 @@ class Reconciler:
         return True
 
     def _end_listed_halt(self, now: CashDifference, equity: Decimal) -> None:
-        """End the cash halt if the venue has listed its whole difference since."""
+        """End the cash halt if activities listed since then explain its whole difference."""
         standing = self._halts.active_cause("cash")
         if standing is None:
             return
@@ -181,36 +182,36 @@ class Reconciler:
             self._account.end_halt("cash")
 
     def note_acknowledgements(self) -> None:
-        """Note what a person has acknowledged before positions are compared."""
+        """Record what a person has acknowledged before positions are compared."""
         self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
     def late_fills(self) -> str:
-        """Return an order that reports more fills than are listed, or an empty string."""
+        """Return an order that reports more fills than are listed, as text; else empty."""
         return self.holdings.unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
         """Return discrepancies from the expected positions; `quarantine` applies them.
 
-        held: positions that were read after activities were last recorded.
+        held: positions that were read after activities were last recorded, by symbol.
         """
         quantities = {symbol: each.quantity for symbol, each in held.items()}
         return self.holdings.compare(quantities, self._listed_at)
 
     def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
-        """Return whether a comparison needs no repetition: it found nothing, or nothing new."""
+        """Return whether a comparison is final: it found no discrepancy, or no new one."""
         return not found or _surpluses(found) == _surpluses(self._differences or {})
 
     def quarantine(
         self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
     ) -> None:
-        """Quarantine the symbols of the final comparison."""
+        """Quarantine the symbols of the discrepancies in a final comparison."""
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
     def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the part of each position that the journal explains.
 
-        A symbol that was quarantined and not yet compared since the start is left out.
+        A quarantined symbol that was not yet compared since the start is left out.
         """
         differences, unknown = self._differences or {}, set()
         if self._differences is None:
@@ -222,7 +223,7 @@ class Reconciler:
         return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
 
     def option_risks(self) -> dict[str, float]:
-        """Return USD that discrepancies in options can lose, by root, without unbounded ones.
+        """Return USD that discrepancies in options can lose, by root; excludes unbounded losses.
 
         An unbounded risk halts the account.
         """
@@ -246,7 +247,7 @@ class Reconciler:
     def _unit_values(
         self, held: Mapping[str, VenuePosition], symbols: Iterable[str]
     ) -> dict[str, Decimal]:
-        """Return USD of a share, coin or contract at the venue's mark, else at its last trade."""
+        """Return the value of one unit at the venue's mark, else the last trade, USD by symbol."""
         units = {}
         for symbol in symbols:
             quantity, worth = held.get(symbol, NO_POSITION)
@@ -258,11 +259,12 @@ class Reconciler:
     def _quarantine(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
-        """Return the account in which symbols with discrepancies take no orders.
+        """Return the account with symbols that have discrepancies marked as untradable.
 
-        Beyond a share of equity the account is halted until all discrepancies are settled. What a
-        person has acknowledged is expected from then on: once, for the causes that the halt named,
-        and only if the comparison after it still found the same.
+        If discrepancies exceed a share of equity, the account is halted until all are settled.
+        Positions that a person has acknowledged are expected from then on. An acknowledgement
+        counts once, for the causes that the halt named, and only if the next comparison still finds
+        the same discrepancies.
         """
         if self._differences is None:
             return account
@@ -295,7 +297,7 @@ class Reconciler:
     def _discrepancies(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> Discrepancies:
-        """Return what the journal does not explain, by symbol, or by underlying for options."""
+        """Return the discrepancies by symbol, or by underlying for options."""
         found: defaultdict[str, list[Discrepancy]] = defaultdict(list)
         for symbol, each in (self._differences or {}).items():
             found[symbol].append(each)
@@ -317,7 +319,7 @@ class Reconciler:
         self._put_differences(differences)
 
     def _order_value(self, orders: Iterable[Order], account: AccountSnapshot) -> Decimal:
-        """Return USD that orders may trade, at their own prices or at the market's, if more."""
+        """Return the value of orders, USD, at their own or the market's prices if higher."""
         seen = {symbol: Decimal(repr(price)) for symbol, price in account.prices.items()}
         unseen = {order.symbol for order in orders} - {*seen}
         market = {**seen, **self._unit_values({}, unseen)}
@@ -335,11 +337,11 @@ class Reconciler:
             self._halts.consume_acknowledgement(kind)
 
     def note_listing(self, at: np.datetime64) -> None:
-        """Record the instant at which the activities to be recorded are listed."""
+        """Record the instant at which the next activities to be recorded were listed."""
         self._listed_at = at
 
     def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
-        """Record listed activities, and return bookings so large that cash has to show them."""
+        """Record listed activities, and return bookings so large that cash has to confirm them."""
         large = self._large_bookings(listed)
         self.holdings.add([each for each in listed if each not in large], at)
         if not large:
@@ -347,7 +349,7 @@ class Reconciler:
         return large
 
     def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
-        """Record large bookings that the venue's cash, USD, shows, and alert about the others."""
+        """Record large bookings that the venue's cash, USD, confirms; send alerts about others."""
         self.holdings.add(self._shown_by_cash(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:
@@ -362,10 +364,10 @@ class Reconciler:
         return [each for each in news if not each.is_trade and abs(each.amount) > tolerance]
 
     def _shown_by_cash(self, large: Sequence[Activity], cash: Decimal) -> list[Activity]:
-        """Return the bookings that cash shows.
+        """Return the bookings that the cash balance confirms.
 
-        All of them if together they explain the cash, as legs of an expiring spread do; else those
-        that bring the recorded cash nearer to it.
+        All bookings if together they explain the cash, such as legs of an expiring spread;
+        otherwise the bookings that bring the recorded cash closer to the venue's.
         """
         overpaid = {each.id: why for each in large if (why := self._why_overpaid(each))}
         hidden = list(overpaid.values())
@@ -389,7 +391,7 @@ class Reconciler:
         return shown
 
     def _why_overpaid(self, each: Activity) -> str:
-        """Return why the payment for a symbol that ends is rejected, or an empty string."""
+        """Return why the payment for a position that ends is rejected, or an empty string."""
         worth = self._last_marked().get(each.symbol)
         if not each.is_exchange or not worth:
             return ""
@@ -402,7 +404,7 @@ class Reconciler:
 
 
 def _equity(account: AccountSnapshot) -> Decimal:
-    """Return the equity of an account, USD, in the decimals of its shortest text."""
+    """Return the equity of an account, USD, as a decimal of its shortest text."""
     return Decimal(repr(account.equity))
 
 
@@ -423,7 +425,7 @@ def _reasons(found: Discrepancies) -> str:
 def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> list[str]:
     """Return why marks are rejected.
 
-    rejected: USD of each symbol's last trade; NaN if unknown.
+    rejected: reference price of each symbol, USD; NaN if unknown.
     """
     reasons = []
     for symbol, price in sorted(rejected.items()):
@@ -433,9 +435,9 @@ def _rejections(rejected: Mapping[str, float], marks: Mapping[str, float]) -> li
 
 
 def _order_value(order: Order, market: Decimal | None) -> Decimal:
-    """Return USD that an order may trade; infinite if unbounded.
+    """Return the value that an order may trade, USD; infinite if unbounded.
 
-    market: USD of the last trade; None if unknown.
+    market: last trade price, USD; None if unknown.
     """
     own = [Decimal(repr(price)) for price in (order.limit_price, order.stop_price) if price]
     # A sale trades at the market, however low its limit is.
@@ -445,5 +447,5 @@ def _order_value(order: Order, market: Decimal | None) -> Decimal:
 
 
 def _surpluses(differences: Mapping[str, Discrepancy]) -> dict[str, str]:
-    """Return surpluses by symbol, as texts that are equal for equal quantities."""
+    """Return surpluses by symbol, as text that is equal for equal quantities."""
     return {symbol: plain_text(each.surplus) for symbol, each in differences.items()}

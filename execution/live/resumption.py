@@ -1,7 +1,7 @@
 """Resumption of a recorded decision that was not completely sent before a restart.
 
-The decision is resumed or ended, never computed again: its orders would be sent a second time under
-other ids.
+The decision is resumed or ended, never computed again: a new decision would send its orders a
+second time with other ids.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def resume_batches(
     tradable: Collection[str],
     live: AccountProtocol,
 ) -> Iterator[OrderBatch]:
-    """Yield the rest of each decision that is still in time, to be sent, and end the others.
+    """Yield the unsent batch of each decision still in time, and end all other decisions.
 
-    An order that may have been sent is queried first. It is sent under the same id if the account
-    holds what it held at the decision, except for the decision's own fills. An order for an auction
-    that does not accept it yet stays planned.
+    An order that may have been sent is queried first. It is sent with the same id if the positions
+    are those at the decision plus the decision's own fills. An order for an auction that does not
+    accept it yet stays planned.
 
     tradable: symbols that may be traded.
-    live: account that provides the gate of the orders.
+    live: account that provides the pre-trade gate.
     """
     for decision in journal.unfinished_decisions():
         # Reading the account queries orders of unknown outcome, and records their outcomes.
@@ -87,10 +87,10 @@ def not_resumed_reason(
     account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
-    """Return why the rest of a decision is not sent, or an empty string.
+    """Return why the unsent orders of a decision are not sent, or an empty string.
 
     intents: all intents of the decision, as recorded.
-    account: account that was read just before.
+    account: fresh account snapshot.
     tradable: symbols that may be traded.
     """
     left = _due(intents, account.as_of)
@@ -114,7 +114,7 @@ def not_resumed_reason(
 
 
 def _due(intents: Sequence[OrderIntent], now: np.datetime64) -> list[OrderIntent]:
-    """Return the unsent orders of a decision, without those that the venue accepts later."""
+    """Return the unsent orders of a decision that the venue accepts now."""
     left = filter(_is_left, intents)
     return [i for i in left if not i.is_unexpired(now) or accepted_from(i.single_order, now) == now]
 
@@ -131,7 +131,7 @@ def _holds_what_it_should(
 ) -> bool:
     """Return whether each unsent symbol is held as the decision's fills imply.
 
-    A manual trade may have changed the position since; the order would then repeat that trade.
+    A manual trade may have changed a position since; the order would then repeat that trade.
     """
     for symbol in {intent.single_order.symbol for intent in left}:
         position = ExpectedPosition(decision.positions.get(symbol, NO_QUANTITY))

@@ -60,9 +60,9 @@ MAX_UNREADABLE_CLOCKS = 3
 
 
 class ProductJob(Job, Protocol):
-    """A job that a product registers: its module's `open_job` is the context manager.
+    """Entry of a job that a product registers; its module's `open_job` opens the job.
 
-    section: section that the job adds to the status page.
+    section: status page section of the job.
     """
 
     @property
@@ -70,7 +70,7 @@ class ProductJob(Job, Protocol):
 
 
 class CycleReports(Protocol):
-    """Receiver that shows a loop's cycles to a person."""
+    """Receiver that displays a loop's cycles to a person."""
 
     def report(self, cycle: Cycle) -> None: ...
 
@@ -86,15 +86,15 @@ def trading_loop(
     cycles: int | None,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop | None]:
-    """Open the loop over an account at Alpaca; None if it is stopped before it begins.
+    """Open the loop over an account at Alpaca; None if it is stopped before it starts.
 
     settings: settings of the loop.
     keys: API keys of the account.
     feed: source of bars and last trades.
-    trader: trader of stocks and crypto; None if that is not among the jobs.
+    trader: trader of stocks and crypto; None if the jobs do not include one.
     supervisor: process supervisor that is notified when the loop is ready and alive.
     cycles: number of cycles; None runs until the loop is stopped.
-    reports: receiver of every cycle; None shows none.
+    reports: receiver of every cycle; None displays no cycles.
     """
     stop = StopSignal()
     with ExitStack() as held:
@@ -153,7 +153,7 @@ def trading_loop(
 
 
 class LoopKeeper:
-    """Updates supervisor, notices, status page and the announced cycle while a loop runs."""
+    """Loop observer that updates supervisor, notices, status page and the announced cycle."""
 
     def __init__(
         self,
@@ -206,12 +206,12 @@ def supervised_loop(
     max_failed_cycles: int,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
-    """Open the loop over the jobs of an account; the jobs are finished if it is stopped.
+    """Open the loop over the jobs of an account; `finish` runs if the loop is stopped.
 
     supervisor: process supervisor that is notified when the loop is ready and alive.
-    clock, max_failed_cycles: as in `Loop`.
-    bounds, sections: as in `StatusPage`, which is written while the loop runs.
-    reports: receiver of every cycle; None shows none.
+    clock, max_failed_cycles: arguments of `Loop`.
+    bounds, sections: arguments of `StatusPage`, which is written while the loop runs.
+    reports: receiver of every cycle; None displays no cycles.
     """
     page = StatusPage(account, bounds, sections)
     if page.path is not None:
@@ -230,7 +230,7 @@ def supervised_loop(
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
-    """Print a line with the loop's cycles, orders and fills when it ends, from its journal."""
+    """Return a context manager that prints cycles, orders and fills at the loop's end."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
     try:
@@ -291,16 +291,16 @@ def await_venue(
     patient: bool,
     hopeless: tuple[type[BrokerError], ...] = (AccessDenied,),
 ) -> Answer | None:
-    """Wait until a venue answers, and return its answer; None if stopped before that.
+    """Wait until a venue responds, and return the response; None if stopped before that.
 
     ask: request to the venue.
-    patient: true if a venue that does not answer is asked again.
+    patient: true to repeat the request while the venue does not respond.
     hopeless: errors that end the wait at once.
 
     Raises
     ------
     BrokerError
-        if the venue does not answer and `patient` is false, or if the error is hopeless.
+        if the venue does not respond and `patient` is false, or if the error is hopeless.
     """
     said = False
     while not stop:
@@ -324,14 +324,14 @@ def await_venue(
 
 
 def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
-    """Cancel open orders, close positions if the kill file says so, and report the result.
+    """Cancel open orders, close positions if the kill file requests it, and report the result.
 
-    An error of one job does not keep the others from finishing.
+    An error in one job does not prevent the others from finishing.
 
     Raises
     ------
     BrokerError
-        if a job could not cancel or close everything.
+        if a job could not cancel all orders or close all positions.
     """
     stop.flattening = flatten = _says_flatten(account.kill_file)
     account.events.append("stopped", jobs[-1].name, {"why": stop.why, "flatten": flatten})
@@ -363,7 +363,7 @@ def _says_flatten(kill_file: Path) -> bool:
 
 
 class SteadyClock:
-    """A clock that always answers, such as this machine's.
+    """A clock that always responds, such as this machine's.
 
     time: source of the time.
     """
@@ -379,10 +379,10 @@ class SteadyClock:
 
 
 class WatchedClock:
-    """A venue's clock, as the loop reads it while it waits.
+    """A venue's clock for the loop.
 
-    live: the account at the venue. Its id is checked again when the venue is back or its clock has
-        gone back.
+    live: the account at the venue. Its id is checked again when the venue responds again or its
+        clock has gone back.
     """
 
     def __init__(self, live: LiveAccount) -> None:
@@ -393,15 +393,15 @@ class WatchedClock:
         self._shown: np.datetime64 | None = None
 
     def is_answering(self) -> bool:
-        """Return whether the venue answered when its clock was last read.
+        """Return whether the venue responded when its clock was last read.
 
-        Three unreadable readings in a row count as an answer: the next step then runs and fails,
-        instead of waiting for readable ones.
+        Three unreadable responses in a row count as a response: the next step then runs and fails,
+        instead of waiting for a readable response.
         """
         return not self._away or self._refusals >= MAX_UNREADABLE_CLOCKS
 
     def now(self) -> np.datetime64:
-        """Return the venue's clock, or its estimate while the venue does not answer."""
+        """Return the venue's time, or its estimate while the venue does not respond."""
         try:
             now = self._connection.now()
             if self._away or (self._shown is not None and now < self._shown - CLOCK_TOLERANCE):

@@ -24,7 +24,7 @@ LEAP_YEAR = 366
 
 @settings_class()
 class LiveSettings(TradingSettings, MonitoringSettings):
-    """A trader with an account at a venue."""
+    """Settings of a live loop: a trader with an account at a venue."""
 
     broker: BrokerSettings = setting(BrokerSettings(), "how the venue is reached")
     guards: GuardSettings = setting(GuardSettings(), "bounds that no order of any job goes beyond")
@@ -65,7 +65,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
-        """Refuse a universe that needs more history than is loaded: it would close everything."""
+        """Refuse a universe that needs more history than is loaded: it would close all holdings."""
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.days >= days and not self.universe.is_unrestricted:
@@ -80,13 +80,13 @@ class LiveSettings(TradingSettings, MonitoringSettings):
             )
 
     def _fewest_a_year(self) -> float:
-        """Return own bars a year of the class that has the fewest."""
+        """Return the fewest own bars per year of any asset class."""
         kinds = {instrument(symbol).kind for symbol in self.symbols} or set(AssetClass)
         return min(self.named_timeframe.clock(kind).bars_a_year for kind in kinds)
 
     @property
     def effective_history_days(self) -> int:
-        """Calendar days of bars that a decision uses."""
+        """Number of calendar days of bars that a decision uses."""
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster
@@ -95,7 +95,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
 
     @property
     def cycle_seconds(self) -> float:
-        """Seconds that a cycle may wait for bars and send a decision."""
+        """Longest duration of a cycle, from waiting for bars to sending a decision, seconds."""
         return self.bar_wait_seconds + self.decision_valid_seconds
 
     @property
@@ -109,7 +109,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         Raises
         ------
         InputError
-            with the key, the value and the expected value.
+            naming the key, the value and the expected value.
         """
         names = [field.name for field in fields(cls)]
         return settings_from_config(cls, OmegaConf.masked_copy(config, names))

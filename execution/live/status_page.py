@@ -1,4 +1,4 @@
-"""The status page of an account: `status.html` in its folder.
+"""The status page of an account, `status.html` in the account's folder.
 
 The loop writes the whole page after every cycle, and whenever a halt, an order or the kill file has
 changed. A page that cannot be written does not stop trading.
@@ -75,7 +75,7 @@ CURVE_DTYPE = np.dtype(
 
 
 class PageLimits(NamedTuple):
-    """Limits from the settings of a loop that the page shows.
+    """Limits of a loop's settings that the status page shows.
 
     position: largest weight of one position, a share of equity.
     losses: losses at which the account is halted.
@@ -112,13 +112,13 @@ class PageSection(ABC):
 
 
 class PageState(NamedTuple):
-    """The state of an account whose change causes a new page.
+    """State of an account that the page depends on; a change causes a new page.
 
     event: number of the last event.
     expected: the next cycle that is due; None without one.
-    killed: true while the kill file is there.
+    killed: true while the kill file exists.
     end: reason why the loop has ended; empty while it runs.
-    failed: true if an error has ended it; otherwise it was stopped or its cycles are done.
+    failed: true if an error has ended the loop; otherwise it was stopped or its cycles are done.
     """
 
     event: int
@@ -131,10 +131,10 @@ class PageState(NamedTuple):
 class StatusPage:
     """Writer of the status page of an account whose journal this process has open.
 
-    account: the account; one in memory has no page.
+    account: the account; an account with a journal in memory has no page.
     bounds: limits that the page shows.
     sections: sections of products.
-    time: clock that dates the page and measures how long writing takes.
+    time: clock that timestamps the page and measures the duration of writing.
     """
 
     def __init__(
@@ -158,16 +158,16 @@ class StatusPage:
         self._fails = False
 
     def refresh(self) -> None:
-        """Write the page if anything has changed. A failure is logged once and not raised.
+        """Write the page if its state has changed. A failure is logged once and not raised.
 
-        Writing takes at most a twentieth of the time: later changes wait for the next page.
+        Writing takes at most 5 % of the time: later changes wait for the next page.
         """
         if self._time.elapsed() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
     def written_while_running(self, stop: StopSignal) -> Iterator[None]:
-        """Write the page when the loop begins and when it ends, with the reason of the end."""
+        """Return a context manager that writes the page at the loop's start and at its end."""
         self.refresh()
         try:
             yield
@@ -261,14 +261,14 @@ class StatusPage:
         )
 
     def _profits(self) -> list[PositionProfit]:
-        """Return profits of stocks and crypto; none for an account of event contracts."""
+        """Return profits of stocks and crypto; empty for an account of event contracts."""
         return [] if self._bounds.coins is None else self._account.positions.profits()
 
 
 def _verdict(
     change: PageState, halts: Sequence[Halt], refusals: Sequence[Refusal], *, trouble: bool
 ) -> tuple[str, str]:
-    """Return the headline of the page and its colour level."""
+    """Return the headline of the page and the headline's colour level."""
     forbidden = {halt.rule.forbids for halt in halts}
     urgent = any(refusal.is_urgent for refusal in refusals)
     # A pause is named only if nothing else is wrong.
@@ -303,9 +303,9 @@ def order_text(intent: OrderIntent) -> str:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class EquityCurve:
-    """Marks of an account, oldest first, up to the last one that was read.
+    """Equity marks of an account, oldest first, up to the last mark that was read.
 
-    marks: [T] of `CURVE_DTYPE`.
+    marks: [T] marks as `CURVE_DTYPE` records.
     earned_today: return on the New York date of the last mark, a fraction.
     """
 
@@ -314,7 +314,7 @@ class EquityCurve:
 
     @property
     def last_mark_at(self) -> np.datetime64:
-        """Instant of the last mark. Marks from it on may be new."""
+        """Instant of the last mark; marks at or after this instant may be new."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
     def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
@@ -334,7 +334,7 @@ class EquityCurve:
 
     @property
     def paid_in(self) -> float:
-        """USD paid in less withdrawn since the first mark."""
+        """Deposits less withdrawals since the first mark, USD."""
         return float(self.marks["flows"][1:].sum())
 
     @property
@@ -353,7 +353,7 @@ class EquityCurve:
     def charts(self, limit: float) -> list[Chart]:
         """Return charts of equity with paid-in capital, and of the drawdown.
 
-        There are none before the second mark.
+        Fewer than two marks give no charts.
 
         limit: drawdown at which the account is halted, a fraction.
         """
@@ -396,7 +396,7 @@ def position_table(
     """Return the table of positions, largest first, then closed ones.
 
     Values are in USD, weights in multiples of equity. Gross exposures come first, the sum of
-    profits last. An account of event contracts has neither entries nor profits here.
+    profits last. For an account of event contracts, the table has no entry prices and no profits.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.coins is None
@@ -427,7 +427,7 @@ def position_table(
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
-    """Return the table of the last choice of each symbol.
+    """Return the table of each symbol's last choice.
 
     last: name of the last decision; rows of earlier decisions are muted.
     """
@@ -455,10 +455,10 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
 def unordered_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
-    """Return a line with the reason for each symbol without an order in its last decision.
+    """Return one line with the reason per symbol without an order in its last decision.
 
     equity: equity at the last decision, USD.
-    undecided: reasons why the last cycle did not decide a symbol, by symbol.
+    undecided: reasons why the last cycle made no decision on a symbol, by symbol.
     """
     reasons = {symbol: f"not decided: {reason}" for symbol, reason in undecided.items()}
     reasons |= {row.choice.symbol: no_order_text(row.choice, equity) for row in choices}
@@ -471,7 +471,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the cells of a position's profit, one for each of `PROFIT_HEADS`."""
+    """Return the cells of a position's profit, one per column of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
@@ -513,9 +513,9 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
 
 
 def clock_text(at: np.datetime64) -> str:
-    """Return an instant in UTC and New York time: 20 Feb 2024 16:30 UTC, 11:30 New York.
+    """Return an instant as text, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
 
-    New York's date is added if it differs.
+    New York's date is added if it differs from the UTC date.
     """
     import pandas as pd
 
@@ -526,14 +526,14 @@ def clock_text(at: np.datetime64) -> str:
 
 
 def hour_text(at: np.datetime64) -> str:
-    """Return an instant in UTC: 20 Feb 16:30."""
+    """Return an instant in UTC as text, such as "20 Feb 16:30"."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
 def day_text(at: np.datetime64) -> str:
-    """Return the New York date of an instant: 20 Feb 2024."""
+    """Return the New York date of an instant as text, such as "20 Feb 2024"."""
     import pandas as pd
 
     return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

@@ -1,4 +1,4 @@
-"""The job that trades stocks and crypto: a cycle at every bar, and cuts before the close.
+"""Job that trades stocks and crypto: a cycle at every bar, and cuts before the close.
 
 Orders of a daily decision for the next auction are planned, and a later cycle sends them once the
 venue accepts them.
@@ -47,14 +47,14 @@ CYCLE_RETRY = {"open": np.timedelta64(15, "m"), "close": np.timedelta64(1, "m")}
 
 
 class TradingJob:
-    """Cycles of one trader on one account.
+    """Job that runs the cycles of one trader on one account.
 
     live: the account.
     feed: source of bars and last trades.
     trader: trader that decides.
     settings: settings of the loop.
     cycles: number of cycles; None continues until the loop stops.
-    patience: seconds that orders may take.
+    patience: longest wait for orders, seconds.
     """
 
     name = TRADE_JOB
@@ -95,7 +95,7 @@ class TradingJob:
 
     @property
     def ended(self) -> bool:
-        """Return whether all cycles are done, and none of their orders remains to be sent."""
+        """Return whether all cycles are done and no order remains to be sent."""
         return self._made == self._cycles and self._next_sending is None
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
@@ -120,9 +120,9 @@ class TradingJob:
         return self.cycle_now()
 
     def cycle_now(self) -> Cycle:
-        """Run one cycle and return it: follow earlier orders, reconcile, decide, and send.
+        """Run one cycle and return it: update earlier orders, reconcile, decide, and send.
 
-        The steps are those of OPERATIONS, "Know what a cycle does".
+        `docs/OPERATIONS.md`, section "Know what a cycle does", describes the steps.
         """
         now = self._connection.now()
         self._made += 1
@@ -146,7 +146,7 @@ class TradingJob:
 
     @contextmanager
     def _begun(self, now: np.datetime64) -> Iterator[int]:
-        """Record the beginning of a cycle and its failure; its end sets the next instants."""
+        """Record a cycle's start and failure; at its end, schedule the next steps."""
         self._waits = True
         try:
             if self._settings.broker.is_loopback:
@@ -188,10 +188,10 @@ class TradingJob:
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
         """Return the next instant at which a decision is possible; None without the venue's time.
 
-        The next cycle then starts at once.
+        Without it the next cycle starts at once.
 
-        done: true if the cycle before has decided the day; otherwise it is repeated, as there is
-            time until the auction.
+        done: true if the previous cycle made the day's decision; otherwise the cycle is repeated
+            while there is time until the auction.
         """
         timeframe = self._settings.named_timeframe
         try:
@@ -203,7 +203,7 @@ class TradingJob:
         return min(following, retried) if timeframe.daily and not done else following
 
     def _waits_for_bars(self, cycle: Cycle) -> bool:
-        """Return whether the last day is missing for all stocks, in time for the auction."""
+        """Return whether the last daily bar of all stocks is missing, in time for the auction."""
         timeframe, now = self._settings.named_timeframe, cycle.account.as_of
         auction = timeframe.auction
         if auction is None or not any(map(is_stock, self._settings.symbols)):
@@ -212,7 +212,7 @@ class TradingJob:
         return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
-        """Return when orders planned for an auction are sent, tried again or given up."""
+        """Return when orders planned for an auction are next sent, retried or given up."""
         planned = [
             intent.single_order
             for decision in self._journal.unfinished_decisions()
@@ -226,7 +226,7 @@ class TradingJob:
             return self._next_sending
 
     def _idle(self, account: AccountSnapshot) -> Cycle | None:
-        """Return a cycle without a decision if halts, the kill file or bars forbid one."""
+        """Return a cycle without a decision if halts, the kill file or bars prevent a decision."""
         stopped = stop_reason(self._live.halts, self._live.account.kill_file)
         why = stopped or self._gone(account)
         if not why:
@@ -235,7 +235,7 @@ class TradingJob:
         return idle_cycle(account, bars, why, self._validator)
 
     def _rejected(self, error: ReadingRejected) -> Cycle:
-        """Return the cycle of a rejected reading."""
+        """Return a cycle without a decision for a rejected account reading."""
         bars = self._feed.bars(error.account.as_of)
         account = error.account.with_prices(last_closes_by_symbol(bars))
         return Cycle(account, bars, None, idle_reason=str(error))
@@ -243,8 +243,8 @@ class TradingJob:
     def _batches(self) -> Iterator[OrderBatch]:
         """Yield unsent orders of earlier decisions, and then those of this cycle's decision.
 
-        The last batch is that of this cycle. It is decided once more if an order that it replaces
-        has filled in the meantime.
+        The last batch belongs to this cycle. The decision is made once more if an order that it
+        replaces has filled in the meantime.
         """
         self._filled = False
         ours = self._settings.tradable_symbols
@@ -281,7 +281,7 @@ class TradingJob:
         )
 
     def _follow(self) -> None:
-        """Record the outcomes of earlier orders, sent by any process."""
+        """Record the outcomes of earlier orders, including orders of earlier processes."""
         if not self._followed:
             self._journal.deny_unsent()
             self._followed = True
@@ -307,17 +307,17 @@ class TradingJob:
             events.append(UNDECIDED, TRADE_JOB, dict(reasons))
 
     def _tell_of_bars(self, rejected_bars: Mapping[str, str]) -> None:
-        """Alert about symbols whose last bars are rejected."""
+        """Send alerts about symbols whose last bars are rejected."""
         reasons = "; ".join(f"{symbol}: {why}" for symbol, why in sorted(rejected_bars.items()))
         self._live.notices.set_alert(
             "bars", f"bars rejected, not traded: {reasons}" if reasons else ""
         )
 
     def _gone(self, account: AccountSnapshot) -> str:
-        """Return why the first cycle decides nothing if a symbol's history is missing, else "".
+        """Return why the first cycle makes no decision if a symbol's history is missing, else "".
 
-        Without that symbol's forecasts the others would get its share of the limits. If a second
-        cycle also finds it missing, in any process, the cycle decides.
+        Without that symbol's forecasts the other symbols would get its share of the limits. If a
+        second cycle, in any process, also finds the history missing, that cycle decides.
         """
         if self._made > 1:
             return ""
@@ -364,7 +364,7 @@ class TradingJob:
         return left
 
     def _cancel_ours(self) -> tuple[set[str], list[str]]:
-        """Cancel our resting orders; return symbols of those that still rest, and the reasons."""
+        """Cancel our open orders; return symbols of orders that remain open, and the reasons."""
         stuck, troubles = set(), []
         for intent in self._live.book.in_states(("accepted",)):
             if intent.job != TRADE_JOB or not isinstance(intent.order, Order):

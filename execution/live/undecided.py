@@ -1,4 +1,4 @@
-"""Reasons for which a cycle does not decide tradable symbols."""
+"""Reasons why a cycle makes no decision on tradable symbols."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from trainingdata.universe import RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Return why a cycle did not decide symbols that are configured or have bars, by symbol.
+    """Return why a cycle made no decision on configured or priced symbols, by symbol.
 
-    It is empty for a blocked account, which the cycle reports itself.
+    Priced symbols are those with bars. The result is empty for a blocked account, which the cycle
+    reports itself.
     """
     if cycle.account.block_reason:
         return {}
@@ -36,7 +37,7 @@ def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
 
 
 def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
-    """Return why a cycle did not decide a symbol."""
+    """Return why a cycle made no decision on a symbol."""
     bars, account = cycle.bars, cycle.account
     if symbol in cycle.rejected_bars:
         return cycle.rejected_bars[symbol]

@@ -1,4 +1,4 @@
-"""Validation of a venue's prices: bars against prices and other bars, marks against trades."""
+"""Validation of a venue's bars (by prices and other bars) and marks (by last trades)."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[st
 class BarValidator:
     """Validator of a venue's bars, cycle by cycle.
 
-    A bar that a price contradicts is left out until the venue corrects it. It also counts again
-    once the next bar opens nearer to its close than to the price.
+    A bar that a price contradicts is left out until the venue corrects the bar. The bar also counts
+    again once the next bar opens closer to the bar's close than to the price.
     """
 
     def __init__(self) -> None:
@@ -52,9 +52,9 @@ class BarValidator:
     def validate(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
         """Return the panel without rejected bars, and reasons by symbol whose last bar is rejected.
 
-        Such a symbol takes no orders. The others decide as if the bar were missing.
+        No orders are placed in such a symbol. For other symbols the bar counts as missing.
 
-        prices: USD, of symbols whose bar has just ended.
+        prices: prices of symbols whose bar has just ended, USD.
         """
         now = find_contradicted(bars, prices, MAX_PRICE_GAP)
         still = self._still_denied(bars, now)
@@ -82,7 +82,7 @@ class BarValidator:
         return replace(valid, instruments=tuple(items)), rejected_bars
 
     def _still_denied(self, bars: Bars, now: Mask) -> Mask:
-        """Return unchanged bars [S, T] that a price contradicted in an earlier cycle."""
+        """Return a mask [S, T] of unchanged bars that a price contradicted in an earlier cycle."""
         still = np.zeros(bars.mask.shape, dtype=bool)
         for (symbol, at), (close, price) in self._denied.items():
             row = int(np.searchsorted(bars.times, at))
@@ -95,7 +95,7 @@ class BarValidator:
         return still
 
     def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
-        """Remember the bars that are or were contradicted, masks [S, T], and forget all others."""
+        """Keep the bars that are or were contradicted, masks [S, T], and drop all others."""
         denied = {}
         for s, t in np.argwhere(now | still).tolist():
             name = bars.symbols[s], np.datetime64(bars.times[t])
@@ -105,12 +105,12 @@ class BarValidator:
 
 
 class MarkValidator:
-    """Validator of an account's marks, reading by reading.
+    """Validator of an account's marks over successive account snapshots.
 
-    A mark is valid near the last accepted one. Another one is valid near the feed's last trade, or,
-    without a recent trade, if two readings in a row state it.
+    A mark close to the last accepted mark is valid. Any other mark is valid if it is close to the
+    feed's last trade or, without a recent trade, if two consecutive readings state it.
 
-    feed: source of last trades, however old.
+    feed: source of last trades of any age.
     """
 
     def __init__(self, feed: TradeSource) -> None:
@@ -119,9 +119,11 @@ class MarkValidator:
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
     def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
-        """Return symbols with rejected marks, each with its price, USD; NaN for an unknown one.
+        """Return symbols with rejected marks and their reference prices, USD; NaN if unknown.
 
-        reread: true if the reading before was rejected.
+        The reference price is the last trade or, if `reread`, the mark of the previous reading.
+
+        reread: true if the previous reading was rejected.
         """
         before = self._read if reread else {}
         self._read = _marks(account)
@@ -141,7 +143,7 @@ class MarkValidator:
         return self._accepted.get(symbol)
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
-        """Return the price of each symbol's last trade, USD, without trades that are too old."""
+        """Return the price of each symbol's last trade, USD; stale trades are left out."""
         trades = fetch_last_trades(self._feed, symbols)
         return {
             symbol: trade.price

@@ -27,28 +27,28 @@ class ValueUnknown(InputError):
 class AccountSnapshot:
     """An account at an instant, from a simulation, a venue or a journal.
 
-    Only the guards of a live account need `last_trades`, `at_risk` and `balance`: None states that
-    the part was not read, an empty mapping that it is empty.
+    Only the guards of a live account need `last_trades`, `at_risk` and `balance`. None means that
+    the data were not read; an empty mapping means that there are none.
 
     cash: USD; below 0 it is borrowed.
     positions: signed quantities, by symbol.
     prices: last known closes in USD, by symbol; orders are sized at them.
     as_of: instant of the snapshot.
-    open_orders: orders that rest, or may.
-    unsettled: net proceeds of stock trades that settle on the next session, USD, without those of
-        shorts that are still open.
+    open_orders: open orders, and orders that may be open (unknown outcome).
+    unsettled: net proceeds of stock trades that settle on the next session, USD, without proceeds
+        of shorts that are still open.
     short_proceeds: USD that open shorts were sold for.
-    leverage: largest gross of stocks that the venue allows, in multiples of equity.
+    leverage: largest gross stock exposure that the venue allows, in multiples of equity.
     shorting: true if the venue lends shares.
     block_reason: reason why the venue accepts no orders of the account; empty if it does.
     crypto_enabled: true if the venue accepts orders of crypto.
-    uncertain_symbols: symbols with an order of unknown outcome or a part that is not available; no
-        order is planned in them.
+    uncertain_symbols: symbols with an order of unknown outcome or with a quantity that is not
+        available; no order is planned in these symbols.
     free_equity_share: share of equity that supports stocks, above 0, at most 1; the rest secures
         open spreads.
     last_trades: last trade of each symbol that may be ordered.
-    at_risk: USD that open spreads and those on their way can lose, by the root of their options.
-    balance: USD that spreads are sized from, as the account's files state it.
+    at_risk: USD that open and pending spreads can lose, by the root of their options.
+    balance: USD that spreads are sized from, according to the account's files.
     equity: cash plus positions at these prices, USD.
     """
 
@@ -89,7 +89,7 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot with USD set aside for spreads, which buys no stock and no crypto."""
+        """Return the snapshot less USD of spread collateral, which cannot buy stocks or crypto."""
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
@@ -113,7 +113,7 @@ class AccountSnapshot:
     def open_reductions(self) -> Mapping[str, Decimal]:
         """Signed quantity by which open orders would reduce each position, by symbol.
 
-        It counts as held until the orders have filled.
+        That quantity counts as held until the orders have filled.
         """
         reductions: dict[str, Decimal] = {}
         for order in self.open_orders:
@@ -141,7 +141,7 @@ class AccountSnapshot:
         return None if self.last_trades is None else self.last_trades.get(symbol)
 
     def price(self, symbol: str) -> float:
-        """Return the price of one unit of a symbol, USD: of its last trade, or as sized.
+        """Return the price of one unit of a symbol, USD: its last trade, or the sizing price.
 
         Raises
         ------
@@ -157,20 +157,20 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """The mapping `at_risk`; raises ValueUnknown if it was not read."""
+        """USD that spreads can lose, by root; raises ValueUnknown if `at_risk` was not read."""
         if self.at_risk is None:
             raise ValueUnknown("the risk of open spreads was not read")
         return self.at_risk
 
     @property
     def market_prices(self) -> dict[str, float]:
-        """Price of one unit of each symbol that `price` knows, USD."""
+        """Price of one unit, USD, of each symbol for which `price` returns one."""
         trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
         return {**self.prices, **trades}
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash in USD that may buy crypto; below 0 the amount that is missing."""
+        """Cash that may buy crypto, USD; below 0 for a shortfall."""
         # Crypto is bought with settled cash alone. Proceeds of stocks settle a session later, those
         # of open shorts secure the shorts, and open bids reserve their cost.
         proceeds = max(self.unsettled, 0.0)

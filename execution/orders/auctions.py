@@ -1,4 +1,4 @@
-"""Instants from which a venue accepts an order, and until which an order of a decision is sent.
+"""Times from which a venue accepts an order, and until which a decision's order is sent.
 
 Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
 before the close on half-days; from 19:00 on it accepts both for the next session's auction.
@@ -26,9 +26,9 @@ SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # before the auction,
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:
-    """Return why an auction accepts no such order at an instant, or an empty string.
+    """Return why an order for an auction is refused at an instant, or an empty string.
 
-    It is empty for an order that is for no auction.
+    The result is empty for an order that is not for an auction.
     """
     again = accepted_from(order, at)
     if again == at:
@@ -39,7 +39,7 @@ def auction_refusal(order: Order, at: np.datetime64) -> str:
 def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
     """Return the first instant from `at` on at which an order is accepted.
 
-    It is `at` for an order that is for no auction.
+    The result is `at` for an order that is not for an auction.
     """
     if not order.for_auction:
         return at
@@ -67,12 +67,12 @@ def order_send_deadline(
 ) -> np.datetime64:
     """Return the instant from which an order of a decision is not sent.
 
-    It is sized with the prices and the account of its decision. An order for a stock is meant for
-    the session: sent after the close it would wait for the next one.
+    An order is sized with the prices and the account of its decision. An order for a stock is meant
+    for the current session: sent after the close, it would wait for the next session.
 
     bar_at: instant of the bars that the decision used.
     decided_at: instant of the decision.
-    lifetime: lifetime of a decision; orders for an auction have until the auction instead.
+    lifetime: lifetime of a decision; orders for an auction may be sent until the auction instead.
     """
     if order.for_auction:
         return auction_send_deadline(order.tif, bar_at)

@@ -1,4 +1,4 @@
-"""The protocol of a broker, and the sequence in which a decision's orders reach it."""
+"""The protocol of a broker, and the sequence in which a decision's orders are sent to it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Asset:
     """Properties of a symbol at the venue.
 
     symbol: name of the symbol.
-    tradable: true if the venue accepts orders for it.
-    shortable: true if it can be sold short.
-    easy_to_borrow: true if it can be sold short without a locate.
-    fractionable: true if fractions of a share trade.
+    tradable: true if the venue accepts orders for the symbol.
+    shortable: true if the symbol can be sold short.
+    easy_to_borrow: true if the symbol can be sold short without a locate.
+    fractionable: true if fractions of a share can be traded.
     increment: smallest step of a quantity.
     min_order_qty: smallest quantity of an order.
     """
@@ -53,14 +53,14 @@ class Broker(Protocol):
         The remainder of a market order that does not fill at once is cancelled. An order that is
         rejected fills nothing; an order whose id was used before does not trade again.
 
-        gate: gate that is asked right before each order is sent; the simulator asks none.
+        gate: pre-trade checks that run right before each order is sent; the simulator ignores them.
         """
         ...
 
     def cancel(self, client_order_ids: Iterable[str]) -> Mapping[str, Decimal]:
         """Cancel resting orders by id, and return the unfilled quantity of each.
 
-        Other orders are not touched, and an unknown order is not in the result.
+        Other orders are unaffected, and an unknown order is not in the result.
         """
         ...
 
@@ -77,18 +77,18 @@ def place(
 ) -> list[Fill]:
     """Cancel the orders that a decision replaces, send its reductions, then its openings.
 
-    Openings are sent only after the reductions have filled completely, because they were sized for
-    the reduced book: if a reduction does not fill (a halt, a missing bar), an opening would carry
-    the book over its ceilings. Orders for an auction are sent together, as all meet one price
-    there.
+    Openings are sent only after the reductions have filled completely, because openings were sized
+    for the reduced book: if a reduction does not fill (a halt, a missing bar), an opening would
+    make the book exceed its ceilings. Orders for an auction are sent together, because all fill at
+    one price.
 
-    cancels: unfilled quantity that the decision saw of each open order that it replaces, by id.
-    gate: as in `Broker.submit`.
+    cancels: unfilled quantity at the decision of each open order that it replaces, by order id.
+    gate: pre-trade checks, as in `Broker.submit`.
 
     Raises
     ------
     AccountChanged
-        if one of the replaced orders has filled since: its successor would do the same again.
+        if one of the replaced orders has filled since: its successor would repeat the trade.
     """
     # An order that is replaced would trade with its successor; venues refuse that.
     if cancels:
@@ -112,9 +112,9 @@ def place(
 def place_reductions(
     broker: Broker, reductions: Sequence[Order], gate: OrderGate = UNGUARDED
 ) -> None:
-    """Send reducing orders one by one, so that the error of one does not stop the others.
+    """Send reducing orders one by one, so that an error in one does not stop the others.
 
-    gate: as in `Broker.submit`.
+    gate: pre-trade checks, as in `Broker.submit`.
 
     Raises
     ------

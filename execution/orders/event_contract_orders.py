@@ -25,18 +25,19 @@ COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue wri
 class EventContractOrder:
     """A limit order for event contracts, which validates itself.
 
-    client_order_id: client order id, derived from the intention, so that one intention has one id.
+    client_order_id: client order id, derived from what the order is for, so that a repeated order
+        has the same id.
     market: ticker of the market.
     action: BUY, or SELL of a position.
-    side: side of the contract that is traded.
-    price: price of that side, USD, above 0 and below 1.
-    count: contracts, above 0.
-    expires_at: instant at which a resting order ends at the venue, and after which it is not sent;
-        None without such an instant.
+    side: side of the contract that is traded, YES or NO.
+    price: price of the order's side, USD, above 0 and below 1.
+    count: number of contracts, above 0.
+    expires_at: instant at which a resting order expires at the venue, and after which the order is
+        not sent; None without an expiry.
     reduces: true if the order can only reduce a position.
     reason: reason of the order.
-    time_in_force: rule for the remainder that does not trade on arrival: it rests, or is cancelled;
-        `fill_or_kill` trades completely or not at all.
+    time_in_force: rule for the remainder that does not trade on arrival, which rests or is
+        cancelled; `fill_or_kill` trades completely or not at all.
     """
 
     client_order_id: str
@@ -57,17 +58,17 @@ class EventContractOrder:
 
     @property
     def rests(self) -> bool:
-        """True if its remainder rests in the book."""
+        """True if the remainder of the order rests in the book."""
         return self.time_in_force == "good_till_canceled"
 
 
 def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
-    """Check that the venue can represent a price and a count.
+    """Check that the venue accepts the precision and range of a price and a count.
 
     Raises
     ------
     ValueError
-        if it cannot.
+        if the venue does not.
     """
     if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
         raise ValueError(

@@ -34,7 +34,7 @@ class DatedRate:
 
 @settings_class("fees.crypto_tiers")
 class CryptoTier:
-    """Fees of the crypto venue from a 30-day volume on; it deducts them from what is received."""
+    """Fees of the crypto venue from a 30-day volume on, deducted from the received asset."""
 
     volume: Annotated[float, required_setting("USD in 30 days", ge=0)]
     maker: Annotated[
@@ -58,7 +58,7 @@ def _check_read(read: str | None) -> None:
 
 @settings_class("fees")
 class FeeSchedule:
-    """Regulatory fees on stocks by date, the crypto venue's fees by volume, and commissions."""
+    """Regulatory stock fees by date, crypto fees by volume, and commissions."""
 
     sec_per_dollar: tuple[DatedRate, ...] = setting((), "SEC section 31, USD per USD of sales")
     taf_per_share: tuple[DatedRate, ...] = setting(
@@ -103,7 +103,7 @@ class FeeSchedule:
 class TradingCosts:
     """Costs of a market order other than fees, by class: basis points of price, and market impact.
 
-    A decision expects the basis points.
+    A decision expects the costs in basis points, not the market impact.
     """
 
     stock_half_spread_bps: float = setting(
@@ -124,7 +124,7 @@ class TradingCosts:
     crypto_impact: float = setting(0.0, "as for stocks", ge=0, lt=5000)
 
     def impact(self, crypto: npt.NDArray[np.bool_]) -> Array:
-        """Return the coefficient [S] of the square-root law."""
+        """Return the coefficient [S] of the square-root law of market impact."""
         return np.where(crypto, self.crypto_impact, self.stock_impact)
 
     def half_spread(self, crypto: npt.NDArray[np.bool_]) -> Array:

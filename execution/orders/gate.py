@@ -1,4 +1,4 @@
-"""The gate of orders: it checks each order against a snapshot right before it is sent."""
+"""Pre-trade gate: it checks each order against an account snapshot right before sending."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OrderGate(Protocol):
 
     @property
     def prices(self) -> Mapping[str, float]:
-        """Price of each symbol that the snapshot has a price of, USD."""
+        """Prices in the snapshot, USD by symbol."""
         ...
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:

@@ -1,4 +1,4 @@
-"""Last trades of a feed, and fallbacks while it does not answer."""
+"""Last trades of a feed, and fallbacks while the feed does not respond."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TradeSource(Protocol):
         Raises
         ------
         BrokerError
-            if the feed does not answer.
+            if the feed does not respond.
         """
         ...
 
@@ -36,7 +36,7 @@ class NoTrades:
 
 
 def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[str, LastTrade]:
-    """Return last trades of stocks and crypto; an empty mapping if the feed does not answer."""
+    """Return last trades of stocks and crypto; an empty mapping if the feed does not respond."""
     names = sorted(filter(is_symbol, symbols))
     try:
         return source.last_trades(names) if names else {}
@@ -46,5 +46,5 @@ def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[st
 
 
 def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
-    """Return prices of last trades, USD; an empty mapping if the feed does not answer."""
+    """Return prices of last trades, USD; an empty mapping if the feed does not respond."""
     return {symbol: trade.price for symbol, trade in fetch_last_trades(source, symbols).items()}

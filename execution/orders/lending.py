@@ -1,4 +1,4 @@
-"""Terms of the broker's loans: one set for settlement and for the decision."""
+"""Terms of the broker's loans, the same for settlement and for the decision."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Number = TypeVar("Number", float, Fraction)
 def short_proceeds_after_trade(
     sold: Number, held: Number, quantity: Number, value: Number
 ) -> Number:
-    """Return USD that an open short was sold for, after a trade.
+    """Return the USD proceeds of an open short position after a trade.
 
-    The amount grows with sales, and a purchase reduces it in proportion.
+    Sales add to the proceeds, and a purchase reduces them in proportion to the quantity.
 
-    sold, held: USD and signed quantity before.
+    sold, held: proceeds in USD and signed quantity before the trade.
     quantity, value: signed quantity and signed value of the trade, USD.
     """
     if held > 0:
@@ -39,7 +39,7 @@ def short_proceeds_after_trade(
 
 @settings_class("margin")
 class SymbolRate:
-    """A rate for one symbol."""
+    """A rate that applies to one symbol."""
 
     symbol: Annotated[str, required_setting("of a stock or a coin")]
     rate: Annotated[
@@ -56,7 +56,7 @@ class SymbolRate:
 
 @settings_class("margin")
 class MarginTerms:
-    """Limits and rates of the broker's loans; interest is simple: yearly rate / 360 a night.
+    """Limits and rates of the broker's loans; simple interest: yearly rate / 360 per night.
 
     Sources: Alpaca, "Margin and Short Selling" (leverage, margin_equity, requirements: read
     2026-11-28; order_price_buffer: read 2026-11-20); interest_rate is this project's default,
@@ -113,9 +113,9 @@ class MarginTerms:
                     raise InputError(f"margin.{name}: {symbol} is there {count} times")
 
     def interest_rate_on(self, dates: Instants) -> Array:
-        """Return the cost [N] of one USD borrowed for a year, in force on New York dates."""
+        """Return the yearly cost [N] of one USD borrowed, in force on New York dates."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
 
     def nightly_rate(self, instants: Instants) -> Array:
-        """Return the cost [N] of one USD borrowed for a night, as known at each instant."""
+        """Return the cost [N] of borrowing one USD for a night, as known at each instant."""
         return self.interest_rate_on(new_york_date(instants)) / INTEREST_DAYS_PER_YEAR

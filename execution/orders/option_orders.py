@@ -33,10 +33,10 @@ _IDENTITY = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 class OptionContract:
     """An option that the venue lists.
 
-    root: first part of its symbol, one to six capital letters, such as SPXW or SPY.
-    expiry: last day of the option.
-    call: true for calls, false for puts.
-    strike: points, exact to a thousandth.
+    root: root of the option symbol, one to six capital letters, such as SPXW or SPY.
+    expiry: expiry date.
+    call: true for a call, false for a put.
+    strike: strike price in points, exact to a thousandth.
     """
 
     root: str
@@ -82,8 +82,8 @@ def parse_occ_symbol(symbol: str) -> OptionContract:
 def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
     """Return the smallest value at expiry of options that expire together, USD; None if unbounded.
 
-    Between two strikes the value is linear, so the minimum is at a strike, at 0, or far above.
-    There, short calls that no other calls cover lose without bound.
+    Between two strikes the value is linear, so the minimum is at a strike, at 0, or far above. Far
+    above, uncovered short calls lose without bound.
 
     options: signed contracts.
     """
@@ -97,7 +97,7 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
 
 
 def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[OptionContract, Count]]:
-    """Return groups of options that cover each other: those of one root and one day."""
+    """Return groups of options that cover each other: options of one root and expiry."""
     together: dict[tuple[str, date], dict[OptionContract, Count]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
@@ -138,7 +138,7 @@ def is_option(symbol: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class OptionLeg:
-    """One option of an order or of a position, once a spread.
+    """One option of an order or of a position, at a ratio of one per spread.
 
     contract: the option.
     side: `buy` or `sell` in an order; for a position, the side that opened it.
@@ -149,7 +149,7 @@ class OptionLeg:
 
     @property
     def direction(self) -> int:
-        """Change of the position in its option, contracts: 1 or -1."""
+        """Change of the position in the option, contracts: 1 or -1."""
         return 1 if self.side == "buy" else -1
 
     @property
@@ -159,7 +159,7 @@ class OptionLeg:
 
 @dataclass(frozen=True, slots=True)
 class SpreadOrder:
-    """An order for spreads, of which every leg trades in the same number.
+    """An order for spreads; every leg trades the same number of contracts.
 
     The order does not state whether a leg opens or closes a position, because two spreads that
     share an option are one position at the venue.
@@ -167,10 +167,10 @@ class SpreadOrder:
     client_order_id: id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
     legs: two to four legs, each with another option.
     contracts: number of spreads, 1 to 10,000.
-    min_credit: limit, points a spread that the order has to bring in, below 0 for a cost; None
-        takes the market's price.
-    expires_at: instant from which it is not sent; None for no such instant.
-    reduces: true if it buys back what was sold.
+    min_credit: limit: smallest credit in points per spread, below 0 for a debit; None takes the
+        market's price.
+    expires_at: instant from which the order is not sent; None without an expiry.
+    reduces: true if the order buys back spreads that were sold.
     reason: reason of the order.
     """
 
@@ -210,7 +210,7 @@ class SpreadOrder:
     def max_loss(self) -> float:
         """Largest value of one spread to its holder or to its writer, USD.
 
-        It is the largest loss of a credit spread; infinite if no leg bounds it.
+        This is the largest loss of a credit spread; infinite if no leg bounds the loss.
         """
         width = Decimal(0)
         for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
@@ -221,7 +221,7 @@ class SpreadOrder:
 
     @property
     def is_fully_covered(self) -> bool:
-        """Return whether it can owe nothing at expiry, as an order that buys back a spread."""
+        """Return whether the order cannot create a liability at expiry, such as a buy-back."""
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
@@ -238,10 +238,10 @@ class SpreadOrder:
 
 @dataclass(frozen=True, slots=True)
 class SpreadFill:
-    """Fill of an order that is final.
+    """Fill of a spread order that is final.
 
     contracts: number of spreads that were filled.
-    credit: mean points that a spread brought in, below 0 for a cost.
+    credit: mean credit in points per spread, below 0 for a debit.
     """
 
     contracts: int
@@ -249,7 +249,7 @@ class SpreadFill:
 
 
 class NeverSent(OrderRejected):
-    """An order that was never begun to be sent."""
+    """An order whose sending never started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class Quote:
 
 
 def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]) -> Decimal | None:
-    """Return the points that trading the legs at the market brings in; None without all quotes."""
+    """Return the net credit of the legs at market prices, points; None without all quotes."""
     total = Decimal(0)
     for leg in legs:
         quote = quotes.get(leg.contract)

@@ -38,20 +38,20 @@ class Order:
     """An order to a venue, which validates itself.
 
     client_order_id: client order id, derived from strategy, instant, symbol, leg and attempt, so
-        that one intention has one id.
+        that a repeated order has the same id.
     symbol: name of the symbol.
     side: buy or sell.
     qty: quantity above 0, a multiple of the instrument's increment or the whole position.
     reason: reason of the order; `str` returns it in words.
-    reduces: true if the order can only bring a position nearer to zero.
-    type: order type, which tells the prices that it needs.
-    tif: time in force; `opg` and `cls` trade in the session's first and last print alone.
-    limit_price: USD, of limit and stop-limit orders.
-    stop_price: USD, of stop and stop-limit orders.
-    trail_price: USD by which a trailing stop follows the best price since it was sent.
-    trail_percent: the same in percent; a trailing stop has one of the two.
-    extended_hours: true if it may trade outside regular hours.
-    expires_at: instant from which it is not sent; None for no such instant.
+    reduces: true if the order can only bring a position closer to zero.
+    type: order type, which determines the prices that are required.
+    tif: time in force; `opg` and `cls` orders trade only in the opening and the closing auction.
+    limit_price: limit price of limit and stop-limit orders, USD.
+    stop_price: stop price of stop and stop-limit orders, USD.
+    trail_price: distance of a trailing stop from the best price since it was sent, USD.
+    trail_percent: the same distance in percent; a trailing stop has one of the two.
+    extended_hours: true if the order may trade outside regular hours.
+    expires_at: instant from which the order is not sent; None without an expiry.
     """
 
     client_order_id: str
@@ -108,17 +108,17 @@ class Order:
 
     @property
     def instrument(self) -> Instrument:
-        """Instrument that it trades, with the ordinary increment of its class."""
+        """Instrument of the order, with the default quantity increment of its class."""
         return instrument(self.symbol)
 
     @property
     def for_auction(self) -> bool:
-        """Return whether it trades in the session's first or last print alone."""
+        """Return whether the order trades only in the opening or the closing auction."""
         return self.tif in ("opg", "cls")
 
     @property
     def is_immediate(self) -> bool:
-        """Return whether it is to trade at once, so that its remainder is cancelled soon."""
+        """Return whether the order should trade at once, so that a remainder is cancelled soon."""
         return self.type == "market" and not self.for_auction
 
     @property
@@ -162,22 +162,22 @@ class OrderSizeLimits:
             )
 
     def min_sent_value(self, *, coin: bool, closes: bool) -> float:
-        """Return the least value of an order when it is sent, USD.
+        """Return the smallest value of an order when it is sent, USD.
 
-        Applies to crypto and to fractions of a share. An order that closes a whole position of
-        crypto is too small only for dust: no other order could ever sell the rest.
-        `sizing.increments.required_order_value` is its compiled form.
+        The minimum applies to crypto and to fractions of a share. An order that closes a whole
+        crypto position need only exceed the dust threshold; otherwise the position could never be
+        sold. `sizing.increments.required_order_value` is the compiled form of this rule.
         """
         if not coin:
             return self.min_fractional_value
         return self.crypto_dust if closes else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the least values [S] of an order when it is sized, unless it closes, USD."""
+        """Return the smallest values [S] of a sized order that does not close a position, USD."""
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """Return the least values [S] of a position that can be closed, USD."""
+        """Return the smallest values [S] of a position that can be closed, USD."""
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
@@ -197,12 +197,12 @@ class OrderSizeLimits:
     def check(self, bars: Bars) -> None:
         """Check that one increment of each crypto symbol is worth less than the largest order.
 
-        Otherwise no order of it could be sent.
+        Otherwise no order for that symbol could be sent.
 
         Raises
         ------
         InputError
-            for a symbol whose increment exceeds it.
+            for a symbol whose increment exceeds the largest order.
         """
         for s in np.flatnonzero(bars.crypto).tolist():
             # The smallest order is one increment. If the price makes it worth more than the venue
@@ -224,14 +224,14 @@ class Fill(NamedTuple):
 
     client_order_id: client order id of the order.
     symbol: name of the symbol.
-    qty: signed quantity. A crypto purchase pays its fee in crypto, as a second fill of the same
+    qty: signed quantity. The fee of a crypto purchase is paid in crypto: a second fill of the same
         order with a negative qty at price 0.
     price: USD.
     fee: USD.
     at: start of the bar at whose open it filled, or the instant at which the bar within which it
         filled became known.
-    equity_row_at: instant of the account's row that counts it, if that is not `at`: a bar whose
-        start is not an instant of the account fills once it is known.
+    equity_row_at: instant of the first account row that includes the fill, if that is not `at`: a
+        bar whose start is not an instant of the account fills once the bar is known.
     """
 
     client_order_id: str
@@ -244,20 +244,20 @@ class Fill(NamedTuple):
 
     @property
     def booked_at(self) -> np.datetime64:
-        """Instant of the account's row that counts the fill."""
+        """Instant of the first account row that includes the fill."""
         return self.at if self.equity_row_at is None else self.equity_row_at
 
 
 def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
-    """Return the cost of open crypto purchases, USD: at their limit, else at the last price."""
+    """Return the cost of open crypto purchases at their limit, else the last price, USD."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is AssetClass.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
 def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
-    """Return the time in force of an order of ours; crypto has no trading day at the venue.
+    """Return the time in force of our orders; crypto has no trading day at the venue.
 
-    auction: auction that begins the next bar of stocks; None if none does.
+    auction: auction at the start of the next bar of stocks; None without one.
     """
     return "gtc" if is_crypto(symbol) else auction or "day"
 
@@ -271,14 +271,14 @@ def exact_decimal(quantity: float) -> Decimal:
 def make_order_id(strategy: str, at: np.datetime64, symbol: str, leg: int, attempt: int = 0) -> str:
     """Return the client order id of an order of a strategy.
 
-    It is the same for the same instant, symbol, leg and attempt, so that a decision that is
-    repeated after a crash sends nothing twice.
+    The same instant, symbol, leg and attempt give the same id, so that a decision repeated after a
+    crash sends no order twice.
     """
     return format_order_id(strategy, compact_text(at), symbol, leg, attempt)
 
 
 def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: int = 0) -> str:
-    """Return the client order id for an instant that is already in text."""
+    """Return the client order id for an instant already formatted as text."""
     return f"{strategy}-{when}-{symbol}-{leg}-{attempt}"
 
 

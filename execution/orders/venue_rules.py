@@ -1,4 +1,4 @@
-"""Rules of a venue: why it would refuse an order, and what it allows with a symbol today."""
+"""Rules of a venue: reasons to refuse an order, and what is allowed for a symbol today."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def refusal(
     asset: the venue's properties of the symbol; None if unknown.
     account: positions and open orders; None if unknown.
     terms: smallest and largest values of an order.
-    at: instant at which it is sent; None if it is sent when it is accepted.
+    at: instant at which the order is sent; None for an order that is sent when the venue accepts
+        it.
     """
     # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
     # would have refused.
@@ -55,7 +56,7 @@ def refusal(
 
 
 def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
-    """Return why type and time in force are refused for crypto, fractions or auctions, or ""."""
+    """Return why type or time in force is refused for crypto, fractions or auctions, or ""."""
     if coin:
         sound = order.type in ("market", "limit", "stop_limit") and order.tif == "gtc"
         if sound and not order.extended_hours:
@@ -195,7 +196,7 @@ class VenueRules:
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
         """Return the panel with the venue's properties of its symbols.
 
-        increments: as in `with_venue_rules`.
+        increments: source of crypto increments, as in `with_venue_rules`.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
@@ -208,7 +209,7 @@ class VenueRules:
 def with_venue_rules(
     bars: Bars, assets: Mapping[str, Asset | None], increments: IncrementSource
 ) -> Bars:
-    """Return the panel with the venue's properties of some symbols.
+    """Return the panel with the venue's trading properties of the given symbols.
 
     A symbol that the venue does not know is not tradable.
 
