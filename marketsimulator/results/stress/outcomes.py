@@ -69,7 +69,7 @@ class ScenarioOutcome:
 
     @property
     def wiped_out(self) -> bool:
-        """True if equity is negative after the move or at the end."""
+        """Return whether equity is negative after the move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
@@ -82,7 +82,7 @@ class StressResult:
 
     @property
     def worst(self) -> ScenarioOutcome | None:
-        """The scenario with the largest loss; None without scenarios."""
+        """Return the scenario with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
@@ -98,7 +98,7 @@ def run_stress(
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
-    """Gross over equity; none without equity."""
+    """Return gross exposure over equity; None without equity."""
     return gross / equity if equity > 0 else None
 
 
@@ -200,7 +200,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """When the bars of the sessions become known that close after an instant."""
+    """Return when stock bars become known, for sessions that close after an instant."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):
