@@ -39,7 +39,7 @@ MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 @settings_class("options")
 class OptionTerms:
-    """Settings of options on a practice venue; a registered desk adds how they are quoted."""
+    """Settings of options on a practice venue; a registered desk adds those of its quotes."""
 
     vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
     symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
@@ -80,7 +80,7 @@ class BacktestSettings(TradingSettings):
         Raises
         ------
         InputError
-            names the key, the value and what was expected.
+            for an invalid value, with its key, the value and what was expected.
         """
         return settings_from_config(cls, config)
 

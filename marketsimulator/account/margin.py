@@ -82,8 +82,8 @@ def required_equity(book: Book, leverage: float) -> float:
 def unborrowed_cash(account: Record) -> float:
     """Return the settled, unborrowed USD that may buy crypto; negative if there is a debit.
 
-    Proceeds of shorts are collateral, and today's other sales have not settled. Today's shorts
-    belong to both and are subtracted once.
+    Short proceeds are collateral, and today's other sale proceeds have not settled. The proceeds
+    of today's shorts are in both amounts and are subtracted once.
     """
     return float(
         account.cash
@@ -130,7 +130,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
 def start_margin_day(book: Book, day: Record) -> None:
     """Start a margin day: reset day trades and set day-trading buying power.
 
-    A position opened yesterday is no day trade. Day-trading buying power is leverage times the
+    A position opened yesterday is not a day trade. Day-trading buying power is leverage times the
     excess of the last close's equity over its requirement.
     """
     account = book.account[0]

@@ -79,9 +79,9 @@ def fillable_quantity(
 
 @jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether the venue refuses an order for its value; it also refuses to close dust.
+    """Return whether an order's value is below the venue's minimum, even if it closes dust.
 
-    quantity: signed, as ordered. price: USD, at which it would fill.
+    quantity: signed, as ordered. price: USD, expected fill price.
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)

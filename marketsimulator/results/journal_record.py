@@ -262,7 +262,8 @@ class JournalRecord:
 
         Rows are the account's marks. Equity and cash are the venue's, less net deposits since
         `begin`. Positions in other symbols count as cash. Fill prices include the spread, which no
-        venue reports separately. All fees are `rounding`, because the venue books them apart from trades.
+        venue reports separately. All fees are `rounding`, because the venue books them apart from
+        trades.
 
         name: name of the decider.
         symbols: symbols of the run; None: all decided symbols.

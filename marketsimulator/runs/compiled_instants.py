@@ -363,7 +363,7 @@ def recompute_decision(
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
     """Recompute a kept decision: its symbols [m], problem, weights [K, m] and rounded targets.
 
-    Weights are NaN if nothing was sized.
+    Weights are NaN if the solve failed.
 
     row: row of `kept`, whose first row is row `begin` of the beliefs.
     """

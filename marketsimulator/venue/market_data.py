@@ -77,7 +77,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Return the numbers of the symbol and of its bar with which a page begins."""
+    """Decode a page token into (symbol number, bar number) of the page's first bar."""
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is not a page's next_page_token")
     symbol, _, bar = token.partition("-")

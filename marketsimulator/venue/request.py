@@ -90,7 +90,7 @@ def query_integer(
 def query_choice(
     query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
 ) -> str:
-    """Return a word of a query, one of those served. Raises `InputError` for any other."""
+    """Return a word of a query from the supported ones. Raises `InputError` for any other."""
     word = query.get(name, default)
     if name in query and word not in words:
         raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)
