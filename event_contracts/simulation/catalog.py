@@ -248,7 +248,7 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
     """`GET /exchange/status`.
 
     pause: code that refuses orders at present; empty while trading continues.
-    resumes_at: UTC, when the venue expects to resume; None if it does not say.
+    resumes_at: UTC, expected end of the pause; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
     return {

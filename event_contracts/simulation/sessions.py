@@ -73,7 +73,7 @@ def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
 
 
 def mid_prices(session: Array) -> Array:
-    """Return the middle of the quote at each row [T], USD."""
+    """Return the mid quotes of the session [T], USD."""
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
@@ -96,7 +96,7 @@ def tape_to_session(tape: Records) -> Array:
 
 
 def session_outcome(session: Array) -> int:
-    """Return 1 if YES came true (the last row's middle is at or above 0.5), else 0."""
+    """Return 1 if YES won (the last row's mid quote is at or above 0.5), else 0."""
     return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING)
 
 
