@@ -53,7 +53,7 @@ ROOT_MEAN = 20  # steps
 
 @jit_inline
 def value(market: Record, tick: Record) -> float:
-    """Return USD of cash, the position at the middle of the quote, and positions elsewhere."""
+    """Return cash, the position at mid quote, and positions elsewhere, USD in total."""
     return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
 

@@ -71,12 +71,12 @@ class SentOrder:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One market, from flat until its settlement or the present.
+    """One market, from a flat position until its settlement or the present.
 
     orders: orders in the order in which they were sent.
-    fills: their fills as booked.
+    fills: fills of the orders, as booked.
     outcome: the winning side; None before settlement.
-    pays: USD that a YES was paid, given instead of an outcome.
+    pays: settlement value of a YES in USD, as an alternative to an outcome.
     profits: USD after fees of each order, in the same order; None for an order that opened nothing,
         or has contracts open.
     largest: maximum contracts of one side held at once; None before the first fill.
@@ -202,13 +202,13 @@ class _Ledger:
             self.largest = max(self.largest, held)
 
     def settle(self, pays: Fraction) -> None:
-        """Close the remaining contracts; pays: USD of a contract of YES."""
+        """Close the remaining contracts; pays: settlement value of one YES contract, USD."""
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
             self._close(side, count, pays if side == "YES" else 1 - pays)
 
     def final_profits(self) -> dict[str, Fraction]:
-        """Return USD by order, for orders that opened contracts and have none open."""
+        """Return profits in USD by order, for orders that opened contracts and have none open."""
         still_open = {name for lots in self._lots.values() for name, _, _ in lots}
         return {name: usd for name, usd in self._profits.items() if name not in still_open}
 

@@ -78,7 +78,7 @@ class OrderRuleTerms(NamedTuple):
 
     life: number of steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    size_limits: maximum contracts that a purchase of each of the five sizes may lead to, -1 if the
+    size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
     styles: price style of each intent.
     """
@@ -142,8 +142,8 @@ def broken_limit(
 ) -> int:
     """Return the limit that an order violates; an order without a resulting position violates none.
 
-    event, account: the greatest loss of the event, and of all markets, over the outcomes in which
-        this order loses. No order raises the loss of an outcome in which it wins.
+    event, account: maximum loss of the event, and of all markets, over the outcomes in which this
+        order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:
         return NO_LIMIT
@@ -187,7 +187,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 def is_immediate(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
-    The venue caps such a sale at the position (`reduce_only`), but no resting sale.
+    The venue limits such a sale to the position (`reduce_only`); resting sales are not limited.
     """
     return not buys and style == AGGRESSIVE
 

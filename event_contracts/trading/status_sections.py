@@ -154,7 +154,7 @@ def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Epis
     The journal has no sequence of fills. If fills contradict the order of sending, they are left
     out.
 
-    paid: its settlement; None before that.
+    paid: settlement of the market; None before that.
     """
     orders = []
     fills = []
