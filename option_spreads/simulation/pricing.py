@@ -48,7 +48,7 @@ class Smile(ImpliedVolatility):
         return replace(self, slope=0.0, wing=0.0)
 
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
-        """Return the implied volatility a year, in the arguments' common shape.
+        """Return the implied volatility per year, in the arguments' common shape.
 
         index: the volatility index, points; the rest as in `black_scholes`.
         """
