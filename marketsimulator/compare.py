@@ -13,7 +13,7 @@ a cluster. Where runs alone are named, nothing is run.
 Counterfactuals rerun each variant on lagged or shuffled forecasts and at other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
-account is no trial. Runs over different periods are compared over their common days.
+account is not a trial. Runs over different periods are compared over their common days.
 """
 
 from __future__ import annotations

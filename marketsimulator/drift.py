@@ -10,7 +10,7 @@ settings or code. The difference between the two profits is split by order and c
 that add up to the cent.
 
 output=FOLDER writes the report of the live account: the files of a backtest with the account as
-main run, beside its simulation, the no-forecast baseline and buy and hold.
+main run, next to its simulation, the no-forecast baseline and buy and hold.
 
 Orders sent after the last snapshot are counted, not compared. After the first cycle no fills are
 comparable yet, and `agrees` in drift.json is null.
@@ -162,7 +162,7 @@ class LiveSimulation:
     record: content of the journal.
     start, end: first and last account snapshot of the comparison.
     simulation: settings of the simulation.
-    market: the bars that the live run had and its orders met, from the first decision on.
+    market: the bars known to the live run and those that its orders met.
     trader: trader of the simulation.
     run: simulated run, from the account of the first decision on.
     simulated: simulated account up to the last live snapshot.
@@ -274,7 +274,7 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 def _market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
-    """Return the bars that the live run had and that its orders met, from its first instant on.
+    """Return the bars known to the live run and those that its orders met.
 
     since, end: bounds on the start of these bars.
     """

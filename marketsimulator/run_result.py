@@ -237,8 +237,8 @@ class Booking(NamedTuple):
     kind: `spread` and `slippage` are included in the prices of fills, and so is `delisted`, the
         difference between a symbol's last price and its delisting price; `split` is cash for a
         fraction of a share; `cash_interest` is received, `rounding` is that of a day's fees;
-        `other` is any other booking of a live account, `transfer` a deposit, which is no profit of
-        any row.
+        `other` is any other booking of a live account, `transfer` a deposit, which is not part of
+        any row's profit.
     usd: USD; negative if paid.
     """
 

@@ -153,7 +153,7 @@ class OrderRequest:
         return request
 
     def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
-        """Return the order as an `EventContractOrder` with this id as client_order_id."""
+        """Return the request as an order of `count` contracts; name: its client_order_id."""
         action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)

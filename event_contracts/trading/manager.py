@@ -360,8 +360,8 @@ class AccountReader:
         Our orders count with the terms of their intents. An order that rested before and is missing
         in the list is queried by id, and counts in full if that fails.
 
-        The store of intents records the state of our other orders. Fills that a response states
-        must appear in the list of fills later.
+        The store of intents records the state of this project's other orders. Fills that a response
+        states must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -524,7 +524,7 @@ class KalshiMultiMarketOrderManager:
         """Return the account as seen from a market at present.
 
         If the venue's cash differs from the expected cash, the smaller one counts. Orders of
-        unknown outcome are listed as resting, with their whole count and our id.
+        unknown outcome are listed as resting, with their whole count and client_order_id.
         """
         with self._turn:
             return self._look(market)[0]
@@ -555,7 +555,7 @@ class KalshiMultiMarketOrderManager:
     def cancel(self, order_id: str) -> None:
         """Cancel an order; one that has ended is left unchanged.
 
-        order_id: the venue's id, or our id for an order of unknown outcome.
+        order_id: the venue's id, or the client_order_id for an order of unknown outcome.
         """
         with self._turn:
             if self._outbox.may_have_left(order_id):
@@ -565,12 +565,12 @@ class KalshiMultiMarketOrderManager:
             self._end(order_id, EPOCH)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Cancel our working orders in a market that are old or inadmissible, and return them.
+        """Cancel working orders in a market that are old or inadmissible, and return them.
 
         Old orders were sent before an instant. The venue fills a resting order without a check. An
         order is therefore inadmissible if its remainder would be refused as a new order next to the
         other resting ones. Orders of other senders, of other jobs and of unknown outcome stay. No
-        guard is asked, because cancelling only reduces risk. Without a working order of ours the
+        guard is asked, because cancelling only reduces risk. Without a working order the
         venue is not queried.
         """
         with self._turn:

@@ -208,7 +208,7 @@ class OrderManager(Protocol):
         """Query orders of unknown outcome in a market, and return those that stay unknown."""
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Cancel this project's working orders that are old or may not rest, and return them.
+        """Cancel working orders in a market that are old or may not rest, and return them.
 
         before: orders sent before this instant are old.
         """

@@ -2,9 +2,9 @@
 
 Attribution of profit to orders: contracts are matched first in, first out, within one market and
 side. A purchase opens contracts, unless the account holds the other side. Then each of its
-contracts first closes the oldest one of those, because a pair pays $1. A sale closes the oldest
-contracts of its side, and settlement closes the rest. The profit of a closed contract belongs to
-the order that opened it:
+contracts first closes the oldest contract of that side, because a pair pays $1. A sale closes the
+oldest contracts of its side, and settlement closes the rest. The profit of a closed contract
+belongs to the order that opened it:
 
     profit = proceeds of closing it − cost of opening it
 

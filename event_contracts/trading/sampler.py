@@ -1,7 +1,7 @@
 """Ticks of live markets: the top of each book, read at equal steps, until the market has settled.
 
 `GET /markets` reports no trades: `sold` and `bought` of these ticks are 0. The estimate is the
-user's own, and without one the middle of the quote, as in recorded sessions. Estimates are in a
+user's own, and without one the mid quote, as in recorded sessions. Estimates are in a
 file that another program writes and replaces:
 
     market,probability,until
@@ -9,7 +9,7 @@ file that another program writes and replaces:
 
 `probability` is that of YES, `until` the instant at which it expires. The file is read again at
 every tick. An unreadable file is alerted, and the previous estimates apply until they expire. At
-the middle of the quote there is no edge.
+the mid quote there is no edge.
 """
 
 from __future__ import annotations

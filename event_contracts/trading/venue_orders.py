@@ -1,18 +1,18 @@
-"""Orders and fills in the venue's format and in ours, and parsers of its fields.
+"""Orders and fills in the venue's format and in this project's, and parsers of the fields.
 
 Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
 YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. The venue does not state
-afterwards which of the two it is; our journal does, for our orders. Each other order counts as a
-purchase, which uses more cash than a sale.
+afterwards which of the two it is; the journal does, for its own orders. Each other order counts as
+a purchase, which uses more cash than a sale.
 
 A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
 reverse the position if more of it fills than is held: `Admission` prevents that.
 
 The venue does not document that it refuses a second order with a used id. Orders are therefore
-posted once, and looked up by our id among the account's orders and fills. An order of unknown
-outcome is never posted again. It is queried, and counts until the venue states its outcome. After
-its expiry and a margin of time it counts as lost.
+posted once, and looked up by client_order_id among the account's orders and fills. An order of
+unknown outcome is never posted again. It is queried, and counts until the venue states its outcome.
+After its expiry and a margin of time it counts as lost.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Alpaca's margin rules: maintenance requirements and buying power.
 
 Initial 50 %; maintenance by price and side; 4× by day and 2× overnight from 2,000 USD of equity;
-crypto is no collateral and is bought without borrowed cash. Each figure names its source and the
+crypto is not collateral and is bought without borrowed cash. Each figure names its source and the
 day it was read. Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) applied instead of the
 intraday margin deficit.
 """

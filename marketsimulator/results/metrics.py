@@ -71,7 +71,7 @@ MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
 class Performance:
     """Return and risk of one run.
 
-    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days a year.
+    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days per year.
 
     total_return: final equity over capital - 1.
     annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
@@ -85,9 +85,9 @@ class Performance:
     expected_shortfall: mean of r up to that quantile.
     hit_rate: share of days with a gain among those with a gain or a loss.
     profit_factor: sum of gains over sum of losses.
-    skewness: of r.
-    excess_kurtosis: of r, 0 for a normal distribution.
-    autocorrelation: of r, from one day to the next.
+    skewness: skewness of r.
+    excess_kurtosis: excess kurtosis of r, 0 for a normal distribution.
+    autocorrelation: first-order autocorrelation of r.
     days: D.
     periods_per_year: ppy.
     """

@@ -20,7 +20,7 @@ SUMMARY_FILE = "summary.json"  # what a backtest leaves in its own
 
 
 class MultirunComparison(Callback):
-    """Write `comparison.html` next to the folders of a multirun's backtests."""
+    """Hydra callback that writes `comparison.html` next to the run folders of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Refuse `output`, and a folder with other contents, before any run; exit code 2."""

@@ -450,7 +450,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
 
 
 def _only_small_orders(run: Run, least: float) -> str:
-    """Explain that all orders were below the crypto minimum; empty if one was not."""
+    """Explain that crypto orders were below the minimum; empty if no order was refused for it."""
     refused = [
         (decision.equity, choice.symbol)
         for decision in run.decisions

@@ -233,7 +233,7 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
 
 
 def overfitting_text(runs: RunSet) -> str:
-    """Return the probability of backtest overfitting in words, or why it is missing."""
+    """Return the probability of backtest overfitting in words, or the data that it requires."""
     found = runs.overfitting
     if found is None:
         return f"PBO (probability of backtest overfitting) needs {MIN_DAYS} days and two runs"

@@ -319,7 +319,7 @@ class Results:
         return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
-        """Return a run's daily equity and the days a year."""
+        """Return a run's daily equity and the days per year."""
         at, equity = run.equity_curve()
         return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 

@@ -133,7 +133,7 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 
 def _code(name: str | None) -> str | list[str] | None:
-    """Return a name; for plugin code its digest, independent of the name of its module."""
+    """Return a name; for plugin code its last part and the digest of the code."""
     if name is None or not is_plugin(name):
         return name
     return [name.rpartition(".")[2], plugin_digest(name)]

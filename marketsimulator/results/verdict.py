@@ -25,7 +25,7 @@ class Verdict:
     """The overall verdict of a report.
 
     level: `good` if the run is significantly ahead of all comparisons; `bad` if it is significantly
-        behind one, or is not valid evidence (as with look-ahead); `open` otherwise.
+        behind one, lost all equity, or is not valid evidence (as with look-ahead); else `open`.
     claim: one sentence.
     rest: figures that support the claim.
     """

@@ -77,7 +77,7 @@ class CompiledInputs(NamedTuple):
     max_crypto_value: USD, maximum value of one crypto order.
     least, dust: [S] as in `AccountArrays`.
     increment: [S] smallest step of a quantity, in shares or coins.
-    tradable: [S] true if a symbol takes orders.
+    tradable: [S] true if a symbol accepts orders.
     """
 
     beliefs: BeliefTable

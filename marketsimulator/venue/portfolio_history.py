@@ -37,7 +37,7 @@ def portfolio_history(
     """Return an account's equity by window, and its profit since the previous close.
 
     equities: at every past instant and the present one, oldest first.
-    capital: USD that the account began with.
+    capital: starting capital of the account, USD.
     A window without an instant of the venue is not listed. Raises `InputError` for a query that
     Alpaca refuses, or that the simulator cannot answer.
     """

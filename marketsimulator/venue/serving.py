@@ -130,7 +130,7 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 
 
 class ConnectionLimiter:
-    """Closes silent connections after `HEAD_SECONDS`, or earlier for new ones.
+    """Limiter that closes silent connections after `HEAD_SECONDS`, or earlier for new ones.
 
     aiohttp bounds lines, headers, bodies and idle connections, but neither the number of
     connections nor the time until the first request. A client that has sent a request keeps its

@@ -58,7 +58,7 @@ class Venue:
     """The practice venue: one account, its orders and its clock.
 
     settings: costs, margin and increments, as for a backtest.
-    market: the market whose panel begins where the clock began.
+    market: the market; its panel starts at the first instant of the clock.
     index: the latest instant of the panel that has come.
     stops: instants at which the clock stops.
     stop: the present stop.
@@ -361,7 +361,7 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """Return the instants of a run, and those at which auctions begin to take orders."""
+    """Return the instants of a run, and those from which auctions accept orders."""
     bars = market.bars
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():

@@ -241,7 +241,7 @@ class SpreadJob:
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel working orders, or buy back everything that is open.
+        """End working orders, or buy back everything that is open.
 
         Return the spreads that were to be bought back and are still open. Raises BrokerError if an
         order may still be working.
@@ -285,7 +285,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
     """Open the job at the venue, in the folder of the loop's other jobs, and lock its files.
 
-    Orders that still work after the last cycle of the loop are cancelled.
+    Orders that are still working after the last cycle of the loop are ended.
     """
     selling = SellingSettings.from_config(
         compose_config("sell_spreads", list(live_settings.spreads))

@@ -181,7 +181,7 @@ class SpreadSeller:
         return self._stepped()
 
     def end_orders(self) -> None:
-        """Cancel working orders at the venue, and write their outcome; send no new order."""
+        """End working orders at the venue, and write their outcome; send no new order."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":

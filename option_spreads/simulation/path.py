@@ -69,7 +69,7 @@ class IndexModel:
 
     The volatility index is constant from open to close, and falls raise it for the next session. At
     a premium of 0, prices are mean payoffs at every time. A spread then earns its costs in the
-    mean, whatever the rules of its sale and exit.
+    mean, independent of the rules of its sale and exit.
     """
 
     start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
@@ -106,8 +106,8 @@ class IndexModel:
 
         Paths of the first dates do not depend on how many dates follow.
 
-        smile: volatility smile that prices the options; only its level and session are used.
-            None: the default one.
+        smile: volatility smile that prices the options; its level and session scale the moves of
+            the index. None: the default one.
         """
         steps = SESSION // self.step
         smile = smile or Smile()

@@ -78,7 +78,7 @@ def black_scholes(
 
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
     years: years to expiry; at 0, or with a volatility of 0, the value is the intrinsic value.
-    volatility: volatility a year.
+    volatility: volatility per year.
     call: true for calls, false for puts.
     """
     from scipy.special import ndtr
