@@ -276,6 +276,7 @@ def _market_between(
 ) -> Market:
     """Return the bars known to the live run and those that its orders met.
 
+    begin: first instant of the run.
     since, end: bounds on the start of these bars.
     """
     tables = []

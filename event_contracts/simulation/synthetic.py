@@ -230,7 +230,7 @@ def _poisson(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _depth(uniform: float, fade: float) -> float:
-    """Return the geometric number from 1 at a uniform draw; fade: see `_Terms`."""
+    """Return the geometric number from 1 at a uniform draw; fade: logarithm of its ratio."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 

@@ -258,9 +258,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     its resting remainder meets row k + 1. The last step settles the market. Rewards in USD sum to
     the profit of the session.
 
-    session: [T, F] floats as `sessions` describes them; None plays another synthetic one in each
+    session: [T, F] in the format of `sessions`; None plays another synthetic one in each
         episode.
-    settings: `starting_cash`, `reward` and the others of `EpisodeSettings`.
+    settings: fields of `EpisodeSettings`, such as `starting_cash` and `reward`.
 
     Raises `InputError` for invalid settings or an invalid session. Every method but `reset` raises
     `ValueError` before the first reset.

@@ -23,7 +23,7 @@ ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's ow
 class FirstField(Generic[T]):
     """A field under several names; the first name that is present counts.
 
-    names: each with the parser of its value, as in `RequiredField`.
+    names: the names, each with the parser of its value.
     default: the default if none is present; without a default that is an error.
     """
 

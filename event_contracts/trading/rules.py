@@ -112,7 +112,7 @@ def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
 
 
 def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
-    """Return the maximum cost of buying contracts, fees included: see `FeeRules.max_cost`."""
+    """Return the maximum cost of buying contracts at this price or below, fees included."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 

@@ -229,7 +229,7 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """Fill a market order of symbol s at its open; see `trade_at_market`."""
+    """Fill a market order of symbol s at its open plus costs; return the filled quantity."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility

@@ -83,7 +83,7 @@ class Attribution:
         return _table(self.hours, self.usd.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
-        """Return the parts by symbol and by hour, as in `summary.json`."""
+        """Return the parts by symbol and by hour, for `summary.json`."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 

@@ -48,10 +48,11 @@ class _Decided(NamedTuple):
 
     rows: [D] row of the table.
     sized: [D] true if the strategy returned target weights.
-    ceiling, granted_gross: [D] as in `BookLimits`.
-    optimality_gap: [D] as in `Allocation`.
+    ceiling: [D] stock gross that orders may reach, in multiples of equity.
+    granted_gross: [D] stock gross that the broker grants, in multiples of equity.
+    optimality_gap: [D] optimality gap of the solve.
     number, symbol: [N] number of the decision and of the symbol, sorted in this order.
-    lots: [N] as in `RoundedTargets`.
+    lots: [N] whole increments of the target, signed; NaN for symbols that are not traded.
     columns: columns of the N symbols.
     """
 
@@ -140,7 +141,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
-        """Return the arrays of a span of rows, decided or not; ceilings as in `StrategyTrace`."""
+        """Return the arrays of a span of rows, and each row's ceiling and granted stock gross."""
         if self._trace is not None:
             traced: Any = [column[part] for column in self._trace.arrays]
             return (
@@ -352,7 +353,7 @@ def _explain(
 ) -> None:
     """Fill in the explanations of the kept rows, whose first row is row `begin` of the table.
 
-    ceilings: as in `StrategyTrace`.
+    ceilings: arrays for the ceiling and the granted stock gross, in multiples of equity.
     singular: set for rows whose covariance has no Cholesky factor; compiled code leaves them out.
     """
     ceiling, granted_gross = ceilings

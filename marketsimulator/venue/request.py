@@ -52,7 +52,7 @@ class Request:
             raise InputError("body: it is nested too deep to be read") from None
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body's JSON object; see `json`."""
+        """Return the body's JSON object. Raises `InputError` if it is not one."""
         body = self.json()
         if not isinstance(body, dict):
             words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}

@@ -62,7 +62,9 @@ class TradeSample:
 class TradeRow(NamedTuple):
     """A closed trade, per contract.
 
-    result, risk, gain: USD, as in `TradeSample`.
+    result: profit or loss, USD.
+    risk: maximum loss, USD.
+    gain: maximum gain, the credit, USD.
     entered, exited: instants; None if the row does not state them.
     """
 
