@@ -273,7 +273,7 @@ def account_response(venue: Venue) -> Response:
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
     equity = venue.equity
-    # Crypto is no collateral for a loan: only equity without crypto is multiplied. Crypto and
+    # Crypto is not collateral for a loan: only equity without crypto is multiplied. Crypto and
     # options are bought with unborrowed cash.
     marginable = account.equity - crypto
     return {

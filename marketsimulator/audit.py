@@ -132,7 +132,7 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
     decisions = [decision for decision in other.decisions if decision.at <= cut]
     compared = len(true_decisions)
     for before, after in zip(true_decisions, decisions, strict=False):
-        if repr(before) != repr(after):  # in which what is not a number is the same as itself
+        if repr(before) != repr(after):  # in which NaN equals NaN
             return compared, _decision_difference(before, after)
     if len(decisions) != compared:
         return compared, f"{compared} decisions became {len(decisions)}"
@@ -194,7 +194,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
         )
     if name not in QUESTIONS:
         raise invalid_choice("audit", name, QUESTIONS)
-    # An audit is no trial: it leaves nothing in the ledger.
+    # An audit is not a trial: it leaves nothing in the ledger.
     config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
     if settings.data.fills:

@@ -110,7 +110,7 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         results = run_backtest(settings, progress, show)
     summary = results.summary()
     parts, sentences = result_parts(summary, results.seconds)
-    # The first lines have printed these doubts; the page and `summary.json` repeat them.
+    # The first lines have printed these warnings; the page and `summary.json` repeat them.
     shown = doubt_remarks(results.market.doubts)
     sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result(parts, sentences, result_files(results, summary))

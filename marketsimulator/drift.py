@@ -314,7 +314,7 @@ def _simulated(
     positions = record.decisions[0].positions
     cash = start.cash
     for symbol, quantity in start.positions.items():
-        # What is not simulated is worth the same all the time.
+        # Positions that are not simulated keep a constant value.
         cash += ZERO if symbol in closes else quantity * start.prices[symbol]
     initial_account = AccountSnapshot(
         cash=float(cash),

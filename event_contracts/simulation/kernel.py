@@ -343,7 +343,7 @@ def step(
     after = tape[market.row]
     if market.row < market.rows - 1:
         _meet(market, orders, fills, after, terms)
-        # The book is that after the trades of the step, including our resting orders.
+        # The book is that after the trades of the step, including the account's resting orders.
         show_depth(market, after)
     else:
         market.resting = 0

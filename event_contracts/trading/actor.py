@@ -223,8 +223,8 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # An order that a guard denied is no failure of its market. The record of refusals has
-            # already alerted the venue's rejections.
+            # An order that a guard denied is not a failure of its market. The record of refusals
+            # has already alerted the venue's rejections.
             alerted = isinstance(error, OrderRejected) and error.alerted
             if isinstance(error, OrderPaused):
                 self._paused_at = update.at

@@ -304,7 +304,7 @@ class AccountReader:
             cash = self._venue.cash()
             positions, unread_positions = _read_positions(self._venue)
             resting, unread_orders = self._resting()
-            # A trade between the readings may or may not be in the cash.
+            # A trade between the snapshots may or may not be in the cash.
             still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
             unread = (*news.unreadable, *unread_positions, *unread_orders)

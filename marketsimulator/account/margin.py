@@ -101,7 +101,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     """
     if position.crypto:
         return unborrowed_cash(account) - float(account.reserved_cash)
-    # Crypto is no collateral, so stocks cannot be financed with it.
+    # Crypto is not collateral, so stocks cannot be financed with it.
     collateral: float = account.equity - account.crypto
     used: float = account.stock + account.reserved_stock
     leverage: float = day.leverage

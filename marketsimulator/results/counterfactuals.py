@@ -92,7 +92,7 @@ def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
     mask = bars.mask.copy()
     for s, item in enumerate(bars.instruments):
         # An instant without a bar of this kind has no start, NaT, for which every comparison is
-        # false: the negation keeps what the mask says of it.
+        # false: the negation keeps its mask.
         mask[s] &= ~(bars.clock(item.kind).started_at(bars.times) >= cut)
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1

@@ -80,7 +80,7 @@ def forecast_outcomes(
     for s in np.unique(symbol):
         own = np.flatnonzero(symbol == s)
         price[own], outcome[own] = _followed(bars, s, at[own], until[own])
-    # A bar is missing now and then at the end of an interval: nothing says what happened by then.
+    # Without a bar at the end of an interval its outcome is unknown.
     ended = np.isfinite(outcome)
     for split in splits:
         if split.ratio != 1.0 and split.symbol in number:

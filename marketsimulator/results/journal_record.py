@@ -52,7 +52,7 @@ from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 
 Number = float | Fraction
-HALF_A_CENT = 0.005  # USD: what floats leave over is less
+HALF_A_CENT = 0.005  # USD, above any rounding error of floats
 _BOOKED: Mapping[ActivityKind, BookingKind] = {
     "dividend": "dividend",
     "split": "split",
@@ -202,7 +202,7 @@ class JournalRecord:
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
         """Return the fills between two snapshots of the account."""
-        # What was listed by an instant has traded by then.
+        # A fill that was listed by an instant has traded by then.
         traded = bisect_right(self.fills, until, key=attrgetter("at"))
         return [
             fill
@@ -305,7 +305,7 @@ class JournalRecord:
             if each.amount
         ]
         for k, each in ends:
-            # What takes the place of another one is worth what it came at.
+            # A security that replaces another one is valued at the price of its booking.
             if each.symbol not in read[k][1]:
                 last = float(read[k - 1][1].get(each.symbol, 0.0))
                 bookings.append(
@@ -328,7 +328,7 @@ class JournalRecord:
         listed = np.searchsorted(instants, _second(fill.listed_at))
         sent = 0 if intent is None else np.searchsorted(instants, _second(intent.sent_at))
         k = int(max(traded, sent, min(after, listed)))
-        # The first and the last are of decisions, before what these sent.
+        # The first and the last snapshot are those of decisions, before their orders.
         beyond = k in (0, len(instants) - 1) and not self._is_before(fill, instants[k])
         return k + beyond
 

@@ -155,7 +155,7 @@ def daily_performance(
         last 16:00 and may be shorter.
     """
     returns = daily_returns(daily)
-    days = len(returns)  # none where the account was lost on the way
+    days = len(returns)  # 0 if the account was wiped out
     root = np.sqrt(per_year)
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0

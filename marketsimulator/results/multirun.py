@@ -15,8 +15,8 @@ from foundation.signals import one_line_errors
 
 log = logging.getLogger(__name__)
 
-MULTIRUN_FILE = "multirun.yaml"  # what Hydra leaves in the folder of each multirun
-SUMMARY_FILE = "summary.json"  # what a backtest leaves in its own
+MULTIRUN_FILE = "multirun.yaml"  # written by Hydra into the folder of each multirun
+SUMMARY_FILE = "summary.json"  # written by a backtest into its own folder
 
 
 class MultirunComparison(Callback):
@@ -46,7 +46,7 @@ class MultirunComparison(Callback):
             comparison = compare_records(runs)
             write_files_atomically(comparison.files(), folder)
         except InputError as error:
-            # The runs are done and stay: what cannot be compared costs them nothing.
+            # The finished runs stay, even if they cannot be compared.
             log.warning("no comparison: %s", error)
             print(f"No comparison of these runs: {error}")  # noqa: T201
             return

@@ -241,7 +241,7 @@ def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFra
     Columns: time, symbol, order, filled quantity, mean price, fee, short reason.
     decisions: decisions of the orders, in any order.
     """
-    # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
+    # Coin fees and splits are on the tape as fills at price 0; they are not part of an order.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum().to_dict()
     size, fee = (

@@ -133,7 +133,7 @@ class RunFolder:
                 f"at: nothing is held at {utc_text(now)} in {self.path}; the last book that held"
                 f" something is at={last}, that with the most leverage at=worst"
             )
-        # The rows of a live account are without what was paid in, which is cash all the same.
+        # The rows of a live account exclude net deposits, which are part of its cash.
         paid_in = self._paid_in(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
         other_holdings = tuple(map(str, told.get("other_holdings", ())))

@@ -23,12 +23,12 @@ COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
     **dict.fromkeys(
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
-    "trials": (int, NoneType),  # null where a run is in no ledger
+    "trials": (int, NoneType),  # null for a run without a ledger
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
-LIVE_TITLE = "Live account"  # what the summary of one is headed
-# Settings that make no variant: where results go, and what the days of a run say by themselves.
+LIVE_TITLE = "Live account"  # title of its summary
+# Settings that do not distinguish variants: output, and the period, which the days show.
 NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
 
 
@@ -120,7 +120,7 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
     frame = run.table(EQUITY_TABLE, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
-    # An instant that is missing is no later than the one before it either.
+    # A missing instant (NaT) does not increase either.
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(

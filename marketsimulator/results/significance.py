@@ -215,7 +215,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
     """Return [RUNS, V] sums of log returns [V, D], with the same days drawn for all V."""
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
-    # The median of what the differences need: the longest of many is long by chance, and long
+    # The median of the differences' block lengths: the longest of many is long by chance, and long
     # blocks make intervals that are too narrow.
     length = max(1, round(float(np.median([mean_block_length(each) for each in moving]))))
     days = draw_days(logs.shape[1], length, BOOTSTRAP_DRAWS, seed=seed)

@@ -26,13 +26,13 @@ from trainingdata.instants import utc_text
 from trainingdata.market import Market
 from trainingdata.stored_correlation import matrix_paths
 
-# Of a run alone: its bars, its draws, where it goes and what orders are called.
+# Settings that do not distinguish trials: bars (which have a digest), seed, output, order names.
 NON_TRIAL_SETTINGS = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
     "order_tag",
 )
-COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
-STRATEGY_SETTINGS = (  # read to make the strategies, each of which says what came of them
+COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # device and speed of a forecast
+STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result
     *("strategy", "fraction", "drawdown", "enhanced", "risk_multiplier", "fallback", "band"),
 )
 
@@ -114,7 +114,7 @@ def data_hash(market: Market) -> str:
         order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
         digest.update(json.dumps([part.symbols[s] for s in order]).encode())
         digest.update(np.ascontiguousarray(part.times).tobytes())
-        # What stands where there is no bar says nothing.
+        # Values without a bar are meaningless.
         values = np.where(part.mask[:, :, None], part.values, 0.0)
         digest.update(np.ascontiguousarray(values[order]).tobytes())
     return digest.hexdigest()

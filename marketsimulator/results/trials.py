@@ -142,7 +142,7 @@ def check_ledger(ledger: str | Path | None) -> None:
         file.execute(
             "SELECT config_hash, data_hash, symbols, daily_sharpe, forecaster FROM trials LIMIT 1"
         )
-        file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
+        file.execute("DELETE FROM trials WHERE 0")  # refused for a read-only file
 
 
 @contextmanager

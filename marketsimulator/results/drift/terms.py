@@ -257,13 +257,13 @@ def profit_terms(
                 terms["not_simulated"] += sign * flow.worth(side.end_marks)
                 continue
             terms[flow.term] += sign * flow.worth(known)
-            # What it changed is held to the end, where the other account has another price of it.
+            # The flow's position is held to the end, where the two accounts mark it differently.
             terms["marking"] += sign * (flow.worth(side.end_marks) - flow.worth(known))
         terms["unexplained"] += sign * side.unexplained()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
         if mine.symbol == other.symbol and mine.quantity and other.price is not None:
-            # The quantities differ at the simulated price; what is left is the price of the fill.
+            # Differences in quantity count at the simulated price; the rest is the fill price.
             worse = mine.quantity * other.price - mine.value
             terms["prices"] += worse
             terms[causes.get(name, "decided")] -= worse

@@ -190,7 +190,7 @@ def load_account_book(
         raise InputError("account: no stock or coin is held that could be put under stress")
     values = {s: float(account.positions[s]) * account.prices[s] for s in held}
     shorts = {symbol: -value for symbol, value in values.items() if value < 0}
-    # The venue says what all shorts together were sold for: each has its share by what it is worth.
+    # The venue reports the proceeds of all shorts in total: they are split by present value.
     share = account.short_proceeds / sum(shorts.values()) if shorts else 0.0
     bars = _bars(settings, [instrument(symbol) for symbol in held], account.as_of)
     notes = []

@@ -16,7 +16,7 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
-HALTED = "halted"  # the basis of what does not trade
+HALTED = "halted"  # basis of a symbol that does not trade
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Move:
     """The price move of a symbol in a scenario."""
 
     move: float  # a fraction of its mark
-    basis: str  # what decided that, in words
+    basis: str  # source of the move, in words
 
 
 def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
