@@ -85,7 +85,7 @@ class BacktestSettings(TradingSettings):
         return settings_from_config(cls, config)
 
     def market(self) -> Market:
-        """Return the bars up to the end of the run, the row where it begins, and the actions."""
+        """Return the market of the run: bars up to its end, its first row, corporate actions."""
         bars = self.bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))

@@ -1,4 +1,4 @@
-"""Markets, events, series and the exchange as the practice venue lists them."""
+"""Market data of the practice venue, in Kalshi's format: markets, events, series, status."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
 
 
 def _top(exchange: Exchange, ticker: str) -> TopOfBook:
-    """Return a market's present best prices; none before it opens and after it has closed."""
+    """Return a market's present best prices; empty before its opening and after its close."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
     row = exchange.shown(ticker)

@@ -343,7 +343,7 @@ def compare_policies(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Let every entrant play every session, and compare them.
+    """Let every entrant play every session, and compare the entrants.
 
     pairs: names of two entrants each, the potentially better one first.
     seed: seed of the intervals' draws.

@@ -253,7 +253,7 @@ def _traded(
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
-    """Trade a resting order with the other side of the book, and return whether they cross."""
+    """Trade a resting order with the other side of the book, and return whether they meet."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)

@@ -94,7 +94,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return the fields by which the venue states a strike; `StrikeFields` parses them."""
+    """Return the venue's fields of a strike, the input of `StrikeFields`."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:

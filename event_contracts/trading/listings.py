@@ -1,4 +1,4 @@
-"""Markets as the venue lists them: quotes, price steps, values of positions, fees and payouts.
+"""Markets listed by the venue: quotes, price steps, values of positions, fees and payouts.
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 

@@ -151,7 +151,7 @@ class PositionSizeMetrics:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields for JSON; sizes are text there."""
+        """Return the fields for JSON, with sizes as text."""
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
@@ -174,7 +174,7 @@ def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
 
 
 class _Ledger:
-    """Contracts of one market by the order that opened them, the oldest first."""
+    """Open contracts of one market by their opening order, oldest first."""
 
     def __init__(self) -> None:
         self.largest = Decimal(0)

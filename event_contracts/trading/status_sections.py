@@ -30,7 +30,7 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
-    """Return the sections; they read the journal each time the page is written."""
+    """Return the sections, which read the journal each time the page is written."""
     return [SettledMarkets(records), OrderSizes(book, records)]
 
 

@@ -114,7 +114,7 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """Return the figures behind the verdict, then the warnings."""
+        """Return the figures that support the verdict, then the warnings."""
         return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:

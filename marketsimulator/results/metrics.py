@@ -269,7 +269,7 @@ def daily_equity(
 def daily_marks(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """Return the run's start and each 16:00 New York, and the equity then, [1 + D] each."""
+    """Return instants (the run's start and each 16:00 New York) and equity at each, [1 + D]."""
     rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 

@@ -66,7 +66,7 @@ class RunRecord:
         return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
-        """Return the start and 16:00 New York of each day, and equity then, [1 + D] each."""
+        """Return instants (the start and each 16:00 New York) and equity at each, [1 + D]."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)

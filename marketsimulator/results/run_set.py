@@ -203,7 +203,7 @@ def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
 
 
 def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
-    """Return the figures behind the verdict, one sentence each."""
+    """Return the figures that support the verdict, one sentence each."""
     order = "All lost: ranked by total return" if runs.all_lost else "Ranked by Sharpe"
     sentences = [
         f"{order}: {count_text(len(runs.names), 'run')} over the same"

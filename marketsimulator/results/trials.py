@@ -134,7 +134,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
 
 
 def check_ledger(ledger: str | Path | None) -> None:
-    """Refuse a ledger that cannot be used, before the work that it should record."""
+    """Refuse an unusable ledger before the run that it should record."""
     if ledger is None:
         return
     with _opened(ledger) as file:

@@ -83,7 +83,7 @@ class DailyEntries:
     def results(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
-        """Return a position's fields that follow from its entry and the last day's close.
+        """Return the fields of a position that depend on its entry and the last day's close.
 
         units: signed shares, coins, or shares under options.
         price: USD, present price.

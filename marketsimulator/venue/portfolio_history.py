@@ -94,7 +94,7 @@ def _intraday(
 
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
-    """Return whether a window begins in a session, or in the extended hours around it."""
+    """Return whether a window starts in a session, or in its extended hours."""
     session = session_on(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False
@@ -124,7 +124,7 @@ def _base_of(
 
 
 def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
-    """Return the begin and the end of a query."""
+    """Return the start and the end of a query."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
         raise InputError("period: start, end and period exclude each other; leave one of them out")

@@ -286,7 +286,7 @@ class PracticeServer(ABC):
         return web.json_response(self.refusal(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
-        """Return why a control request comes from another site's page; None if it does not.
+        """Return why a control request is refused as one of another site's page, or None.
 
         A page may post to any address without asking the server. A name that its site resolves to
         this address passes for the site's own (DNS rebinding).

@@ -1,4 +1,4 @@
-"""Orders as the venue keeps them, in Alpaca's format, and parsing of its requests."""
+"""Orders of the practice venue, in Alpaca's format, and parsing of order requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Underlying of options: a stock of the venue, with a volatility index that follows it."""
+"""Underlying of options: a stock of the venue, with a volatility index that responds to it."""
 
 from __future__ import annotations
 

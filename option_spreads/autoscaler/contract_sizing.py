@@ -131,7 +131,7 @@ def size_contracts(
 
 
 def _say(line: str) -> None:
-    """Log a line, or print it if no log handler takes it."""
+    """Log a line, or print it without a log handler."""
     if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
     else:

@@ -1,4 +1,4 @@
-"""Rows of trades.csv: their fields, and checks of them."""
+"""Rows of trades.csv: fields and validation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The job that sells and follows spreads, alone or together with the job of stocks and crypto."""
+"""The job that sells and monitors spreads, alone or with the job of stocks and crypto."""
 
 from __future__ import annotations
 

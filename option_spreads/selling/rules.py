@@ -120,7 +120,7 @@ class Spread:
 
     @property
     def width(self) -> float:
-        """Return the points between the strikes of a side, the wider one if there are two."""
+        """Return the points between the strikes of a side, the wider side of an iron condor."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property

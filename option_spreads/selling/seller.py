@@ -321,9 +321,7 @@ class SpreadSeller:
         return not option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Apply the rules to the cost of buying a spread back, and buy it back if they require
-        it.
-        """
+        """Apply the exit rules to the cost of buying a spread back; buy it back if required."""
         # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
@@ -580,7 +578,7 @@ class SpreadSeller:
         return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
-        """Return the points for selling the legs at present, and the points for buying them back.
+        """Return the present credit for selling the legs, and the cost of buying them back, points.
 
         None, with a warning, if a leg has no quote.
         """

@@ -118,7 +118,7 @@ class SpreadAccount:
 def sell_spread(
     days: IndexDays, day: int, entry_row: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
 ) -> SpreadTrade | None:
-    """Sell one spread at a point of a day's path, and follow it to its exit.
+    """Sell one spread at a point of a day's path, and simulate it to its exit.
 
     None if the rules do not sell.
     """

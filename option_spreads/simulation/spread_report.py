@@ -149,7 +149,7 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
 
 
 def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
-    """Return costs of trades by kind and in total, USD of all contracts; results include them.
+    """Return costs of trades by kind and in total, USD of all contracts; part of the results.
 
     `slippage` is the difference of prices to the model's values, in whole cents a trade, so that
     the parts of an account add up; `commission` is the broker's, `fee` that of exchange and OCC.
