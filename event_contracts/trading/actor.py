@@ -156,7 +156,7 @@ class ActorService:
             self.actions.book.refusals.report_resumed()
 
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
-        """Build, mask, select, record and send."""
+        """Build an observation, select a permitted action, record it and send its order."""
         market = update.market
         unknown = self.manager.unknown_outcomes(market)
         view = self.manager.view(market)

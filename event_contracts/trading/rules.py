@@ -44,8 +44,8 @@ class FeeUnits(NamedTuple):
 class LimitUnits(NamedTuple):
     """Limits in contracts, millionths of a USD, and millionths of the portfolio.
 
-    value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual case,
-        in which machine code returns early.
+    value_decides: 1 if loss limits cannot bind unless other markets may lose: the usual case, in
+        which machine code returns early.
     """
 
     contracts: Number

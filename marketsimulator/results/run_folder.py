@@ -52,7 +52,7 @@ class RunBook:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run's results: a backtest's, or a replay's, which has no summary."""
+    """Results folder of a backtest or of a replay; a replay has no summary."""
 
     path: Path
 

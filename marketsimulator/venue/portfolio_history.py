@@ -38,6 +38,7 @@ def portfolio_history(
 
     equities: at every past instant and the present one, oldest first.
     capital: starting capital of the account, USD.
+
     A window without an instant of the venue is not listed. Raises `InputError` for a query that
     Alpaca refuses, or that the simulator cannot answer.
     """

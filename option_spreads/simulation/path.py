@@ -149,7 +149,7 @@ class IndexModel:
 
 
 def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
-    """Return logarithms of the index over its first value, [count, K + 1]; the first of a day is 0.
+    """Return log returns of the index since the first point, [count, K + 1]; the first is 0.
 
     At every point the expected later index is its present value.
 
