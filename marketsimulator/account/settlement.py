@@ -79,7 +79,7 @@ def fillable_quantity(
 
 @jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether an order's value is below the venue's minimum, even if it closes dust.
+    """Return whether an order's value is below the venue's minimum; closing has a lower one (dust).
 
     quantity: signed, as ordered. price: USD, expected fill price.
     """
