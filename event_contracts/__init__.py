@@ -1,4 +1,4 @@
-"""Event contracts: sized actions, the loop that sends them, simulated sessions and training."""
+"""Event contracts: sized actions, live trading, simulated sessions, training and comparison."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ LEVELS: Mapping[str, Any] = {"yes": "good", "no": "bad", "no power": "open"}
 
 
 def held_out_sessions(settings: ComparisonSettings) -> HeldOut:
-    """Return sessions that no training has seen: synthetic ones, or markets of the last events."""
+    """Return sessions that no training has used: synthetic ones, or markets of the last events."""
     if settings.folder is not None:
         return _recorded(settings, settings.folder)
     market = settings.episode.market
@@ -265,7 +265,7 @@ def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> l
 
 
 def _booked_row(comparison: Comparison) -> list[Row]:
-    """Return the account's own result, an episode; no policy played this row."""
+    """Return the row of the account's own result, which no policy played."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -278,7 +278,7 @@ def _booked_row(comparison: Comparison) -> list[Row]:
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
-    """Return the account's own result in words; nothing without a journal."""
+    """Return the account's own result in words; empty without a journal."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -290,7 +290,7 @@ def _booked_words(comparison: Comparison) -> list[str]:
 
 
 def _cells(standing: EntrantResult, sizes: PositionSizeMetrics) -> tuple[Cell, ...]:
-    """Return a row's cells, one for each of `HEADS`."""
+    """Return the cells of a row, one per column of `HEADS`."""
     figures = standing.judgement
     return (
         _estimate_cell(figures.growth, partial(percent, places=3, sign=True)),
@@ -348,7 +348,7 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
-    """Return everything but the plots for JSON; money in USD, growth and returns as fractions."""
+    """Return the results for JSON, without plots; money in USD, growth and returns as fractions."""
     held_out = comparison.held_out
     return {
         "data": held_out.source,
@@ -391,7 +391,10 @@ class JournaledDecisions:
     booked: BookedResult
 
     def policy(self, size_index: int | None = None) -> ReplayPolicy:
-        """Return the policy that repeats the decisions; size_index: one size for every order."""
+        """Return the policy that repeats the decisions.
+
+        size_index: one size for every order; None: the recorded sizes.
+        """
         if size_index is None:
             return ReplayPolicy(self.codes)
         first = (self.codes - 1) // len(POSITION_SIZES) * len(POSITION_SIZES) + 1
@@ -399,9 +402,9 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """A policy that sends recorded codes [N, T], a row per call, if allowed; else HOLD.
+    """Policy that sends recorded codes [N, T], one row per call, if allowed; else HOLD.
 
-    It plays these markets once.
+    The policy can play these markets only once.
     """
 
     name = "account"
@@ -417,13 +420,13 @@ class ReplayPolicy:
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
     """Return the decisions of a journal of event contracts, as sessions and a policy for them.
 
-    Every settled market is a session that begins with the first tick recorded for it. It is played
+    Every settled market is a session that starts with the first tick recorded for it. It is played
     separately, with the account's cash at its first decision, and every order that was not rejected
     is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes between
     them are unknown. An order meets `life` recorded ticks, as the account's orders did. A gap in
     which an order would end at the venue stays in the session, and nothing trades there.
 
-    space: action space in whose features its ticks are shown.
+    space: action space whose features show the ticks.
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):

@@ -114,8 +114,8 @@ def authentication_failure(
 ) -> str | None:
     """Return why a request is not signed with these keys, or None if it is.
 
-    path: without a query.
-    now: milliseconds since 1970.
+    path: path without the query.
+    now: epoch milliseconds.
     """
     missing = [name for name in (KEY_HEADER, TIMESTAMP, SIGNATURE) if not headers.get(name)]
     if missing:
@@ -161,7 +161,7 @@ class KalshiServer(PracticeServer):
     keys: keys that sign requests.
     speed: divisor of the exchange's interval; None waits for a client.
     reused_ids_refused: true if an order with a used client_order_id is refused.
-    estimates: file that is written at every tick with the tape's probabilities; None writes none.
+    estimates: file to which every tick writes the probabilities of the tape; None writes none.
     maintenance: true if trading pauses every Thursday from 3 to 5 in New York.
     """
 
@@ -260,7 +260,7 @@ class KalshiServer(PracticeServer):
         return {"code": word, "message": message, "details": ""}
 
     def clock(self) -> Response:
-        """Return the time on the clock in milliseconds since 1970."""
+        """Return the time on the clock in epoch milliseconds."""
         return {"ts_ms": milliseconds(self.exchange.now)}
 
     @property
@@ -269,7 +269,7 @@ class KalshiServer(PracticeServer):
 
     @property
     def next_instant(self) -> np.datetime64 | None:
-        """Return the exchange's next instant; None once every market has paid."""
+        """Return the exchange's next instant; None once every market has settled and paid."""
         exchange = self.exchange
         return None if exchange.is_over else exchange.at(exchange.tick + 1)
 
@@ -282,7 +282,7 @@ class KalshiServer(PracticeServer):
         self._write_estimates()
 
     def _write_estimates(self) -> None:
-        """Write the tapes' probabilities in the form that `event_contracts.trade` reads."""
+        """Write the probabilities of the tapes in the format that `event_contracts.trade` reads."""
         if self._estimates is None:
             return
         exchange = self.exchange
@@ -350,7 +350,7 @@ class KalshiServer(PracticeServer):
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """The venue's own admission: no limits, no buffer, and no cash for closing a position.
+    """Order admission of the venue: no limits, no buffer, and no cash for closing a position.
 
     A sale is capped at the position before it is checked. Purchases first close positions of the
     other side, in the order in which they were placed.
@@ -428,7 +428,7 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
 def build_exchange(
     settings: KalshiVenueSettings, listings: Sequence[SimulatedListing], now: np.datetime64
 ) -> Exchange:
-    """Return the exchange of these markets; now: UTC, the instant of its first tick."""
+    """Return the exchange of these markets; now: UTC instant of its first tick."""
     interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
     begins = now.astype("datetime64[ns]")
     exchange = Exchange(listings, settings.episode(), begins, interval, settings.settlement)
@@ -451,7 +451,7 @@ def warm_up() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """A practice server to start: its settings, its address, and the file of the private key."""
+    """Arguments of a practice server: its settings, its address, and the private key's file."""
 
     settings: KalshiVenueSettings
     key_file: str

@@ -28,9 +28,9 @@ MOST_STEPS = 10_000_000  # steps of an update
 class KalshiGuardSettings:
     """Bounds of orders; only the kill file and halts refuse reductions.
 
-    A contract ends at $1 or nothing. A position of the largest share (`limits.share`, a quarter)
-    may therefore be lost whole on an ordinary day. By default one such loss halts openings for the
-    day, and two of them, 44 %, until a person or a recovery ends that.
+    A contract pays $1 or nothing. So a position at the maximum share (`limits.share`, a quarter)
+    may lose its whole value on an ordinary day. By default one such loss halts openings for the
+    day. Two of them, 44 %, halt openings until a person or a recovery ends the halt.
     """
 
     max_order: float = setting(

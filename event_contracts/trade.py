@@ -104,10 +104,10 @@ _TICK = np.timedelta64(1, "ns")
 
 @dataclass(frozen=True, slots=True)
 class KalshiGate:
-    """The gate of every order of an account.
+    """Gate that checks every order of an account.
 
     book: orders of all jobs of the account.
-    kill_file: while this file exists, nothing is sent.
+    kill_file: path of the kill file; while it exists, nothing is sent.
     """
 
     settings: KalshiGuardSettings
@@ -136,9 +136,9 @@ class KalshiGate:
 
 @dataclass(slots=True)
 class KalshiJob:
-    """The job that decides at every tick of an account's markets, until none is left.
+    """The job that decides at every tick of an account's markets, until all have settled.
 
-    account: the account, in which every tick is a cycle, and which is marked.
+    account: account that the job reads and marks; a tick is a cycle of the account.
     steps: number of ticks; None continues until every market has settled.
     left_out: reasons why markets are not followed until the process restarts, by ticker.
     made: number of ticks so far.
@@ -216,7 +216,7 @@ class KalshiJob:
     def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
         """Return why held markets that have ended are not booked, by ticker.
 
-        A market that was left out at the start of the process is queried while it is held.
+        A market that was left out at the start of the process is queried while a position is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
@@ -230,8 +230,7 @@ class KalshiJob:
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel the working orders.
 
-        Returns the markets that should be closed and are still held, because nothing is closed
-        here.
+        Return the markets to close that are still held, because this job closes nothing.
         """
         now = self.account.account.now()
         troubles = []
@@ -343,9 +342,9 @@ def trade(
 
 
 def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
-    """Return True once the keys open the account and the venue lists the markets.
+    """Return true if the keys open the account and the venue lists the markets.
 
-    Raises UnknownMarket for the first market that it does not list.
+    Raises UnknownMarket for the first market that the venue does not list.
     """
     connection.cash()
     refuse_unknown(read_markets(connection, markets).values())
@@ -364,9 +363,9 @@ def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> De
 def build_policy(
     settings: KalshiTradingSettings,
 ) -> Callable[[LimitOrderActionSpace, float], Policy]:
-    """Return a function that builds the policy of the settings.
+    """Return a factory of the policy in the settings.
 
-    Its arguments are the action space and the starting equity, USD, by which features scale money.
+    Its arguments are the action space and the starting equity in USD, which scales the features.
     """
     if settings.policy == "nothing":
         return lambda *_: HoldPolicy()
@@ -393,7 +392,7 @@ class KalshiAccount:
     """An account at Kalshi that a process holds, with the marks by which losses halt openings.
 
     journal, actions: journal and action log of the job.
-    gate: gate of its orders.
+    gate: gate of the account's orders.
     limits: loss limits, as shares of equity.
     alerted: quarantined markets whose alert has been sent.
     """
@@ -426,7 +425,7 @@ class KalshiAccount:
 
         unsampled: why followed markets could not be read, by ticker.
 
-        Returns the reading, compared with the books of the last mark.
+        Return the account snapshot, compared with the books of the last mark.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions

@@ -123,7 +123,7 @@ class AlpacaServer(PracticeServer):
         return None if keyless else "request is not authorized"
 
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Return a refusal, whose code begins with the status."""
+        """Return a refusal in Alpaca's format; its code starts with the HTTP status."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
     def clock(self) -> Response:
@@ -231,7 +231,7 @@ class AlpacaServer(PracticeServer):
     def _flag_asset(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
-        "halted": orders wait.
+        With "halted" orders wait.
         """
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
@@ -273,7 +273,7 @@ def account_response(venue: Venue) -> Response:
     options = [float(position["market_value"]) for position in venue.options.positions()]
     worth = [*values.values(), *options]
     equity = venue.equity
-    # Crypto is no collateral for a loan: only equity without crypto is multiplied. Crypto and
+    # Crypto is not collateral for a loan: only equity without crypto is multiplied. Crypto and
     # options are bought with unborrowed cash.
     marginable = account.equity - crypto
     return {
@@ -335,7 +335,7 @@ def positions_response(venue: Venue) -> list[Response]:
 
 
 def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
-    """`GET /v2/account/activities`: a page, newest first unless `direction` is `asc`."""
+    """`GET /v2/account/activities`: one page, newest first unless `direction` is `asc`."""
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
@@ -371,7 +371,7 @@ def clock_response(now: np.datetime64) -> Response:
 def exchange_of(symbol: str) -> str:
     """Return a symbol's exchange, from the list in Alpaca's document of 2026-06-29.
 
-    The list has no exchange for crypto, which is OTC here.
+    The list has no exchange for crypto, which trades over the counter (OTC).
     """
     return "OTC" if is_crypto(symbol) else "NASDAQ"
 
@@ -438,13 +438,13 @@ def asset_response(venue: Venue, symbol: str) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class AlpacaServerSettings:
-    """Settings of the practice server: what it serves, and its address."""
+    """Settings of the practice server: its venue and its address."""
 
     settings: VenueSettings
     serving: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
-        """Return the server, and a description of what it serves."""
+        """Return the server, and a description of its market."""
         market = self.settings.market()
         warm_up(self.settings, market)
         server = AlpacaServer(Venue(self.settings, market), self.serving.speed)

@@ -50,7 +50,7 @@ class Probe:
     """Effect of changed bars on the decisions up to an instant.
 
     cut: the instant.
-    bars: how the bars were changed.
+    bars: kind of change of the bars.
     compared: number of decisions up to the instant.
     first_difference: description of the first decision or fill that changed; empty if none.
     """
@@ -84,8 +84,8 @@ def look_ahead(
 
     Futures: the true one, none, one with other prices, one in which symbols are delisted.
 
-    Each comparison starts an account some days before the instant. A decision or fill before it
-    that differs has read the future.
+    Each comparison starts an account some days before the instant. If a decision or fill before
+    the instant differs, it has read the future.
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -132,7 +132,7 @@ def _first_difference(truth: Run, other: Run, cut: np.datetime64) -> tuple[int, 
     decisions = [decision for decision in other.decisions if decision.at <= cut]
     compared = len(true_decisions)
     for before, after in zip(true_decisions, decisions, strict=False):
-        if repr(before) != repr(after):  # in which what is not a number is the same as itself
+        if repr(before) != repr(after):  # in which NaN equals NaN
             return compared, _decision_difference(before, after)
     if len(decisions) != compared:
         return compared, f"{compared} decisions became {len(decisions)}"
@@ -177,14 +177,14 @@ def _result(question: str, probes: Sequence[Probe]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Which question is asked of which configuration."""
+    """Settings of an audit: the question, and the configuration of the backtest."""
 
     name: str
     backtest: BacktestSettings
 
 
 def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
-    """The question comes first, then settings; an audit leaves no files."""
+    """Return the audit of a command line (a question, then settings), and None for the folder."""
     name = words[0] if words else ""
     if name in REMOVED_QUESTIONS:
         raise InputError(
@@ -194,7 +194,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
         )
     if name not in QUESTIONS:
         raise invalid_choice("audit", name, QUESTIONS)
-    # An audit is no trial: it leaves nothing in the ledger.
+    # An audit is not a trial: it leaves nothing in the ledger.
     config = compose_config("backtest", ["output=none", "trials=null", *words[1:]])
     settings = BacktestSettings.from_config(config)
     if settings.data.fills:
@@ -206,7 +206,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 
 
 def run(settings: AuditSettings, progress: Progress) -> Result:
-    """The answer to one question."""
+    """Run the audit and return its answer."""
     market = settings.backtest.market()
     ask = look_ahead if settings.name == "look_ahead" else compare_history_starts
     result = _result(settings.name, ask(settings.backtest, market, progress))

@@ -1,9 +1,9 @@
-"""The backtest: walk the bars, decide, record, submit.
+"""Run a backtest: step through the bars, decide, record, submit.
 
     python -m marketsimulator.backtest [key=value …]    --cfg job prints every setting
 
-The decision is `Trader.decide`, the one live trading makes; the simulated broker stands where the
-real one would.
+Decisions come from `Trader.decide`, as in live trading; the simulated broker takes the place of the
+real one.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def run_backtest(
 
 
 def _check_context(settings: BacktestSettings, bars: Bars) -> None:
-    """Refuse bars of which no symbol has the context that a forecast needs."""
+    """Refuse bars if no symbol has enough history for a forecast."""
     context = settings.forecaster.context_length
     if bars.mask.sum(axis=1).max() < context:
         first, last = settings.run_window(bars)
@@ -110,16 +110,16 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
         results = run_backtest(settings, progress, show)
     summary = results.summary()
     parts, sentences = result_parts(summary, results.seconds)
-    # The first lines have printed these doubts; the page and `summary.json` repeat them.
+    # The first lines have printed these warnings; the page and `summary.json` repeat them.
     shown = doubt_remarks(results.market.doubts)
     sentences = [sentence for sentence in sentences if sentence not in shown]
     return Result(parts, sentences, result_files(results, summary))
 
 
 def _entered(results: Results) -> Results:
-    """Return the results with all trials that the ledger has on their data.
+    """Return the results with statistics of all trials that the ledger has on their data.
 
-    A ledger that fails after the run costs a remark, not the run.
+    If the ledger fails after the run, a remark takes their place.
     """
     try:
         return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))

@@ -13,7 +13,7 @@ a cluster. Where runs alone are named, nothing is run.
 Counterfactuals rerun each variant on lagged or shuffled forecasts and at other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
-account is no trial. Runs over different periods are compared over their common days.
+account is not a trial. Runs over different periods are compared over their common days.
 """
 
 from __future__ import annotations
@@ -86,11 +86,11 @@ def compare(
 ) -> Comparison:
     """Compare every strategy and combination of varied settings with earlier runs.
 
-    settings: of a backtest; varied settings replace its values.
-    strategies: their names; may be empty with `runs` and without `vary`.
+    settings: settings of a backtest; varied settings replace their values.
+    strategies: names of strategies; may be empty with `runs` and without `vary`.
     vary: values by setting.
     runs: folders of backtests.
-    counterfactual_kinds: counterfactuals of each variant; they are no trials.
+    counterfactual_kinds: kinds of counterfactuals to run for each variant; they are not trials.
     ray: cluster that runs the variants; None: this process.
     progress: called after forecasts and variants.
     """
@@ -123,7 +123,7 @@ def compare(
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    """Every strategy with every combination of what is varied, with the settings it stands for."""
+    """Return every combination of strategies and varied values, with its complete settings."""
     for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
@@ -149,9 +149,9 @@ def _recorded(
     table: pd.DataFrame,
     market: Market,
 ) -> TrialStatistics:
-    """Enter every row of the table in the settings' trial ledger, and count all on these data.
+    """Record each table row in the trial ledger, and return statistics of all trials on these data.
 
-    Without a ledger only the table's variants are counted, without those that read the future.
+    Without a ledger the statistics cover this table only, without look-ahead forecasters.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
@@ -175,7 +175,7 @@ def _recorded(
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
-    """The strategy's name with the fraction that is used, then what was varied beside it."""
+    """Return the strategy's name with the fraction used, then the varied settings."""
     named = (STRATEGY, FRACTION)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
@@ -189,7 +189,7 @@ def _records(
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Every variant in every case, run; all of a case, then those of the next."""
+    """Run every variant in every case; return the records by case, then by variant."""
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
@@ -234,10 +234,10 @@ def _records(
 def _by_beliefs(
     variants: Variants, market: Market, progress: Progress
 ) -> Iterator[tuple[BeliefTable, list[int], str]]:
-    """The beliefs of variants, one table after the other: whose they are, and which forecaster's.
+    """Yield belief tables, each with the numbers of its variants and the name of its forecaster.
 
-    Beliefs depend on the bars, the forecaster, the correlation, the volatility rule and the blocks
-    of time, the universe, what it ranks by, and on nothing else. No correlation is estimated twice.
+    Beliefs depend only on the bars, the forecaster, the correlation, the volatility rule, the time
+    blocks, the universe and its ranking. No correlation is estimated twice.
     """
     groups: dict[str, list[int]] = {}
     for k, (_, variant) in enumerate(variants):
@@ -265,14 +265,14 @@ COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """What is compared, and the settings of what is not varied."""
+    """Settings of a comparison, and the backtest settings that are not varied."""
 
     compared: ComparisonOptions
     backtest: BacktestSettings
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ComparisonSettings:
-        """The checked settings of a composed configuration."""
+        """Return the checked settings of a composed configuration."""
         own = settings_from_config(
             ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
         )
@@ -284,7 +284,7 @@ class ComparisonSettings:
 
 
 def _refuse_own_output(runs: Sequence[str], output: object) -> None:
-    """Refuse the folder of a run that is compared as that of the comparison's files."""
+    """Refuse an output folder that is also the folder of a compared run."""
     place = Path(str(output)).expanduser().resolve()
     for folder in (Path(each).expanduser().resolve() for each in runs):
         within = place.parent == folder and (place / SUMMARY_FILE).is_file()
@@ -293,7 +293,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """Return the verdict, the ranking, the doubts and the page."""
+    """Return the verdict, the ranking, the warnings and the page."""
     own = settings.compared
     found = compare(
         settings.backtest,

@@ -10,7 +10,7 @@ settings or code. The difference between the two profits is split by order and c
 that add up to the cent.
 
 output=FOLDER writes the report of the live account: the files of a backtest with the account as
-main run, beside its simulation, the no-forecast baseline and buy and hold.
+main run, next to its simulation, the no-forecast baseline and buy and hold.
 
 Orders sent after the last snapshot are counted, not compared. After the first cycle no fills are
 comparable yet, and `agrees` in drift.json is null.
@@ -97,12 +97,12 @@ DRIFT_KEYS = {field.name for field in fields(DriftOptions)}
 
 @dataclass(frozen=True, slots=True)
 class DriftSettings:
-    """What is compared.
+    """Settings of a drift report.
 
-    journal: of the live account.
+    journal: journal of the live account.
     history_days: calendar days of bars before the first decision that the live run had.
-    simulation: the live run's settings, as a backtest has them.
-    with_report: whether the whole report of the live account is wanted.
+    simulation: the live run's settings, as settings of a backtest.
+    with_report: true if the complete report of the live account is required.
     """
 
     journal: Path
@@ -112,7 +112,7 @@ class DriftSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig) -> DriftSettings:
-        """The checked settings of a composed configuration."""
+        """Return the checked settings of a composed configuration."""
         words = settings_from_config(
             DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
         )
@@ -130,10 +130,10 @@ class DriftSettings:
 
 
 class _Witness:
-    """A decider that decides until an instant, and remembers the account that it decided for last.
+    """A decider that stops at an instant and keeps the last account that it decided for.
 
-    account: at that instant, before anything was sent.
-    fills, bookings: how many there were by then.
+    account: account at the last decision, before its orders.
+    fills, bookings: number of fills and bookings by then.
     """
 
     def __init__(self, decider: Decider, broker: SimulatedBroker, until: np.datetime64) -> None:
@@ -156,18 +156,18 @@ class _Witness:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LiveSimulation:
-    """The hours of a live account, as its journal has them and as they are simulated.
+    """The hours of a live account, as journaled and as simulated.
 
-    journal: the file.
-    record: what it says.
-    start, end: the account as it was read at either end.
-    simulation: its settings.
-    market: the bars that the live run had and its orders met, from what was decided first on.
-    trader: that decides.
-    run: what it does, from the account of the first instant on.
-    simulated: that account up to where the live one was read last.
-    decided_at: the instant of each order that it had sent by then.
-    live: what the account did, as its venue lists it.
+    journal: path of the journal.
+    record: content of the journal.
+    start, end: first and last account snapshot of the comparison.
+    simulation: settings of the simulation.
+    market: the bars known to the live run and those that its orders met.
+    trader: trader of the simulation.
+    run: simulated run, from the account of the first decision on.
+    simulated: simulated account up to the last live snapshot.
+    decided_at: decision instant of each simulated order sent by then.
+    live: run of the live account, as its venue reports it.
     """
 
     journal: Path
@@ -186,7 +186,7 @@ class LiveSimulation:
     def from_settings(
         cls, settings: DriftSettings, progress: Progress = no_progress
     ) -> LiveSimulation:
-        """The hours of a journal, simulated."""
+        """Read a journal and simulate its hours."""
         record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation
         if not simulation.symbols:
@@ -252,7 +252,10 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
 
 
 def is_covered(bars: Bars, at: np.datetime64) -> bool:
-    """Whether every bar that had started before an instant is there: what was sent meets it."""
+    """Return whether the bars include every bar that started before an instant.
+
+    Only then have the orders sent by that instant met their bars.
+    """
     latest: dict[AssetClass, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
         times = bars.real_bars(s)[0]
@@ -271,9 +274,10 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 def _market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
-    """The bars that the live run had and that its orders met, from its first instant on.
+    """Return the bars known to the live run and those that its orders met.
 
-    since, end: when the bars that it had were opened.
+    begin: first instant of the run.
+    since, end: bounds on the start of these bars.
     """
     tables = []
     for s, item in enumerate(bars.instruments):
@@ -299,18 +303,18 @@ def _simulated(
     end: ExactAccount,
     progress: Progress,
 ) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
-    """The simulation of an account that begins as the live one was read first.
+    """Simulate an account that starts like the live one.
 
-    All of it; the account as the live one was read last, with what it was charged as the last
-    instant came where a venue has listed that since; and when the orders that it had sent by then
-    were decided.
+    Return the whole run; the account at the last live snapshot; and the decision instant of each
+    order sent by then. The account includes charges of the last instant if the venue had listed
+    them by the snapshot.
     """
     start = record.first_account()
     closes = last_closes_by_symbol(market.history)
     positions = record.decisions[0].positions
     cash = start.cash
     for symbol, quantity in start.positions.items():
-        # What is not simulated is worth the same all the time.
+        # Positions that are not simulated keep a constant value.
         cash += ZERO if symbol in closes else quantity * start.prices[symbol]
     initial_account = AccountSnapshot(
         cash=float(cash),
@@ -362,7 +366,7 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
 def _decided_anew(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
-    """What is decided for each account as journaled, and the closes of the bars then."""
+    """Return decisions replayed on the journaled accounts, and the closes at each, by instant."""
     record, settings, market = hours.record, hours.simulation, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}

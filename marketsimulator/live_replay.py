@@ -2,7 +2,7 @@
 
 Each cycle is in the account's journal before the clock moves, and the files of the run come from
 the journal alone. After any interruption the same command resumes the replay while the server runs:
-an instant that was decided is not decided again.
+it does not decide an instant twice.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class WaitingClock:
     """The clock of a practice server that waits for its client.
 
     url: address of the server.
-    now: the instant that it shows.
+    now: instant of the clock.
     left: number of instants left.
     passed: number of instants passed since the server started.
     """
@@ -118,7 +118,7 @@ def run_replay(
 
     output: folder of the files.
     overwrite: true if other contents of the folder may be replaced.
-    reports: shows every cycle.
+    reports: called to show every cycle.
     """
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
@@ -161,7 +161,7 @@ def _make_cycles(
     reports: CycleReports,
     progress: Progress,
 ) -> None:
-    """Run a cycle at the clock's present instant, even if it had one, and at every later one."""
+    """Run a cycle at the clock's present instant, even a second one, and at every later one."""
     first, instants = clock.passed, clock.left + 1
     while True:
         reports.report(job.cycle_now())
@@ -172,7 +172,7 @@ def _make_cycles(
 
 @dataclass(frozen=True, slots=True)
 class ReplayFiles:
-    """The files of a replay's run, from the account's journal.
+    """Writer of a replay's run files, from the account's journal.
 
     live: the account.
     forecaster: name of the forecaster.

@@ -1,7 +1,8 @@
-"""Second process of a first backtest: it compiles while the first reads bars and forecasts.
+"""Second process of a first backtest: it compiles while the first process reads bars and forecasts.
 
-Each process loads the machine code that the other has compiled from disk. This process begins with
-the solver and its explanations, then the account. The first process begins with the decision.
+Each process loads from disk the machine code that the other has compiled. This process starts with
+the solver and its explanations, then compiles the account. The first process starts with the
+decision.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ REHEARSAL_OVERRIDES = (
 
 
 def rehearse() -> None:
-    """Run the functions of a first backtest on a few synthetic bars; writes no results."""
+    """Compile the functions of a first backtest on a few synthetic bars; write no results."""
     account: Any = SimpleNamespace(
         equity=1e5, exposure={}, prices={"SPY": 100.0}, unborrowed_cash=1e5
     )

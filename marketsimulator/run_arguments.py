@@ -1,4 +1,4 @@
-"""Folders of runs among the words of a comparison, as an override."""
+"""Conversion of run folders on a comparison's command line into an override."""
 
 from __future__ import annotations
 

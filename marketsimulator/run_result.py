@@ -36,7 +36,7 @@ DECISION_COLUMNS = (
 class DecisionLog(Sequence[Decision]):
     """The decisions of a run in time order.
 
-    group_limit_names: names of the limits on groups.
+    group_limit_names: names of the group limits.
     """
 
     group_limit_names: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class DecisionLog(Sequence[Decision]):
 
     @property
     def optimality_gaps(self) -> Array:
-        """Return the optimality gaps as in `Decision`, [D]."""
+        """Return the optimality gap of each decision's solve, [D]."""
         return np.array([decision.optimality_gap for decision in self._decisions], dtype=np.float64)
 
     @property
@@ -97,7 +97,7 @@ class DecisionLog(Sequence[Decision]):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Return a frame as in `Run.decision_frame`."""
+        """Return the frame of decisions; its columns are those of `Run.decision_frame`."""
         decisions = self._decisions
         columns = [DecisionColumns.from_choices((), self.group_limit_names)]
         columns += [decision.columns for decision in decisions]
@@ -127,7 +127,7 @@ def decision_frame(
 
     symbols: [N] names.
     quantities: [N] signed quantity ordered.
-    at, until, equity: [N] of the decision of each.
+    at, until, equity: [N] values of the decision of each symbol.
     """
     prices = columns.binding_prices()
     cost = np.where(quantities != 0.0, columns.cost * np.abs(quantities) * columns.price, 0.0)
@@ -237,8 +237,8 @@ class Booking(NamedTuple):
     kind: `spread` and `slippage` are included in the prices of fills, and so is `delisted`, the
         difference between a symbol's last price and its delisting price; `split` is cash for a
         fraction of a share; `cash_interest` is received, `rounding` is that of a day's fees;
-        `other` is any other booking of a live account, `transfer` a deposit, which is no profit of
-        any row.
+        `other` is any other booking of a live account, `transfer` a deposit, which is not part of
+        any row's profit.
     usd: USD; negative if paid.
     """
 
@@ -257,7 +257,7 @@ class InitialPosition(NamedTuple):
     """A position in the opening balance.
 
     quantity: signed, shares or coins.
-    price: USD, at which its first row marks it.
+    price: mark in the run's first row, USD.
     """
 
     quantity: Decimal
@@ -347,7 +347,7 @@ class Run:
     def fill_frame(self) -> pd.DataFrame:
         """Return the fills in time order; qty signed, price and fee in USD.
 
-        booked_at: instant of the row of `equity` that counts it, never before `at`.
+        booked_at: instant of the `equity` row that includes the fill, never before `at`.
         """
         rows: list[tuple[Any, ...]] = [
             (f.at, f.symbol, float(f.qty), f.price, f.fee, f.client_order_id, f.booked_at)
@@ -370,11 +370,11 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma as forecast up to `until`. `plan_…`: the rationale of the target over the
-        deciding span, as in `Rationale`. kelly (before any limit, over that span), held and target
-        as weights. price in USD; cost of the change in USD. `shadow_…`: gain in the plan's expected
-        return net of risk per unit of a limit, in equity; 0 if it does not bind. equity of the
-        account in USD, which the weights are multiples of.
+        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the
+        deciding span. kelly (before any limit, over that span), held and target are weights. price
+        and the cost of the change are in USD. `shadow_…` columns are shadow prices: the gain in the
+        plan's expected return net of risk per unit of a limit, in equity; 0 if the limit does not
+        bind. equity is that of the account in USD, the base of the weights.
         """
         return self.decision_log.frame
 
@@ -382,8 +382,8 @@ class Run:
 def premium_share(run: Run) -> float | None:
     """Return the share of the mean position that comes from the assumed premium, not the forecast.
 
-    Each target counts by its size, by its holding time until the next decision, and by its expected
-    return: the premium against the forecast, both without sign. None if no target has either.
+    Each target counts by its size, its holding time until the next decision, and the absolute
+    expected returns from premium and forecast. None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()

@@ -39,7 +39,7 @@ MAX_PRICE_RISE = 20.0  # GME rose to twenty times its price in January 2021
 
 @settings_class("options")
 class OptionTerms:
-    """Settings of options on a practice venue; a registered desk adds how they are quoted."""
+    """Settings of options on a practice venue; a registered desk adds those of its quotes."""
 
     vix: str | None = setting(None, "a daily file of the volatility index; none: no options")
     symbols: tuple[str, ...] = setting(("SPY",), "stocks they are on")
@@ -80,12 +80,12 @@ class BacktestSettings(TradingSettings):
         Raises
         ------
         InputError
-            names the key, the value and what was expected.
+            for an invalid value, with its key, the value and what was expected.
         """
         return settings_from_config(cls, config)
 
     def market(self) -> Market:
-        """Return the bars up to the end of the run, the row where it begins, and the actions."""
+        """Return the market of the run: bars up to its end, its first row, corporate actions."""
         bars = self.bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))

@@ -56,7 +56,7 @@ STRESS_FILE = "stress.json"
 def stress_with_notes(
     settings: StressSettings, book: StressedBook, terms: BacktestSettings
 ) -> StressResult:
-    """Apply the chosen scenarios; a note names symbols of `own` that are not in the book."""
+    """Apply the chosen scenarios; add a note for symbols of `own` that are not in the book."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
         for each in settings.own
@@ -70,7 +70,10 @@ STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
 
 
 def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
-    """Return the stress test of a command line; config: composed of its settings."""
+    """Return a function that runs the stress test of a command line.
+
+    config: configuration composed from the command line.
+    """
     settings = settings_from_config(
         StressSettings, OmegaConf.masked_copy(config, list(STRESS_KEYS))
     )

@@ -1,4 +1,4 @@
-"""Option spreads: half-Kelly contract counts, the selling account, a Monte Carlo of results."""
+"""Option spreads: half-Kelly contract counts, live selling, backtests and a Monte Carlo."""
 
 from foundation.cli import Command
 

@@ -48,7 +48,7 @@ SIMULATED_NOTE = (
 
 
 def run_account(settings: SpreadSettings, days: IndexDays) -> SpreadAccount:
-    """Return the account after these sessions, offered all that the strategies sell."""
+    """Backtest the account over these sessions, with every spread that the strategies propose."""
     names = parse_strategies(settings.strategies)
     rules = [replace(settings.rules, strategy=name) for name in names]
     offers = offered_spreads(days, rules, settings.costs, settings.quoted)

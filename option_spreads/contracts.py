@@ -128,9 +128,9 @@ def get_max_risk_for_strategy(
 class Review:
     """Comparison of an account's last month with a Monte Carlo, per contract.
 
-    first, last: New York dates of its sessions.
+    first, last: New York dates of the month's first and last session.
     trades: number of closed trades entered in the month.
-    profit: sum of their profits, USD a contract.
+    profit: sum of their profits, USD per contract.
     before: number of closed trades before the month, the Monte Carlo's sample.
     profits: simulated sums over as many sessions [R], USD, by set of runs.
     limits: limits of resampling, in words.
@@ -223,7 +223,7 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
 
 
 def verdict_text(review: Review) -> str:
-    """Return a sentence on the month's percentile among block runs, and their 90 % range."""
+    """Return a sentence on the month's percentile in the block bootstrap, and its 90 % interval."""
     place = review.percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (

@@ -3,7 +3,7 @@ r"""Monte Carlo of a year of trades: resampled results with the autoscaler insid
     python -m option_spreads.monte_carlo trades=FILE.csv [runs=10000] [days=252] [seed=0] \
         [output=DIR] [key=value …]
 
-Every run begins with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
+Every run starts with STARTING_CAPITAL and an empty history. Trades are drawn one by one and in
 blocks, per contract, each with its own risk. The rules of `option_spreads.autoscaler.rules` size
 them in their order. Resampling cannot show a loss that is not in the file. A third set of runs
 therefore gives each trade a chance of its maximum loss, which the file does not rule out.
@@ -151,7 +151,7 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
     """Return a figure of final balances, one panel for each set; panels share their axes.
 
     sets: runs by name, at least one; all have the same start.
-    floor: balance below which nothing is traded, USD.
+    floor: balance below which no trade is made, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure

@@ -1,4 +1,4 @@
-"""Sell credit spreads on a paper account, follow them and book their results.
+"""Sell credit spreads on a paper account, monitor them and book their results.
 
     python -m option_spreads.sell vix=VIX.parquet [strategies=[PUT,IRON_CONDOR]]
     [broker.url_override=URL] [key=value …]
@@ -33,7 +33,7 @@ from trainingdata.feed.market_data import MarketData
 
 
 def sell(words: Sequence[str], keys: ApiKeys) -> None:
-    """Sell and follow spreads until all configured polls are done, or until a stop.
+    """Sell and monitor spreads until all configured polls are done, or until a stop.
 
     words: overrides of configs/sell_spreads.yaml.
     """

@@ -1,1 +1,1 @@
-"""Sessions, an exchange, environments of event contracts, and learning on them."""
+"""Simulation of event contracts: sessions, exchange, environments, reinforcement learning."""

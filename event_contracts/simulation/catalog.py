@@ -1,4 +1,4 @@
-"""Markets, events, series and the exchange as the practice venue lists them."""
+"""Market data of the practice venue, in Kalshi's format: markets, events, series, status."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
     """`GET /exchange/status`.
 
     pause: code that refuses orders at present; empty while trading continues.
-    resumes_at: UTC, when the venue expects to resume; None if it does not say.
+    resumes_at: UTC, expected end of the pause; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause
     return {
@@ -269,7 +269,7 @@ def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) ->
 
 
 def _top(exchange: Exchange, ticker: str) -> TopOfBook:
-    """Return a market's present best prices; none before it opens and after it has closed."""
+    """Return a market's present best prices; empty before its opening and after its close."""
     if exchange.market_state(ticker) != "active":
         return TopOfBook()
     row = exchange.shown(ticker)

@@ -1,8 +1,8 @@
 """Policies over the same held-out sessions: results, their uncertainty, and the value of sizing.
 
-A return is the profit of a session in multiples of the cash at its beginning. K runs of a policy
-(seeds of its training, or of its draws) play the same N sessions: returns [K, N]; a policy without
-a seed plays once. Dependent sessions, as the markets of one event, form one group.
+A return is the profit of a session as a multiple of its starting cash. K runs of a policy (seeds of
+its training, or of its draws) play the same N sessions: returns [K, N]; a policy without a seed
+plays once. Dependent sessions, as the markets of one event, form one group.
 
 Intervals are those of `marketsimulator.results.significance`, except that groups and seeds are
 drawn, each with replacement (Owen 2007, the pigeonhole bootstrap), with the same draws for all
@@ -45,7 +45,7 @@ _STILL = 1e-12  # of a mean square: smaller deviations count as none
 class PlayedSessions:
     """Results of a policy over N sessions.
 
-    profits: USD [N], cash after settlement less cash at the beginning.
+    profits: USD [N], cash after settlement less starting cash.
     episodes: orders and fills of each session [N].
     """
 
@@ -61,8 +61,8 @@ def play_sessions(
 ) -> PlayedSessions:
     """Let a policy play every session [T, F] from its first row to its settlement.
 
-    All markets are decided together, step by step; a session keeps its row when others have
-    settled.
+    All markets are decided together, step by step; a settled session keeps its last row until the
+    others have settled.
 
     recorded: rows of each session at which orders may be sent [N, T]; None: all rows.
     """
@@ -132,7 +132,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A policy as it enters the comparison.
+    """A policy as an entrant of the comparison.
 
     policies: one policy per run, each with its seed.
     """
@@ -144,10 +144,10 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure of one policy, or of two.
+    """A figure of one policy, or of a pair of policies.
 
-    value: the figure; None if it is undefined.
-    interval: the interval; None below 20 groups, or if it is undefined in some draw.
+    value: the figure; None if undefined.
+    interval: 90 % interval; None below 20 groups, or if the figure is undefined in some draw.
     """
 
     value: float | None
@@ -155,7 +155,7 @@ class Estimate:
 
     @classmethod
     def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
-        """Return the figure [1 + R] of all sessions, then of each draw, multiplied by `unit`.
+        """Return the estimate from values [1 + R] of all sessions and of each draw, times `unit`.
 
         Quantiles of the defined draws alone would leave out the most extreme ones.
         """
@@ -169,7 +169,7 @@ class Estimate:
 
     @property
     def sign(self) -> int:
-        """Return 1 if its interval is above 0, -1 if it is at 0 or below, else 0."""
+        """Return 1 if the interval is above 0, -1 if it is at or below 0, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
@@ -180,7 +180,7 @@ class Estimate:
 class Judgement:
     """Figures of one policy per episode.
 
-    growth: mean logarithm of the final over the first cash.
+    growth: mean logarithm of final over starting cash.
     profit_usd: mean profit.
     sharpe: mean over standard deviation of returns; not annual.
     """
@@ -194,12 +194,12 @@ class Judgement:
 class PairComparison:
     """Answer whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
 
-    excess_usd: per episode, mean of the one less max(1.1 · mean of the other, 0). If the other
-        loses, the one has to earn something.
-    sharpe_difference: the one's Sharpe ratio per episode less the other's.
-    verdict: `yes` if both intervals are above 0: each is wrong one time in twenty at most, and so
-        is their conjunction. `no` if one of the two is at 0 or below, whatever the other is. `no
-        power` otherwise, and if neither has ever traded: these sessions do not decide it.
+    excess_usd: per episode, mean profit of the first policy less max(1.1 · mean profit of the
+        second, 0). If the second loses, the first has to earn something.
+    sharpe_difference: Sharpe ratio per episode of the first policy less that of the second.
+    verdict: `yes` if both intervals are above 0: each is wrong at most one time in twenty, and so
+        is their conjunction. `no` if either is at or below 0, whatever the other is. `no power`
+        otherwise, and if neither policy has ever traded: these sessions cannot decide the question.
     """
 
     excess_usd: Estimate
@@ -230,7 +230,7 @@ class ResampledReturns:
         )
 
     def answer(self, one: str, other: str) -> PairComparison:
-        """Return the comparison of two policies, the potentially better one first."""
+        """Return the comparison of two policies; the first is the potentially better one."""
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
         excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
@@ -241,9 +241,9 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Return means of returns, of their squares and of log(1 + return), [1 + R].
+        """Return means of returns, of squared returns and of log(1 + return), [1 + R].
 
-        The first row is of all sessions, the others are of draws.
+        The first row is that of all sessions, the others are those of the draws.
         """
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
@@ -279,7 +279,7 @@ def _sharpe(mean: Array, square: Array) -> Array:
 class EntrantResult:
     """Result of an entrant.
 
-    profit: USD of all sessions, mean of its runs.
+    profit: USD over all sessions, mean of the entrant's runs.
     """
 
     name: str
@@ -300,12 +300,12 @@ class EntrantResult:
 
 @dataclass(frozen=True, slots=True)
 class BookedResult:
-    """An account's own result in the markets that are played, from its journal.
+    """The account's own result in the compared markets, from its journal.
 
     profit: USD after fees, as the settlements state it.
     unstated: markets whose settlement states no profit, or is not in the journal.
     orders: number of orders that the venue accepted.
-    filled: number of those with a fill.
+    filled: number of accepted orders with a fill.
     """
 
     profit: Decimal
@@ -318,7 +318,7 @@ class BookedResult:
 class Comparison:
     """Results of a comparison.
 
-    cash: USD at the beginning of each session.
+    cash: starting cash of each session, USD.
     booked: the account's own result in these markets; None without a journal.
     answers: by the names of two entrants, the potentially better one first.
     """
@@ -343,7 +343,7 @@ def compare_policies(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Let every entrant play every session, and compare them.
+    """Let every entrant play every session, and compare the entrants.
 
     pairs: names of two entrants each, the potentially better one first.
     seed: seed of the intervals' draws.

@@ -86,9 +86,9 @@ class SimulatedListing:
 
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first: tick of the exchange at which the market opens and shows row 0.
-    event: event of the market; without one the market is its own event.
+    event: event of the market; None: the market is its own event.
     exclusive: true if at most one market of its event pays YES.
-    strike: figures at which it pays YES; None for a market without thresholds.
+    strike: range of figures for which the market pays YES; None for a market without thresholds.
     """
 
     ticker: str
@@ -114,15 +114,15 @@ class SimulatedListing:
 class PlacedOrder:
     """An accepted order and its progress.
 
-    placed: tick at which it was accepted.
-    remaining: contracts that can still trade; contracts that netting or the end removed neither
-        rest nor fill.
-    state: `resting`; `executed`, all of it traded; `canceled`, ended before that.
-    fills: its fills, in booking order.
-    expires: UTC; it does not meet a tick after that. None: it does not expire.
+    placed: tick at which the order was accepted.
+    remaining: contracts that can still trade; contracts removed by netting or by the order's end
+        neither rest nor fill.
+    state: `resting`; `executed`, completely traded; `canceled`, ended before that.
+    fills: fills of the order, in booking order.
+    expires: UTC; the order does not meet a tick after that. None: no expiry.
     withheld_count: contracts in addition to the order's that a fault keeps from trading; they end
-        with it.
-    rejects_later: true if a fault keeps it from trading and ends it before the next tick.
+        with the order.
+    rejects_later: true if a fault keeps the order from trading and ends it before the next tick.
     """
 
     order_id: str
@@ -150,7 +150,7 @@ class PlacedOrder:
 
     @property
     def waiting(self) -> Decimal:
-        """Return the contracts that can still trade, plus withheld ones until it ends."""
+        """Return the contracts that can still trade, plus withheld ones until the order ends."""
         return ZERO if self.is_done else self.remaining + self.withheld_count
 
     @property
@@ -173,10 +173,10 @@ class PlacedOrder:
 class SimulatedSettlement:
     """Settlement of a market.
 
-    tick: tick of the exchange at which it settled.
-    pays: tick from which on the payout is cash.
-    outcome: the side that came true.
-    held: contracts before it, YES positive and NO negative.
+    tick: tick of the exchange at which the market settled.
+    pays: tick from which the payout is cash.
+    outcome: the winning side.
+    held: contracts before settlement, YES positive and NO negative.
     payout: USD.
     """
 
@@ -220,7 +220,7 @@ class _Market:
 
     @property
     def worth(self) -> int:
-        """Return millionths of a USD at the middle of the quote."""
+        """Return the position's value at mid quote, millionths of a USD."""
         quotes = int(self.shown["bid"]) + int(self.shown["ask"])
         yes, no = int(self.record["yes"]), int(self.record["no"])
         return (yes * quotes + no * (2 * PRICE_UNITS - quotes)) * (MICROS_PER_PRICE_UNIT // 2)
@@ -229,7 +229,7 @@ class _Market:
         return f"{self.listing.ticker}-{int(number)}"
 
     def remaining(self) -> dict[str, Decimal]:
-        """Return the contracts that can still trade of each order, in the order of their slots."""
+        """Return the remaining contracts of each order, in the order of their slots."""
         rows = self.slots[: int(self.record["resting"])]
         return {self.order_id(row["number"]): Decimal(int(row["remaining"])) for row in rows}
 
@@ -261,16 +261,16 @@ class Exchange:
 
     tick: number of calls of `advance`.
     space: action space of the settings.
-    admission: check whether an order may be sent; the space's unless a venue sets its own.
+    admission: check of orders before they are sent; by default that of the action space.
     orders: every accepted order by its order_id, in the order of placement.
     fills: fills of all markets, in booking order.
     settlements: settlements of markets, paid or not.
 
     listings: one or more markets with distinct names.
-    settings: starting cash, life of an order, limits, fees, tick between prices; its synthetic
-        market, reward and features are not used.
+    settings: starting cash, life of an order, limits, fees, price tick; the settings of synthetic
+        markets, rewards and features are not used.
     begins: UTC, the instant of tick 0.
-    settlement: ticks from the end of trading until a market pays. Its outcome is known one tick
+    settlement: ticks from the end of trading until a market pays. The outcome is known one tick
         before.
     """
 
@@ -318,7 +318,7 @@ class Exchange:
 
     @property
     def position_value(self) -> Decimal:
-        """Return positions at the middle of their quotes plus unpaid payouts, USD."""
+        """Return the value of positions at mid quotes plus unpaid payouts, USD."""
         return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
 
     @property
@@ -332,12 +332,12 @@ class Exchange:
 
     @property
     def is_over(self) -> bool:
-        """Return whether every market has paid."""
+        """Return whether every market has settled and paid."""
         return len(self.payments) == len(self.listings)
 
     @property
     def resting(self) -> tuple[RestingOrder, ...]:
-        """Return the account's orders in every market, the oldest first."""
+        """Return the account's orders in every market, oldest first."""
         placed = self._open.values()
         return tuple(RestingOrder(each.order_id, each.order, each.remaining) for each in placed)
 
@@ -352,14 +352,14 @@ class Exchange:
         return "determined" if left == 1 else "closed"
 
     def outcome(self, market: str) -> Outcome | None:
-        """Return the side that came true; None before the market is determined."""
+        """Return the winning side; None before the market is determined."""
         settlement = self._market(market).settlement
         return settlement.outcome if settlement and settlement.pays <= self.tick + 1 else None
 
     def position(self, market: str) -> Decimal:
         """Return the contracts held of a market, NO negative.
 
-        A settled market keeps them until it pays.
+        A settled market keeps its contracts until it pays.
         """
         unpaid = self._unpaid(market)
         return unpaid.held if unpaid else self._market(market).position
@@ -376,7 +376,7 @@ class Exchange:
     def view(self, market: str) -> MarketView:
         """Return the account as seen from a market.
 
-        Positions elsewhere are valued at the middle of their quotes, or at their unpaid payouts.
+        Positions elsewhere are valued at mid quotes, or at their unpaid payouts.
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
@@ -391,10 +391,10 @@ class Exchange:
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the contracts of the book within an order's limit, and those before our own.
+        """Return the book's contracts within an order's limit, and those ahead of an own order.
 
-        The second number is the contracts before our first resting order that it would meet; None
-        without such an order.
+        The second number counts the contracts ahead of the account's first resting order that the
+        new order would meet; None without such an order.
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown
@@ -409,12 +409,12 @@ class Exchange:
         withheld_count: Decimal = ZERO,
         rejects_later: bool = False,
     ) -> PlacedOrder:
-        """Accept an order: it trades with the book shown, and its remainder rests or ends.
+        """Accept an order: it trades with the shown book, and its remainder rests or ends.
 
         A client_order_id may repeat. Raises `OrderRejected`.
 
-        self_trade: the order that ends when a resting one of ours is met; None: as our client
-            requests.
+        self_trade: the order that ends if the new one meets a resting order of the account;
+            None: as this project's client requests.
         withheld_count, rejects_later: faults of `PlacedOrder`.
         """
         market = self._market(order.market)
@@ -494,12 +494,15 @@ class Exchange:
         self._note_remaining(ticker, market)
 
     def _lend(self, market: _Market, elsewhere: int) -> None:
-        """Write the cash and the value of other markets into a record, millionths of a USD."""
+        """Copy the account's cash and the value of its other markets into this market's record.
+
+        elsewhere: value of the other markets, millionths of a USD.
+        """
         market.record["cash"] = self._cash
         market.record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Set the greatest losses of other markets by their positions, without orders."""
+        """Set the maximum losses of other markets by their positions, without orders."""
         record = market.record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
@@ -548,12 +551,12 @@ class Exchange:
         del self._open[placed.order_id]
 
     def _worth(self, ticker: str) -> int:
-        """Return a position's value at the middle, or its unpaid payout, millionths of a USD."""
+        """Return a position's value at mid quote, or its unpaid payout, millionths of a USD."""
         unpaid = self._unpaid(ticker)
         return int(unpaid.payout * MICROS_PER_DOLLAR) if unpaid else self._market(ticker).worth
 
     def _exposure(self, market: str, resting: tuple[RestingOrder, ...]) -> Exposure:
-        """Return the greatest losses of other markets; resting: orders that may still fill."""
+        """Return the maximum losses of other markets; resting: orders that may still fill."""
         held = {
             ticker: each.position
             for ticker, each in self._markets.items()
@@ -583,13 +586,13 @@ def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractF
 
 
 class SimulatedOrderManager:
-    """`OrderManager` over the markets of an exchange; its caller calls `advance`.
+    """`OrderManager` over the markets of an exchange; the caller calls `advance`.
 
     Orders are recorded before they are sent, as at a real venue. An order with a used id returns
     the earlier order.
 
     book: store of intents; None keeps them in memory.
-    gate: asked right before an order is sent.
+    gate: gate that checks each order right before it is sent.
     """
 
     def __init__(
@@ -610,7 +613,7 @@ class SimulatedOrderManager:
         return self.exchange.view(market)
 
     def expiry(self) -> None:
-        """Return None: an order waits here until it is cancelled."""
+        """Return None: an order rests here until it is cancelled."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
@@ -630,7 +633,7 @@ class SimulatedOrderManager:
         )
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Return nothing: orders end after the number of ticks in the exchange's settings."""
+        """Return no orders: they end after the number of ticks in the exchange's settings."""
         del market, before
         return ()
 

@@ -53,7 +53,7 @@ def _book(
     count: int,
     maker: bool,
 ) -> bool:
-    """Book a fill, and return whether it is allowed: a purchase keeps the buffer and the limits."""
+    """Book a fill and return true, unless a purchase would break the cash buffer or a limit."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     revenue = price * count * MICROS_PER_PRICE_UNIT
@@ -120,7 +120,7 @@ def _yes_price(intent: int, price: int) -> int:
 
 @jit_inline
 def _front(market: Record, tick: Record, order: Record) -> int:
-    """Return the contracts of others that trade before a resting order of ours."""
+    """Return the contracts of others that trade before a resting order of the account."""
     bid = _is_bid(order.intent)
     price = _yes_price(order.intent, order.price)
     best = tick.bid if bid else tick.ask
@@ -132,7 +132,7 @@ def _front(market: Record, tick: Record, order: Record) -> int:
 
 @jit_inline
 def _crosses_own(order: Record, intent: int, price: int) -> bool:
-    """Return whether a new order would trade with a resting one of ours."""
+    """Return whether a new order would trade with a resting one of the account."""
     bid = _is_bid(intent)
     if order.remaining <= 0 or _is_bid(order.intent) == bid:
         return False
@@ -145,10 +145,10 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the contracts of the book within an order's limit, and those before our own.
+    """Return the contracts of the book within an order's limit, and those ahead of an own order.
 
-    The second number is the contracts before our first resting order that it would meet;
-    `MAX_AMOUNT` without such an order.
+    The second number counts the contracts ahead of the account's first resting order that the new
+    order would meet; `MAX_AMOUNT` without such an order.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -181,8 +181,9 @@ def send(
     The market needs a free slot.
 
     rests: true if the remainder rests, behind the depth that its level shows.
-    cancels_own: true if it cancels resting orders of ours that it meets, instead of stopping there.
-    rejects_later: true if it trades nothing.
+    cancels_own: true if the order cancels the account's resting orders that it meets, instead of
+        stopping there.
+    rejects_later: true if the order trades nothing.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -252,7 +253,7 @@ def _traded(
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
-    """Trade a resting order with the other side of the book, and return whether they cross."""
+    """Trade a resting order with the other side of the book, and return whether they meet."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
@@ -269,7 +270,7 @@ def _at_the_quote(
 def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Trade an order at the top of its side with incoming market orders, once it is its turn."""
+    """Trade an order at the top of its side with incoming market orders, after its queue."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_bid(order.intent)
@@ -342,7 +343,7 @@ def step(
     after = tape[market.row]
     if market.row < market.rows - 1:
         _meet(market, orders, fills, after, terms)
-        # The book is that after the trades of the step, including our resting orders.
+        # The book is that after the trades of the step, including the account's resting orders.
         show_depth(market, after)
     else:
         market.resting = 0
@@ -356,5 +357,5 @@ def step(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Return whether YES came true, by a market's last tick."""
+    """Return whether YES won, by a market's last tick."""
     return bool(last.bid + last.ask >= PRICE_UNITS)

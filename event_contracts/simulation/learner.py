@@ -1,7 +1,7 @@
-"""Proximal policy optimisation with masks over many markets, with its state in a file without code.
+"""Proximal policy optimisation with action masks over many markets; state in a file without code.
 
 Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
-normed advantages and a bounded gradient as Huang et al. 2022 list them.
+normalised advantages and gradient clipping as Huang et al. 2022 list them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 class Networks:
     """Policy and value network, with hyperbolic tangents over the same features.
 
-    vector: all their parameters [P].
+    vector: all parameters of both networks [P].
     """
 
     def __init__(self, width: int, layers: tuple[int, ...], draws: torch.Generator) -> None:
@@ -68,23 +68,20 @@ class Networks:
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """Return weights [out, in] and offsets [out] by their names in checkpoints.
-
-        They are views of the vector.
-        """
+        """Return views of weights [out, in] and offsets [out], by their names in checkpoints."""
         shapes = self._shapes.values()
         parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
         views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
         return dict(zip(self._shapes, views, strict=True))
 
     def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
-        """Return the logits of the actions [B, 25]; masked: [B, 25], forbidden actions."""
+        """Return the logits of the actions [B, 25]; masked: [B, 25] forbidden actions."""
         return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
             masked, alpha=MASKED_LOGIT
         )
 
     def values(self, observations: Tensor) -> Tensor:
-        """Return the expected discounted reward from here on [B]."""
+        """Return the expected discounted future reward [B]."""
         return self._output(VALUING, VALUE, observations)[:, 0]
 
     def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
@@ -111,14 +108,14 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 class TrainingBatch(NamedTuple):
-    """B steps to learn from.
+    """B steps of a training batch.
 
     observations: [B, F].
     masked: [B, 25], forbidden actions.
     codes: [B, 1], chosen actions.
     likelihoods: [B], log-likelihoods of the chosen actions at the time of the choice.
     advantages: [B], rewards in excess of the expectation.
-    returns: [B], discounted sums of all rewards that followed.
+    returns: [B], discounted sums of later rewards.
     """
 
     observations: Tensor
@@ -211,7 +208,7 @@ class Learner:
         )
 
     def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
-        """Descend over the batch in parts; return the mean loss of each kind."""
+        """Optimise over the batch in parts; return the mean loss of each kind."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
@@ -298,7 +295,7 @@ def build_learner(
     """Return a learner over markets.
 
     seed: seed of networks, choices and markets.
-    given: settings that are written with the weights.
+    given: settings that are stored with the weights.
     """
     draws = torch.Generator().manual_seed(seed)
     networks = Networks(len(FEATURES), settings.layers, draws)
@@ -338,8 +335,8 @@ class Experience:
 class Markets:
     """Markets that are played `rollout` steps at a time; rewards in percent of the cash.
 
-    sent: number of orders [25] by action since the last count, without refused ones.
-    earned: results of episodes settled since the last count, percent.
+    sent: number of orders [25] by action since the last report, without refused ones.
+    earned: results of episodes settled since the last report, percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
@@ -355,7 +352,7 @@ class Markets:
         self.earned: list[float] = []
 
     def skip_to(self, steps: int) -> None:
-        """Play other sessions than those of the first `steps` steps under the seed."""
+        """Play sessions other than those of the first `steps` steps under the seed."""
         self._seeds = [[each, steps] for each in self._seeds]
 
     def begin(self) -> Floats:
@@ -398,7 +395,7 @@ class Markets:
         )
 
     def _potentials(self, observations: Floats, held: Array, equity: Array) -> Array:
-        """Return the value of positions at the estimate less that at the middle, [T, N]."""
+        """Return the value of positions at the estimate less the value at mid quote, [T, N]."""
         bid, ask, estimate = (
             observations[..., place].astype(np.float64) for place in QUOTE_FEATURES
         )

@@ -5,8 +5,8 @@ A folder holds, for each series of events, two Parquet files:
     SERIES_top_of_book.parquet   timestamp (UTC), ticker, event, yes_bid, no_bid in cents
     SERIES_settlement.parquet    ticker, settled_yes_inferred (0 or 1)
 
-A row shows the last quote at or before its instant. Its instants are whole multiples of the step
-since 1970, from the market's first quote to the last quote of any market of its event. A market
+A row shows the last quote at or before its instant. Instants are whole multiples of the step since
+the epoch, from the market's first quote to the last quote of any market of its event. A market
 whose price has become certain therefore lasts as long as the others, and the length of a session is
 independent of its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
 ask last for moments, and are left out. A settlement row follows the last instant.

@@ -10,11 +10,11 @@ A session is a float64 array [T, F] of equal steps, at least two rows, and the F
     sold       contracts that market sellers hit the bid with in the step that ends at this row
     bought     contracts that market buyers lifted the ask with in it
     estimate   probability of YES from a model outside the market at this row; without a model
-               the middle of the quote
+               the mid quote
 
 A bid of 0 and an ask of 1 are empty sides: no order rests at them. Step k is decided on rows up to
 k and matched with row k + 1. No row depends on later rows. The last row is settlement: nothing
-trades at it, and the middle of its quote is the outcome.
+trades at it, and its mid quote is the outcome.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
 
 
 def mid_prices(session: Array) -> Array:
-    """Return the middle of the quote at each row [T], USD."""
+    """Return the mid quotes of the session [T], USD."""
     return np.asarray((session[:, YES_BID] + session[:, YES_ASK]) / 2)
 
 
@@ -96,7 +96,7 @@ def tape_to_session(tape: Records) -> Array:
 
 
 def session_outcome(session: Array) -> int:
-    """Return 1 if YES came true (the last row's middle is at or above 0.5), else 0."""
+    """Return 1 if YES won (the last row's mid quote is at or above 0.5), else 0."""
     return int(mid_prices(session)[-1] >= 0.5 - _ROUNDING)
 
 

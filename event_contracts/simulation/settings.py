@@ -1,4 +1,4 @@
-"""Settings of episodes, the same for one market and for many, and of learning from them."""
+"""Settings of episodes, shared by single and vectorised environments, and of learning."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class EpisodeSettings(OrderSettings):
         return self.space().terms(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
-        """Return every setting by its name, as the environments take them."""
+        """Return every setting by its name, as keyword arguments of the environments."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property

@@ -138,9 +138,9 @@ def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
 class _Terms(NamedTuple):
     """The settings as numbers, for compiled code.
 
-    centre: log-odds that the process reverts to.
-    keep: share of the distance to the centre that a step keeps.
-    shock: standard deviation that a step adds.
+    centre: log-odds to which the process reverts.
+    keep: share of the distance to the centre that remains after a step.
+    shock: standard deviation of a step's increment.
     fade: logarithm of the share of depths that are one contract deeper.
     """
 
@@ -176,7 +176,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
 
 
 def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Return a step's share of the distance to the centre kept, and the deviation added."""
+    """Return the share of the distance to the centre kept in a step, and the deviation added."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -230,7 +230,7 @@ def _poisson(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _depth(uniform: float, fade: float) -> float:
-    """Return the geometric number from 1 at a uniform draw; fade: see `_Terms`."""
+    """Return the geometric number from 1 at a uniform draw; fade: logarithm of its ratio."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 

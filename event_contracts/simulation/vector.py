@@ -41,20 +41,19 @@ Codes = npt.NDArray[np.int64]
 
 
 class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
-    """N markets that are stepped together; a settled market begins another episode at once.
+    """N markets that are stepped together; a settled market starts another episode at once.
 
-    Market i is a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by step: a
-    test compares the two.
+    Market i equals a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by
+    step: a test compares the two.
 
     markets, orders, fills: after a step, the records of `event_contracts.trading.records`.
     tapes: tapes that the markets play [N, T].
-    equity: USD [N], cash and positions at the middle of the quote.
+    equity: USD [N], cash and positions at mid quote.
     observations: features [N, F].
     generators: generators of the next session of each market; empty before the first reset.
 
     count: number of markets, 1 or more.
-    sessions: [T, F] each, as `sessions` describes them, of which an episode draws one; None plays
-        synthetic ones.
+    sessions: sessions [T, F] from which each episode draws one; None plays synthetic ones.
     settings: settings of `EpisodeSettings`.
     """
 
@@ -94,7 +93,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
     def reset(
         self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Begin an episode in every market.
+        """Start an episode in every market.
 
         seed: seed of market 0, with the next integers for the others; or one seed for each market.
         """
@@ -259,9 +258,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     its resting remainder meets row k + 1. The last step settles the market. Rewards in USD sum to
     the profit of the session.
 
-    session: [T, F] floats as `sessions` describes them; None plays another synthetic one in each
+    session: [T, F] in the format of `sessions`; None plays another synthetic one in each
         episode.
-    settings: `starting_cash`, `reward` and the others of `EpisodeSettings`.
+    settings: fields of `EpisodeSettings`, such as `starting_cash` and `reward`.
 
     Raises `InputError` for invalid settings or an invalid session. Every method but `reset` raises
     `ValueError` before the first reset.
@@ -279,9 +278,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Begin another episode; the same seed begins the same one.
+        """Start another episode; the same seed starts the same one.
 
-        It is independent of earlier episodes.
+        The episode is independent of earlier ones.
         """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]

@@ -153,7 +153,7 @@ class OrderRequest:
         return request
 
     def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
-        """Return the order as an `EventContractOrder` under our id."""
+        """Return the request as an order of `count` contracts; name: its client_order_id."""
         action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
@@ -169,8 +169,8 @@ def take(
 ) -> PlacedOrder:
     """Accept an order.
 
-    partial: true if half of it may trade and the rest is cancelled.
-    reject: true if it trades nothing, and ends before the next tick.
+    partial: true if half of the order may trade and the rest is cancelled.
+    reject: true if the order trades nothing, and ends before the next tick.
     """
     market = listing_of(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -277,9 +277,7 @@ def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
-    """Return the response to a new order: contracts that traded at once, and contracts that
-    rest.
-    """
+    """Return the response to a new order: contracts traded at once, and contracts that rest."""
     counts = {
         "fill_count": format_count(placed.filled),
         "remaining_count": format_count(placed.waiting),
@@ -288,7 +286,7 @@ def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
 
 
 def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
-    """Return the response to `DELETE` of an order; reduced: contracts that waited."""
+    """Return the response to `DELETE` of an order; reduced: resting contracts cancelled."""
     return {**_ids(placed), "reduced_by": format_count(reduced), "ts_ms": milliseconds(now)}
 
 
@@ -372,7 +370,7 @@ def format_count(contracts: Decimal) -> str:
 
 
 def milliseconds(at: np.datetime64) -> int:
-    """Return milliseconds since 1970."""
+    """Return epoch milliseconds."""
     return int(at.astype("datetime64[ms]").astype(np.int64))
 
 
@@ -387,7 +385,7 @@ class PositionCost:
     held: contracts, YES positive and NO negative.
     price: mean entry price, USD of YES; a NO cost 1 − price.
     traded: USD, price times contracts of all fills.
-    realized: USD that closed contracts earned, before fees.
+    realized: realised profit before fees, USD.
     fees: USD.
     tick: tick of the exchange at the last fill.
     yes_bought, no_bought: contracts and USD; a sale of one side buys the other.

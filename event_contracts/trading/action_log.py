@@ -85,13 +85,13 @@ def _update(row: _Tick) -> MarketUpdate:
 
 @dataclass(frozen=True, slots=True)
 class SettledMarket:
-    """A market that has paid.
+    """A market that has settled and paid.
 
     at: UTC, instant of the payment.
     result: `yes`, `no`, or the venue's word for another end.
-    yes: USD paid for a contract of YES.
+    yes: settlement value of a YES contract, USD.
     held: contracts at settlement, YES positive and NO negative.
-    payout: USD paid for them.
+    payout: USD paid for the contracts held.
     profit: USD after fees, as the venue states it; None if it does not.
     """
 
@@ -124,11 +124,11 @@ class ActionEntry:
     reason: reason of the order, or why there is none.
     digest: SHA-256 of the features and masks shown; empty if nothing was shown.
     allowed: bit k is 1 if action k was allowed; 0 if nothing was shown.
-    cash: USD of the account before.
-    equity: USD, with positions at the middle of their quotes.
+    cash: USD of the account before the decision.
+    equity: USD, with positions at mid quotes.
     client_order_id: id of the order; empty without one.
-    answer: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if it was not
-        asked, or if the process ended before the response.
+    answer: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if no order
+        was sent, or if the process ended before the response.
     """
 
     market: Text
@@ -149,7 +149,7 @@ class ActionEntry:
 
     @property
     def sent(self) -> int:
-        """Return the contracts that were sent, as far as known."""
+        """Return the number of contracts sent, as far as known."""
         return 0 if self.answer.startswith("rejected") else self.size
 
 
@@ -157,7 +157,7 @@ _ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
 
 
 def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
-    """Return the client_order_id of an intention; it is the same at every call."""
+    """Return the client_order_id of an action on a market at an instant; it is reproducible."""
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
@@ -174,7 +174,7 @@ class ActionRecords:
         return _TICKS.map_rows(self.database, _update, "WHERE market = ? ORDER BY at", (market,))
 
     def paid(self, last: int | None = None) -> list[SettledMarket]:
-        """Return the markets that have paid, newest first; last: maximum number of them."""
+        """Return the markets that have paid, newest first; last: maximum number of markets."""
         limit = "" if last is None else f" LIMIT {last}"
         return _PAID.rows(self.database, f"ORDER BY at DESC, rowid DESC{limit}")
 
@@ -207,7 +207,7 @@ class ActionLog(ActionRecords):
         return None if row is None else row.equity
 
     def starting_equity(self, equity: Decimal) -> Decimal:
-        """Return the account's equity when it was first seen, USD, and record it at the first call.
+        """Return the account's equity at its first snapshot, USD, and record it at the first call.
 
         equity: present equity.
         """
@@ -225,7 +225,7 @@ class ActionLog(ActionRecords):
             return self.schedules()[market]
 
     def show(self, update: MarketUpdate) -> None:
-        """Record a tick, unless the market has one at that instant."""
+        """Record a tick, unless the market already has one at that instant."""
         row = _Tick(update.market, update.at, *update.tick.item())
         _TICKS.insert(self.database, row, then=_UNLESS_THERE)
 
@@ -260,7 +260,7 @@ class ActionLog(ActionRecords):
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
         """Record payouts of markets; the first record of a market and an instant remains.
 
-        A settlement that was read late left the books before: its own figures are recorded.
+        A settlement that was read late has left the books already, so its own figures are recorded.
         """
         for each in paid:
             settled = each.settlement

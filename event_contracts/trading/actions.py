@@ -150,7 +150,7 @@ def process_action(
 
 
 def intent_of(order: EventContractOrder) -> int:
-    """Return the number, 1 … 4, of an order's intent."""
+    """Return the number of an order's intent, 1 … 4."""
     return INTENT_SIDES.index((order.action, order.side)) + 1
 
 
@@ -221,8 +221,8 @@ class PositionLimits:
         cash: USD, including the cash that resting orders may use.
         resting: contracts of resting orders in the same direction.
         elsewhere: USD, value of positions in other markets.
-        event: greatest loss of the event's other markets if this order loses, USD.
-        other_events: greatest loss of markets of other events, USD.
+        event: maximum loss of the event's other markets if this order loses, USD.
+        other_events: maximum loss of markets of other events, USD.
         """
         position, value, portfolio = position_after(
             in_units(price, PRICE_UNITS),
@@ -337,10 +337,10 @@ class Admission:
         A purchase needs cash, less the maximum cost of resting purchases and the buffer. Its
         position must be within the limits even if every resting order in its direction fills. A
         sale needs contracts that no resting sale has reserved. While a sale rests, all orders that
-        reduce its position together must not exceed it: otherwise the venue would reverse the
-        position.
+        reduce its position together must not exceed the position: otherwise the venue would
+        reverse it.
 
-        rests: true if it rests; the venue caps an immediate sale at the position.
+        rests: true if the order rests; the venue caps an immediate sale at the position.
         """
         against = opposite_side(side)
         held, opposite = view.held(side), view.held(against)
@@ -376,7 +376,7 @@ class Admission:
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
-        """Return the USD that resting purchases cannot use."""
+        """Return the cash beyond that which resting purchases may use, USD."""
         return view.cash - reserved_cash(view.resting, self.fees)
 
 
@@ -431,7 +431,7 @@ class OrderSettings:
     )
 
     def action_space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
-        """Return the action space; fees: in force."""
+        """Return the action space; fees: fee rules in force."""
         given = {each.name: getattr(self, each.name) for each in fields(OrderSettings)}
         return LimitOrderActionSpace(**given, fees=fees)
 
@@ -507,7 +507,7 @@ class LimitOrderActionSpace(OrderSettings):
         )
 
     def _size_limit(self, size: int) -> int:
-        """Return the contracts that a purchase of a size may lead to; -1 if the size is masked."""
+        """Return the maximum position after a purchase of this size, contracts; -1 if masked."""
         if self.fixed_size not in (None, size):
             return -1
         return min((self.size_limits or {}).get(size, MAX_AMOUNT), MAX_AMOUNT)
@@ -537,8 +537,8 @@ class LimitOrderActionSpace(OrderSettings):
     def time_in_force(self, intent: int) -> ContractTimeInForce:
         """Return the time in force of an intent's orders, 1 … 4, by its price style.
 
-        An aggressive sale meets the bids and ends: the venue then caps it at the position. Any
-        other order rests.
+        An aggressive sale is immediate-or-cancel: the venue then caps it at the position. Any other
+        order rests.
         """
         immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style(intent))
         return "immediate_or_cancel" if immediate else "good_till_canceled"

@@ -70,9 +70,9 @@ class ActorService:
     account: account name, part of the order ids.
     space: sizes, limits, price styles and life of the orders, as in the policy's training.
     clock: returns UTC, or the time of a simulation.
-    decision_valid_seconds: seconds after a tick within which it may be decided on.
+    decision_valid_seconds: seconds after a tick within which a decision is allowed.
     halted: returns true if openings are halted: no order then rests.
-    show: called with every decision after it was carried out.
+    show: called with every decision after its order was sent.
     skipped: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
 
@@ -148,7 +148,7 @@ class ActorService:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
     def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
-        """Cancel our orders that have met the maximum number of ticks."""
+        """Cancel the account's orders that have met the maximum number of ticks."""
         met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.withdraw(update.market, before):
@@ -156,7 +156,7 @@ class ActorService:
             self.actions.book.refusals.report_resumed()
 
     def _decide(self, memory: MarketMemory, update: MarketUpdate) -> ActionEntry:
-        """Build, mask, select, record and send."""
+        """Build an observation, select a permitted action, record it and send its order."""
         market = update.market
         unknown = self.manager.unknown_outcomes(market)
         view = self.manager.view(market)
@@ -223,8 +223,8 @@ class ActorService:
         except (OrderRejected, OutcomeUnknown) as error:
             said = f"{'unknown' if isinstance(error, OutcomeUnknown) else 'rejected'}: {error}"
             kept = self.actions.book.get(order.client_order_id)
-            # An order that a guard denied is no failure of its market. The record of refusals has
-            # already alerted the venue's rejections.
+            # An order that a guard denied is not a failure of its market. The record of refusals
+            # has already alerted the venue's rejections.
             alerted = isinstance(error, OrderRejected) and error.alerted
             if isinstance(error, OrderPaused):
                 self._paused_at = update.at
@@ -310,9 +310,9 @@ class MarketMemory:
     """The ticks of one market, and the orders that were sent to it.
 
     tape: TICK records of all rows of the schedule; future rows are empty.
-    schedule: schedule of its ticks.
+    schedule: schedule of the ticks.
     space: sizes, limits and price styles of the orders.
-    starting_equity: millionths of a USD by which features scale money.
+    starting_equity: millionths of a USD that scale the features of money.
     """
 
     def __init__(
@@ -332,9 +332,10 @@ class MarketMemory:
         return self.row < self.schedule.row(at) < self.schedule.rows
 
     def show(self, at: np.datetime64, tick: Record) -> bool:
-        """Add a newer tick; return whether it comes before settlement.
+        """Add a newer tick; return whether the tick comes before settlement.
 
-        Missed rows show the previous quote and no trades; before the first tick, its quote.
+        Missed rows show the previous quote and no trades. Rows before the first tick show its
+        quote.
         """
         row = self.schedule.row(at)
         self.tape[row] = tick

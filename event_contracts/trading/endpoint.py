@@ -75,8 +75,8 @@ REQUESTS_PER_SECOND = 20
 class KalshiKeys:
     """Credentials of an account: the id of a key, and the RSA key that signs for it.
 
-    They are never printed: the object shows itself as `KalshiKeys()`, and `redact` removes both
-    from any text.
+    Neither key is ever printed: the object's text is `KalshiKeys()`, and `redact` removes both from
+    any text.
 
     key_id: the venue's name of the key.
     private_key: PEM, not encrypted.
@@ -92,7 +92,7 @@ class KalshiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> KalshiKeys:
-        """Return the keys in an environment.
+        """Return the keys from environment variables.
 
         The private key is PEM text, or the path of its file.
         """
@@ -132,8 +132,8 @@ class KalshiKeys:
     def headers(self, method: str, path: str, at: int) -> dict[str, str]:
         """Return the signature headers of a request: RSA-PSS with SHA-256, in base64.
 
-        path: from the root of the host; its query is not signed.
-        at: milliseconds since 1970.
+        path: path from the root of the host; its query is not signed.
+        at: epoch milliseconds.
         """
         from cryptography.hazmat.primitives import hashes
         from cryptography.hazmat.primitives.asymmetric import padding
@@ -150,7 +150,7 @@ class KalshiKeys:
         return self.headers(method, path, time.time_ns() // 1_000_000)
 
     def redact(self, text: str) -> str:
-        """Return a text without either key, or any line of the private one."""
+        """Return a text without the key id, the private key, or any line of the private key."""
         for line in sorted(self.private_key.splitlines(), key=len, reverse=True):
             if len(line) > _SHOWN and not line.startswith("-----"):
                 text = text.replace(line, "[secret]")
@@ -180,7 +180,7 @@ class KalshiSettings(RequestSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether the address is a loopback one, where no money is."""
+        """Return whether the address is a loopback one, which has no real money."""
         return self.url_override is not None
 
     @property
@@ -204,7 +204,7 @@ def _check_address(url: str) -> None:
 
 
 class HttpStatusError(Exception):
-    """A response with a status of failure."""
+    """A response with an HTTP error status."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
@@ -215,7 +215,7 @@ class HttpStatusError(Exception):
     def code(self) -> str:
         """Return the venue's error code, or an empty string.
 
-        It is at the top level or inside `error`.
+        The code is at the top level or inside `error`.
         """
         try:
             said = json.loads(self.words)
@@ -226,7 +226,7 @@ class HttpStatusError(Exception):
 
     @property
     def is_pause(self) -> bool:
-        """Return True if the venue did nothing because trading is paused."""
+        """Return whether the venue refused the request because trading is paused."""
         return self.code in PAUSE_CODES
 
 
@@ -253,7 +253,7 @@ def shared_pace(where: str) -> KalshiPace:
 class KalshiConnection:
     """Requests to one account.
 
-    time: this machine's clock, because the venue shows none.
+    time: clock of this machine, because the venue reports none.
     """
 
     def __init__(

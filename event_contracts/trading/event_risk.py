@@ -1,4 +1,4 @@
-"""The greatest loss of event contracts over the outcomes of their events, in micro-dollars.
+"""Maximum loss of event contracts over the outcomes of their events, in micro-dollars.
 
 A position loses its value if its side loses, and gains the rest of the dollar if its side wins. An
 order that rests, or whose outcome is unknown, may fill or not: its cost is lost if its side loses,
@@ -10,7 +10,7 @@ loss if NO wins. An event's loss is their largest sum over its possible outcomes
   the intervals between the strikes
 - anything else, or an unknown relation: markets are independent, and their worst losses add up
 
-Events are independent of each other: their greatest losses add up.
+Events are independent of each other: their maximum losses add up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from trainingdata.feed.fields import parse_decimal
 
 @dataclass(frozen=True, slots=True)
 class Strike:
-    """Figures at which a threshold market pays YES.
+    """Range of figures for which a threshold market pays YES.
 
     low, high: ends of the range; None if the range is open there.
     includes_low, includes_high: true if the end belongs to the range.
@@ -94,7 +94,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return the fields by which the venue states a strike; `StrikeFields` parses them."""
+    """Return the venue's fields of a strike, the input of `StrikeFields`."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:
@@ -151,13 +151,13 @@ def market_loss(
 
 
 def greatest_loss(legs: Sequence[Leg]) -> Number:
-    """Return the greatest loss of one event's markets over its outcomes."""
+    """Return the maximum loss of one event's markets over its outcomes."""
     exclusive = bool(legs) and all(event.exclusive for event, _ in legs)
     return losses_of_others(MarketEvent(exclusive=exclusive), legs).no
 
 
 def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
-    """Return the greatest loss of an event's other markets, by the outcome of market `own`."""
+    """Return the maximum loss of an event's other markets, by the outcome of market `own`."""
     if own.exclusive:
         none = sum(loss.no for _, loss in legs)
         one = max((none - loss.no + loss.yes for _, loss in legs), default=none)
@@ -191,7 +191,7 @@ def exposure_of_others(
     quotes: Mapping[str, ContractQuote],
     events: Mapping[str, MarketEvent],
 ) -> Exposure:
-    """Return the greatest losses of all markets except one.
+    """Return the maximum losses of all markets except one.
 
     A position is valued at its side's ask, the present price of a purchase.
 

@@ -23,7 +23,7 @@ ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's ow
 class FirstField(Generic[T]):
     """A field under several names; the first name that is present counts.
 
-    names: each with the parser of its value, as in `RequiredField`.
+    names: the names, each with the parser of its value.
     default: the default if none is present; without a default that is an error.
     """
 
@@ -52,10 +52,10 @@ class FirstField(Generic[T]):
 class UnreadableRow:
     """A row of a list that cannot be read.
 
-    market: the market that the row names.
-    what: the list that contains it.
+    market: market named by the row.
+    what: the list that contains the row.
     name: the row's id in that list.
-    why: the field, and its fault.
+    why: the invalid field, and its error.
     """
 
     market: str
@@ -70,7 +70,7 @@ class UnreadableRow:
 def unreadable_row(what: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
     """Return the row that raised an error; None for a row without a market.
 
-    what: the list that contains it.
+    what: the list that contains the row.
     """
     market = _first_text(entry, TICKER_FIELDS)
     if not market:

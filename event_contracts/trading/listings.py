@@ -1,4 +1,4 @@
-"""Markets as the venue lists them: quotes, price steps, values of positions, fees and payouts.
+"""Markets listed by the venue: quotes, price steps, values of positions, fees and payouts.
 
     market ──event_ticker──▶ /events/{…} ──series_ticker──▶ /series/{…}: fee_type, fee_multiplier
 
@@ -164,7 +164,7 @@ class MarketListing(ParsedEntry):
 
     @property
     def has_ended(self) -> bool:
-        """Return True if its result is known: YES, NO or a payout between them."""
+        """Return whether the market's result is known: YES, NO or a payout between them."""
         return bool(self.result) or self.status == PAID_STATUS
 
     @property
@@ -182,8 +182,8 @@ class MarketListing(ParsedEntry):
     def value_of(self, position: Decimal, sale: SidePrices) -> Decimal:
         """Return the value of a position from this market alone, USD; YES positive, NO negative.
 
-            both sides quoted            the middle of the quote
-            no offer                     the bid, at which it can be sold
+            both sides quoted            the mid quote
+            no offer                     the bid, at which the position can be sold
             no bid                       the last sale price of the side, at most the ask
             no trading, result unknown   the last sale price of the side
             result known                 $1 or nothing, although it is paid later
@@ -214,14 +214,14 @@ class QuarantinedMarket(BrokerError):
 
 
 class UnknownMarket(QuarantinedMarket):
-    """A market that the venue does not list."""
+    """Error for a market that the venue does not list."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnreadableListing(MarketListing):
     """A market without a quote: it is not listed, or its row cannot be read.
 
-    Its status is the reason.
+    The market's status is the reason.
     """
 
     @classmethod
@@ -268,7 +268,7 @@ def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
 class MarketEvents:
     """The events of markets, each queried once for whether its markets exclude each other.
 
-    If the venue does not state it, or cannot be queried, losses of its markets add up.
+    If the venue does not state this, or cannot be queried, losses of the event's markets add up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:
@@ -337,7 +337,7 @@ class FeeTerms:
     makers: bool = True
 
     def rules(self, dated: FeeRules) -> FeeRules:
-        """Return the rules of a day as the series scales them."""
+        """Return the day's fee rules with the series' fee multiplier applied."""
         maker = dated.maker * self.multiplier if self.makers else ZERO
         return replace(dated, taker=dated.taker * self.multiplier, maker=maker)
 
@@ -454,7 +454,7 @@ class _SettlementRow(ParsedEntry):
     def profit(self) -> Decimal | None:
         """Return the profit of the market in USD after fees, or None if a figure is missing.
 
-        Pairs are included.
+        Profits of matched YES/NO pairs are included.
         """
         figures = (self.revenue, self.yes, self.no, self.yes_cost, self.no_cost, self.fees)
         if any(figure is None for figure in figures):
@@ -470,10 +470,11 @@ class MarketSettlement:
     yes: USD paid for a contract of YES; NO got the rest of a dollar.
     at: UTC, instant of the payment; NaT if the venue does not state it.
     result: `yes`, `no`, or the venue's word for another end.
-    net: contracts paid for, YES positive and NO negative; None if the venue does not state it.
-    revenue: USD paid for them, if `yes` does not give it exactly.
+    net: contracts that were paid, YES positive and NO negative; None if the venue does not state
+        them.
+    revenue: USD paid for these contracts, if `yes` does not give it exactly.
     profit: USD after fees; None if the venue does not state it.
-    remark: contradiction between its figures, in words; empty if they agree.
+    remark: contradiction between the settlement's figures, in words; empty if they agree.
     """
 
     market: str

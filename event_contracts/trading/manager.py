@@ -1,19 +1,20 @@
 """One account at Kalshi: its state, and orders in many of its markets, each sent once.
 
-The venue's data is accepted under one rule: a reading that lists fewer fills of an order than a
+The venue's data is accepted under one rule: a snapshot that lists fewer fills of an order than a
 response about that order is rejected. Changes that no fill and no settlement explains may be listed
 late: they are read again, accepted once they persist, and alerted.
 
-A pair of YES and NO pays $1 at once, so that a NO is a YES sold, with $1 set aside for it. With
-positions q, YES positive and NO negative, whatever the order of the list:
+A pair of YES and NO pays $1 at once, so that a NO is booked as a short YES with $1 of collateral.
+With positions q, YES positive and NO negative, whatever the order of the list:
 
     cash + Σ max(−q, 0)  moves by  −p·C − fee of a bid, p·C − fee of an ask,
                          and by  q·y of a market that pays y for a YES
 
-p is the price of YES, C are contracts, and `fee` is the venue's stated charge, or our rules' fee
-without one. The venue lists no deposits: the rest of a change in its cash is a deposit, or a
-withdrawal if negative. Less than $1 is rounding, and counts as profit or loss. So does all of it if
-contracts are unexplained as well, because cash has then moved with trades that are not listed.
+p is the price of YES, C are contracts, and `fee` is the venue's stated charge, or the fee by this
+project's rules without one. The venue lists no deposits: the rest of a change in its cash is a
+deposit, or a withdrawal if negative. Less than $1 is rounding, and counts as profit or loss. So
+does all of it if contracts are unexplained as well, because cash has then moved with trades that
+are not listed.
 """
 
 from __future__ import annotations
@@ -101,9 +102,9 @@ class AccountUpdates:
 
 @dataclass(frozen=True, slots=True)
 class AccountBooks:
-    """An account as the venue showed it.
+    """Snapshot of an account as reported by the venue.
 
-    at: instant on this machine's clock, before which everything was read.
+    at: instant on this machine's clock; all data was read before it.
     cash: USD, including the cash that resting orders may use.
     positions: contracts by market.
     fills: ids of the fills included that were still listed.
@@ -120,9 +121,9 @@ class AccountBooks:
     def build(
         cls, at: np.datetime64, cash: Decimal, positions: Positions, news: AccountUpdates
     ) -> AccountBooks:
-        """Return the books of a reading, with everything that is listed.
+        """Return the books of an account snapshot, with everything that is listed.
 
-        An unreadable fill is part of them too: its contracts are in the positions.
+        An unreadable fill is included, because its contracts are in the positions.
         """
         unread = (row.name for row in news.unreadable if row.what == "fills")
         fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
@@ -145,11 +146,11 @@ class PaidPosition:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedBooks:
-    """Expected books: earlier books plus the fills and settlements that the venue lists since.
+    """Expected books: earlier books plus the fills and settlements listed since.
 
-    expected: the books with the cash and positions that the list explains.
+    expected: the books with the cash and positions that the lists explain.
     fills: number of fills that are not in the earlier books.
-    fees: charges of the venue beyond our rules, in words.
+    fees: charges of the venue beyond the fee rules, in words.
     paid: positions that were paid out and have left the books.
     """
 
@@ -160,18 +161,18 @@ class ExpectedBooks:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return charges beyond our rules, and contradictory settlements, in words."""
+        """Return charges beyond the fee rules, and contradictory settlements, in words."""
         settled = (each.settlement for each in self.paid)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
         return (*self.fees, *said)
 
     def flow(self, books: AccountBooks) -> Decimal:
-        """Return deposits less withdrawals in USD, from the books of a later reading."""
+        """Return deposits less withdrawals in USD, from the books of a later snapshot."""
         flow = books.cash - self.expected.cash
         return ZERO if self.contracts(books) or abs(flow) < MIN_CASH_FLOW else flow
 
     def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
-        """Return unexplained positions of a later reading, in words; but: markets left out."""
+        """Return unexplained positions of a later snapshot, in words; but: markets left out."""
         positions = self.expected.positions
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
@@ -221,18 +222,18 @@ def apply_updates(
 
 @dataclass(frozen=True, slots=True)
 class KalshiReading:
-    """A reading of an account, compared with earlier books.
+    """An account snapshot compared with earlier books.
 
-    resting: resting orders of any sender, oldest first, and unlisted orders of ours that may still
-        trade.
+    resting: resting orders of any sender, oldest first, and unlisted orders of this project that
+        may still trade.
     fills: number of fills beyond the earlier books.
     cash: USD that may be spent: without unbooked deposits and doubly counted fills.
     flow: USD of deposits less withdrawals since the earlier books.
-    discrepancies: changes without an explanation by fills, settlements and our fees, in words. They
-        are no flow, and quarantined markets are left out.
+    discrepancies: changes that fills, settlements and fee rules do not explain, in words. They are
+        not a flow, and quarantined markets are left out.
     paid: positions that were paid out since the earlier books.
-    unreadable: reasons why rows of markets cannot be read, by ticker. Known positions in them
-        count.
+    unreadable: reasons why rows of markets cannot be read, by ticker. Known positions in these
+        markets count.
     """
 
     books: AccountBooks
@@ -250,7 +251,7 @@ class KalshiReading:
         """Return why markets are not traded, by ticker.
 
         listings: listings of markets, some of which may be unreadable.
-        besides: known reasons; those of listings and of this reading take precedence.
+        besides: known reasons; those of listings and of this snapshot take precedence.
         """
         return {**besides, **unreadable_markets(listings), **self.unreadable}
 
@@ -259,7 +260,7 @@ class AccountReader:
     """Reader of one account.
 
     fee_rules_of: fee rules of a market at an instant.
-    books: books of an earlier reading, the base of the comparison; by default those of the first.
+    books: earlier books, the base of the comparison; by default those of the first snapshot.
     """
 
     def __init__(
@@ -280,7 +281,7 @@ class AccountReader:
         self._began_at = books.at if self._began_at is None else self._began_at
 
     def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
-        """Reject readings that list fewer fills of an order than the response stated.
+        """Reject snapshots that list fewer fills of an order than its response stated.
 
         sent_at: instant of sending. Fills of an order from before the first books may be too old to
             be listed.
@@ -291,10 +292,10 @@ class AccountReader:
             self._market_of[order.order_id] = order.market
 
     def read(self) -> KalshiReading:
-        """Read the account until two readings agree and include all stated fills.
+        """Read the account until two snapshots agree and include all stated fills.
 
-        Unexplained changes are accepted once they persist in a second reading. Raises `BrokerError`
-        if the readings never agree.
+        Unexplained changes are accepted once they persist in a second snapshot. Raises
+        `BrokerError` if the snapshots never agree.
         """
         for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
@@ -303,7 +304,7 @@ class AccountReader:
             cash = self._venue.cash()
             positions, unread_positions = _read_positions(self._venue)
             resting, unread_orders = self._resting()
-            # A trade between the readings may or may not be in the cash.
+            # A trade between the snapshots may or may not be in the cash.
             still = self._news(at, since) == news
             self._began_at = at if self._began_at is None else self._began_at
             unread = (*news.unreadable, *unread_positions, *unread_orders)
@@ -343,7 +344,7 @@ class AccountReader:
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
         """Return the listed updates.
 
-        An undated settlement gets the instant of its first reading.
+        An undated settlement gets the instant of its first snapshot.
         """
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
@@ -359,8 +360,8 @@ class AccountReader:
         Our orders count with the terms of their intents. An order that rested before and is missing
         in the list is queried by id, and counts in full if that fails.
 
-        The store of intents records the state of our other orders. Fills that a response states
-        must appear in the list of fills later.
+        The store of intents records the state of this project's other orders. Fills that a response
+        states must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -458,7 +459,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 
 def _set_aside(positions: Positions) -> Decimal:
-    """Return the USD set aside for NO positions, each of which is a YES sold."""
+    """Return the collateral of NO positions in USD, each of which is booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
@@ -477,10 +478,10 @@ class KalshiMultiMarketOrderManager:
     admission: check of every order before it is sent.
     fee_rules_of: fee rules of a market at an instant.
     book: store of intents; None keeps them in memory until the process ends.
-    gate: asked right before an order is sent.
+    gate: gate that checks each order right before it is sent.
     job: job that sends the orders.
     life: time after which a resting order ends at the venue.
-    time: this machine's clock, because the venue shows none.
+    time: clock of this machine, because the venue reports none.
 
     Every method raises `BrokerError` if the venue does not respond or its responses disagree.
     """
@@ -510,12 +511,12 @@ class KalshiMultiMarketOrderManager:
         self._turn = threading.RLock()
 
     def begin(self, books: AccountBooks) -> None:
-        """Compare readings with these books; by default with those of the first reading."""
+        """Compare snapshots with these books; by default with those of the first snapshot."""
         with self._turn:
             self._account.begin(books)
 
     def reading(self) -> KalshiReading:
-        """Return the account compared with the earlier books; deposits since are not spent yet."""
+        """Return a snapshot compared with the earlier books; later deposits are not spent yet."""
         with self._turn:
             return self._account.read()
 
@@ -523,7 +524,7 @@ class KalshiMultiMarketOrderManager:
         """Return the account as seen from a market at present.
 
         If the venue's cash differs from the expected cash, the smaller one counts. Orders of
-        unknown outcome are listed as resting, with their whole count and our id.
+        unknown outcome are listed as resting, with their whole count and client_order_id.
         """
         with self._turn:
             return self._look(market)[0]
@@ -554,7 +555,7 @@ class KalshiMultiMarketOrderManager:
     def cancel(self, order_id: str) -> None:
         """Cancel an order; one that has ended is left unchanged.
 
-        order_id: the venue's id, or our id for an order of unknown outcome.
+        order_id: the venue's id, or the client_order_id for an order of unknown outcome.
         """
         with self._turn:
             if self._outbox.may_have_left(order_id):
@@ -564,12 +565,12 @@ class KalshiMultiMarketOrderManager:
             self._end(order_id, EPOCH)
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Cancel our working orders in a market that are old or inadmissible, and return them.
+        """Cancel working orders in a market that are old or inadmissible, and return them.
 
         Old orders were sent before an instant. The venue fills a resting order without a check. An
         order is therefore inadmissible if its remainder would be refused as a new order next to the
         other resting ones. Orders of other senders, of other jobs and of unknown outcome stay. No
-        guard is asked, because cancelling only reduces risk. Without a working order of ours the
+        guard is asked, because cancelling only reduces risk. Without a working order the
         venue is not queried.
         """
         with self._turn:

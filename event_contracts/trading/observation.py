@@ -53,7 +53,7 @@ ROOT_MEAN = 20  # steps
 
 @jit_inline
 def value(market: Record, tick: Record) -> float:
-    """Return USD of cash, the position at the middle of the quote, and positions elsewhere."""
+    """Return cash, the position at mid quote, and positions elsewhere, USD in total."""
     return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
 
@@ -103,7 +103,7 @@ def observe(
     observations: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
-    """Write the features of a market at its tick, and the permitted ones of the 25 actions.
+    """Write a market's features at its tick, and which of the 25 actions are permitted.
 
     tape: ticks up to the market's at least; later ones are not read.
     observations: [F] float32.

@@ -115,11 +115,11 @@ class OrderReceipt:
 
 
 class Exposure(NamedTuple):
-    """The greatest losses of all markets except one, micro-dollars.
+    """Maximum losses of all markets except one, micro-dollars.
 
-    See `event_contracts.trading.event_risk`.
+    The rules are in `event_contracts.trading.event_risk`.
 
-    if_yes, if_no: loss of its event's other markets, if it pays YES, and if it pays NO.
+    if_yes, if_no: loss of the event's other markets, if the excepted market settles YES, and if NO.
     other_events: loss of markets of other events.
     """
 
@@ -139,7 +139,7 @@ class MarketView:
     position: contracts held of this market, YES positive and NO negative: a pair pays at once.
     resting: the account's orders in every market.
     elsewhere: USD, value of positions in other markets.
-    exposure: the greatest losses of other markets.
+    exposure: maximum losses of other markets.
     """
 
     market: str
@@ -160,7 +160,7 @@ class MarketView:
 
     @property
     def equity(self) -> Decimal:
-        """Return USD of cash, positions elsewhere, and the position at the middle of the quote."""
+        """Return cash, positions elsewhere, and the position at mid quote, USD in total."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
         return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
 
@@ -185,7 +185,7 @@ class MarketView:
 class OrderManager(Protocol):
     """Interface that sends recorded orders and tracks their outcome, simulated or at the venue.
 
-    Every method raises `BrokerError` if the venue does not respond, or if it does not end an order.
+    Every method raises `BrokerError` if the venue does not respond, or does not end an order.
     """
 
     def view(self, market: str) -> MarketView:
@@ -208,12 +208,12 @@ class OrderManager(Protocol):
         """Query orders of unknown outcome in a market, and return those that stay unknown."""
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Cancel our working orders in a market that are old or may not rest, and return them.
+        """Cancel working orders in a market that are old or may not rest, and return them.
 
         before: orders sent before this instant are old.
         """
 
 
 def opposite_side(side: Outcome) -> Outcome:
-    """Return the side that comes true if this one does not."""
+    """Return the opposite side."""
     return "NO" if side == "YES" else "YES"

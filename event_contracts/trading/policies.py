@@ -51,7 +51,7 @@ class Policy(Protocol):
 
     @property
     def name(self) -> str:
-        """Return its name in results."""
+        """Return the policy's name in results."""
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
         """Return codes [N] of permitted actions.
@@ -96,9 +96,9 @@ class RandomPolicy:
 class _Side(NamedTuple):
     """YES or NO in N markets.
 
-    buy: the intent that buys it; the next one sells it.
+    buy: the intent that buys the side; the next intent sells it.
     held: contracts [N].
-    share: share of the account to hold at the cost of buying it [N].
+    share: share of the account to hold at the cost of a purchase [N].
     most: contracts up to which buying is worth its costs, within the limits [N].
     least: contracts down to which selling is worth its costs; the whole position without a bid [N].
     """
@@ -206,7 +206,7 @@ class CheckpointInfo:
     """Description of a checkpoint's training.
 
     position_sizes: contracts of the five sizes.
-    fixed_size: the one permitted size; None for all.
+    fixed_size: the only permitted size; None permits all.
     features: names of the network's features.
     steps: number of steps so far, over all markets.
     settings: settings of the training, as given.
@@ -222,7 +222,7 @@ class CheckpointInfo:
     order_rules: int = 1
 
     def why_incompatible(self, orders: OrderSettings) -> str | None:
-        """Return why it does not fit these order settings, in words, or None if it does.
+        """Return why the checkpoint does not fit these order settings, or None if it does.
 
         A header that states neither life nor price style fits all of them.
         """
@@ -255,9 +255,9 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NetworkPolicy:
-    """Policy that takes the best permitted action of a network with hyperbolic tangents.
+    """Policy that chooses the best permitted action of a network with hyperbolic tangents.
 
-    about: description of its training.
+    about: description of the training.
     layers: weights [out, in] and offsets [out]; the last layer gives the 25 actions.
     """
 

@@ -2,9 +2,9 @@
 
 Attribution of profit to orders: contracts are matched first in, first out, within one market and
 side. A purchase opens contracts, unless the account holds the other side. Then each of its
-contracts first closes the oldest one of those, because a pair pays $1. A sale closes the oldest
-contracts of its side, and settlement closes the rest. The profit of a closed contract belongs to
-the order that opened it:
+contracts first closes the oldest contract of that side, because a pair pays $1. A sale closes the
+oldest contracts of its side, and settlement closes the rest. The profit of a closed contract
+belongs to the order that opened it:
 
     profit = proceeds of closing it − cost of opening it
 
@@ -71,12 +71,12 @@ class SentOrder:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One market, from flat until its settlement or the present.
+    """One market, from a flat position until its settlement or the present.
 
     orders: orders in the order in which they were sent.
-    fills: their fills as booked.
+    fills: fills of the orders, as booked.
     outcome: the winning side; None before settlement.
-    pays: USD that a YES was paid, given instead of an outcome.
+    pays: settlement value of a YES in USD, as an alternative to an outcome.
     profits: USD after fees of each order, in the same order; None for an order that opened nothing,
         or has contracts open.
     largest: maximum contracts of one side held at once; None before the first fill.
@@ -151,7 +151,7 @@ class PositionSizeMetrics:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields for JSON; sizes are text there."""
+        """Return the fields for JSON, with sizes as text."""
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
@@ -174,7 +174,7 @@ def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
 
 
 class _Ledger:
-    """Contracts of one market by the order that opened them, the oldest first."""
+    """Open contracts of one market by their opening order, oldest first."""
 
     def __init__(self) -> None:
         self.largest = Decimal(0)
@@ -202,13 +202,13 @@ class _Ledger:
             self.largest = max(self.largest, held)
 
     def settle(self, pays: Fraction) -> None:
-        """Close the remaining contracts; pays: USD of a contract of YES."""
+        """Close the remaining contracts; pays: settlement value of one YES contract, USD."""
         for side, lots in self._lots.items():
             count = sum((count for _, count, _ in lots), Decimal(0))
             self._close(side, count, pays if side == "YES" else 1 - pays)
 
     def final_profits(self) -> dict[str, Fraction]:
-        """Return USD by order, for orders that opened contracts and have none open."""
+        """Return profits in USD by order, for orders that opened contracts and have none open."""
         still_open = {name for lots in self._lots.values() for name, _, _ in lots}
         return {name: usd for name, usd in self._profits.items() if name not in still_open}
 

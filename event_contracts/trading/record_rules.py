@@ -139,7 +139,7 @@ def fits(
     """Return whether an order of `count` contracts may be sent.
 
     price, most, free, towards: from `order_bounds`.
-    size_limit: contracts that its size may lead to.
+    size_limit: maximum position after an order of this size, contracts.
     """
     if price == 0 or count > most:
         return False
@@ -157,7 +157,7 @@ def fits(
 def write_action_masks(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, allowed: Mask
 ) -> None:
-    """Write the permitted ones of the 25 actions: HOLD always. Reserved ones are left at False."""
+    """Write which of the 25 actions are permitted: HOLD always; reserved ones stay False."""
     allowed[NO_INTENT] = True
     for intent in range(BUY_YES, SELL_NO + 1):
         price, most, free, towards = order_bounds(market, orders, tick, terms, intent)

@@ -134,7 +134,7 @@ class MarketUpdate:
 
 
 def price_usd(price: int) -> Decimal:
-    """Return a price in ten-thousandths as USD."""
+    """Convert a price from ten-thousandths to USD."""
     return Decimal(int(price)) / PRICE_UNITS
 
 

@@ -44,8 +44,8 @@ class FeeUnits(NamedTuple):
 class LimitUnits(NamedTuple):
     """Limits in contracts, millionths of a USD, and millionths of the portfolio.
 
-    value_decides: 1 if limits of losses cannot bind while no other market may lose: the usual case,
-        in which machine code returns early.
+    value_decides: 1 if loss limits cannot bind unless other markets may lose: the usual case, in
+        which machine code returns early.
     """
 
     contracts: Number
@@ -78,7 +78,7 @@ class OrderRuleTerms(NamedTuple):
 
     life: number of steps after which a resting order is cancelled.
     tick: ten-thousandths between prices.
-    size_limits: maximum contracts that a purchase of each of the five sizes may lead to, -1 if the
+    size_limits: maximum position after a purchase of each of the five sizes, contracts; -1 if the
         size is masked.
     styles: price style of each intent.
     """
@@ -112,7 +112,7 @@ def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
 
 
 def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
-    """Return the maximum cost of buying contracts, fees included: see `FeeRules.max_cost`."""
+    """Return the maximum cost of buying contracts at this price or below, fees included."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
@@ -142,8 +142,8 @@ def broken_limit(
 ) -> int:
     """Return the limit that an order violates; an order without a resulting position violates none.
 
-    event, account: the greatest loss of the event, and of all markets, over the outcomes in which
-        this order loses. No order raises the loss of an outcome in which it wins.
+    event, account: maximum loss of the event, and of all markets, over the outcomes in which this
+        order loses. No order raises the loss of an outcome in which it wins.
     """
     if position <= 0:
         return NO_LIMIT
@@ -187,7 +187,7 @@ def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) 
 def is_immediate(buys: bool, style: int) -> bool:
     """Return whether an order is immediate-or-cancel: a sale at the other side's price.
 
-    The venue caps such a sale at the position (`reduce_only`), but no resting sale.
+    The venue limits such a sale to the position (`reduce_only`); resting sales are not limited.
     """
     return not buys and style == AGGRESSIVE
 

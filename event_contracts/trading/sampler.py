@@ -1,7 +1,7 @@
 """Ticks of live markets: the top of each book, read at equal steps, until the market has settled.
 
 `GET /markets` reports no trades: `sold` and `bought` of these ticks are 0. The estimate is the
-user's own, and without one the middle of the quote, as in recorded sessions. Estimates are in a
+user's own, and without one the mid quote, as in recorded sessions. Estimates are in a
 file that another program writes and replaces:
 
     market,probability,until
@@ -9,7 +9,7 @@ file that another program writes and replaces:
 
 `probability` is that of YES, `until` the instant at which it expires. The file is read again at
 every tick. An unreadable file is alerted, and the previous estimates apply until they expire. At
-the middle of the quote there is no edge.
+the mid quote there is no edge.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Sampler:
     unreadable: dict[str, str] = field(default_factory=dict, init=False)
 
     def tick_after(self, now: np.datetime64) -> np.datetime64:
-        """Return the first tick after an instant; ticks are whole steps since 1970."""
+        """Return the first tick after an instant; ticks are whole steps since the epoch."""
         epoch = np.datetime64(0, "ns")
         instant: np.datetime64 = epoch + ((now - epoch) // self.interval + 1) * self.interval
         return instant
@@ -183,9 +183,9 @@ class Sampler:
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
         """Return the ticks of followed markets at an instant; a settled market has its last one.
 
-        A market that is not active has no tick until it is, or settles. One that ends between YES
-        and NO is dropped without a tick: a session settles at one of them. A market that cannot be
-        read has no tick, and is in `unreadable`.
+        A market that is not active has no tick until it becomes active or settles. One that ends
+        between YES and NO is dropped without a tick, because a session settles at YES or NO. A
+        market that cannot be read has no tick, and is in `unreadable`.
         """
         updates = []
         own = self.estimates(at)

@@ -30,7 +30,7 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
-    """Return the sections; they read the journal each time the page is written."""
+    """Return the sections, which read the journal each time the page is written."""
     return [SettledMarkets(records), OrderSizes(book, records)]
 
 
@@ -154,7 +154,7 @@ def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Epis
     The journal has no sequence of fills. If fills contradict the order of sending, they are left
     out.
 
-    paid: its settlement; None before that.
+    paid: settlement of the market; None before that.
     """
     orders = []
     fills = []

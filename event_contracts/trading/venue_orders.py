@@ -1,18 +1,18 @@
-"""Orders and fills in the venue's format and in ours, and parsers of its fields.
+"""Orders and fills in the venue's format and in this project's, and parsers of the fields.
 
 Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
 YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. The venue does not state
-afterwards which of the two it is; our journal does, for our orders. Each other order counts as a
-purchase, which uses more cash than a sale.
+afterwards which of the two it is; the journal does, for its own orders. Each other order counts as
+a purchase, which uses more cash than a sale.
 
 A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
 reverse the position if more of it fills than is held: `Admission` prevents that.
 
 The venue does not document that it refuses a second order with a used id. Orders are therefore
-posted once, and looked up by our id among the account's orders and fills. An order of unknown
-outcome is never posted again. It is queried, and counts until the venue states its outcome. After
-its expiry and a margin of time it counts as lost.
+posted once, and looked up by client_order_id among the account's orders and fills. An order of
+unknown outcome is never posted again. It is queried, and counts until the venue states its outcome.
+After its expiry and a margin of time it counts as lost.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def parse_cents(value: Any) -> Decimal:
 
 
 def parse_epoch_second(value: Any) -> np.datetime64:
-    """Return the instant of seconds since 1970."""
+    """Return the instant of an epoch timestamp in seconds."""
     seconds = parse_decimal(value)
     if not 0 <= seconds < LAST_SECOND:
         raise ValueError("not between 1970 and 2242")
@@ -232,7 +232,7 @@ class VenueOrder(ParsedEntry):
         return self.status != "resting"
 
     def matches(self, intent: OrderIntent) -> bool:
-        """Return whether it is the order of an intent, by our id, its market and its side."""
+        """Return whether this is the order of an intent, by client_order_id, market and side."""
         order = contract_order(intent)
         return (self.client_order_id, self.market, self.side) == (
             intent.client_order_id,
@@ -251,7 +251,7 @@ class VenueOrder(ParsedEntry):
 
 @dataclass(frozen=True, slots=True)
 class VenueFill(ParsedEntry):
-    """An entry of `fills`, `GET /portfolio/fills`; it does not state our id of the order.
+    """An entry of `fills`, `GET /portfolio/fills`; it does not state the client_order_id.
 
     order_id: the venue's id of the order.
     side: side in the book of YES.
@@ -300,8 +300,8 @@ def yes_price(side: Outcome, price: Decimal) -> Decimal:
 def order_request(order: EventContractOrder) -> dict[str, Any]:
     """Return an order in the venue's format.
 
-    A resting order expires there, rounded down to the second. The venue refuses `reduce_only` on a
-    resting order, and an expiration on an immediate one.
+    A resting order expires at the venue, rounded down to the second. The venue refuses
+    `reduce_only` on a resting order, and an expiration on an immediate one.
     """
     if order.rests and order.expires_at is None:
         raise InputError(f"{order.client_order_id}: nothing says when it ends at the venue")
@@ -320,16 +320,16 @@ def order_request(order: EventContractOrder) -> dict[str, Any]:
 
 
 def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
-    """Return which order ends when an order would trade with a resting one of ours.
+    """Return which order ends when an order would trade with a resting one of the account.
 
     `taker_at_cross` cancels the new order. `maker` cancels the resting one, and the new order
-    trades on: a sale reduces risk and must not fail because of our own purchase.
+    trades on: a sale reduces risk and must not fail because of the account's own purchase.
     """
     return "maker" if order.action == "SELL" else "taker_at_cross"
 
 
 def epoch_seconds(at: np.datetime64) -> int:
-    """Return whole seconds since 1970, the venue's unit of time; 0 before that."""
+    """Return the epoch timestamp in whole seconds, the venue's unit of time; 0 before the epoch."""
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
@@ -341,7 +341,7 @@ def contract_order(intent: OrderIntent) -> EventContractOrder:
 
 
 def as_resting(intent: OrderIntent) -> RestingOrder:
-    """Return an order of unknown outcome as if its whole remainder rested, under our id."""
+    """Return an order of unknown outcome as resting in full, under its client_order_id."""
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
@@ -356,7 +356,7 @@ class OrderVenue(KalshiConnection):
         return self.now()
 
     def cash(self) -> Decimal:
-        """Return USD, including the cash that resting orders may use."""
+        """Return the account's cash in USD, including the cash that resting orders may use."""
         with self.translate_errors("the balance"):
             answer = self.request("GET", "/portfolio/balance")
             return FirstField(
@@ -371,7 +371,7 @@ class OrderVenue(KalshiConnection):
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
-        """Return the order with this id of the venue's, or None."""
+        """Return the order with this id of the venue, or None."""
         what = f"order {order_id}"
         answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
@@ -383,7 +383,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
-        """Return the order with this id of ours; None if the venue lists none.
+        """Return the order with this client_order_id; None if the venue lists none.
 
         intent: the recorded intent; without one nothing is queried.
         """
@@ -456,7 +456,7 @@ class OrderVenue(KalshiConnection):
                     raise
 
     def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
-        """Post one order and return the venue's response; a busy venue is not asked again."""
+        """Post one order and return the venue's response; a busy venue gets no second request."""
         from requests.exceptions import RequestException
 
         del patience

@@ -296,7 +296,7 @@ def create_book(capital: float, holding: Records, tiers: Array) -> Book:
 
     capital: USD.
     holding: [S] HOLDING with the constants of each symbol.
-    tiers: as in `Book`.
+    tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     """
     account = np.zeros(1, ACCOUNT)
     holding = holding.copy()

@@ -163,7 +163,7 @@ class SimulatedBroker:
             self._record(tape)
 
     def account(self) -> AccountSnapshot:
-        """Return the account at this instant, before its bars open."""
+        """Return a snapshot of the account at this instant, before its bars open."""
         state = self._book.account.item()
         cash, equity, unsettled, unsettled_short_proceeds, short_proceeds = _snapshot_values(state)
         day = self._line.day[self._row]
@@ -201,7 +201,7 @@ class SimulatedBroker:
         }
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send the orders in the given order and return immediate fills; `gate` is not asked."""
+        """Send the orders in the given order and return immediate fills; `gate` is ignored."""
         del gate
         if orders:
             account = self.account()

@@ -245,7 +245,7 @@ def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price
 
 @jit_inline
 def _worth(position: Record) -> float:
-    """Return USD at the mark; 0 without a position, whose mark may be NaN."""
+    """Return a position's value at its mark, USD; 0 without a position, whose mark may be NaN."""
     return float(position.quantity * position.mark) if position.quantity != 0.0 else 0.0
 
 

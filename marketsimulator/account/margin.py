@@ -1,7 +1,7 @@
 """Alpaca's margin rules: maintenance requirements and buying power.
 
 Initial 50 %; maintenance by price and side; 4× by day and 2× overnight from 2,000 USD of equity;
-crypto is no collateral and is bought without borrowed cash. Each figure names its source and the
+crypto is not collateral and is bought without borrowed cash. Each figure names its source and the
 day it was read. Before 2026-06-04 the pattern-day-trader rule (FINRA 4210) applied instead of the
 intraday margin deficit.
 """
@@ -82,8 +82,8 @@ def required_equity(book: Book, leverage: float) -> float:
 def unborrowed_cash(account: Record) -> float:
     """Return the settled, unborrowed USD that may buy crypto; negative if there is a debit.
 
-    Proceeds of shorts are collateral, and today's other sales have not settled. Today's shorts
-    belong to both and are subtracted once.
+    Short proceeds are collateral, and today's other sale proceeds have not settled. The proceeds
+    of today's shorts are in both amounts and are subtracted once.
     """
     return float(
         account.cash
@@ -101,7 +101,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
     """
     if position.crypto:
         return unborrowed_cash(account) - float(account.reserved_cash)
-    # Crypto is no collateral, so stocks cannot be financed with it.
+    # Crypto is not collateral, so stocks cannot be financed with it.
     collateral: float = account.equity - account.crypto
     used: float = account.stock + account.reserved_stock
     leverage: float = day.leverage
@@ -130,7 +130,7 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
 def start_margin_day(book: Book, day: Record) -> None:
     """Start a margin day: reset day trades and set day-trading buying power.
 
-    A position opened yesterday is no day trade. Day-trading buying power is leverage times the
+    A position opened yesterday is not a day trade. Day-trading buying power is leverage times the
     excess of the last close's equity over its requirement.
     """
     account = book.account[0]

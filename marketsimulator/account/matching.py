@@ -54,9 +54,9 @@ HIGH_SIDE = 1
 def send_orders(
     book: Book, day: Record, tape: Records, first: int, opens: BarOpens, now: int
 ) -> None:
-    """Send the orders from row `first` on to the broker, in the order in which they were sent.
+    """Send the orders from row `first` on to the broker, in the order of their rows.
 
-    Each is refused, filled at the current open, or waits.
+    Each order is refused, filled at the current open, or waits.
 
     opens: of the bars that start at this instant.
     now: the instant (ns).

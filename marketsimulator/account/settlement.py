@@ -79,9 +79,9 @@ def fillable_quantity(
 
 @jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether the venue refuses an order for its value; it also refuses to close dust.
+    """Return whether an order's value is below the venue's minimum; closing has a lower one (dust).
 
-    quantity: signed, as ordered. price: USD, at which it would fill.
+    quantity: signed, as ordered. price: USD, expected fill price.
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
@@ -229,7 +229,7 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """Fill a market order of symbol s at its open; see `trade_at_market`."""
+    """Fill a market order of symbol s at its open plus costs; return the filled quantity."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility

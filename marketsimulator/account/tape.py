@@ -1,4 +1,4 @@
-"""Tape entries as fills and bookings: position changes, and cash paid or received otherwise.
+"""Tape entries as fills and bookings: changes of positions, and other cash flows.
 
 Settlement writes every flow when it is charged, so the flows of an instant add up to its row.
 """

@@ -45,7 +45,7 @@ def holding_table(
     margin: MarginTerms | None = None,
     orders: OrderSizeLimits | None = None,
 ) -> Records:
-    """Return the constants of each symbol, [S] HOLDING; without `orders` there is no minimum."""
+    """Return the constants of each symbol, [S] HOLDING; without `orders` no minimum."""
     from marketsimulator.account.book import HOLDING
 
     terms = margin or MarginTerms()

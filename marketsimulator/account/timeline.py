@@ -66,7 +66,7 @@ class Timeline(NamedTuple):
     begins_session: [T] true if the stock bar known then began its session.
     trading: [T] true if stocks trade.
     auction: true if stock orders wait for the auction in which their next bar opens.
-    closes: true if that is the closing auction, followed by the night and the next session.
+    closes: true if this is the closing auction; the night and the next session follow.
     volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros without impact.
     actions: [A] ACTION, in the order in which they take effect.
     first_action: [T + 1] row of `actions` at which each instant's actions begin.

@@ -1,1 +1,1 @@
-"""What a run was worth: figures, significance, the ledger of trials, reports."""
+"""Results of runs: figures, statistical significance, the trial ledger, reports."""

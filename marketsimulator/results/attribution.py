@@ -61,8 +61,8 @@ _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 class Attribution:
     """A profit by symbol, hour of day and part.
 
-    symbols: the last one is the account itself.
-    hours: New York time of day, as 10:30.
+    symbols: names of the symbols; the last row is the account itself.
+    hours: New York times of day, as 10:30.
     usd: [symbols, hours, PARTS].
     """
 
@@ -83,7 +83,7 @@ class Attribution:
         return _table(self.hours, self.usd.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
-        """Return the parts by symbol and by hour, as in `summary.json`."""
+        """Return the parts by symbol and by hour, for `summary.json`."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
@@ -92,13 +92,13 @@ class SymbolHistory(NamedTuple):
 
     marks: [N] last known price.
     before: mark and quantity before the first instant.
-    ratios: [N] new shares that one old share became as the instant came.
-    changes: [N] by which its quantity changed, splits included.
-    paid: [N] sum of quantity times price of its fills.
-    price_costs: [N] spread and slippage within that, above 0.
-    crypto_fees: [N] worth of what was taken in coin, at the price of the fill.
-    charges: [N] costs beside the prices, above 0.
-    financing: [N] got, below 0 paid.
+    ratios: [N] new shares per old share since the previous instant.
+    changes: [N] change of the quantity, splits included.
+    paid: [N] sum of quantity times price of the fills.
+    price_costs: [N] spread and slippage within `paid`, above 0.
+    crypto_fees: [N] value of fees taken in coin, at the price of the fill.
+    charges: [N] costs other than those in prices, above 0.
+    financing: [N] cash flows from financing; negative if paid.
     """
 
     marks: Array
@@ -151,7 +151,7 @@ def _limited(binding: pd.Series) -> Mask:
 def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
     """Return a symbol's profit since the previous instant by part, [N, PARTS], USD.
 
-    rows: [D] instant from whose fills on each decision applies, ascending.
+    rows: [D] first instant whose fills each decision applies to, ascending.
     quantities: [D, 4] ordered quantities from `split_ordered_quantity`.
     """
     h = history
@@ -217,7 +217,7 @@ def attribute_run(run: Run, market: Market) -> Attribution:
 def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
     """Return the coin fee of each fill, USD at the price of the preceding trade of the symbol.
 
-    A fee follows its purchase; a split belongs to no order.
+    A fee follows its purchase in the list of fills; a split belongs to no order.
     """
     traded: dict[str, Fill] = {}
     taken = []

@@ -86,13 +86,13 @@ MAX_ROWS_PRINTED = 20  # runs on the terminal; the page has all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """A set of V runs, compared.
+    """A comparison of V runs.
 
-    records: [V].
-    runs: the same over their common days.
+    records: [V] the runs.
+    runs: the runs cut to their common days.
     found: the best run compared with the others.
-    warnings: doubts about the figures.
-    notes: facts about how they were made.
+    warnings: data warnings about the figures.
+    notes: remarks on how the runs were made.
     """
 
     records: tuple[RunRecord, ...]
@@ -114,7 +114,7 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """Return the figures behind the verdict, then the doubts."""
+        """Return the figures that support the verdict, then the warnings."""
         return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
@@ -130,11 +130,11 @@ class Comparison:
     def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
     ) -> Table:
-        """Return the ranking, a row a run.
+        """Return the ranking, one row per run.
 
-        colours: by number of run.
+        colours: colours by number of run.
         shown: number of rows.
-        links: [V] to each run's own page; empty strings for runs without one.
+        links: [V] links to each run's own page; empty strings for runs without one.
         """
         figures = table_rows(self.table)
         main, more = (
@@ -167,7 +167,7 @@ class Comparison:
         )
 
     def _settings_text(self, k: int) -> str:
-        """Return what was varied in run k, as far as its name does not say it."""
+        """Return the varied settings of run k that its name does not contain."""
         name = self.names[k] if self.records[k].path is None else ""
         varied = {setting: values[k] for setting, values in self.runs.varied.items()}
         return ", ".join(
@@ -207,7 +207,10 @@ class Comparison:
         }
 
     def page(self, output: Path) -> str:
-        """Return `comparison.html`; output: its folder, base of the links to the runs' reports."""
+        """Return `comparison.html`.
+
+        output: folder of the page, base of the links to the runs' reports.
+        """
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
         first, last = new_york_date(np.array([self.runs.at[0], self.runs.end]))
@@ -255,10 +258,10 @@ def compare_records(
     """Compare two or more runs over their common days.
 
     records: the runs.
-    counted_trials: trials that deflate their Sharpe ratios, if a run's ledger has not counted more;
-        None: the runs themselves.
-    notes: facts about how the runs were made.
-    seed: of the bootstrap.
+    counted_trials: trial statistics for the deflated Sharpe ratios, unless a run's ledger counts
+        more trials; None: these runs.
+    notes: remarks on how the runs were made.
+    seed: seed of the bootstrap.
     """
     names = run_names(records)
     shared = SharedDays.from_records(records)
@@ -285,7 +288,7 @@ def compare_records(
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
-    """Return a row a run: figures over the common days; those of whole runs if none was cut."""
+    """Return one row of figures per run, over the common days; of whole runs if none was cut."""
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
@@ -309,9 +312,9 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 
 
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
-    """Add the columns `deflated_sharpe`, beside the Sharpe ratio, and `trials`.
+    """Add the columns `deflated_sharpe`, next to the Sharpe ratio, and `trials`.
 
-    Every row is deflated by all trials, since the best row is picked among all of them.
+    Every row is deflated by all trials, because the best row is picked among all of them.
     """
     ratios = [
         None

@@ -21,9 +21,9 @@ class Sheet:
 
     title, subtitle: the subtitle names symbols and data.
     verdict: significant differences.
-    table: a row a run.
-    warnings: doubts about the figures.
-    notes: facts about how they were made.
+    table: one row per run.
+    warnings: data warnings about the figures.
+    notes: remarks on how the runs were made.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""The same bars, beliefs and settings with one thing changed: what a run is held against."""
+"""Counterfactuals: variants on the same bars with one change, as controls for a run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
 
 
 class Counterfactual(NamedTuple):
-    """A variant with one thing changed.
+    """A variant with one change.
 
-    name: what is added to the variant's.
-    settings, beliefs: what it runs on, from the variant's own.
+    name: suffix appended to the variant's name.
+    settings: maps the variant's settings to the counterfactual's.
+    beliefs: maps the variant's beliefs to the counterfactual's.
     """
 
     name: str
@@ -46,7 +47,7 @@ UNCHANGED = Counterfactual("", _unchanged, _unchanged)
 
 
 def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
-    """The counterfactuals of these kinds; seed: of the shuffle."""
+    """Return the counterfactuals of these kinds; seed: seed of the shuffle."""
     found: list[Counterfactual] = []
     if "lag" in kinds:
         found.append(Counterfactual("lagged", _unchanged, lag_beliefs))
@@ -61,10 +62,10 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
 
 
 def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
-    """Bars that start at `cut` or later with their prices multiplied by a random walk.
+    """Return the bars with the prices of every bar from `cut` on multiplied by a random walk.
 
-    Of a bar that is under way at `cut`, the open has happened and stays, as does what may fill at
-    it; the rest changes.
+    A bar counts by its start. A bar that is under way at `cut` keeps its open, and with it what
+    may fill there; its high, low and close change.
     """
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
@@ -84,14 +85,14 @@ def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
 
 
 def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
-    """The panel without any bar that starts at `cut` or later.
+    """Return the panel without the bars that start at `cut` or later.
 
-    A bar that is under way at `cut` stays: an order decided then may fill in it.
+    A bar that is under way at `cut` stays, because an order decided then may fill in it.
     """
     mask = bars.mask.copy()
     for s, item in enumerate(bars.instruments):
         # An instant without a bar of this kind has no start, NaT, for which every comparison is
-        # false: the negation keeps what the mask says of it.
+        # false: the negation keeps its mask.
         mask[s] &= ~(bars.clock(item.kind).started_at(bars.times) >= cut)
     values = np.where(mask[:, :, None], bars.values, np.nan)
     stop = int(np.flatnonzero(mask.any(axis=0))[-1]) + 1
@@ -116,9 +117,10 @@ def _unread_before(
 
 
 def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
-    """The market in which symbols end after `cut`: half of them, at random, with no bar later.
+    """Return the market with a random half of the symbols delisted after `cut`.
 
-    Of these every other one has an end for nothing, which a file lists in the session after.
+    These symbols have no later bars. Every other one has a listed delisting at a price of zero in
+    the next session.
     """
     bars = market.bars
     rng = np.random.default_rng(seed)
@@ -137,9 +139,9 @@ def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
 
 
 def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
-    """Beliefs with mu and sigma of each symbol's decision before.
+    """Return beliefs in which each decision has mu and sigma of the symbol's previous decision.
 
-    Its first decision has none before it, and is left out.
+    The symbol's first decision has no predecessor and is dropped.
     """
     mu = beliefs.mu.copy()
     sigma = beliefs.sigma.copy()
@@ -153,10 +155,10 @@ def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
 
 
 def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
-    """Beliefs with each symbol's expected returns dealt anew among its own decisions.
+    """Return beliefs with each symbol's expected returns permuted among its own decisions.
 
-    What is dealt is the return over its deviation: the size of the bets stays what it was, and only
-    their timing is lost.
+    The permutation applies to mu / sigma: bet sizes keep their distribution, and only their timing
+    is lost.
     """
     rng = np.random.default_rng(seed)
     mu = beliefs.mu.copy()
@@ -168,7 +170,7 @@ def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
 
 
 def scale_costs(settings: BacktestSettings, scale: float) -> BacktestSettings:
-    """The settings with every cost `scale` times what it is."""
+    """Return the settings with costs, fees and lending rates multiplied by `scale`."""
     scaled = {f"costs.{name}": scale * cost for name, cost in asdict(settings.costs).items()}
     return replace(
         with_changes(settings, scaled),

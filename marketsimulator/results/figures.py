@@ -42,7 +42,7 @@ def account_figures(
 
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
-    """Return the figures that depend on the fill bars; USD, a fraction, a count."""
+    """Return the figures that depend on the fill bars: USD, a fraction and a count."""
     outcome = VariantOutcome.from_run(run)
     return {
         "equity": float(outcome.equity[-1]),

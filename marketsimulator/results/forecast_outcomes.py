@@ -1,8 +1,8 @@
-"""What a run's decisions expected of the next interval, and what happened in it.
+"""Forecasts of a run's decisions compared with realised returns.
 
-A run keeps the mean and the deviation that each decision read from its forecast, up to the end of
-its first interval, and not the forecast itself. They are judged here as those of a normal return. A
-file of forecasts may hold a part of them: how many decisions had one is said.
+A run keeps the forecast mean and deviation up to the end of each decision's first interval, but not
+the forecast itself. They are evaluated here as those of a normal return. A file of forecasts may
+cover only some decisions: a remark states how many had one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from trainingdata.schedule import Schedule
 class ForecastOutcomes:
     """The N forecasts of a run whose intervals have ended, in the order of their decisions.
 
-    symbols: of the panel.
+    symbols: names of the panel's symbols.
     symbol: [N] number of the symbol.
-    at: [N] the decision.
-    until: [N] the end of its first interval.
+    at: [N] instant of the decision.
+    until: [N] end of the decision's first interval.
     price: [N] last close at the decision, USD.
     mu: [N] expected simple return.
-    sigma: [N] its deviation, above 0.
-    outcome: [N] simple return that followed.
+    sigma: [N] standard deviation of the expected return, above 0.
+    outcome: [N] realised simple return.
     """
 
     symbols: tuple[str, ...]
@@ -64,11 +64,11 @@ class ForecastOutcomes:
 def forecast_outcomes(
     run: Run, bars: Bars, splits: Sequence[CorporateAction] = ()
 ) -> ForecastOutcomes:
-    """Every forecast of a run that a decision rested on and whose interval has ended.
+    """Return the forecasts behind a run's decisions whose intervals have ended.
 
-    run: whose decisions they are.
-    bars: of the run.
-    splits: that the bars are not adjusted for; an interval that holds one is left out.
+    run: the run.
+    bars: bars of the run.
+    splits: splits for which the bars are not adjusted; intervals that contain one are left out.
     """
     number = {symbol: s for s, symbol in enumerate(bars.symbols)}
     known = run.decision_frame()
@@ -80,7 +80,7 @@ def forecast_outcomes(
     for s in np.unique(symbol):
         own = np.flatnonzero(symbol == s)
         price[own], outcome[own] = _followed(bars, s, at[own], until[own])
-    # A bar is missing now and then at the end of an interval: nothing says what happened by then.
+    # Without a bar at the end of an interval its outcome is unknown.
     ended = np.isfinite(outcome)
     for split in splits:
         if split.ratio != 1.0 and split.symbol in number:
@@ -101,9 +101,9 @@ def forecast_outcomes(
 
 
 def _followed(bars: Bars, s: int, at: Instants, until: Instants) -> tuple[Array, Array]:
-    """(close at each decision, simple return up to `until`) of a symbol, [n] each.
+    """Return a symbol's close at each decision, and its simple return up to `until`, [n] each.
 
-    The return is NaN where no bar became known at `until`.
+    The return is NaN if no bar became known at `until`.
     """
     times, values = bars.real_bars(s)
     closes = values[:, CLOSE]
@@ -158,9 +158,10 @@ MIN_FORECAST_COVERAGE = 0.95  # of the decisions with a forecast, below which a 
 
 
 def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: Mask) -> list[str]:
-    """That many decisions had no forecast, with the first and the last that had one.
+    """Report how many decisions had no forecast, with the first and the last that had one.
 
-    A decision is one of one symbol. inside: [T, S] whether the universe holds it at an instant.
+    Each symbol counts as a decision of its own.
+    in_universe: [T, S] whether a symbol is in the universe at an instant.
     """
     bars = market.period
     possible = int((closed_and_due(bars, schedule) & in_universe).sum())

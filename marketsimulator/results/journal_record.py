@@ -1,6 +1,6 @@
-"""A whole journal, read once: decisions, orders, fills, bookings and positions, as a run.
+"""Journal of a live account, read once, as a run: decisions, orders, fills, bookings, positions.
 
-`marked_at_closes` values it as a backtest is valued, with all of its cash.
+`marked_at_closes` values the run as a backtest is valued, with all of its cash.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from trainingdata.instruments import is_crypto
 from trainingdata.market import Market
 
 Number = float | Fraction
-HALF_A_CENT = 0.005  # USD: what floats leave over is less
+HALF_A_CENT = 0.005  # USD, above any rounding error of floats
 _BOOKED: Mapping[ActivityKind, BookingKind] = {
     "dividend": "dividend",
     "split": "split",
@@ -66,12 +66,12 @@ _CAUSES: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTE
 
 @dataclass(frozen=True, slots=True)
 class ExactAccount:
-    """An account in exact numbers, as a cycle read it before it sent orders.
+    """A snapshot of the account in exact numbers, taken by a cycle before it sends orders.
 
-    at: by the venue's clock.
-    equity: USD, as stated.
+    at: instant by the venue's clock.
+    equity: USD, as the venue reports it.
     positions: signed quantities by symbol.
-    prices: USD, of what was held and decided.
+    prices: USD by symbol, for held and for decided symbols.
     """
 
     at: np.datetime64
@@ -81,17 +81,17 @@ class ExactAccount:
 
     @property
     def cash(self) -> Fraction:
-        """What of the equity is not a position, USD."""
+        """Return the equity that is not in positions, USD."""
         return self.equity - sum(self.worth.values(), ZERO)
 
     @property
     def worth(self) -> dict[str, Fraction]:
-        """Value of each position, signed, USD by symbol."""
+        """Return the value of each position, signed, USD by symbol."""
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
     def held(self) -> dict[str, InitialPosition]:
-        """The positions as a run begins with them."""
+        """Return the positions as initial positions of a run."""
         return {
             symbol: InitialPosition(
                 Decimal(held.numerator) / held.denominator, float(self.prices[symbol])
@@ -102,11 +102,11 @@ class ExactAccount:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournalRecord:
-    """Everything that drift compares, in time order.
+    """All records of a journal that a drift report compares, in time order.
 
-    decisions: of the job that trades stocks and coins.
-    intents: of every job, by id.
-    fills, activities, marks, cycles: all of the account's.
+    decisions: decisions of the job that trades stocks and coins.
+    intents: orders of all jobs, by id.
+    fills, activities, marks, cycles: all records of the account.
     """
 
     decisions: tuple[DecisionRow, ...]
@@ -118,7 +118,7 @@ class JournalRecord:
 
     @classmethod
     def from_database(cls, database: Database, job: str) -> JournalRecord:
-        """All of a journal; job: whose decisions and cycles."""
+        """Read all records of a journal; job: the job whose decisions and cycles count."""
         return cls(
             decisions=_last_of_each(decisions_since(database, job, ALL_TIME)),
             intents={intent.client_order_id: intent for intent in intents_of(database)},
@@ -130,7 +130,7 @@ class JournalRecord:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Whatever was decided, sorted."""
+        """Return all symbols that were decided, sorted."""
         return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
 
     def order(self, name: str) -> Order:
@@ -142,7 +142,10 @@ class JournalRecord:
         return self.account_of(self.decisions[0])
 
     def ends(self) -> tuple[ExactAccount, ExactAccount]:
-        """The account as it was marked first, if it held nothing then, and last."""
+        """Return the account at its first and at its last mark.
+
+        If the first mark has positions, the account of the first decision takes its place.
+        """
         first, last = self.marks[0], self.marks[-1]
         begin = ExactAccount(first.at, to_fraction(first.equity), {}, {})
         if first.positions and self.decisions:
@@ -150,9 +153,10 @@ class JournalRecord:
         return begin, self._marked(last, begin)
 
     def end(self, covered: Callable[[np.datetime64], bool]) -> ExactAccount:
-        """The account at the last cycle that read it at a covered instant.
+        """Return the account at the last cycle that read it at a covered instant.
 
-        What a cycle sends is listed by the next one: of the last cycle only what it met counts.
+        The orders that a cycle sends are listed by the next cycle. So the last cycle counts only
+        with the account that it found.
         """
         for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
@@ -169,7 +173,7 @@ class JournalRecord:
         return bool(reading.at > instant) and not later
 
     def account_of(self, decision: DecisionRow) -> ExactAccount:
-        """The account that a decision was made for."""
+        """Return the account for which a decision was made."""
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].positions if known else {}
         positions = {s: to_fraction(held) for s, held in decision.positions.items() if held}
@@ -183,7 +187,7 @@ class JournalRecord:
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
     def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
-        """The account at a mark, which says what positions are worth and not how many they are."""
+        """Return the account at a mark, which has values of positions but no quantities."""
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
             held[fill.symbol] = held.get(fill.symbol, ZERO) + to_fraction(fill.quantity)
@@ -197,8 +201,8 @@ class JournalRecord:
         return ExactAccount(mark.at, to_fraction(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
-        """What an account that was read at two instants did between them."""
-        # What was listed by an instant has traded by then.
+        """Return the fills between two snapshots of the account."""
+        # A fill that was listed by an instant has traded by then.
         traded = bisect_right(self.fills, until, key=attrgetter("at"))
         return [
             fill
@@ -207,10 +211,10 @@ class JournalRecord:
         ]
 
     def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
-        """Whether an account that was read at an instant held what a fill did.
+        """Return whether the account snapshot at an instant includes a fill.
 
-        A practice venue stamps a fill with the instant of its bar, which may be before the cycle
-        that sent the order: an order of ours fills after it was sent.
+        A practice venue stamps a fill with the instant of its bar, which may precede the cycle that
+        sent the order. A fill of an own order counts only after the order was sent.
         """
         intent = self.intents.get(fill.order)
         if intent is not None and intent.sent_at >= at:
@@ -218,7 +222,7 @@ class JournalRecord:
         return bool(fill.at < at or fill.listed_at <= at)
 
     def decisions_with_orders(self) -> list[Decision]:
-        """The decisions, with the orders that followed from each."""
+        """Return the decisions, each with its orders."""
         orders: dict[str, list[Order]] = {}
         for intent in self.intents.values():
             if isinstance(intent.order, Order):
@@ -239,7 +243,7 @@ class JournalRecord:
         ]
 
     def net_deposits(self, since: np.datetime64, until: np.datetime64) -> Fraction:
-        """Deposits less withdrawals that were listed between two instants, USD."""
+        """Return deposits less withdrawals listed between two instants, USD."""
         paid_in = (
             to_fraction(each.amount)
             for each in self.activities
@@ -254,14 +258,15 @@ class JournalRecord:
         end: ExactAccount,
         symbols: Collection[str] | None = None,
     ) -> Run:
-        """Return the account between two readings as a run, as its venue lists it.
+        """Return the run of the account between two snapshots, as its venue reports it.
 
-        Its rows are the readings, with equity and cash as stated, less what was paid in since it
-        began; any other symbol is cash. Prices of fills have the spread in them, which
-        no venue lists. A fee is `rounding`, as one that is a whole day's.
+        Rows are the account's marks. Equity and cash are the venue's, less net deposits since
+        `begin`. Positions in other symbols count as cash. Fill prices include the spread, which no
+        venue reports separately. All fees are `rounding`, because the venue books them apart from
+        trades.
 
-        name: of the decider.
-        symbols: that it trades; none: whatever was decided.
+        name: name of the decider.
+        symbols: symbols of the run; None: all decided symbols.
         """
         symbols = set(self.symbols if symbols is None else symbols)
         marks = [mark for mark in self.marks if begin.at < mark.at < end.at]
@@ -300,7 +305,7 @@ class JournalRecord:
             if each.amount
         ]
         for k, each in ends:
-            # What takes the place of another one is worth what it came at.
+            # A security that replaces another one is valued at the price of its booking.
             if each.symbol not in read[k][1]:
                 last = float(read[k - 1][1].get(each.symbol, 0.0))
                 bookings.append(
@@ -311,10 +316,11 @@ class JournalRecord:
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)
 
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
-        """The number of the first of these instants whose account held what a fill did.
+        """Return the number of the first of these instants whose account snapshot includes a fill.
 
-        A reading of an instant is the last one of its cycle. A practice clock that waits stands
-        still within one, where ours goes on: of what was sent and listed the second counts.
+        The snapshot of an instant is the last one of its cycle. The waiting clock of a practice
+        venue stands still within a cycle while the local clock runs on. So times of sending and
+        listing count by the second.
         """
         intent = self.intents.get(fill.order)
         traded = np.searchsorted(instants, fill.at)
@@ -322,15 +328,16 @@ class JournalRecord:
         listed = np.searchsorted(instants, _second(fill.listed_at))
         sent = 0 if intent is None else np.searchsorted(instants, _second(intent.sent_at))
         k = int(max(traded, sent, min(after, listed)))
-        # The first and the last are of decisions, before what these sent.
+        # The first and the last snapshot are those of decisions, before their orders.
         beyond = k in (0, len(instants) - 1) and not self._is_before(fill, instants[k])
         return k + beyond
 
 
 def read_journal(path: Path, job: str) -> JournalRecord:
-    """What a journal says; a loop may be writing it meanwhile.
+    """Read a journal, which a running loop may be writing.
 
-    job: whose decisions and cycles.
+    job: the job whose decisions and cycles count.
+    Raises `InputError` if there is no journal or the job has no decision.
     """
     if not path.is_file():
         raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
@@ -344,13 +351,16 @@ def read_journal(path: Path, job: str) -> JournalRecord:
 
 
 def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
-    """Of decisions of one instant the last one, in the order of their instants."""
+    """Return the last decision of each instant, in time order."""
     by_instant = {decision.at: decision for decision in decisions}
     return tuple(by_instant[at] for at in sorted(by_instant))
 
 
 def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
-    """A cycle without an end, which was killed, lasted at most until the next one."""
+    """Return the cycles, each with an end.
+
+    A cycle without an end was killed; it ends at the latest when the next cycle begins.
+    """
     ends = [*(each.began_at for each in cycles[1:]), None]
     return tuple(
         replace(each, ended_at=later) if each.ended_at is None else each
@@ -365,9 +375,9 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 def _row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> EquityRow:
-    """A row of what was read at an instant, and listed since the one before.
+    """Return the account row of a snapshot, with the bookings listed since the previous one.
 
-    positions: value of each, signed, USD by symbol.
+    positions: value of each position, signed, USD by symbol.
     """
     worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
@@ -398,7 +408,10 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 
 
 def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
-    """A trade; the venue books its fee apart. booked_at: instant of the row that has it."""
+    """Return a trade without its fee, which the venue books apart.
+
+    booked_at: instant of the row that includes the trade.
+    """
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
     name = fill.order or unknown_trade_name(fill.symbol, fill.at)
     price = float(fill.price * units)
@@ -406,10 +419,9 @@ def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
 
 
 def _in_kind(each: BookingRow, booked_at: np.datetime64) -> Fill:
-    """What changed a position without a trade: at price 0, as a split and a fee in coin are.
+    """Return the fill of a change of position without a trade, as a split or a crypto fee.
 
-    A symbol that ends has the price that was paid for it. What is listed with its day alone was of
-    what was before.
+    Its price is 0; a delisted symbol has the price that was paid for it.
     """
     cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
     name = make_order_id(cause, each.at, each.symbol, 0)
@@ -423,12 +435,12 @@ def _second(at: np.datetime64) -> np.datetime64:
 
 
 def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
-    """Return the name of a trade without an order of ours."""
+    """Return the name of a trade that belongs to no order of this account's journal."""
     return f"{symbol} {utc_text(at)}"
 
 
 def marked_at_closes(run: Run, market: Market) -> Run:
-    """Return the run of a journal with rows valued by the bars alone.
+    """Return the run of a journal with rows revalued at the closes of the bars.
 
     A position is valued at its last close, as in a backtest; a symbol without bars is cash. Cash
     that neither a fill nor a booking explains is `other` of the account.

@@ -27,10 +27,10 @@ NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 class Figure(NamedTuple):
     """Format and label of a figure.
 
-    words: formatter of its value.
-    label: in the table of figures, as quantstats, pyfolio or freqtrade name it; empty: not listed.
-    annual: whether it is scaled to a year: short runs do not show it.
-    ratio: whether a short run shows it too, marked as short.
+    words: formatter of the value.
+    label: label in the table of figures, as in quantstats, pyfolio or freqtrade; empty: not listed.
+    annual: true if the figure is scaled to a year: short runs do not show it.
+    ratio: true if short runs show the figure nevertheless, marked as short.
     """
 
     words: NumberFormatter
@@ -71,7 +71,7 @@ MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
 class Performance:
     """Return and risk of one run.
 
-    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days a year.
+    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days per year.
 
     total_return: final equity over capital - 1.
     annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
@@ -85,9 +85,9 @@ class Performance:
     expected_shortfall: mean of r up to that quantile.
     hit_rate: share of days with a gain among those with a gain or a loss.
     profit_factor: sum of gains over sum of losses.
-    skewness: of r.
-    excess_kurtosis: of r, 0 for a normal distribution.
-    autocorrelation: of r, from one day to the next.
+    skewness: skewness of r.
+    excess_kurtosis: excess kurtosis of r, 0 for a normal distribution.
+    autocorrelation: first-order autocorrelation of r.
     days: D.
     periods_per_year: ppy.
     """
@@ -121,7 +121,7 @@ class Performance:
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
     """Format a figure for a reader.
 
-    annual: whether the run is long enough for yearly figures. Shorter runs show ratios, marked as
+    annual: true if the run is long enough for yearly figures. Shorter runs show ratios, marked as
         short, and no other yearly figures.
     """
     figure = TABLE_FIGURES[name]
@@ -133,7 +133,7 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
 
 
 def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool) -> Performance:
-    """Statistics of a run from its equity rows.
+    """Return the statistics of a run from its equity rows.
 
     at: instants [N].
     equity: USD after the fills of each instant [N].
@@ -147,15 +147,15 @@ def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool
 def daily_performance(
     daily: Array, per_year: int, *, total_return: float | None = None
 ) -> Performance:
-    """Statistics of daily equity.
+    """Return the statistics of daily equity.
 
     daily: equity [1 + D], the first value the starting capital.
-    per_year: days a year.
-    total_return: that of the whole run; without it, that of the daily series, which ends at the
+    per_year: days per year.
+    total_return: total return of the whole run; None: that of the daily series, which ends at the
         last 16:00 and may be shorter.
     """
     returns = daily_returns(daily)
-    days = len(returns)  # none where the account was lost on the way
+    days = len(returns)  # 0 if the account was wiped out
     root = np.sqrt(per_year)
     annual = _annualised(float(daily[-1] / daily[0]), per_year / days) if days else None
     deviation = float(returns.std(ddof=1)) if days > 1 else 0.0
@@ -219,13 +219,13 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
 def daily_returns(daily: Array) -> Array:
     """Return daily returns [D] of equity [1 + D]; [0] if the account is wiped out.
 
-    After a day without equity, returns are undefined; on a debt they have the wrong sign.
+    Returns are undefined after a day without equity, and have the wrong sign after negative equity.
     """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
 def wiped_out_on(days: Instants, daily: Array) -> str | None:
-    """The New York date of the first of these days [D] that ends without equity, else None.
+    """Return the New York date of the first of these days [D] that ends without equity, else None.
 
     daily: equity [1 + D], the first value the starting capital.
     """
@@ -236,7 +236,7 @@ def wiped_out_on(days: Instants, daily: Array) -> str | None:
 def returns_until_ruin(daily: Array) -> Array:
     """Return daily returns [..., D] of equity [..., 1 + D]: -1 on the day of ruin, then 0.
 
-    A variant that lost everything so stays in a comparison, as the worst one.
+    This keeps a variant that lost everything in a comparison, as the worst one.
     """
     before = daily[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0
@@ -260,7 +260,7 @@ def drawdown_days(daily: Array) -> int:
 def daily_equity(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
-    """Return capital followed by equity at each 16:00 New York, [1 + D], and the days a year."""
+    """Return capital and equity at each 16:00 New York, [1 + D], and the days per year."""
     return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
         1
     ], count_periods_per_year(at, has_crypto=has_crypto)
@@ -269,7 +269,7 @@ def daily_equity(
 def daily_marks(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """Return the run's start and each 16:00 New York, and the equity then, [1 + D] each."""
+    """Return instants (the run's start and each 16:00 New York) and equity at each, [1 + D]."""
     rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 
@@ -307,8 +307,8 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
 def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
     """Return monthly (`M`) or yearly (`Y`) returns in New York time, by first day of the period.
 
-    They compound to the total return; the first and last period may be partial. NaN from the period
-    on in which the account is wiped out.
+    The returns compound to the total return; the first and last period may be partial. Returns are
+    NaN from the period in which the account is wiped out.
     """
     ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
     before = ends.shift(fill_value=capital)
@@ -316,7 +316,7 @@ def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
-    """Return USD traded a year over mean equity; None for a run of zero length."""
+    """Return USD traded per year over mean equity; None for a run of zero length."""
     years = float((at[-1] - at[0]) / DAY) / 365.25
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None

@@ -15,15 +15,15 @@ from foundation.signals import one_line_errors
 
 log = logging.getLogger(__name__)
 
-MULTIRUN_FILE = "multirun.yaml"  # what Hydra leaves in the folder of each multirun
-SUMMARY_FILE = "summary.json"  # what a backtest leaves in its own
+MULTIRUN_FILE = "multirun.yaml"  # written by Hydra into the folder of each multirun
+SUMMARY_FILE = "summary.json"  # written by a backtest into its own folder
 
 
 class MultirunComparison(Callback):
-    """Writes `comparison.html` beside the folders of a multirun's backtests."""
+    """Hydra callback that writes `comparison.html` next to the run folders of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse `output`, and a folder that holds other files, before any run; exit code 2."""
+        """Refuse `output`, and a folder with other contents, before any run; exit code 2."""
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
         with one_line_errors("nothing was written"):
             _refuse_output(config)
@@ -31,7 +31,7 @@ class MultirunComparison(Callback):
                 _refuse_other_results(_sweep_folder(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Compare the runs that have ended; other commands leave none, and have no page."""
+        """Compare the finished backtests; other commands have no comparison page."""
         folder = _sweep_folder(config)
         within = sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
         if len(within) < 2:
@@ -46,7 +46,7 @@ class MultirunComparison(Callback):
             comparison = compare_records(runs)
             write_files_atomically(comparison.files(), folder)
         except InputError as error:
-            # The runs are done and stay: what cannot be compared costs them nothing.
+            # The finished runs stay, even if they cannot be compared.
             log.warning("no comparison: %s", error)
             print(f"No comparison of these runs: {error}")  # noqa: T201
             return
@@ -58,7 +58,7 @@ def _sweep_folder(config: DictConfig) -> Path:
 
 
 def _refuse_output(config: DictConfig) -> None:
-    """Refuse `output` where Hydra gives each run a folder of its own, which would not be that."""
+    """Refuse `output`, because Hydra gives each run of a multirun its own folder."""
     words = [word.lstrip("+") for word in OmegaConf.select(config, "hydra.overrides.task") or ()]
     named = any(word.startswith("output=") for word in words)
     if named and config.hydra.run.dir == config.output:

@@ -1,4 +1,4 @@
-"""Short reasons of orders, for people; the files and `explain --full` have the whole ones."""
+"""Short reasons of orders; the files and `explain --full` contain the complete reasons."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ def decision_text(decision: Mapping[Any, Any]) -> str:
 def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
     """Return a reason of at most 20 words.
 
-    A failure of sizing and the legacy rule are kept. Text beyond 20 words is cut.
+    Reasons of a failed sizing and of the legacy rule stay complete. Other text beyond 20 words is
+    cut.
 
-    decision: row of the order's decision, if it is known.
+    decision: row of the order's decision, if known.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
         failure = reason.partition(FORECAST_BEGIN)[0]

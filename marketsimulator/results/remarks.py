@@ -1,4 +1,4 @@
-"""Doubts and notes about a run's figures, a sentence each."""
+"""Data warnings and notes on a run's figures, one sentence each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """Return the doubts about a run's bars, a line each."""
+    """Return the data warnings of a run's bars, one line each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
@@ -113,9 +113,9 @@ def _named(symbols: Sequence[str]) -> str:
 def prices_text(
     adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[CorporateAction]
 ) -> str:
-    """Return what prices are adjusted for, as far as it was checked.
+    """Return the adjustment of prices, as far as it was checked.
 
-    doubts: of the run. listed: dividends and splits of the actions file.
+    doubts: data warnings of the run. listed: dividends and splits of the actions file.
     """
     if adjustment == "raw":
         return "raw"
@@ -134,7 +134,7 @@ def prices_text(
 
 
 def no_evidence_remarks(reason: str) -> list[str]:
-    """Return why the figures are no evidence; reason: empty if they may be."""
+    """Return why the figures are not evidence; reason: empty if they may be evidence."""
     return [f"No result: {reason}."] if reason else []
 
 
@@ -153,8 +153,8 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
 def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
     """Report uncalibrated forecasts.
 
-    forecaster: its name; the name of a file of forecasts says whether they are calibrated.
-    calibrated: whether the run calibrates them.
+    forecaster: name of the forecaster; a file of forecasts is marked as calibrated in its name.
+    calibrated: true if the run calibrates the forecasts.
     """
     if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
         return []
@@ -181,9 +181,9 @@ def sample_size_remarks(trades: int, days: int) -> list[str]:
 
 
 def cost_remarks(profit: float, costs: float) -> list[str]:
-    """Report costs that exceed the earnings before them, or add to a loss.
+    """Report costs that exceed the gross profit, or that add to a loss.
 
-    profit: after costs, USD.
+    profit: profit after costs, USD.
     costs: USD.
     """
     # To the cent, as the report's tables add up.
@@ -197,7 +197,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
 
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
-    """Name the unverified fee tables that a run was charged by."""
+    """Name the unverified fee tables that the run was charged by."""
     stocks = [fill.at for fill in run.fills if not is_crypto(fill.symbol)]
     days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
     tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
@@ -210,7 +210,7 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
 
 
 def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
-    """Report parameters that are set but that the chosen strategy does not have."""
+    """Report parameters that are set but that the chosen strategy does not use."""
     usual = SizingSettings()
     notes = []
     for name, owner in PARAMETER_OWNERS.items():
@@ -226,7 +226,8 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
 def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
     """Explain why buy and hold invests less than the capital.
 
-    held: the run of buy and hold over these bars; capital: USD.
+    held: the run of buy and hold over these bars.
+    capital: USD.
     """
     spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
     if spent >= FULLY_INVESTED_SHARE * capital or bars.crypto.all():
@@ -262,9 +263,9 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
 
 
 def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
-    """Report deposits and foreign holdings of a live account.
+    """Report deposits and other holdings of a live account.
 
-    other_holdings: symbols held at the end that are not the run's.
+    other_holdings: symbols held at the end that do not belong to the run.
     """
     notes = []
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
@@ -348,7 +349,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 
 def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
-    """Count crypto orders that were not made because their value is below the venue's minimum."""
+    """Count crypto orders that were not sent because their value is below the venue's minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
         sum(count for text, count in binding.items() if name in str(text).split("+"))
@@ -398,7 +399,7 @@ def no_trade_remarks(
 ) -> list[str]:
     """Explain why a run never traded: the largest edge of a decision, and its cost.
 
-    strategy: its name; for a plugin the largest change of weight is reported instead.
+    strategy: name of the strategy; for a plugin the largest change of weight is reported instead.
     terms: minimum value of an order.
     """
     if run.fills:
@@ -420,9 +421,10 @@ def no_trade_remarks(
 
 
 def _too_small(run: Run, terms: OrderSizeLimits) -> str:
-    """Explain why the account is too small for the smallest order of any target.
+    """Explain that the account is too small for the smallest order of any target.
 
-    That is one share, or `orders.min_crypto_value` with its margin. Empty if it can buy one.
+    The smallest order is one share, or `orders.min_crypto_value` with its margin. Return an empty
+    string if the account can buy one.
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
@@ -448,7 +450,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
 
 
 def _only_small_orders(run: Run, least: float) -> str:
-    """Explain that all orders were below the smallest of crypto; empty if none was."""
+    """Explain that crypto orders were below the minimum; empty if no order was refused for it."""
     refused = [
         (decision.equity, choice.symbol)
         for decision in run.decisions

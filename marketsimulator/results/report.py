@@ -68,7 +68,7 @@ def result_files(
 ) -> dict[str, Callable[[Path], object]]:
     """Return the writer of each file of a backtest.
 
-    summary: of the results. more: writers of further files.
+    summary: summary of the results. more: writers of further files.
     """
     run = results.main
     config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
@@ -87,7 +87,7 @@ def result_files(
 
 
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[RenderableType], list[str]]:
-    """Return the verdict and the table of figures; then further figures and the doubts."""
+    """Return the verdict and the table of figures; then further figures and the warnings."""
     symbols = ", ".join(summary["symbols"])
     title = f"{run_name(summary)}\n{heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
@@ -114,8 +114,8 @@ def render_report(
 ) -> str:
     """Return one self-contained page.
 
-    summary: the content of `summary.json`.
-    settings: of the main run, as YAML text.
+    summary: content of `summary.json`.
+    settings: settings of the main run, as YAML text.
     files: names of the other files.
     """
     main, bars = results.main, results.market.bars
@@ -175,7 +175,7 @@ def _daily_fall(run: Run, results: Results) -> Curve:
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
-    """Return charts of forecasts of the symbols with the largest mean positions."""
+    """Return forecast charts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main.decision_frame()
     held = holding_hours(decisions) * decisions["target"].abs()

@@ -39,7 +39,7 @@ def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
 
 
 def leverage_chart(run: Run, coins: float) -> Chart | None:
-    """Return daily maximum exposure by asset class, below its limits; None without positions.
+    """Return daily maximum exposure by asset class, under its limits; None without positions.
 
     coins: leverage limit of crypto.
     """
@@ -82,7 +82,7 @@ def pit_chart(pit: Array) -> Chart:
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
-    """Return a symbol's last forecasts, each a cone up to the next decision, and its price.
+    """Return a symbol's price and its last forecasts, each a cone up to the next decision.
 
     None for fewer than two forecasts.
     """

@@ -47,7 +47,7 @@ COST_LABELS = {
 
 
 def heading(summary: dict[str, Any]) -> str:
-    """The run's first and last New York date."""
+    """Return the run's first and last New York date."""
     first, last = (
         pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
     )
@@ -65,9 +65,9 @@ def column_names(summary: dict[str, Any]) -> list[str]:
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
-    """Return the figures of `TABLE_FIGURES`, a column a run; annual ones if the run is long enough.
+    """Return the figures of `TABLE_FIGURES`, one column per run; annual ones only for long runs.
 
-    ranges: whether to add the main run's 90 % intervals.
+    ranges: true to add the main run's 90 % intervals.
     """
     columns = [summary, *summary["comparisons"].values()]
     annual = summary["annual_figures"]
@@ -119,7 +119,7 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
 
 
 def outperformance_table(summary: dict[str, Any]) -> Table:
-    """Return how far the run ends ahead of each comparison, with 90 % interval and significance."""
+    """Return the main run's lead over each comparison, with 90 % interval and significance."""
     significance = {1: "significantly ahead", 0: "not significant", -1: "significantly behind"}
     rows: list[Row] = []
     for name, outperformance in summary["outperformances"].items():
@@ -156,7 +156,7 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
 def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
     """Return the profit of each symbol, interest and other cash, in cents that add up.
 
-    contributions: fractions of capital, as the summary has them.
+    contributions: fractions of capital, in the format of the summary.
     """
     earned = {name: share * capital for name, share in contributions.items()}
     return cents_that_add_up(earned, to_cents(sum(earned.values())))
@@ -165,7 +165,7 @@ def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str
 def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
     """Return weights and profit of each symbol, largest profit first; interest, other, total.
 
-    weights: [S, D], signed. profits: as `profit_cents` has them.
+    weights: [S, D], signed. profits: cents by symbol, from `profit_cents`.
     """
     rows: list[Row] = []
     for s in sorted(range(len(symbols)), key=lambda s: profits[symbols[s]], reverse=True):
@@ -184,9 +184,10 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
-    """Return a row a month and one for the year, a column a year; empty outside the run.
+    """Return a table with one row per month, one for the whole year, and one column per year.
 
-    months, years: returns by their first day, as `returns_by` has them.
+    Cells outside the run are empty.
+    months, years: returns by the first day of their period, from `returns_by`.
     """
     at = pd.DatetimeIndex(months.index)
     known = dict(zip(zip(at.month, at.year, strict=True), map(_toned, months), strict=True))
@@ -218,7 +219,7 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
 
 
 def trip_table(trips: Sequence[RoundTrip]) -> Table:
-    """Return a row a round trip; open ones are valued at the last close."""
+    """Return a table with one row per round trip; open ones are valued at the last close."""
     rows = [
         (
             trip.symbol,
@@ -235,11 +236,12 @@ def trip_table(trips: Sequence[RoundTrip]) -> Table:
 
 
 def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFrame) -> Table:
-    """Return a row an order: time, symbol, order, filled quantity, mean price, fee, short reason.
+    """Return a table with one row per order.
 
-    decisions: those behind the orders, in any order.
+    Columns: time, symbol, order, filled quantity, mean price, fee, short reason.
+    decisions: decisions of the orders, in any order.
     """
-    # Coin fees and splits are on the tape as fills at price 0; they are no part of an order's.
+    # Coin fees and splits are on the tape as fills at price 0; they are not part of an order.
     traded = fills[fills["price"] > 0]
     value = (traded["qty"] * traded["price"]).groupby(traded["client_order_id"]).sum().to_dict()
     size, fee = (
@@ -291,9 +293,11 @@ CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received 
 def attribution_tables(
     symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
 ) -> dict[str, Table]:
-    """Return realised profit by symbol and hour, and its counterfactual parts; all add up to it.
+    """Return tables of realised profit by symbol and hour, and of its counterfactual parts.
 
-    symbols, hours: USD by part, as `summary.json` has them. profit: USD, in cents.
+    All add up to the profit.
+
+    symbols, hours: USD by part, in the format of `summary.json`. profit: USD, in cents.
     """
     # Crypto has bars at every hour of the day, even where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours

@@ -19,10 +19,10 @@ from marketsimulator.run_result import Run
 class RoundTrip:
     """A position of a symbol from its first fill to its last.
 
-    symbol: of the instrument.
-    opened_at: of the first fill.
-    closed_at: of the last one; None while the position is open.
-    held: signed, shares or coins.
+    symbol: symbol of the instrument.
+    opened_at: instant of the first fill.
+    closed_at: instant of the last fill; None while the position is open.
+    held: present quantity, signed, shares or coins.
     largest: maximum position, signed.
     fees: USD.
     profit: USD, after fees.

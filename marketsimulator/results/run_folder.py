@@ -1,4 +1,4 @@
-"""A run as it lies in a folder: the one reader of its files, for all that asks about a run."""
+"""The folder of a run's results; all readers of its files use this class."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ _ADVICE = "name the folder of a backtest's results (the page of a live account h
 
 @dataclass(frozen=True, slots=True)
 class RunBook:
-    """What the account of a run held.
+    """The book of a run's account at an instant.
 
-    at: instant of its row.
-    cash, equity: USD then.
-    positions: signed quantities by symbol, none 0.
-    short_proceeds: USD that open shorts of them were sold for.
-    other_holdings: what a live account held beside its symbols, which is cash here.
+    at: instant of the account row.
+    cash, equity: USD at that instant.
+    positions: signed quantities by symbol, without zeros.
+    short_proceeds: USD from the sale of open shorts, by symbol.
+    other_holdings: symbols that a live account held beyond the run's, counted as cash.
     """
 
     at: np.datetime64
@@ -52,7 +52,7 @@ class RunBook:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder of a run's results: a backtest's, or a replay's, which has no summary."""
+    """Results folder of a backtest or of a replay; a replay has no summary."""
 
     path: Path
 
@@ -79,7 +79,7 @@ class RunFolder:
         return content
 
     def settings(self) -> dict[str, Any]:
-        """The content of `config.yaml`; nothing where there is none."""
+        """Return the content of `config.yaml`; empty without that file."""
         path = self.path / CONFIG_FILE
         if not path.is_file():
             return {}
@@ -92,7 +92,7 @@ class RunFolder:
         return content
 
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of `NAME.parquet`, its instants as UTC without a zone."""
+        """Return columns of `NAME.parquet`; instants are UTC without a zone."""
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
@@ -110,9 +110,9 @@ class RunFolder:
         return frame
 
     def book_at(self, at: str) -> RunBook:
-        """What the account held by an instant.
+        """Return the book at an instant.
 
-        at: `end`, `worst` for the most leverage, a New York date or an instant with a zone.
+        at: `end`, `worst` for the highest leverage, a New York date or an instant with a zone.
         """
         rows = self.table("equity", EQUITY_COLUMNS)
         if rows.empty:
@@ -133,14 +133,14 @@ class RunFolder:
                 f"at: nothing is held at {utc_text(now)} in {self.path}; the last book that held"
                 f" something is at={last}, that with the most leverage at=worst"
             )
-        # The rows of a live account are without what was paid in, which is cash all the same.
+        # The rows of a live account exclude net deposits, which are part of its cash.
         paid_in = self._paid_in(now)
         cash, equity = float(row["cash"]) + paid_in, float(row["equity"]) + paid_in
         other_holdings = tuple(map(str, told.get("other_holdings", ())))
         return RunBook(now, cash, equity, positions, short_proceeds, other_holdings)
 
     def _paid_in(self, now: np.datetime64) -> float:
-        """Deposits less withdrawals of a live account by an instant, USD."""
+        """Return deposits less withdrawals of a live account up to an instant, USD."""
         if not (self.path / "bookings.parquet").is_file():
             return 0.0
         bookings = self.table("bookings", BOOKING_COLUMNS)
@@ -165,7 +165,7 @@ def _gross(rows: pd.DataFrame) -> pd.Series:
 
 
 def _row_at(rows: pd.DataFrame, at: str) -> int:
-    """The number of the account's row that `at` means: the last by then."""
+    """Return the number of the last account row up to the instant that `at` names."""
     if at == "end":
         return len(rows) - 1
     if at == "worst":
@@ -186,9 +186,9 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
 def _held(
     initial_positions: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
-    """Signed quantities by symbol, none 0, and what open shorts of them were sold for, USD.
+    """Return signed quantities by symbol, without zeros, and the proceeds of open shorts, USD.
 
-    Shorts that the run began with count as sold at its first price.
+    Initial shorts count as sold at their initial price.
     """
     held = {symbol: met.quantity for symbol, met in initial_positions.items()}
     sold = {

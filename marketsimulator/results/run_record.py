@@ -1,4 +1,4 @@
-"""Runs as comparisons take them, just made or read from folders."""
+"""Runs as inputs of a comparison, from memory or from folders."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ COMPARED_KEYS: Mapping[str, Any] = {  # of a summary, by kind
     **dict.fromkeys(
         ("total_return", "costs", "trades", "periods_per_year", "max_leverage"), (int, float)
     ),
-    "trials": (int, NoneType),  # null where a run is in no ledger
+    "trials": (int, NoneType),  # null for a run without a ledger
     **dict.fromkeys(("forecaster", "data"), str),
     "symbols": list,
 }
-LIVE_TITLE = "Live account"  # what the summary of one is headed
-# Settings that make no variant: where results go, and what the days of a run say by themselves.
+LIVE_TITLE = "Live account"  # title of its summary
+# Settings that do not distinguish variants: output, and the period, which the days show.
 NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RunRecord:
-    """A backtest beside others.
+    """A backtest result loaded for a comparison.
 
-    summary: content of its `summary.json`, or the part of it that is compared.
-    settings: value by dotted key; empty where its folder holds none.
+    summary: content of its `summary.json`, or the compared part.
+    settings: values by dotted key; empty if the folder has no settings.
     at: [N] instants.
-    equity: [N] USD at each.
-    path: of its folder; none for one that was just made.
-    name: of one that was just made.
+    equity: [N] USD at each instant.
+    path: folder of the run; None for a run in memory.
+    name: name of a run in memory.
     """
 
     summary: Mapping[str, Any]
@@ -53,7 +53,7 @@ class RunRecord:
 
     @property
     def has_crypto(self) -> bool:
-        """Whether days are calendar days."""
+        """Return whether a coin is in the universe: days are then calendar days."""
         return int(self.summary["periods_per_year"]) > 300
 
     @property
@@ -66,14 +66,14 @@ class RunRecord:
         return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
-        """The begin and 16:00 New York of each day, and equity then, [1 + D] each."""
+        """Return instants (the start and each 16:00 New York) and equity at each, [1 + D]."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
 
 
 def find_run_folders(words: Sequence[Path]) -> list[Path]:
-    """The folders of runs that words name: each one, or all within a folder of several."""
+    """Return the run folders that words name: each one, or all within a folder of several."""
     paths: list[Path] = []
     for word in words:
         folder = word.expanduser()
@@ -95,12 +95,12 @@ def find_run_folders(words: Sequence[Path]) -> list[Path]:
 
 
 def _by_number(path: Path) -> tuple[int, str]:
-    """Folders of a multirun are numbers: 10 comes after 9."""
+    """Sort folders of a multirun by their number: 10 comes after 9."""
     return (int(path.name), "") if path.name.isdecimal() else (-1, path.name)
 
 
 def read_run(folder: Path) -> RunRecord:
-    """A run from its folder."""
+    """Read a run from its folder."""
     run = RunFolder(folder)
     summary = run.summary()
     _check_summary(summary, folder / SUMMARY_FILE)
@@ -120,7 +120,7 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
     frame = run.table(EQUITY_TABLE, ("at", "equity"))
     instants = frame["at"].to_numpy(dtype="datetime64[ns]")
     equity = pd.to_numeric(frame["equity"], errors="coerce").to_numpy(dtype=np.float64)
-    # An instant that is missing is no later than the one before it either.
+    # A missing instant (NaT) does not increase either.
     increases = len(instants) and (np.diff(instants) > np.timedelta64(0)).all()
     if not increases or np.isnat(instants[0]) or not np.isfinite(equity).all():
         raise DataError(
@@ -131,7 +131,7 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Value by dotted key, of what may make a variant."""
+    """Return values by dotted key, for settings that may distinguish variants."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -142,9 +142,9 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 
 
 def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
-    """Values [V] of each setting that is not the same in all runs.
+    """Return the values [V] of each setting that differs between runs.
 
-    A setting that repeats another of the same last word is left out.
+    A setting that repeats another one with the same last part of its key is left out.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
@@ -167,7 +167,7 @@ def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
 
 
 def value_text(value: Any) -> str:
-    """A setting's value as people write it on a command line."""
+    """Return a setting's value in command-line notation."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -181,5 +181,5 @@ def value_text(value: Any) -> str:
 
 
 def setting_text(setting: str, value: Any) -> str:
-    """A setting by its last word, with its value, as names of runs have it."""
+    """Return `name=value` of a setting, without the group of its key, as in names of runs."""
     return f"{setting.rpartition('.')[2]}={value_text(value)}"

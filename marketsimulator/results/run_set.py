@@ -47,8 +47,8 @@ class SharedDays:
     daily: [V, 1 + D] equity at these instants, USD.
     end: last common instant, no earlier than the last of `at`.
     final: [V] equity at `end`, USD.
-    per_year: days a year.
-    whole: whether no run was cut.
+    per_year: days per year.
+    whole: true if no run was cut.
     """
 
     at: Instants
@@ -90,10 +90,10 @@ class RunSet(SharedDays):
 
     names: [V], unique.
     varied: values [V] of each setting that differs between runs.
-    table: a row a run: its figures, whether they may be scaled to a year (`annual_figures`), its
+    table: one row per run: its figures, whether annual figures are allowed (`annual_figures`), its
         deflated Sharpe ratio (`deflated_sharpe`) and the number of trials (`trials`).
     overfitting: cross-validated cost of choosing the best run; None for too few days or runs.
-    seed: of the bootstrap.
+    seed: seed of the bootstrap.
     no_evidence_reason: why the runs cannot count as evidence; empty if they can.
     """
 
@@ -106,7 +106,7 @@ class RunSet(SharedDays):
 
     @property
     def totals(self) -> Array:
-        """[V] total returns: final equity over initial equity, - 1."""
+        """Return the total returns [V]: final equity over initial equity, minus 1."""
         return np.asarray(self.final / self.daily[:, 0] - 1)
 
     @property
@@ -116,7 +116,7 @@ class RunSet(SharedDays):
     def ranking(self) -> list[int]:
         """Return run numbers by Sharpe ratio, undefined ones last; by total return if all lost.
 
-        The ratio ranks short runs as well. It would rank the riskier of two equal losses first.
+        The Sharpe ratio also ranks short runs. Of two equal losses it would rank the riskier first.
         """
         figures = self.totals if self.all_lost else self.table["sharpe"].to_numpy(dtype=float)
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
@@ -203,7 +203,7 @@ def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
 
 
 def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
-    """Return the figures behind the verdict, a sentence each."""
+    """Return the figures that support the verdict, one sentence each."""
     order = "All lost: ranked by total return" if runs.all_lost else "Ranked by Sharpe"
     sentences = [
         f"{order}: {count_text(len(runs.names), 'run')} over the same"
@@ -233,7 +233,7 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
 
 
 def overfitting_text(runs: RunSet) -> str:
-    """Return the probability of backtest overfitting in words, or what it requires."""
+    """Return the probability of backtest overfitting in words, or the data that it requires."""
     found = runs.overfitting
     if found is None:
         return f"PBO (probability of backtest overfitting) needs {MIN_DAYS} days and two runs"

@@ -1,8 +1,8 @@
 """Statistical significance: bootstrap intervals, deflated Sharpe ratio, probability of overfitting.
 
-The last uses combinatorially symmetric cross-validation (Bailey, Borwein, López de Prado and Zhu
-2017): the days are cut into blocks, and every half of the blocks chooses a variant that the other
-half evaluates.
+The probability of overfitting uses combinatorially symmetric cross-validation (Bailey, Borwein,
+López de Prado and Zhu 2017): the days are cut into blocks, and every half of the blocks chooses a
+variant that the other half evaluates.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def probabilistic_sharpe(
     autocorrelation: float = 0.0,
     benchmark: float = 0.0,
 ) -> float | None:
-    """Probability that the true Sharpe ratio exceeds `benchmark` (Bailey and López de Prado 2012).
+    """Return the probability that the true Sharpe ratio exceeds `benchmark`.
 
     Φ((SR - SR*) · √((D - 1) / v)) with v from `sharpe_variance`; sharpe (SR) and benchmark (SR*)
-    per day, not annual. None for fewer than two days, or without variance.
+    per day, not annual (Bailey and López de Prado 2012). None for fewer than two days, or without
+    variance.
     """
     from scipy.special import ndtr
 
@@ -69,7 +70,7 @@ def sharpe_variance(
 
 
 def expected_maximum_sharpe(trials: int, variance: float) -> float:
-    """The best Sharpe ratio per day to expect of so many trials without skill.
+    """Return the expected maximum of the daily Sharpe ratios of this many trials without skill.
 
     √V · ((1 - γ) · Φ⁻¹(1 - 1/N) + γ · Φ⁻¹(1 - 1/(N·e))), N trials whose ratios have the variance V,
     γ Euler's constant (Bailey and López de Prado 2014).
@@ -93,10 +94,10 @@ def deflated_sharpe(
     excess_kurtosis: float = 0.0,
     autocorrelation: float = 0.0,
 ) -> float | None:
-    """Probability that a Sharpe ratio per day is real although it is the best of so many trials.
+    """Return the deflated Sharpe ratio: the probability of skill after selection among the trials.
 
-    The probabilistic Sharpe ratio against the best that trials without skill would have shown
-    (Bailey and López de Prado 2014).
+    This is the probabilistic Sharpe ratio with the expected maximum of trials without skill as
+    benchmark (Bailey and López de Prado 2014).
     """
     benchmark = expected_maximum_sharpe(trials, variance)
     return probabilistic_sharpe(
@@ -110,11 +111,11 @@ def deflated_sharpe(
 
 
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
-    """90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap.
+    """Return 90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap.
 
     The bootstrap is that of Politis and Romano (1994); blocks have the mean length that Politis and
-    White (2004) find optimal for these returns. A figure that is not defined in every draw has no
-    interval; nothing has one for fewer than 20 days or returns that do not move.
+    White (2004) find optimal for these returns. A figure that is undefined in a draw has no
+    interval. Fewer than 20 days, or constant returns, have no intervals.
     """
     if len(returns) < MIN_INTERVAL_DAYS or returns.std() == 0:
         return {}
@@ -131,10 +132,10 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 class Outperformance:
     """Lead of one run over another on the same days.
 
-    ahead: its final equity over the other's - 1.
+    ahead: final equity over the other's final equity, minus 1.
     interval: 90 %, by the stationary bootstrap of daily differences; None for too few days or
         constant differences.
-    same: whether all days and the end are equal.
+    same: true if all days and the end are equal.
     """
 
     ahead: float
@@ -143,7 +144,7 @@ class Outperformance:
 
     @property
     def significant_sign(self) -> int:
-        """1 if significantly ahead, -1 if significantly behind, else 0."""
+        """Return 1 if significantly ahead, -1 if significantly behind, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
@@ -161,7 +162,7 @@ class Outperformance:
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
     """Return the lead of daily returns [D] over others on the same days [D].
 
-    Moves that both share cancel out, so the interval is narrower than two separate ones. None
+    Moves that both runs share cancel out, so the interval is narrower than two separate ones. None
     without common days.
     """
     if len(returns) != len(other) or not len(returns):
@@ -211,10 +212,10 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
 
 
 def _joint_draws(logs: Array, seed: int) -> Array:
-    """[RUNS, V] sums of log returns [V, D] of which the same days are drawn for all."""
+    """Return [RUNS, V] sums of log returns [V, D], with the same days drawn for all V."""
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
-    # The median of what the differences need: the longest of many is long by chance, and long
+    # The median of the differences' block lengths: the longest of many is long by chance, and long
     # blocks make intervals that are too narrow.
     length = max(1, round(float(np.median([mean_block_length(each) for each in moving]))))
     days = draw_days(logs.shape[1], length, BOOTSTRAP_DRAWS, seed=seed)
@@ -222,7 +223,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
 
 
 def _draws(returns: Array, seed: int) -> Array:
-    """[RUNS, D] returns that are drawn with the stationary bootstrap."""
+    """Return [RUNS, D] returns drawn with the stationary bootstrap."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(mean_block_length(returns)))
@@ -230,16 +231,16 @@ def _draws(returns: Array, seed: int) -> Array:
 
 
 def central_interval(values: Array) -> tuple[float, float]:
-    """Both ends of the interval that holds `CONFIDENCE_LEVEL` of these values, in the middle."""
+    """Return the bounds of the central (equal-tailed) `CONFIDENCE_LEVEL` interval of the values."""
     tail = (1.0 - CONFIDENCE_LEVEL) / 2.0
     low, high = np.quantile(values, (tail, 1.0 - tail))
     return float(low), float(high)
 
 
 def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
-    """[runs, count] numbers of days: blocks that begin anywhere and go round at the end.
+    """Return [runs, count] drawn numbers of days, in blocks that start anywhere and wrap around.
 
-    length: of the blocks, on average; each day is the last of its block with 1 / length.
+    length: mean length of a block; each day ends its block with probability 1 / length.
     """
     random = np.random.default_rng(seed)
     drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(runs)]
@@ -252,10 +253,11 @@ def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
 
 
 def mean_block_length(values: Array) -> float:
-    """The mean length of blocks for which the bootstrap of values [D] errs least.
+    """Return the optimal mean block length for the stationary bootstrap of values [D].
 
-    The rule of Politis and White (2004), with the correction of Patton, Politis and White (2009):
-    autocovariances count, fading, up to twice the lag after which several in a row are none.
+    The rule of Politis and White (2004), with the correction of Patton, Politis and White (2009).
+    It weights autocovariances with a taper up to twice the lag after which several in a row are
+    insignificant.
     """
     count = len(values)
     off = values - values.mean()
@@ -280,16 +282,16 @@ def mean_block_length(values: Array) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Overfitting:
-    """How the variant with the best Sharpe ratio in one half of the days does in the other half.
+    """Out-of-sample results of the variant with the best in-sample Sharpe ratio, over all splits.
 
-    probability: of backtest overfitting, the share of splits in which the chosen variant is below
-        the median of all in the other half. 0.5 is what choosing among variants alike comes to.
-    in_sample: mean of the chosen variant's Sharpe ratio per day where it was chosen.
-    out_of_sample: the same in the other half.
-    loss_probability: share of splits in which the second is below 0.
-    splits: how often the days were split.
-    variants: that were chosen among, those that never move left out.
-    days: that were split.
+    probability: probability of backtest overfitting: the share of splits in which the chosen
+        variant is below the median of all in the other half. It is 0.5 for identical variants.
+    in_sample: mean of the chosen variant's daily Sharpe ratio in the half that chose it.
+    out_of_sample: mean of the chosen variant's daily Sharpe ratio in the other half.
+    loss_probability: share of splits with a negative Sharpe ratio in the other half.
+    splits: number of splits.
+    variants: number of variants to choose from, without constant ones.
+    days: number of days that were split.
     """
 
     probability: float
@@ -306,18 +308,18 @@ def estimate_overfitting(
 ) -> Overfitting | None:
     """Cross-validate the choice of the best variant, over every half of the blocks of days.
 
-    None for fewer days than a yearly figure takes, or fewer than two variants that ever move: one
-    of zero variance has no Sharpe ratio, can neither be chosen nor ranked, and is left out. In a
-    half in which a variant stands still its ratio is 0.
+    None for fewer days than a yearly figure requires, or fewer than two variants with variance. A
+    variant without variance has no Sharpe ratio and is left out. In a half in which a variant is
+    constant its ratio is 0.
 
     The relative rank ω of the chosen variant is its rank in the other half over V + 1, its logit
-    ln(ω / (1 - ω)), and a logit below 0 counts as overfitting. Ties favour nobody: equal ratios
-    share the mean of their ranks, a logit of exactly 0 (the middle of an odd number, or all alike)
-    counts half, and a split in which several are the best counts each of them as a part of one. So
-    the order of variants says nothing, and identical ones come to 0.5.
+    ln(ω / (1 - ω)), and a logit below 0 counts as overfitting. Ties are neutral: equal ratios share
+    the mean of their ranks, and a logit of exactly 0 counts half. In a split with several best
+    variants each of them counts with an equal part. So the order of variants does not matter, and
+    identical variants have a probability of 0.5.
 
     returns: daily returns [V, D] of all variants over the same days.
-    blocks: that the days are cut into, an even number; the first may be a day longer than the last.
+    blocks: number of blocks of days, even; the first may be a day longer than the last.
     """
     if not np.isfinite(returns).all():
         variant = int(np.flatnonzero(~np.isfinite(returns).all(axis=1))[0])
@@ -343,12 +345,12 @@ def estimate_overfitting(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Moments:
-    """Returns of B blocks in units of each variant's own deviation, from its mean.
+    """Moments of the returns in B blocks, in units of each variant's deviation, from its mean.
 
-    days: [B] in each block.
-    sums: [B, V].
+    days: [B] number of days in each block.
+    sums: [B, V] sums of returns.
     squares: [B, V] sums of squares.
-    means: [V] of all days, in the same unit.
+    means: [V] means over all days, in the same unit.
     """
 
     days: Array
@@ -362,7 +364,7 @@ class _Moments:
 
 
 def _block_moments(returns: Array, blocks: int) -> _Moments:
-    """Of the variants [V, D] that move at all."""
+    """Return the moments of the variants [V, D] that are not constant."""
     days = returns.shape[1]
     lengths = days // blocks + (np.arange(blocks) < days % blocks)
     edges = np.append(0, np.cumsum(lengths))
@@ -386,7 +388,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
 
 
 def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
-    """Halves of the blocks that hold the first one, [P, B] of 0 and 1, as many as fit at once."""
+    """Yield halves of the blocks that contain the first one, [P, B] of 0 and 1, in batches."""
     portion = max(1, MAX_BATCH_RATIOS // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
     while chosen := list(itertools.islice(others, portion)):
@@ -397,14 +399,14 @@ def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
 
 
 def _judged(moments: _Moments, halves: Array) -> Array:
-    """[2 P, 4] of the splits into these halves and the others, either of them choosing."""
+    """Return the results [2 P, 4] of these splits, with either half as the choosing one."""
     one = _sharpe_ratios(moments, halves)
     other = _sharpe_ratios(moments, 1.0 - halves)
     return np.concatenate([_chosen(one, other), _chosen(other, one)])
 
 
 def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
-    """[P, V] mean over sample deviation of the days in these halves [P, B], 0 without any."""
+    """Return daily Sharpe ratios [P, V] within these halves [P, B]; 0 for constant returns."""
     days = (halves @ moments.days)[:, None]
     mean = halves @ moments.sums
     mean /= days
@@ -420,7 +422,10 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
 
 
 def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
-    """[P, 4] of the best in_sample: whether worse outside than the median, both ratios, a loss."""
+    """Return [P, 4] of the best in_sample: overfitting, both ratios, and a loss out of sample.
+
+    Overfitting is 1 below the out-of-sample median, 0.5 at the median, else 0.
+    """
     rows = np.arange(len(in_sample))
     best = in_sample.argmax(axis=1)
     ratio = out_of_sample[rows, best][:, None]
@@ -441,5 +446,5 @@ def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
 
 
 def _worse(below: Array, above: Array) -> Array:
-    """1 where more are above than below, 0.5 where as many are: a mean rank above the median's."""
+    """Return 1 if more are above than below, 0.5 if as many are, else 0."""
     return (np.sign(above - below) + 1.0) / 2.0

@@ -81,16 +81,16 @@ RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 class Results:
     """A backtest's main run and its benchmarks.
 
-    settings: of the main run.
-    market: of all runs.
-    main: the configured trader.
+    settings: settings of the main run.
+    market: market of all runs.
+    main: run of the configured trader.
     comparisons: the no-forecast baseline and buy and hold.
     seconds: elapsed time.
     trials: trials on these data, this run included; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
     computed_on_text: device of the main run's model (`forecasting.settings.computed_on_text`).
     title: kind of the main run.
-    other_holdings: symbols that a live account held at the end beside the run's.
+    other_holdings: symbols that a live account held at the end beyond the run's.
     coarse_run: the same trader filled on the decision bars, if the main run used finer ones.
     """
 
@@ -112,18 +112,18 @@ class Results:
 
     @property
     def has_crypto(self) -> bool:
-        """Whether a coin is in the universe: days are then calendar days."""
+        """Return whether a coin is in the universe: days are then calendar days."""
         return bool(self.market.bars.crypto.any())
 
     @property
     def label(self) -> str:
-        """The main run's forecaster; a random walk by its setting, unlike the baseline's name."""
+        """Return the label of the main run's forecaster; a random walk is named by its setting."""
         name = self.main.name
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
     def trial(self) -> Trial:
-        """The main run as the trial ledger keeps it."""
+        """Return the main run's entry in the trial ledger."""
         found = self.performance(self.main)
         return make_trial(
             *(self.settings, self.market, data_hash(self.market), self.main.name),
@@ -133,7 +133,7 @@ class Results:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The content of `summary.json`."""
+        """Return the content of `summary.json`."""
         figures = self.figures(self.main)
         comparisons = {run.name: self.figures(run) for run in self.comparisons}
         significance = self.significance()
@@ -224,7 +224,7 @@ class Results:
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
     def wiped_out_on(self) -> str | None:
-        """New York date of the first day that ends without equity; None if the account lives."""
+        """Return the New York date of the first day that ends without equity, or None."""
         at, equity = self.main.equity_curve()
         marks, daily = daily_marks(
             at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
@@ -232,7 +232,7 @@ class Results:
         return wiped_out_on(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
-        """Return how far the main run ends ahead of each comparison, with a 90 % interval.
+        """Return the main run's lead over each comparison, with a 90 % interval.
 
         None if the two share no days, or if either ends without equity.
         """
@@ -277,7 +277,7 @@ class Results:
     def significance(self) -> dict[str, Any]:
         """Return intervals of the main run's figures, and its probabilistic and deflated Sharpe.
 
-        Without a ledger the number of trials is unknown, and nothing is deflated.
+        Without a ledger the number of trials is unknown, so no ratio is deflated.
         """
         daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
@@ -319,7 +319,7 @@ class Results:
         return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
-        """Return a run's daily equity and the days a year."""
+        """Return a run's daily equity and the days per year."""
         at, equity = run.equity_curve()
         return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
@@ -341,7 +341,7 @@ def run_baselines(
 
 @dataclass(frozen=True, slots=True)
 class BuyAndHold:
-    """Buy and hold: equal weights of 1× in total, bought at each symbol's first decision."""
+    """Buy and hold: equal weights, 1× gross in total, bought at each symbol's first decision."""
 
     terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 

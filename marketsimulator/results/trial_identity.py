@@ -1,7 +1,7 @@
-"""Which trial a run is: one digest of what was tried, one of the bars it was tried on.
+"""Identity of a trial: a digest of its settings, and a digest of its bars.
 
-Settings that change no figure of a result are left out, files and code are their content, and a
-strategy is what its name and fraction come to. Whatever else is written otherwise is another trial.
+Settings that do not affect results are left out. Files and plugin code count by their content, and
+a strategy by its name and fraction. Any other difference in notation makes another trial.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from trainingdata.instants import utc_text
 from trainingdata.market import Market
 from trainingdata.stored_correlation import matrix_paths
 
-# Of a run alone: its bars, its draws, where it goes and what orders are called.
+# Settings that do not distinguish trials: bars (which have a digest), seed, output, order names.
 NON_TRIAL_SETTINGS = (
     *("output", "start", "end", "days", "timeframe", "fill", "trials", "seed"),
     "order_tag",
 )
-COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # a forecast: where and how fast
-STRATEGY_SETTINGS = (  # read to make the strategies, each of which says what came of them
+COMPUTE_SETTINGS = ("batch_size", "cache", "device", "compile")  # device and speed of a forecast
+STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result
     *("strategy", "fraction", "drawdown", "enhanced", "risk_multiplier", "fallback", "band"),
 )
 
 
 def config_hash(variant: Mapping[str, Any]) -> str:
-    """Digest of what makes a variant; 1 and 1.0 are the same."""
+    """Return the digest of a variant's settings; 1 and 1.0 are equal."""
     text = json.dumps(_alike(variant), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -46,9 +46,10 @@ def config_hash(variant: Mapping[str, Any]) -> str:
 def make_trial(
     settings: BacktestSettings, market: Market, digest: str, forecaster: str, **figures: Any
 ) -> Trial:
-    """A backtest as the trial ledger keeps it.
+    """Return the ledger entry of a backtest.
 
-    digest: `data_hash` of the market; figures: what `Trial` says of the account.
+    digest: `data_hash` of the market.
+    figures: performance fields of `Trial`: days, daily_sharpe, total_return.
     """
     bars = market.period
     return Trial(
@@ -64,9 +65,9 @@ def make_trial(
 
 
 def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
-    """What of a backtest's settings makes a variant, over these bars.
+    """Return the settings of a backtest that distinguish variants over these bars.
 
-    How bars are read shows in the bars, which have a digest of their own.
+    Settings of the data source are left out where the digest of the bars covers them.
     """
     parts = _without(asdict(settings), NON_TRIAL_SETTINGS)
     sizing, universe = settings.sizing, settings.universe
@@ -107,13 +108,13 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
 
 def data_hash(market: Market) -> str:
-    """Digest of the bars of a run, in whatever order symbols are named."""
+    """Return the digest of a run's bars, independent of the order of the symbols."""
     digest = hashlib.sha256()
     for part in (market.period, *([] if market.finer is None else [market.finer])):
         order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
         digest.update(json.dumps([part.symbols[s] for s in order]).encode())
         digest.update(np.ascontiguousarray(part.times).tobytes())
-        # What stands where there is no bar says nothing.
+        # Values without a bar are meaningless.
         values = np.where(part.mask[:, :, None], part.values, 0.0)
         digest.update(np.ascontiguousarray(values[order]).tobytes())
     return digest.hexdigest()
@@ -124,7 +125,7 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 
 def _strategy(strategy: Strategy) -> list[Any]:
-    """What a strategy is: `kelly_50` is a fraction of 0.5 in other words."""
+    """Return the identity of a strategy: `kelly_50` equals a fraction of 0.5."""
     if isinstance(strategy, (Kelly, Legacy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightPattern)
@@ -132,14 +133,14 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 
 def _code(name: str | None) -> str | list[str] | None:
-    """A name; of code of one's own what it does, whatever its module is called."""
+    """Return a name; for plugin code its last part and the digest of the code."""
     if name is None or not is_plugin(name):
         return name
     return [name.rpartition(".")[2], plugin_digest(name)]
 
 
 def _content(path: str | None) -> str | None:
-    """Digest of a file; its path where it cannot be read."""
+    """Return the digest of a file, or its path if the file cannot be read."""
     if path is None:
         return None
     try:
@@ -149,7 +150,7 @@ def _content(path: str | None) -> str | None:
 
 
 def _alike(value: Any) -> Any:
-    """The same with every number a float, and what counts as equal written alike."""
+    """Return the value with every number as a float, so that equal values compare equal."""
     if isinstance(value, Mapping):
         return {str(key): _alike(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""The trial ledger: every backtest leaves a row, so that a good one is judged by their number.
+"""The trial ledger: a row per backtest, so that the number of trials can deflate a Sharpe ratio.
 
-A local SQLite file. Two runs are the same trial where configuration and data are the same, however
-often they are run.
+A local SQLite file. Runs with the same configuration and data are one trial, however often they
+are run.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
 class Trial:
     """One backtest; its fields are columns of the ledger.
 
-    config_hash: digest of the settings that make a variant.
+    config_hash: digest of the settings that distinguish variants.
     data_hash: digest of the bars of the run.
-    source: where the bars come from, in words.
-    symbols: of the bars.
-    first: first instant of the run, in words.
-    last: last instant of the run, in words.
+    source: description of the source of the bars.
+    symbols: symbols of the bars.
+    first: first instant of the run, as text.
+    last: last instant of the run, as text.
     days: number of daily returns.
-    daily_sharpe: mean over deviation of daily returns, None where they do not move.
+    daily_sharpe: mean over deviation of daily returns, None if they are constant.
     total_return: a fraction, signed.
-    forecaster: its name.
+    forecaster: name of the forecaster.
     """
 
     config_hash: str
@@ -82,24 +82,23 @@ class TrialStatistics:
 
     @classmethod
     def from_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
-        """Return statistics of daily Sharpe ratios, one a variant; None and NaN are undefined."""
+        """Return statistics of daily Sharpe ratios, one per variant; None and NaN are undefined."""
         defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
         variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
         return cls(len(ratios), variance)
 
 
 def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
-    """Enter trials on the same data in a ledger, and count all that it has on these data.
+    """Record trials on the same data in a ledger; return statistics of all trials on these data.
 
-    Whatever tries enters here, a command or the library. A trial that is there already is replaced.
-    Runs that read the future are counterfactuals: they are neither entered nor counted, and their
-    existing rows in a ledger are ignored.
-    Without a ledger nothing is entered, and nothing is known: the answer is None.
+    Commands and the library both record here. A trial that is already there is replaced. Runs that
+    read the future are counterfactuals: they are neither recorded nor counted, and their existing
+    rows in a ledger are ignored. Without a ledger the result is None.
 
     The same data are the same bars, or bars of the same market that share a symbol and overlap in
-    time: neither a run that ends a day later nor a copy of the files elsewhere is a fresh start. A
-    synthetic market is known by its source; all files are of one market, in which a symbol has one
-    history. `InputError` for a file that cannot be written, or is no trial ledger.
+    time. So a run that ends a day later or a copy of the files does not reset the count. A
+    synthetic market is identified by its source; all files belong to one market, in which a symbol
+    has one history. Raises `InputError` for a file that cannot be written or is not a trial ledger.
     """
     if ledger is None:
         return None
@@ -135,7 +134,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
 
 
 def check_ledger(ledger: str | Path | None) -> None:
-    """Refuse a ledger that cannot be used, before any work is done that it should record."""
+    """Refuse an unusable ledger before the run that it should record."""
     if ledger is None:
         return
     with _opened(ledger) as file:
@@ -143,7 +142,7 @@ def check_ledger(ledger: str | Path | None) -> None:
         file.execute(
             "SELECT config_hash, data_hash, symbols, daily_sharpe, forecaster FROM trials LIMIT 1"
         )
-        file.execute("DELETE FROM trials WHERE 0")  # refused where nothing may be written
+        file.execute("DELETE FROM trials WHERE 0")  # refused for a read-only file
 
 
 @contextmanager

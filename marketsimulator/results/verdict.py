@@ -22,12 +22,12 @@ COMPARISON_LABELS = {RANDOM_WALK: "no-forecast baseline", BUY_AND_HOLD: "buy and
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The conclusion of a page.
+    """The overall verdict of a report.
 
-    level: `good` if the run is significantly ahead of all comparisons, `bad` if it is behind one or
-        is no evidence, `open` if no difference is significant.
+    level: `good` if the run is significantly ahead of all comparisons; `bad` if it is significantly
+        behind one, lost all equity, or is not valid evidence (as with look-ahead); else `open`.
     claim: one sentence.
-    rest: figures behind it.
+    rest: figures that support the claim.
     """
 
     level: Literal["good", "bad", "open"]

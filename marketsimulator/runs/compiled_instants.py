@@ -75,9 +75,10 @@ class CompiledInputs(NamedTuple):
     lending_terms: leverage of the broker, and the equity in USD from which it lends more than 1×.
     fraction: fraction of full Kelly; NaN for a strategy in Python.
     max_crypto_value: USD, maximum value of one crypto order.
-    least, dust: [S] as in `AccountArrays`.
+    least: [S] minimum value of an order that does not close the position, USD.
+    dust: [S] value below which a position cannot be closed, USD.
     increment: [S] smallest step of a quantity, in shares or coins.
-    tradable: [S] true if a symbol takes orders.
+    tradable: [S] true if a symbol accepts orders.
     """
 
     beliefs: BeliefTable
@@ -97,12 +98,12 @@ class KeptDecisions(NamedTuple):
     """Inputs and solver results of T' decisions; without rows if they are not needed.
 
     quantity, price: [T', S] before the decision.
-    equity, unborrowed: [T'] USD, as in `AccountArrays`; NaN for decisions that the run did not
-        reach.
-    status: [T'] as in `solve_plan`.
+    equity: [T'] USD; NaN for decisions that the run did not reach.
+    unborrowed: [T'] USD that may buy crypto; NaN for decisions that the run did not reach.
+    status: [T'] status of the solve, a code of `sizing.solver.active_set`.
     weights: [T', K, S].
     shadow_prices: [T', 4 + G + K].
-    optimality_gap: [T'] as in `solve_plan`.
+    optimality_gap: [T'] optimality gap of the solve.
     """
 
     quantity: Array
@@ -363,7 +364,7 @@ def recompute_decision(
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
     """Recompute a kept decision: its symbols [m], problem, weights [K, m] and rounded targets.
 
-    Weights are NaN if nothing was sized.
+    Weights are NaN if the solve failed.
 
     row: row of `kept`, whose first row is row `begin` of the beliefs.
     """

@@ -51,7 +51,8 @@ INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopp
 class StrategyTrace(NamedTuple):
     """Results of a strategy in Python at T' decisions.
 
-    ceiling, granted_gross: [T'] as in `BookLimits`.
+    ceiling: [T'] stock gross that orders may reach, in multiples of equity.
+    granted_gross: [T'] stock gross that the broker grants, in multiples of equity.
     failed: results without an allocation, by row.
     """
 
@@ -81,7 +82,7 @@ class StrategyTrace(NamedTuple):
     def record(
         self, row: int, chosen: Index, result: SizingResult, rounded: RoundedTargets, price: Array
     ) -> None:
-        """Record the decision of a row, over those chosen [m] of the symbols."""
+        """Record the decision of a row, over the chosen symbols [m]."""
         problem = result.inputs.problem
         arrays = decision_arrays(result.allocation, problem, rounded, price)
         self.arrays.write(row, chosen, arrays)

@@ -47,11 +47,12 @@ class _Decided(NamedTuple):
     """Columns of D decisions over N symbols in total.
 
     rows: [D] row of the table.
-    sized: [D] true if the strategy has sized.
-    ceiling, granted_gross: [D] as in `BookLimits`.
-    optimality_gap: [D] as in `Allocation`.
+    sized: [D] true if the strategy returned target weights.
+    ceiling: [D] stock gross that orders may reach, in multiples of equity.
+    granted_gross: [D] stock gross that the broker grants, in multiples of equity.
+    optimality_gap: [D] optimality gap of the solve.
     number, symbol: [N] number of the decision and of the symbol, sorted in this order.
-    lots: [N] as in `RoundedTargets`.
+    lots: [N] whole increments of the target, signed; NaN for symbols that are not traded.
     columns: columns of the N symbols.
     """
 
@@ -77,7 +78,7 @@ class CompiledDecisions(DecisionLog):
         table: BeliefTable,
         walk: CompiledRun,
     ) -> None:
-        """Take the decisions of `walk` over the table, without rows that it did not reach."""
+        """Keep the decisions of `walk` over the table, without rows that the run did not reach."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_prefix
@@ -140,7 +141,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
-        """Return the arrays of a span of rows, decided or not; ceilings as in `StrategyTrace`."""
+        """Return the arrays of a span of rows, and each row's ceiling and granted stock gross."""
         if self._trace is not None:
             traced: Any = [column[part] for column in self._trace.arrays]
             return (
@@ -175,7 +176,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _begins(self) -> Index:
-        """Return the first symbol of each decision, and N: [D + 1]."""
+        """Return the position of each decision's first symbol, then N: [D + 1]."""
         return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
 
     @cached_property
@@ -207,7 +208,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def optimality_gaps(self) -> Array:
-        """Return the optimality gaps as in `Decision`, [D]."""
+        """Return the optimality gap of each decision's solve, [D]."""
         rows = self._rows
         ends, at = self._table.ends[rows], self._table.at[rows]
         gaps = [
@@ -236,7 +237,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Return a frame as in `Run.decision_frame`."""
+        """Return the frame of decisions; its columns are those of `Run.decision_frame`."""
         every = self._every
         rows = every.rows[every.number]
         return decision_frame(
@@ -268,7 +269,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def failure_of(self, number: int) -> str:
-        """Return why a decision was not sized; empty if it was, or nothing was due."""
+        """Return why a decision has no target weights; empty if it has them, or if none was due."""
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
@@ -281,7 +282,7 @@ class CompiledDecisions(DecisionLog):
         return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
-        """Return the rules that sized a decision, with their symbols."""
+        """Return the rules that set a decision's target weights, with their symbols."""
         if not self._every.sized[number]:
             return ()
         adjustable = self._table.adjustable[self._rows[number]]
@@ -350,9 +351,9 @@ def _explain(
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Fill in the arrays of the kept rows, whose first row is row `begin` of the table.
+    """Fill in the explanations of the kept rows, whose first row is row `begin` of the table.
 
-    ceilings: as in `StrategyTrace`.
+    ceilings: arrays for the ceiling and the granted stock gross, in multiples of equity.
     singular: set for rows whose covariance has no Cholesky factor; compiled code leaves them out.
     """
     ceiling, granted_gross = ceilings
@@ -380,7 +381,7 @@ def _explain(
 
 @compiled
 def _write(arrays: DecisionArrays, row: int, chosen: Index, why: Explanation) -> None:
-    """Write an explanation of those chosen [m] of the symbols into its row."""
+    """Write the explanation of the chosen symbols [m] into a row."""
     scatter(arrays.unconstrained[row], chosen, why.unconstrained)
     scatter(arrays.binding_bits[row], chosen, why.binding_bits)
     scatter(arrays.bound_price[row], chosen, why.bound_price)

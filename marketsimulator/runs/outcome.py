@@ -46,7 +46,7 @@ class Totals(NamedTuple):
     notional: USD bought and sold.
     trades: number of fills at a price; fees of crypto purchases, splits and delistings do not
         count.
-    fees: USD, as are all that follow but the last.
+    fees: USD; all following amounts except `failures` are in USD, too.
     crypto_fees: fees of crypto purchases, taken in crypto, at the price of their fill.
     spread: half-spreads.
     slippage: slippage, impact included.
@@ -54,7 +54,7 @@ class Totals(NamedTuple):
     borrow: borrow fees on shorts overnight.
     rounding: rounding of a day's regulatory fees up to the cent.
     dividends: dividends received, signed.
-    failures: number of decisions that the solver, or an account without equity, left unmade.
+    failures: number of decisions without a result of the solver, or without equity.
     """
 
     notional: float

@@ -38,12 +38,12 @@ def simulate_trading(
     progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
-    """Run a decider on an account that begins in cash, and return its run.
+    """Run a decider on an account that starts in cash, and return its run.
 
-    A trader of these settings runs compiled, any other decider is stepped: the fills are the same.
+    A trader with these settings runs compiled, any other decider is stepped: the fills are equal.
 
     name: name of the run, in its log lines and its progress.
-    decider: a trader, or any other object that turns bars and an account into a decision.
+    decider: a trader, or any other object that maps bars and an account to a decision.
     level: level at which its decisions are logged.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
@@ -55,9 +55,9 @@ def simulate_trading(
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
     """Return whether a compiled run gives the fills of a trader with these settings.
 
-    It does not carry unfilled remainders, which `fills.remainder` and finer bars require. It does
-    not show waiting stock orders to decisions of crypto between the days of stocks. It has no
-    fallback strategy, and every symbol must be tradable.
+    A compiled run does not carry unfilled remainders, which `fills.remainder` and finer bars
+    require. It does not show waiting stock orders to crypto decisions between the days of stocks.
+    It has no fallback strategy, and requires that every symbol is tradable.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer is not None
@@ -177,7 +177,7 @@ def step_trading(
 
 
 def _work_of(name: str) -> str:
-    """Return the name of its progress."""
+    """Return the label of the run in progress reports."""
     return f"bars, {name}".replace("_", " ")
 
 

@@ -83,7 +83,7 @@ class DailyEntries:
     def results(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
-        """Return a position's fields that follow from its entry and the last day's close.
+        """Return the fields of a position that depend on its entry and the last day's close.
 
         units: signed shares, coins, or shares under options.
         price: USD, present price.
@@ -114,5 +114,5 @@ def _share(change: float, base: float) -> float:
 
 
 def trading_day(at: np.datetime64) -> np.datetime64:
-    """Return the New York date of a bar known at an instant: midnight ends its day."""
+    """Return the New York trading date of an instant; midnight belongs to the previous date."""
     return np.datetime64(new_york_date(np.array([at - _AN_INSTANT_BEFORE]))[0])

@@ -108,7 +108,7 @@ class FaultPlan:
     def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
         """Return the first planned fault of these kinds that applies to a request, or None.
 
-        It is counted down.
+        The fault's count is reduced by one.
         """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)

@@ -77,7 +77,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Return the numbers of the symbol and of its bar with which a page begins."""
+    """Decode a page token into (symbol number, bar number) of the page's first bar."""
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is not a page's next_page_token")
     symbol, _, bar = token.partition("-")
@@ -119,7 +119,7 @@ def _refuse_other_data(query: Mapping[str, str]) -> None:
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
-    """Return the symbols of a query as this project writes them, without duplicates."""
+    """Return the symbols of a query in this project's notation, without duplicates."""
     names = query.get("symbols", "").split(",")
     return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
@@ -132,7 +132,7 @@ def bars_response(
     adjustment: str = "raw",
     latest: int = 0,
 ) -> dict[str, list[Response]]:
-    """Return bars that begin between two instants and are known at the present one, by symbol.
+    """Return known bars that start between two instants, by symbol.
 
     symbols: those that the panel lacks are left out.
     start, end: both included.

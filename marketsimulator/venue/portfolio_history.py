@@ -37,7 +37,8 @@ def portfolio_history(
     """Return an account's equity by window, and its profit since the previous close.
 
     equities: at every past instant and the present one, oldest first.
-    capital: USD that the account began with.
+    capital: starting capital of the account, USD.
+
     A window without an instant of the venue is not listed. Raises `InputError` for a query that
     Alpaca refuses, or that the simulator cannot answer.
     """
@@ -94,7 +95,7 @@ def _intraday(
 
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
-    """Return whether a window begins in a session, or in the extended hours around it."""
+    """Return whether a window starts in a session, or in its extended hours."""
     session = session_on(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False
@@ -124,7 +125,7 @@ def _base_of(
 
 
 def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
-    """Return the begin and the end of a query."""
+    """Return the start and the end of a query."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
         raise InputError("period: start, end and period exclude each other; leave one of them out")

@@ -22,8 +22,8 @@ VenueOrder = Ticket | SpreadTicket
 class VenueRecord:
     """Activities and orders of one account, in the order of their arrival.
 
-    now: returns the venue's instant.
-    running: returns the time on the clock, which passes between two instants if it runs by itself.
+    now: returns the venue's simulated instant.
+    running: returns the time on the clock; a running clock also passes between two instants.
     orders: orders by client_order_id, in the order of their arrival.
     """
 
@@ -79,8 +79,8 @@ class VenueRecord:
     def list_late(self, kinds: Iterable[str]) -> None:
         """List activities of these kinds once the next session opens, as paper accounts do.
 
-        Positions change at once. It applies to later activities; without kinds all are listed at
-        once.
+        Positions change at once. The setting applies to later activities; without kinds all
+        activities are listed at once.
         """
         self._late_kinds = frozenset(kinds)
 

@@ -52,7 +52,7 @@ class Request:
             raise InputError("body: it is nested too deep to be read") from None
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body's JSON object; see `json`."""
+        """Return the body's JSON object. Raises `InputError` if it is not one."""
         body = self.json()
         if not isinstance(body, dict):
             words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
@@ -90,7 +90,7 @@ def query_integer(
 def query_choice(
     query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
 ) -> str:
-    """Return a word of a query, one of those served. Raises `InputError` for any other."""
+    """Return a word of a query from the supported ones. Raises `InputError` for any other."""
     word = query.get(name, default)
     if name in query and word not in words:
         raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)

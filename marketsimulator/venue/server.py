@@ -251,7 +251,7 @@ class PracticeServer(ABC):
             self._land(held_up)
 
     def _land(self, held_up: tuple[Route, Request]) -> None:
-        """Do a delayed request, unless it has been done."""
+        """Do a delayed request, unless it is already done."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
@@ -271,7 +271,7 @@ class PracticeServer(ABC):
         return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
-        """Return a response with another order's id."""
+        """Return a response with the id of another order."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
@@ -286,7 +286,7 @@ class PracticeServer(ABC):
         return web.json_response(self.refusal(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
-        """Return why a control request comes from another site's page; None if it does not.
+        """Return why a control request is refused as one of another site's page, or None.
 
         A page may post to any address without asking the server. A name that its site resolves to
         this address passes for the site's own (DNS rebinding).

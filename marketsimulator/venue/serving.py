@@ -98,7 +98,7 @@ class ServingParser(FlagParser):
 def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
     """Serve until SIGINT or SIGTERM.
 
-    build_server: returns the server and a description of what it serves; it may take a minute.
+    build_server: returns the server and a description of its market; may take a minute.
 
     Raises `InputError` before building if the address cannot be bound.
     """
@@ -132,10 +132,10 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 
 
 class ConnectionLimiter:
-    """Close silent connections after `HEAD_SECONDS`, or earlier for new ones.
+    """Limiter that closes silent connections after `HEAD_SECONDS`, or earlier for new ones.
 
     aiohttp bounds lines, headers, bodies and idle connections, but neither the number of
-    connections nor the time until the first request. A client that has sent one keeps its
+    connections nor the time until the first request. A client that has sent a request keeps its
     connection.
     """
 

@@ -1,8 +1,8 @@
-"""An account on recorded bars that takes orders as Alpaca does, without HTTP.
+"""An account on recorded bars that accepts orders as Alpaca does, without HTTP.
 
-It is at an instant of the panel; `advance` moves it. A market order fills at the open of the bar
-that starts there; waiting orders meet the bars that follow. The broker is that of a backtest. With
-daily bars its clock also stops in the evening, when auctions begin to take orders.
+The account is at an instant of the panel; `advance` moves it. A market order fills at the open of
+the bar that starts there; waiting orders meet the bars that follow. The broker is that of a
+backtest. With daily bars the clock also stops in the evening, when auctions begin to accept orders.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Venue:
     """The practice venue: one account, its orders and its clock.
 
     settings: costs, margin and increments, as for a backtest.
-    market: the market whose panel begins where the clock began.
+    market: the market; its panel starts at the first instant of the clock.
     index: the latest instant of the panel that has come.
     stops: instants at which the clock stops.
     stop: the present stop.
@@ -244,7 +244,7 @@ class Venue:
     def halt(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol.
 
-        While it is halted, orders wait and it has no bars.
+        While the symbol is halted, its orders wait and it has no bars.
         """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
@@ -361,7 +361,7 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """Return the instants of a run, and those at which auctions begin to take orders."""
+    """Return the instants of a run, and those from which auctions accept orders."""
     bars = market.bars
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():

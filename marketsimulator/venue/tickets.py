@@ -1,4 +1,4 @@
-"""Orders as the venue keeps them, in Alpaca's format, and parsing of its requests."""
+"""Orders of the practice venue, in Alpaca's format, and parsing of order requests."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """Return the word under a key; refuse any that is not served."""
+    """Return the word under a key; refuse unsupported words."""
     word = str(request.get(key, ""))
     if word not in words:
         raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")

@@ -1,4 +1,4 @@
-"""Underlying of options: a stock of the venue, with a volatility index that follows it."""
+"""Underlying of options: a stock of the venue, with a volatility index that responds to it."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Underlying:
         return self._record.now()
 
     def index(self) -> float | None:
-        """Return its price; None while its market is closed."""
+        """Return the stock's price; None while its market is closed."""
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
     def last(self) -> float | None:
-        """Return its last price, also while its market is closed."""
+        """Return the stock's last price, also while its market is closed."""
         return self._price(self._symbol)
 
     def volatility(self) -> float | None:

@@ -1,1 +1,1 @@
-"""Contract counts of option spreads: the rules, and the account, history and notices they use."""
+"""Contract counts of option spreads: the sizing rules, and the account files that they read."""

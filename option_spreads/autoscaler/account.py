@@ -1,12 +1,12 @@
-"""The account that contracts are sized from: two files in one folder, which always agree.
+"""The account that contract counts are based on: two files in one folder, which always agree.
 
-`trades.csv` is the source of truth, one row per trade, results in total. `account_balance.json`
+`trades.csv` is the source of truth, one row per trade, with total results. `account_balance.json`
 holds `{balance, last_updated, trades, total_trades}`. An update first writes the contents of both
 files into a journal, then replaces both. The next reader finishes an update that a killed process
 began.
 
-A file that cannot be read is unknown state: it raises, and nothing is sized from it. Earlier
-systems took an unreadable balance for the starting one, and traded on.
+A file that cannot be read is unknown state: reading it raises an error, and nothing is sized from
+it. Earlier systems mistook an unreadable balance for the starting one, and traded on.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ UNCONFIRMED = (
 
 
 class UnknownAccountState(InputError):
-    """Raised if the account cannot be read with certainty; nothing may be ordered on it."""
+    """Raised if the account cannot be read with certainty; no order may be based on it."""
 
 
 class ConflictingBooking(InputError):
-    """Raised if a trade is booked already with another result; a person has to resolve it."""
+    """Raised if a trade is already booked with another result; a person has to resolve it."""
 
 
 class WrongAccountFile(ValueError):
@@ -71,8 +71,8 @@ class AccountState:
 
     balance: USD.
     results: results of closed trades per contract, USD, oldest first.
-    booked_balance: USD, the starting balance plus every P/L and deposit; None if the balance is
-        given instead of read.
+    booked_balance: USD, the starting balance plus every P/L and deposit; None if the balance was
+        given by the caller instead of read.
     """
 
     balance: Fraction
@@ -138,11 +138,11 @@ class AccountFiles:
 
     @property
     def missing_account_text(self) -> str:
-        """Return the message for an account that has not begun."""
+        """Return the message for an account without files."""
         return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
 
     def initialise(self) -> None:
-        """Write the files of an account without trades."""
+        """Write the files of a new account without trades."""
         self._refuse_other_balance()
         try:
             make_private(self.folder)
@@ -182,7 +182,7 @@ class AccountFiles:
     def read_at(self, balance: Fraction) -> AccountState:
         """Return the account at a given balance, USD, with the trades of its files.
 
-        An account that has not begun has no trades. Existing files must be readable.
+        An account without files has no trades. Existing files must be readable.
         """
         if self.empty:
             return AccountState(balance, ())

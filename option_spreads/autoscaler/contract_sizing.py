@@ -1,4 +1,4 @@
-"""Contract count at present: the account's files, the rules, and the lines operators grep for."""
+"""Present contract count: account files, sizing rules, and log lines that operators grep for."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def size_contracts(
 ) -> ContractCount:
     """Return the contracts of the next spread, with the reason.
 
-    In a halt and in unknown state they are 0; that is logged as an error, and `notices` alerts.
-    Arguments as in `option_spreads.contracts.calculate_position_size`.
+    The count is 0 in a halt and in unknown state; both are logged as errors, and `notices` alerts.
+    Arguments are those of `option_spreads.contracts.calculate_position_size`.
     """
     if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")
@@ -131,7 +131,7 @@ def size_contracts(
 
 
 def _say(line: str) -> None:
-    """Log a line, or print it if no log handler takes it."""
+    """Log a line, or print it without a log handler."""
     if log.isEnabledFor(logging.INFO) and log.hasHandlers():
         log.info("%s", line)
     else:

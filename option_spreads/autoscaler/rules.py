@@ -47,7 +47,7 @@ SHORT_NAMES = {"IC": "IRON_CONDOR", "OTM-SS": "OTM_SINGLE_SIDED"}
 class AutoscalingSettings:
     """Settings of configs/autoscaling.yaml, under their names in the environment.
 
-    Settings of products that are sized by them include these.
+    Settings of products that use these sizing rules include them.
     """
 
     STARTING_CAPITAL: float = setting(20_000.0, "USD the account began with", ge=1, le=1e12)
@@ -128,7 +128,7 @@ class TradeStatistics:
     def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
         """Return the statistics of results per contract, USD.
 
-        fee: USD a contract that is not in the results yet.
+        fee: USD per contract that the results do not include yet.
         """
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are
@@ -152,19 +152,19 @@ class TradeStatistics:
 
     @property
     def average_win(self) -> float:
-        """Return the average win, USD a contract; 0 without wins."""
+        """Return the average win, USD per contract; 0 without wins."""
         return float(self.won / self.wins) if self.wins else 0.0
 
     @property
     def average_loss(self) -> float:
-        """Return the average loss, USD a contract, positive; 0 without losses."""
+        """Return the average loss, USD per contract, positive; 0 without losses."""
         return float(self.lost / self.losses) if self.losses else 0.0
 
     @property
     def kelly(self) -> Fraction | None:
-        """Return Kelly's fraction of the balance, W − L · mean loss / mean win; None without wins.
+        """Return the full Kelly fraction, W − L · mean loss / mean win; None without wins.
 
-        That is wins · (won − lost) / (trades · won).
+        It equals wins · (won − lost) / (trades · won).
         """
         if not self.wins:
             return None
@@ -179,7 +179,7 @@ class ContractCount:
     why: reason in a few words.
     kelly: Kelly fraction of the count, if any.
     halted: true while the safety halt is in force.
-    balance: balance of the account that it was sized for, USD; None if unknown.
+    balance: account balance that the count is based on, USD; None if unknown.
     """
 
     number: int
@@ -198,7 +198,7 @@ def count_contracts(
 ) -> ContractCount:
     """Return the contracts of the next position, by the first rule that applies.
 
-    The rules: safety halt, autoscaling switched off, bootstrap, no edge, Kelly's share. The halt
+    The rules: safety halt, autoscaling switched off, bootstrap, no edge, Kelly fraction. The halt
     comes first: it applies with autoscaling switched off as well.
 
     balance: USD.
@@ -230,7 +230,7 @@ def count_contracts(
 
 
 def kelly_name(fraction: float) -> str:
-    """Return the name of a share of Kelly's fraction: half-Kelly, full-Kelly, 0.25-Kelly."""
+    """Return the name of a multiple of Kelly's fraction: half-Kelly, full-Kelly, 0.25-Kelly."""
     return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
 
 
@@ -280,5 +280,5 @@ def max_risk(
 
 
 def recommended_cap(balance: float) -> int:
-    """Return the contracts that are recommended for a balance in USD, at least 1."""
+    """Return the recommended maximum of contracts for a balance in USD, at least 1."""
     return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

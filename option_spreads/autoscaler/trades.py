@@ -1,4 +1,4 @@
-"""Rows of trades.csv: their fields, and checks of them."""
+"""Rows of trades.csv: fields and validation."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows th
 class ClosedTrade:
     """A closed position, as one row of trades.csv.
 
-    trade_id: unique id, by which it is booked once.
+    trade_id: unique id, under which the trade is booked only once.
     strategy: strategy of its spread, in the words of the column `Strategy`.
     position_size: contracts, at least 1.
-    total: P/L of all its contracts, USD.
+    total: P/L of all contracts, USD.
     exit_time: text of the column.
     exit_reason: text of the column.
-    more: further columns of its row.
+    more: further columns of the row.
     """
 
     trade_id: str
@@ -76,7 +76,7 @@ class ClosedTrade:
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
 
     def row(self) -> dict[str, str]:
-        """Return its row, by column."""
+        """Return the trade's row, by column."""
         columns = {
             "Trade_ID": self.trade_id,
             "Strategy": self.strategy,

@@ -1,4 +1,4 @@
-"""The job that sells and follows spreads, alone or together with the job of stocks and crypto."""
+"""The job that sells and monitors spreads, alone or with the job of stocks and crypto."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ReconciledAccount:
     """An account for the seller of spreads: reconciled, and read right before each sale.
 
     live: the account.
-    desk: the broker that reads and reconciles it.
-    files: files of the account that spreads are sized from.
+    desk: the broker that reads and reconciles the account.
+    files: files of the account on which contract counts are based.
     root: root of the options' symbols.
     marks: true if reconciling marks the account.
     """
@@ -62,7 +62,7 @@ class ReconciledAccount:
     def reconcile(self) -> None:
         """Compare positions with the journal; discrepancies are alerted and quarantined.
 
-        If no cycle does it, the account is marked as well, so that losses can halt it.
+        If no other job marks the account, this marks it as well, so that losses can halt it.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -76,15 +76,15 @@ class ReconciledAccount:
     def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
         """Return the gate of an order, given the open spreads.
 
-        Orders in flight are excluded from the spreads' maximum loss, because the judged order
-        counts itself.
+        Sales in flight are excluded from the spreads' maximum loss, because the gate adds the loss
+        of the order that it checks.
         """
         held = [each for each in spreads if each.stage != "opening"]
         return SpreadGate(self._live, self._desk, self._files, risk_of(held, self._root))
 
 
 class SpreadGate:
-    """The gate of orders of spreads. It reads the account before a sale, and alerts.
+    """Gate of spread orders, which reads the account before a sale, and alerts.
 
     at_risk: USD that open spreads can lose, by the root of their options.
     """
@@ -142,10 +142,10 @@ class OpenSpreads(PageSection):
 class SpreadJob:
     """The job that polls open spreads every few seconds.
 
-    A failed poll is followed by the next one, because open spreads have to be followed.
+    A failed poll is followed by the next one, because open spreads need monitoring.
 
-    live: the account, whose journal, guards and notices it shares.
-    marks: true if it marks the account, which no other job does then.
+    live: the account, whose journal, guards and notices the job shares.
+    marks: true if this job marks the account, because no other job does.
     """
 
     name = SPREADS_JOB
@@ -202,7 +202,7 @@ class SpreadJob:
             raise InputError(error_text(trouble)) from trouble
 
     def _look(self) -> Exception | None:
-        """Poll once, and report trouble; return it, or None."""
+        """Poll once, and report failures; return the failure, or None."""
         now = self._live.connection.estimated_now()
         self._next = now + self._interval
         trouble: Exception | None = None
@@ -243,7 +243,7 @@ class SpreadJob:
     def finish(self, *, flatten: bool) -> list[str]:
         """End working orders, or buy back everything that is open.
 
-        Returns the spreads that were to be bought back and are still open. Raises BrokerError if an
+        Return the spreads that were to be bought back and are still open. Raises BrokerError if an
         order may still be working.
         """
         if not flatten:
@@ -265,7 +265,7 @@ class SpreadJob:
 def refuse_another_folder(folder: Path, events: EventLog) -> None:
     """Refuse files that lack a spread which other files hold open in the same account.
 
-    Its stops would not be watched.
+    The stops of that spread would not be monitored.
 
     events: events of the account's journal.
     """
@@ -285,7 +285,7 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
     """Open the job at the venue, in the folder of the loop's other jobs, and lock its files.
 
-    Orders that still work after the last cycle of the loop are ended.
+    Orders that are still working after the last cycle of the loop are ended.
     """
     selling = SellingSettings.from_config(
         compose_config("sell_spreads", list(live_settings.spreads))

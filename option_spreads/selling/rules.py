@@ -1,6 +1,6 @@
 """Rules of credit spreads on same-day index options: what to sell, and when to buy it back.
 
-The live seller and the backtest share them. Prices are points of the index a share; a contract is
+The live seller and the backtest share them. Prices are points of the index per share; a contract is
 for a hundred shares.
 """
 
@@ -115,17 +115,17 @@ class Spread:
 
     @property
     def strikes(self) -> str:
-        """Return the strikes of its legs as the account's files write them."""
+        """Return the strikes of the legs in the format of the account's files."""
         return "/".join(f"{leg.strike:g}" for leg in self.legs)
 
     @property
     def width(self) -> float:
-        """Return the points between the strikes of a side, the wider one if there are two."""
+        """Return the points between the strikes of a side, the wider side of an iron condor."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
     def collateral(self) -> Decimal:
-        """Return the USD a contract that a venue reserves for it: the width, without its credit."""
+        """Return the collateral per contract in USD: the width, without the credit."""
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def covered(self, power: Decimal | Fraction) -> int:
@@ -134,17 +134,17 @@ class Spread:
         return max(int(Fraction(power) // Fraction(self.collateral)), 0)
 
     def settles_at(self, index: float) -> float:
-        """Return the points that the seller pays at settlement for a closing index."""
+        """Return the settlement value that the seller pays for a closing index, points."""
         worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
         signs = (1 if leg.sold else -1 for leg in self.legs)
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
     def delivers_at(self, price: float) -> bool:
-        """Return whether shares may change hands if the options expire at a price of their stock.
+        """Return whether shares may change hands if the options expire at this stock price.
 
-        They do if a sold option ends in the money and its protection does not; if both do, the
-        shares offset. Near a strike it is uncertain: holders may exercise after the close, and the
-        last bar of a feed is not the official price.
+        Shares change hands if a sold option ends in the money and its protection does not; if both
+        do, the shares offset. Near a strike delivery is uncertain: holders may exercise after the
+        close, and the last bar of a feed is not the official price.
         """
         near = NEAR_STRIKE * price
         for short, long in self.sides:
@@ -211,9 +211,9 @@ class ImpliedVolatility:
         return self.session_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
-        """Return one standard deviation a year at the money, in units of the index; vix: points.
+        """Return one standard deviation per year at the money, in units of the index; vix: points.
 
-        With an index of 1 it is the yearly implied volatility.
+        With an index of 1 the result is the yearly implied volatility.
         """
         return index * self.level * vix / 100
 
@@ -227,7 +227,7 @@ class ImpliedVolatility:
 
 @settings_class("rules")
 class SpreadRules:
-    """Rules of one strategy: when it sells a spread, and when it buys the spread back."""
+    """Rules of one strategy: when to sell a spread, and when to buy it back."""
 
     strategy: str = setting("PUT", "CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED", key=False)
     distance: float | None = setting(
@@ -301,7 +301,7 @@ class SpreadRules:
 
     @property
     def latest(self) -> float:
-        """Return the minute from which on nothing is sold."""
+        """Return the minute from which nothing is sold."""
         return SESSION if self.exit_minute is None else self.exit_minute
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
@@ -325,7 +325,7 @@ class SpreadRules:
     def refuse_late_entries(self, last_orders: float = SESSION) -> None:
         """Refuse entry times at which nothing can be sold.
 
-        last_orders: minute after 09:30 from which on the broker takes no orders.
+        last_orders: minute after 09:30 from which the broker accepts no orders.
         """
         latest = min(self.latest, last_orders)
         if late := [minute for minute in self.entries if minute >= latest]:
@@ -335,7 +335,7 @@ class SpreadRules:
             )
 
     def must_leave(self, minute: float) -> bool:
-        """Return whether everything is bought back at a minute after 09:30, whatever its profit."""
+        """Return whether all is bought back at a minute after 09:30, regardless of profit."""
         return self.exit_minute is not None and minute >= self.exit_minute
 
     def exit(
@@ -345,7 +345,7 @@ class SpreadRules:
 
         credit: credit of its sale.
         cost: present cost of buying it back.
-        before: that cost at the previous poll.
+        before: cost of buying it back at the previous poll.
         best: highest profit of any poll, including this one.
         """
         profit = credit - cost
@@ -393,7 +393,7 @@ class SpreadCosts:
     fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Return commission and fees of a number of orders, USD a contract."""
+        """Return commission and fees of a number of orders, USD per contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
 
@@ -412,7 +412,7 @@ def minute_of(session: Session, at: np.datetime64) -> float:
 
 
 def cutoff_of(root: str) -> float:
-    """Return the minutes before the close in which expiring options take no orders.
+    """Return the minutes before the close in which orders for expiring options are refused.
 
     root: root of the options' symbols, as SPY or SPXW.
     """
@@ -422,7 +422,7 @@ def cutoff_of(root: str) -> float:
 
 
 def orders_taken_until(session: Session, cutoff: float) -> np.datetime64:
-    """Return the instant from which on no order is taken for options that expire with a session.
+    """Return the instant from which orders for options that expire with a session are refused.
 
     cutoff: minutes before its close.
     """

@@ -1,9 +1,9 @@
-"""The seller of spreads: it sells, follows and books them, one step at a time.
+"""The seller of spreads: it sells, monitors and books them, one step at a time.
 
 A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
 applies `rules.py` to the present costs of buying back and settles expired spreads. Then it sells
-what the due entries offer. The process may be killed anywhere and resumes: every intention is
-written before it is sent, and nothing is sent twice.
+the spreads of entries that are due. The process may be killed anywhere and resumes: every intention
+is written before it is sent, and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_trouble(notices: Notifier, what: str) -> Iterator[None]:
-    """Alert trouble with a part of a step as `step <what>`, until it succeeds."""
+    """Alert a failure of a part of a step as `step <what>`, until the part succeeds."""
     kind = f"step {what}"
     try:
         yield
@@ -94,7 +94,7 @@ class SellerAccount(Protocol):
 
 
 class UnreconciledAccount:
-    """An account that is not reconciled and whose gate denies nothing."""
+    """An account that is not reconciled and whose gate denies no order."""
 
     def reconcile(self) -> None:
         pass
@@ -141,19 +141,19 @@ class SpreadSeller:
         return self._state.spreads
 
     def step(self) -> SellerState:
-        """Follow open spreads, sell what is due, and return the state afterwards.
+        """Monitor open spreads, sell what is due, and return the state afterwards.
 
-        If the file of open spreads has become unreadable, the spreads of the previous step are
-        followed, and nothing is sold. Trouble with one spread does not stop the following of others
-        or the comparison of holdings, but nothing is sold then. The account is reconciled last, so
-        that trouble with it stops nothing else.
+        If the file of open spreads has become unreadable, the seller monitors the spreads of the
+        previous step, and sells nothing. Failures with one spread do not stop the monitoring of
+        others or the comparison of holdings, but nothing is sold then. The account is reconciled
+        last, so that its failure stops nothing else.
 
         Raises
         ------
         UnknownAccountState
             for a file of open spreads that cannot be read, before the first step; nothing was sent.
         InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first trouble, such as a venue that does not respond; it was alerted, and the next
+            the first failure, such as a venue that does not respond; it was alerted, and the next
             step continues.
         """
         with alert_trouble(self._notices, "file"):
@@ -181,7 +181,7 @@ class SpreadSeller:
         return self._stepped()
 
     def end_orders(self) -> None:
-        """End working orders at the venue, and write their outcome; nothing is sent."""
+        """End working orders at the venue, and write their outcome; send no new order."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
@@ -191,7 +191,7 @@ class SpreadSeller:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """Catch and alert trouble with a part of a step, so that the step continues."""
+        """Catch and alert a failure of a part of a step, so that the step continues."""
         try:
             with alert_trouble(self._notices, what):
                 yield
@@ -199,7 +199,7 @@ class SpreadSeller:
             self._met.append(error)
 
     def _stepped(self) -> SellerState:
-        """Return the state after the step; raise the first trouble that it met."""
+        """Return the state after the step; raise the step's first failure."""
         if self._met:
             raise self._met[0]
         return self._state
@@ -232,7 +232,7 @@ class SpreadSeller:
         return spread
 
     def _follow(self, spread: OpenSpread, now: np.datetime64) -> None:
-        """Follow one spread."""
+        """Query, check or settle one spread, as its stage and the time require."""
         if spread.stage != "open":
             again = self._holds_as_before(spread)
             ended = self._resumed(spread, send_again=again)
@@ -253,11 +253,17 @@ class SpreadSeller:
             self._apply_rules(spread, session, now)
 
     def _sent(self, spread: OpenSpread, until: np.datetime64) -> OpenSpread | None:
-        """Send the recorded order; returns as `_ended` does."""
+        """Send the recorded order.
+
+        Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
+        """
         return self._ended(spread, lambda: self._venue.submit(spread.order(until), self._gate()))
 
     def _resumed(self, spread: OpenSpread, *, send_again: bool) -> OpenSpread | None:
-        """Query an order that was in flight before; returns as `_ended` does."""
+        """Query an order left in flight by an earlier step or process.
+
+        Return the spread afterwards; None if it was not sold, or if the outcome is unknown.
+        """
         gate = self._gate() if send_again else None
         return self._ended(spread, lambda: self._venue.resume(spread.order_id, retry_gate=gate))
 
@@ -265,10 +271,10 @@ class SpreadSeller:
         return self._line.gate(self.spreads)
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
-        """Return the spread after its order has ended, and write it.
+        """Write and return the spread after its order has ended.
 
         None if it was not sold, or if the outcome is unknown: the order may have filled or may
-        still fill, so nothing is decided before.
+        still fill, so the spread stays unchanged until the outcome is known.
 
         ask: sends the order, or queries its outcome.
         """
@@ -304,10 +310,10 @@ class SpreadSeller:
         return self._put(spread.after(fill))
 
     def _holds_as_before(self, spread: OpenSpread) -> bool:
-        """Return whether the venue's holding of a spread's options is that before its last order.
+        """Return whether the venue holds as many of a spread's options as before its last order.
 
-        It may differ after a late fill or a manual trade: sending the same order again would open a
-        position.
+        The holding may differ after a late fill or a manual trade: sending the same order again
+        would open a position.
         """
         others = self._state.without(spread.trade_id).spreads
         before = () if spread.stage == "opening" else (replace(spread, stage="open"),)
@@ -315,9 +321,7 @@ class SpreadSeller:
         return not option_discrepancies((*others, *before), held, spread.options.__contains__)
 
     def _apply_rules(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Apply the rules to the cost of buying a spread back, and buy it back if they require
-        it.
-        """
+        """Apply the exit rules to the cost of buying a spread back; buy it back if required."""
         # A reason to exit remains until all is bought back, even if a closing order failed.
         if self.exiting and not spread.exit_reason:
             spread = replace(spread, exit_reason="flattened")
@@ -345,7 +349,7 @@ class SpreadSeller:
     def _price(self, spread: OpenSpread, *, needed: bool) -> Decimal | None:
         """Return the points that buying a spread back brings in; None if a leg has no quote.
 
-        needed: true if a venue that does not respond is trouble.
+        needed: true if a venue that does not respond counts as a failure.
         """
         price = None
         why = "a leg has no quote"
@@ -360,7 +364,7 @@ class SpreadSeller:
         return price
 
     def _buy_back(self, spread: OpenSpread, session: Session, now: np.datetime64) -> None:
-        """Order the remaining contracts of a spread back."""
+        """Send an order to buy back the remaining contracts of a spread."""
         # If the venue does not hold these options, buying them would open a position.
         kind = f"leaving {spread.trade_id}"
         if not self._holdings_match(spread.options.__contains__):
@@ -376,7 +380,7 @@ class SpreadSeller:
             self._book(ended, now, None)
 
     def _after_cutoff(self, spread: OpenSpread, session: Session) -> None:
-        """Alert once that the broker takes no orders for a spread.
+        """Alert once that the broker accepts no more orders for a spread.
 
         Record whether the spread is still held.
         """
@@ -430,7 +434,7 @@ class SpreadSeller:
         """Book a closed spread in the account's files.
 
         at: instant of its closing.
-        settled_at: points a spread at which the remainder settled; None without a remainder.
+        settled_at: settlement value of the remainder, points per spread; None without a remainder.
         """
         # The trade is booked before the spread leaves the state. After a crash between the two it
         # is booked again, which changes nothing: the account knows a trade by its id. Until the
@@ -500,7 +504,7 @@ class SpreadSeller:
     def _offer(
         self, rules: SpreadRules, session: Session, name: str, now: np.datetime64
     ) -> OpenSpread | None:
-        """Return the spread that an entry offers, or None with the reason in the log.
+        """Return the spread to sell at an entry, or None with the reason in the log.
 
         name: name of the entry, which becomes the id of the trade.
         """
@@ -554,8 +558,8 @@ class SpreadSeller:
     def _affordable(self, spread: Spread, rest: Fraction, name: str) -> int:
         """Return the contracts of a spread that the balance and the venue's buying power cover.
 
-        rest: balance less the collateral of open spreads, USD. The venue subtracts that from its
-            buying power.
+        rest: balance less the collateral of open spreads, USD. The venue subtracts this collateral
+            from its buying power.
         """
         count = spread.covered(rest)
         if count == 0:
@@ -574,7 +578,7 @@ class SpreadSeller:
         return count
 
     def _prices(self, legs: Sequence[OptionLeg], name: str) -> tuple[Decimal, Decimal] | None:
-        """Return the points for selling the legs at present, and the points for buying them back.
+        """Return the present credit for selling the legs, and the cost of buying them back, points.
 
         None, with a warning, if a leg has no quote.
         """

@@ -113,7 +113,7 @@ class SellingSettings(AutoscalingSettings):
 
     @property
     def cutoff_minutes(self) -> float:
-        """Return the minutes before the close from which on expiring options are not ordered."""
+        """Return the minutes before the close in which no orders for expiring options are sent."""
         return cutoff_of(self.root) if self.cutoff is None else self.cutoff
 
     @property
@@ -131,7 +131,7 @@ class SellingSettings(AutoscalingSettings):
     def rules_of(self, strategy: str) -> SpreadRules:
         """Return the rules of a strategy.
 
-        A strategy that is not sold has the rules of the first one.
+        A strategy that is not in the settings has the rules of the first one.
         """
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])

@@ -53,21 +53,21 @@ class OpenSpread:
 
     trade_id: id of the trade and of its opening order.
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
-    legs: OCC symbols, of each side the option that is sold and then the one that protects it.
+    legs: OCC symbols, for each side the sold option and then the protecting one.
     stage: `opening` or `closing` while an order is in flight, `open` otherwise.
-    contracts: spreads that are ordered, and once they are open, spreads that were sold.
-    credit: points a spread.
+    contracts: number of spreads ordered; once open, number of spreads sold.
+    credit: points per spread.
     entered: New York time.
     last_cost: cost of buying it back at the last poll, points.
     reason: reason of the sale.
     best_profit: highest profit of any poll, points.
     exit_reason: reason to buy it back, empty until there is one.
-    attempts: closing orders so far.
-    closed: contracts that were bought back.
-    paid: points for all contracts that were bought back.
-    closed_elsewhere: true if the venue, after the cutoff of its options, was last seen not to hold
-        them: another party has closed it.
-    balance: balance of the account when it was sized, USD; None in files of an earlier version.
+    attempts: number of closing orders so far.
+    closed: number of contracts bought back.
+    paid: points paid for all contracts bought back.
+    closed_elsewhere: true if the venue did not hold the spread at the last check after the cutoff
+        of its options: another party has closed it.
+    balance: balance of the account at its sizing, USD; None in files of an earlier version.
     """
 
     trade_id: str
@@ -99,7 +99,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """Return a line of text, with a remark if it should have been closed."""
+        """Return a line of text, with a remark if the spread should have been closed."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
@@ -115,7 +115,7 @@ class OpenSpread:
 
     @property
     def option_legs(self) -> tuple[OptionLeg, ...]:
-        """Return its legs, on their opening sides."""
+        """Return the legs, on their opening sides."""
         # The file keeps symbols without sides, so the sides follow from the order of the symbols.
         # Only this function relies on that order.
         return tuple(
@@ -138,7 +138,7 @@ class OpenSpread:
 
     @property
     def last_session(self) -> Session | None:
-        """Return the session that it expires with; None if the exchange is closed on that day."""
+        """Return the session in which the options expire; None if the exchange is closed then."""
         return session_on(np.datetime64(self.options[0].expiry, "D"))
 
     @property
@@ -156,9 +156,9 @@ class OpenSpread:
         return self.trade_id if self.stage == "opening" else f"{self.trade_id}.close{self.attempts}"
 
     def order(self, until: np.datetime64) -> SpreadOrder:
-        """Return the order in flight: a sale for its credit or more, or a market order to buy back.
+        """Return the order in flight: a sale at its credit or more, or a market order to buy back.
 
-        until: instant of its expiry.
+        until: instant of the order's expiry.
         """
         opening = self.stage == "opening"
         return SpreadOrder(
@@ -175,7 +175,7 @@ class OpenSpread:
         return replace(self, stage="closing", attempts=self.attempts + 1)
 
     def never_left(self) -> OpenSpread:
-        """Return the spread without its unsent closing order, whose id the next one takes."""
+        """Return the spread without its unsent closing order, whose id the next order reuses."""
         return replace(self, stage="open", attempts=self.attempts - 1)
 
     def after(self, fill: SpreadFill) -> OpenSpread:
@@ -192,7 +192,7 @@ class OpenSpread:
 
         costs: commission and fees of an order.
         exit_time: New York time.
-        settled_at: points a spread at which the remaining contracts settled; None if none remain.
+        settled_at: settlement value of the remainder, points per spread; None without one.
         """
         settlement = (settled_at or Decimal(0)) * self.remaining
         points = self.credit * self.contracts - self.paid - settlement
@@ -228,7 +228,7 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def is_pending(self, now: np.datetime64) -> bool:
-        """Return whether a spread waits for an order's outcome, or expired without being booked."""
+        """Return whether a spread awaits an order's outcome, or expired without being booked."""
         sessions = [spread.last_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
@@ -242,7 +242,7 @@ class SellerState:
         return replace(self, spreads=others)
 
     def without_entry(self, entry: str) -> SellerState:
-        """Return the state without an entry, which was not processed after all, and its spread."""
+        """Return the state without an unprocessed entry and its spread."""
         tried = tuple(each for each in self.tried_entries if each != entry)
         return replace(self.without(entry), tried_entries=tried)
 
@@ -265,7 +265,7 @@ def option_discrepancies(
     held: Mapping[OptionContract, int],
     concerned: Callable[[OptionContract], bool],
 ) -> list[OptionContract]:
-    """Return the options concerned whose holding at the venue differs from the spreads.
+    """Return the concerned options whose holding at the venue differs from the spreads.
 
     An order of unknown outcome may have traded or not: any holding between is accepted.
 

@@ -39,7 +39,7 @@ MINUTE = np.timedelta64(1, "m")
 class OptionDesk:
     """Quotes, orders and positions in the options of one root.
 
-    root: root of its options' symbols, as SPXW.
+    root: root of the options' symbols, as SPXW.
     market: the index, its volatility index and the clock.
     tickets: orders by client_order_id, in the order of their arrival.
     positions: contracts held, negative if short.
@@ -146,15 +146,15 @@ class OptionDesk:
         return ticket
 
     def cancel(self, client_order_id: str) -> None:
-        """Cancel an order if it still works."""
+        """Cancel an order if it is still working."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
             self._end(ticket, "canceled")
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Follow the market: match or expire orders, and settle expired options.
+        """Move to the market's present instant: match or expire orders, and settle expired options.
 
-        Returns each expired option, the number held, and its signed USD.
+        Return each expired option, the number held, and its signed USD.
         """
         now = self.now()
         settled = []
@@ -244,7 +244,7 @@ class OptionDesk:
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
         """Return the years of variance to an expiry's close; None if no such option trades.
 
-        The rest of today's session counts by its minutes, every later day counts whole.
+        The rest of today's session counts by its minutes; every later day counts as a whole.
         """
         last = session_on(np.datetime64(expiry, "D"))
         today = now.astype("datetime64[D]")

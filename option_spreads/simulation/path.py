@@ -1,4 +1,4 @@
-"""Days of an index and of its volatility index by time of day: simulated, or from real bars."""
+"""Days of an index and of its volatility index by time of day: simulated, or from bar data."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class IndexModel:
 
     The volatility index is constant from open to close, and falls raise it for the next session. At
     a premium of 0, prices are mean payoffs at every time. A spread then earns its costs in the
-    mean, whatever the rules of its sale and exit.
+    mean, independent of the rules of its sale and exit.
     """
 
     start: float = setting(5000.0, "the index before the first session, points", ge=1, le=1e6)
@@ -102,9 +102,12 @@ class IndexModel:
             )
 
     def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
-        """Return sessions on these dates [D]; more dates leave the first ones unchanged.
+        """Return simulated sessions on these dates [D].
 
-        smile: smile whose level and session price the options; None: the default one.
+        Paths of the first dates do not depend on how many dates follow.
+
+        smile: volatility smile that prices the options; its level and session scale the moves of
+            the index. None: the default one.
         """
         steps = SESSION // self.step
         smile = smile or Smile()
@@ -146,9 +149,9 @@ class IndexModel:
 
 
 def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
-    """Return logarithms of the index over its first value, [count, K + 1]; the first of a day is 0.
+    """Return log returns of the index since the first point, [count, K + 1]; the first is 0.
 
-    From every point on the index has its present value as its mean.
+    At every point the expected later index is its present value.
 
     left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
     deviation: standard deviation from the first point to the end, log.
@@ -172,14 +175,15 @@ def index_days(
 
     A session needs the previous close of the symbol and of the volatility index. Within a session
     the volatility index is unknown: it moves from its previous close by `response` against the
-    index's own move since then. An hour runs straight from its open to the extreme away from its
-    close, then to the other extreme, then to its close.
+    index's own move since then. The path of an hour is linear from its open to the extreme opposite
+    to its move, then to the other extreme, then to its close.
 
     bars: a panel that has the symbol.
-    symbol: symbol that is read as the index.
+    symbol: symbol whose bars represent the index.
     vix: closes of the volatility index by date, points.
-    scale: factor of prices, 10 to read SPY as the S&P 500.
-    response: see `intraday_volatility_index`.
+    scale: factor of prices, 10 to scale SPY to the S&P 500.
+    response: response of the volatility index to the index's move, see
+        `intraday_volatility_index`.
     """
     import pandas as pd
 
@@ -218,9 +222,10 @@ def index_days(
 
 
 def _path_within(bars: Array) -> Array:
-    """Return prices every five minutes of hourly bars [B, 5].
+    """Return a five-minute price path interpolated linearly within hourly bars [B, 5].
 
-    The last bar of a session is half an hour long.
+    The path of an hour is open, the extreme opposite to its move, the other extreme, close. The
+    last bar of a session is half an hour long.
     """
     anchors = []
     prices = []

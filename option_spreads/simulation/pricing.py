@@ -48,7 +48,7 @@ class Smile(ImpliedVolatility):
         return replace(self, slope=0.0, wing=0.0)
 
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
-        """Return the implied volatility a year, in the arguments' common shape.
+        """Return the implied volatility per year, in the arguments' common shape.
 
         index: the volatility index, points; the rest as in `black_scholes`.
         """
@@ -78,7 +78,7 @@ def black_scholes(
 
     spot, strike: points; these and the next two are numbers, or arrays of one shape.
     years: years to expiry; at 0, or with a volatility of 0, the value is the intrinsic value.
-    volatility: volatility a year.
+    volatility: volatility per year.
     call: true for calls, false for puts.
     """
     from scipy.special import ndtr

@@ -1,6 +1,6 @@
 """Runs of an account over resampled trades: one by one, in blocks, and with maximum losses.
 
-With their figures, and doubts about the trades.
+Also figures of the runs, and data warnings about the trades.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def _percentiles(values: Array) -> dict[str, float]:
 def sortino(daily: Array, before: Array) -> Array:
     """Return the yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
 
-    before: balance at the beginning of each day [..., D].
+    before: balance at the start of each day [..., D].
     """
     # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
     # no balance has no return; 0 excludes it from gains and losses.
@@ -148,7 +148,7 @@ def sortino(daily: Array, before: Array) -> Array:
 
 
 def sample_doubts(sample: TradeSample) -> Iterator[str]:
-    """Yield doubts about the figures of a file's trades, one sentence each."""
+    """Yield data warnings about a file's trades, one sentence each."""
     n = len(sample.results)
     if n < MIN_FILLS:
         yield (

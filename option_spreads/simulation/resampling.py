@@ -42,12 +42,12 @@ def draw_trades(
     """Draw trades for each run, [R, D, P]: one by one, or circular blocks of neighbours.
 
     With 2.4 trades a day each day has 2, and a third with a chance of 0.4; a missing trade is -1.
-    Runs have their streams by their number: the first thousand of ten thousand runs equal those of
-    a thousand.
+    Random streams belong to run numbers: the first thousand of ten thousand runs equal those of a
+    thousand.
 
     n: number of trades to draw from.
     runs, days: R and D.
-    trades_a_day: mean, above 0; P is the next whole number.
+    trades_a_day: mean number of trades per day, above 0; P is the next whole number.
     seed: seed of all streams.
     block: number of neighbours that are drawn together, which keeps sequences.
     """
@@ -102,7 +102,7 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
 
 
 def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
-    """Return the draws with a chance of maximum losses, whose numbers are higher by n."""
+    """Return the draws with a chance of maximum losses; a draw above n - 1 is a maximum loss."""
     worse = draws.copy()
     first = 0
     for rng, count in _streams(seed, len(draws), LOSS_STREAM):
@@ -117,12 +117,12 @@ class ResamplingRules(NamedTuple):
     """The autoscaler's settings as numbers, for compiled code.
 
     start: starting balance of a run, units.
-    floor: balance below which nothing is traded, units.
-    fee: fee of a contract that is not in the results, units.
+    floor: balance below which no trade is made, units.
+    fee: fee per contract that the results do not include, units.
     window: number of trades in the statistics.
     bootstrap: number of trades before the statistics count.
-    prior: Kelly's fraction until then; NaN for one contract.
-    share: share of Kelly's fraction that is sized.
+    prior: Kelly's fraction during the bootstrap; NaN for one contract.
+    share: share of Kelly's fraction that is used.
     most: maximum contracts of a trade.
     negative: contracts if Kelly is negative.
     enabled: true if contracts are scaled; otherwise one.

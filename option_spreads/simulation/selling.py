@@ -48,13 +48,13 @@ class SpreadTrade:
     """A spread that was sold and closed.
 
     day: row of the path.
-    entry_row: point of the day of its sale.
+    entry_row: point of the day at which the spread was sold.
     exit_row: point of the day at which it was bought back, or the last one.
     spread: the spread sold.
     credit: points, after slippage.
-    result: USD a contract, after all costs.
-    exit: reason of its end.
-    contracts: number of contracts, 0 before it is sized.
+    result: USD per contract, after all costs.
+    exit: reason of the exit.
+    contracts: number of contracts, 0 before sizing.
     slippage: points by which its prices were worse than the model's values, including rounding to
         cents against the trader.
     """
@@ -71,23 +71,23 @@ class SpreadTrade:
 
     @property
     def orders(self) -> int:
-        """Return the number of its orders; settlement at the close needs no second one."""
+        """Return the number of orders of the trade; settlement at the close needs no second one."""
         return 1 if self.exit in ("expired", "settled") else 2
 
     @property
     def total(self) -> Fraction:
-        """Return the USD of all contracts, in whole cents, as the files of an account have it."""
+        """Return the profit of all contracts in USD, in whole cents, as in the account's files."""
         return round(self.result * self.contracts, 2)
 
     @property
     def max_loss(self) -> float:
-        """Return the maximum loss before costs, USD a contract: width less credit."""
+        """Return the maximum loss before costs, USD per contract: width less credit."""
         return (self.spread.width - self.credit) * SHARES_PER_OPTION
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An offer that was not sold.
+    """A candidate trade that was not sold.
 
     day: row of the path.
     reason: reason of the refusal.
@@ -102,8 +102,8 @@ class SpreadAccount:
     """Result of an account that sells spreads.
 
     start: balance before the first trade, USD.
-    trades: trades in the order of their closing, as the files of an account have them.
-    refusals: offers that were not sold, in their order.
+    trades: trades in the order of their closing, as in the account's files.
+    refusals: candidate trades that were not sold, in their order.
     cut: number of trades with fewer contracts than sized, for lack of balance.
     most_collateral: highest collateral of open spreads, USD.
     """
@@ -118,7 +118,7 @@ class SpreadAccount:
 def sell_spread(
     days: IndexDays, day: int, entry_row: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
 ) -> SpreadTrade | None:
-    """Sell one spread at a point of a day's path, and follow it to its exit.
+    """Sell one spread at a point of a day's path, and simulate it to its exit.
 
     None if the rules do not sell.
     """
@@ -159,9 +159,10 @@ def sell_spread(
 def offered_spreads(
     days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
-    """Return the offers of every entry of the strategies, in the order of the live seller.
+    """Return the candidate trades of all entries of the strategies, in the live seller's order.
 
-    That is by time, then by the order of the rules, all on the same path. None is sized yet.
+    The order is by time, then by the order of the rules, all on the same path. The trades are not
+    sized yet.
     """
     entries = _entries(days, rules)
     offers = []
@@ -176,7 +177,7 @@ def offered_spreads(
 def spread_account(
     offers: Iterable[SpreadTrade], sizing: AutoscalingSettings, max_position: float = MAX_POSITION
 ) -> SpreadAccount:
-    """Return the account after these offers, in the order of their entry.
+    """Simulate the account over these candidate trades, in order of entry.
 
     max_position: limit on the collateral of all open spreads, as a share of the balance.
     """
@@ -211,7 +212,7 @@ class _Book:
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
-        """Sell an offer in as many contracts as are sized and covered, or return why not."""
+        """Sell the sized and covered contracts of a candidate trade, or return why not."""
         spread = offer.spread
         # A size may depend on closed trades only.
         size = count_contracts(
@@ -291,7 +292,7 @@ def _exit(
 def _entries(days: IndexDays, rules: Sequence[SpreadRules]) -> list[tuple[int, SpreadRules]]:
     """Return (row of the path, rules) of every entry of a day, by time.
 
-    An entry between two points is at the later one.
+    An entry between two points takes place at the later one.
     """
     entries = []
     for rule in rules:

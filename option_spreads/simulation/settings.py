@@ -98,7 +98,7 @@ class SpreadSettings(AutoscalingSettings):
 
     @property
     def quoted(self) -> Smile:
-        """Return the smile that prices options: on bars the whole smile, on the model its level.
+        """Return the smile that prices options: the whole smile on bars, its level on the model.
 
         Moves of the model are normal: wings would pay the seller for falls that never come.
         """

@@ -39,7 +39,7 @@ STOPS = {  # refusals after which no offer can be sold
 
 
 def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
-    """Return the `figures` of an account, and the offers that it did not sell."""
+    """Return the `figures` of an account, and the candidate trades that it did not sell."""
     reasons = [refusal.reason for refusal in account.refusals]
     halts = [refusal.day for refusal in account.refusals if refusal.reason == "halt"]
     return {
@@ -56,7 +56,8 @@ def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
 def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
     """Return when and why an account stopped trading for good; None if it sold to the end.
 
-    It stopped if a halt or a negative Kelly fraction refuses every offer after the last sale.
+    The account stopped if a halt or a negative Kelly fraction refuses every candidate trade after
+    the last sale.
     """
     last = max((trade.day for trade in account.trades), default=-1)
     later = [refusal for refusal in account.refusals if refusal.day > last]
@@ -72,7 +73,7 @@ def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
 
 
 def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
-    """Return figures of trades: USD a contract, balances and profits in USD, shares of trades.
+    """Return figures of trades: USD per contract, balances and profits in USD, shares of trades.
 
     An undefined figure is None, such as the profit factor without a losing trade.
 
@@ -98,7 +99,7 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
 
 
 def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
-    """Return the figures of trades that need no balance, also for some of an account's trades."""
+    """Return the figures of trades that need no balance; the trades may be part of an account's."""
     results = np.array([float(trade.result) for trade in trades])
     sizes = np.array([trade.contracts for trade in trades], dtype=float)
     exits = [trade.exit for trade in trades]
@@ -148,7 +149,7 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
 
 
 def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
-    """Return costs of trades by kind and in total, USD of all contracts; results include them.
+    """Return costs of trades by kind and in total, USD of all contracts; part of the results.
 
     `slippage` is the difference of prices to the model's values, in whole cents a trade, so that
     the parts of an account add up; `commission` is the broker's, `fee` that of exchange and OCC.
@@ -250,7 +251,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
 
 
 def _unsold_text(account: Mapping[str, Any]) -> str:
-    """Return a text on the offers that the account did not sell."""
+    """Return a text on the candidate trades that the account did not sell."""
     unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
     text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:

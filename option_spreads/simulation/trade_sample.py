@@ -41,9 +41,9 @@ class TradeSample:
     """Sample of N closed trades, per contract.
 
     results: profit or loss [N], ten-thousandths of a dollar.
-    risks: maximum loss of each [N], the same unit.
-    gains: maximum gain of each, its credit [N], the same unit.
-    trades_per_day: mean number of trades a session, from the first trade's session to the last's.
+    risks: maximum loss of each trade [N], the same unit.
+    gains: maximum gain of each trade, its credit [N], the same unit.
+    trades_per_day: mean number of trades per session, from the first trade's session to the last's.
     overlaps: number of preceding trades that were still open at each trade's entry [N].
     """
 
@@ -62,7 +62,9 @@ class TradeSample:
 class TradeRow(NamedTuple):
     """A closed trade, per contract.
 
-    result, risk, gain: USD, as in `TradeSample`.
+    result: profit or loss, USD.
+    risk: maximum loss, USD.
+    gain: maximum gain, the credit, USD.
     entered, exited: instants; None if the row does not state them.
     """
 
@@ -179,7 +181,7 @@ def _contract_risk(row: Row) -> Fraction:
 def _times_of(row: Row, now: np.datetime64) -> tuple[np.datetime64 | None, np.datetime64 | None]:
     """Return the instants of a trade's entry and exit; None if the row does not state one.
 
-    An exit's time without a date is on the entry's day, both in New York time. An exit that is not
+    An exit time without a date is on the entry's day, both in New York time. An exit that is not
     a time, and an entry in another zone, count as not stated.
     """
     entered, left = (row.get(name, "").strip() for name in (ENTRY_COLUMN, EXIT_COLUMN))

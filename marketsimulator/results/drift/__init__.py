@@ -1,1 +1,1 @@
-"""A live account beside the simulation of its hours: decisions, orders, terms of profit, report."""
+"""Drift: a live account compared with its simulation: decisions, orders, profit terms, report."""

@@ -1,9 +1,10 @@
-"""Decisions of a live journal beside those of its re-simulation: what differs, and why; and the
-account that a journaled decision was made for, as far as the journal says it.
+"""Decisions of a live journal compared with those of its simulation: differences and causes.
 
-The venue says what has not settled and what shorts were sold for; the journal does not. Both follow
-from the trades since the first decision, by the rules of the simulated account: stocks settle when
-the next session opens, and a short that is bought back in part keeps its share of the proceeds.
+Also the account for which a journaled decision was made, as far as the journal has it.
+
+The venue reports unsettled cash and short proceeds; the journal does not. Both follow from the
+trades since the first decision, by the rules of the simulated account: stocks settle when the next
+session opens, and a short that is bought back in part keeps its share of the proceeds.
 """
 
 from __future__ import annotations
@@ -51,14 +52,14 @@ COMPARED_FIELDS = (
 
 @dataclass(frozen=True, slots=True)
 class DecisionDifference:
-    """Something that was decided otherwise.
+    """A difference between a live and a simulated decision.
 
-    at: the instant.
-    symbol: empty where one side decided nothing at all.
-    field: of the choice, the first that differs; empty as above.
-    live, simulated: what it was, in words.
-    cause: why, as far as what is written down says it.
-    why: more about it.
+    at: instant of the decision.
+    symbol: symbol; empty if one side made no decision.
+    field: first field of the choice that differs; empty if one side made no decision.
+    live, simulated: values of the field, in words.
+    cause: cause, as far as the journal shows it.
+    why: details of the cause.
     """
 
     at: np.datetime64
@@ -72,11 +73,11 @@ class DecisionDifference:
 
 @dataclass(frozen=True, slots=True)
 class DecisionComparison:
-    """Decisions one by one.
+    """Decisions compared one by one.
 
-    compared: instants that either side decided.
-    equal: those at which every symbol's choice is the same.
-    differences: in time order, one a symbol and instant.
+    compared: number of instants that either side decided.
+    equal: number of instants at which all symbols' choices are equal.
+    differences: differences in time order, at most one per symbol and instant.
     """
 
     compared: int
@@ -95,12 +96,14 @@ def compare_decisions(
     simulated: Iterable[Decision],
     deadline: Deadline,
 ) -> DecisionComparison:
-    """Journaled decisions beside those made anew for the same accounts; and what was not decided.
+    """Compare journaled decisions with decisions replayed on the journaled accounts.
 
-    anew: by instant, of every journaled decision that is compared.
-    closes: of the bars then, USD by symbol.
-    simulated: decisions of the account that is simulated from the beginning.
-    deadline: from when on an instant cannot be decided any more.
+    Decisions that only the simulation made count as `undecided`.
+
+    anew: replayed decisions, by instant of each compared journaled decision.
+    closes: last closes at each of these instants, USD by symbol.
+    simulated: decisions of the account that is simulated from the start.
+    deadline: maps an instant to the deadline of its decision.
     """
     mine = {decision.at: decision for decision in record.decisions}
     missed = [decision.at for decision in simulated if decision.at not in mine]
@@ -168,9 +171,9 @@ def journaled_account(
     settings: TradingSettings,
     closes: Mapping[str, float],
 ) -> AccountSnapshot:
-    """The account of a decision.
+    """Return the account for which a journaled decision was made.
 
-    closes: USD by symbol, of what the journal does not price then.
+    closes: USD by symbol, for symbols that the journal does not price then.
     """
     reading = record.account_of(decision)
     proceeds, fresh, net = _shorts(record, decision)
@@ -194,9 +197,9 @@ def journaled_account(
 
 
 def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
-    """What open shorts were sold for, the part of it from this session, and what has not settled.
+    """Return short proceeds, the part of them from this session, and the unsettled cash, USD.
 
-    Shorts that the first decision met count as sold at their price then. USD.
+    Shorts held at the first decision count as sold at their price then.
     """
     start = record.first_account()
     held = dict(start.positions)
@@ -228,6 +231,6 @@ def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fra
 
 
 def _session_opened(at: np.datetime64) -> np.datetime64:
-    """When the session that opened last by an instant did."""
+    """Return the opening time of the last session that opened by an instant."""
     opens = calendar().opens
     return np.datetime64(opens[np.searchsorted(opens, at, side="right") - 1])

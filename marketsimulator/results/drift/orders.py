@@ -1,4 +1,4 @@
-"""Orders of a live account beside those of its re-simulation: what filled, at what, and why not."""
+"""Orders of a live account compared with those of its simulation: fills, prices, causes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when
 
 @dataclass(frozen=True, slots=True)
 class OrderComparison:
-    """One order there and here.
+    """One order in the live account and in the simulation.
 
-    name: its id; symbol and instant for a trade that no order of ours made.
-    live, simulated: none where there was no such order.
-    outcome: `same`, or the term under which the difference counts.
-    why: what the journal says about it.
+    name: id of the order; symbol and instant for a trade without an order.
+    live, simulated: the order on each side; None if that side did not have the order.
+    outcome: `same`, or the profit term of the difference.
+    why: reason, according to the journal.
     """
 
     name: str
@@ -42,9 +42,9 @@ class OrderComparison:
 def planned_orders(
     record: JournalRecord, job: str, since: np.datetime64, until: np.datetime64
 ) -> list[Order]:
-    """Orders of a job that were planned between two readings.
+    """Return the orders of a job that were planned between two snapshots.
 
-    What was planned by a decision that was taken back, and never sent, is not an order.
+    Orders of a withdrawn decision that were never sent do not count.
     """
     standing = {decision.name for decision in record.decisions}
     orders = []
@@ -58,11 +58,11 @@ def planned_orders(
 
 @dataclass(frozen=True, slots=True)
 class NotCompared:
-    """Counts of a job's decisions and orders after the last compared reading of the account.
+    """Counts of a job's decisions and orders after the last compared account snapshot.
 
-    decisions: journaled after it.
-    orders: sent after it.
-    filled: orders among them that have filled, in whole or in part.
+    decisions: journaled after the snapshot.
+    orders: sent after the snapshot.
+    filled: number of these orders that have filled, in whole or in part.
     """
 
     decisions: int
@@ -90,10 +90,10 @@ def compare_orders(
     decided_at: Mapping[str, np.datetime64],
     until: Deadline,
 ) -> tuple[OrderComparison, ...]:
-    """Every order of either side, in the order of their names' instants.
+    """Compare every order of either side.
 
-    decided_at: the instant that each simulated order was decided at.
-    until: from when on an instant cannot be decided any more.
+    decided_at: decision instant of each simulated order.
+    until: maps an instant to the deadline of its decision.
     """
     compared = []
     for name, either in {**live, **simulated}.items():
@@ -111,7 +111,7 @@ def _outcome(
     decided_at: np.datetime64 | None,
     until: Deadline,
 ) -> tuple[OrderOutcome, str]:
-    """Under which term the difference of an order counts, and why there is one."""
+    """Return the profit term of an order's difference, and the reason of the difference."""
     if mine is not None and intent is None:
         if other is None:
             return "without_decision", "no order of ours traded it"
@@ -147,9 +147,9 @@ def _fill_outcome(
 def missed_decision_reason(
     cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64
 ) -> str:
-    """Why the live loop did not decide an instant.
+    """Return why the live loop did not decide an instant.
 
-    until: from when on it could not be decided any more.
+    until: deadline of the decision.
     """
     met = [each for each in cycles if at <= each.began_at < until]
     said = [each.failure or each.idle_reason for each in met if each.failure or each.idle_reason]
@@ -157,9 +157,9 @@ def missed_decision_reason(
 
 
 def slippage(orders: Iterable[OrderComparison]) -> dict[str, float]:
-    """Mean basis points of value by which live fills were worse than the simulated ones, by symbol.
+    """Return the mean slippage of live fills against simulated ones by symbol, basis points.
 
-    Of orders that both sides filled.
+    Positive values are worse for the live account. Only orders filled on both sides count.
     """
     paid: dict[str, list[float]] = {}
     for order in orders:

@@ -36,7 +36,7 @@ class Drift:
     live, simulated: the accounts.
     terms: live profit less simulated profit by cause; USD, exact.
     decisions: journaled decisions compared with decisions replayed on the journaled accounts.
-    orders: of either side.
+    orders: comparison of each order of either side.
     slippage: extra cost of live fills over simulated ones by symbol, basis points of value.
     not_compared: counts of decisions and orders after `end`.
     """
@@ -58,27 +58,27 @@ class Drift:
 
     @property
     def difference(self) -> Fraction:
-        """Live profit less simulated profit, USD."""
+        """Return live profit less simulated profit, USD."""
         return self.live.profit - self.simulated.profit
 
     @property
     def residual(self) -> Fraction:
-        """Difference that no term explains, USD."""
+        """Return the part of the difference that no term explains, USD."""
         return self.difference - sum(self.terms.values(), ZERO)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
-        """Orders whose fills differ."""
+        """Return the orders whose fills differ."""
         return [order for order in self.orders if order.outcome != "same"]
 
     @property
     def is_conclusive(self) -> bool:
-        """True if orders were compared, or decisions that led to no order."""
+        """Return whether orders were compared, or decisions that led to no order."""
         return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
 
     @property
     def agrees(self) -> bool:
-        """True if all compared decisions, fills and profits (to the cent) are equal."""
+        """Return whether all compared decisions, fills and profits (to the cent) are equal."""
         return (
             not self.decisions.differences
             and not self.differing_orders
@@ -145,7 +145,10 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """Report the counts after the account's last reading, and when they can be compared."""
+    """Report the decisions and orders after the last account snapshot, which are not compared yet.
+
+    The report says when they will be.
+    """
     later = drift.not_compared
     if later.orders or later.decisions:
         yield (

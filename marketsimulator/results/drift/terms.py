@@ -1,11 +1,11 @@
 """Two accounts over the same hours, and the difference between their profits in named terms.
 
-With marks m at the end and m0 at the beginning, the profit of an account is exactly
+With marks m at the end and m0 at the start, the profit of an account is exactly
 
     P/L = sum q0 (m - m0) + sum over trades (Q m - V) + sum over flows (usd + q m) + unlisted
 
-q0: held at the beginning. Q and V: signed quantity of a trade and what it cost, USD.
-unlisted: whatever the account's stated worth has beyond that.
+q0: quantity held at the start. Q and V: signed quantity of a trade and its cost in USD.
+unlisted: the rest of the profit that the account states.
 
 The difference of two such sums is split trade by trade, and once by the marks. Numbers are
 fractions, because a mean price is rarely a finite decimal: nothing is rounded before
@@ -79,13 +79,13 @@ _IN_KIND = (
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """What one order was for, and what of it filled.
+    """An order and its fills.
 
-    symbol: what it trades.
-    quantity: signed, that filled.
+    symbol: symbol of the order.
+    quantity: signed quantity that filled.
     value: sum of quantity times price, USD, signed as the quantity.
-    ordered: signed quantity; 0 for a trade that no order made.
-    at: of the first fill; none before there is one.
+    ordered: signed quantity of the order; 0 for a trade without an order.
+    at: instant of the first fill; None without a fill.
     """
 
     symbol: str
@@ -96,7 +96,7 @@ class Trade:
 
     @property
     def price(self) -> Fraction | None:
-        """The mean price, USD; none of what has not filled."""
+        """Return the mean fill price, USD; None without a fill."""
         return self.value / self.quantity if self.quantity else None
 
     def add_fill(self, quantity: Fraction, price: Fraction, at: np.datetime64) -> Trade:
@@ -107,12 +107,12 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """What came or went beside trades, and what a trade or a position at the beginning came to.
+    """A cash flow or change of position that contributes to a profit.
 
-    term: under which it is named.
-    usd: by which it changed cash, signed; of a position what it was worth, below 0 for a long one.
-    symbol: whose position it changed; empty for none.
-    quantity: by how much, signed.
+    term: profit term of the flow.
+    usd: signed change of cash; for an initial position its value with the sign reversed.
+    symbol: symbol whose position changes; empty for none.
+    quantity: signed change of the position.
     """
 
     term: ProfitTerm
@@ -121,20 +121,20 @@ class Flow:
     quantity: Fraction = ZERO
 
     def worth(self, marks: Mapping[str, Fraction]) -> Fraction:
-        """What it earned by the end, USD; what has no price then is worth nothing."""
+        """Return the flow's contribution to profit, USD; a symbol without a mark is worth 0."""
         return self.usd + self.quantity * marks.get(self.symbol, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSide:
-    """One of the two accounts; USD.
+    """One of the two compared accounts; USD.
 
-    start: signed quantities at the beginning, by symbol.
-    start_marks, end_marks: prices at which it values them, by symbol.
-    start_equity, end_equity: what it states to be worth.
-    trades: orders, filled or not, and trades that none of ours made, by id.
-    flows: beside trades.
-    transfers: paid in less taken out: no profit.
+    start: signed quantities at the start, by symbol.
+    start_marks, end_marks: the account's own marks, by symbol.
+    start_equity, end_equity: equity that the account states.
+    trades: orders, filled or not, and trades without an order, by id.
+    flows: all flows other than trades.
+    transfers: deposits less withdrawals, which are no profit.
     """
 
     start: Mapping[str, Fraction]
@@ -148,11 +148,14 @@ class DriftSide:
 
     @property
     def profit(self) -> Fraction:
-        """What it earned, USD; deposits are no profit."""
+        """Return the profit without deposits, USD."""
         return self.end_equity - self.start_equity - self.transfers
 
     def explained_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
-        """All that it is known to have earned by; causes: the terms of trades, by id."""
+        """Return the flows of initial positions, of trades, and all others.
+
+        causes: profit terms of trades, by order id.
+        """
         return [
             *(
                 Flow("marking", -held * self.start_marks.get(symbol, ZERO), symbol, held)
@@ -166,14 +169,14 @@ class DriftSide:
         ]
 
     def unexplained(self) -> Fraction:
-        """What it earned beyond what its holdings, trades and flows did, USD."""
+        """Return the profit beyond that of positions, trades and flows, USD."""
         return self.profit - sum(
             (flow.worth(self.end_marks) for flow in self.explained_flows({})), ZERO
         )
 
 
 def exact_account_of(account: AccountSnapshot) -> ExactAccount:
-    """A simulated account as a live one is read."""
+    """Return the exact account of a simulated account's snapshot."""
     prices = {symbol: to_fraction(price) for symbol, price in account.prices.items()}
     positions = {symbol: to_fraction(held) for symbol, held in account.positions.items()}
     worth = (held * prices[symbol] for symbol, held in positions.items())
@@ -189,10 +192,10 @@ def compared_account(
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,
 ) -> DriftSide:
-    """Return one side of the comparison: a run between two readings of its account.
+    """Return one side of the comparison: a run between two snapshots of its account.
 
-    orders: that were meant then.
-    marks: prices at the end of what that reading does not price, as what was sold.
+    orders: orders that were planned in between.
+    marks: end prices of symbols that the last snapshot does not price, as sold ones.
     """
     trades = {
         order.client_order_id: Trade(order.symbol, ordered=to_fraction(order.signed_qty))
@@ -226,7 +229,7 @@ def compared_account(
 
 
 def _trade_name(fill: Fill) -> str:
-    """The order of a fill; of a simulated liquidation, what the venue's own trade is called."""
+    """Return the order id of a fill; a simulated liquidation is named as the venue's own trade."""
     name = fill.client_order_id
     return (
         unknown_trade_name(fill.symbol, fill.booked_at)
@@ -238,13 +241,13 @@ def _trade_name(fill: Fill) -> str:
 def profit_terms(
     live: DriftSide, simulated: DriftSide, causes: Mapping[str, ProfitTerm]
 ) -> dict[ProfitTerm, Fraction]:
-    """What the live account earned more than the simulated one, by cause, USD.
+    """Return live profit less simulated profit by term, USD.
 
-    causes: why the quantities of a trade differ, by its order's id; `decided` where none is named.
-        The difference of the prices of two fills is `prices`.
+    causes: term of a difference in quantity, by order id; `decided` by default. A difference
+        between two fill prices counts as `prices`.
 
-    The terms add up exactly to the difference of the profits. What the simulated account does not
-    know, a symbol without a mark there, is all in `not_simulated`.
+    The terms add up exactly to the difference of the profits. Symbols without a mark in the
+    simulated account count only as `not_simulated`.
     """
     terms = dict.fromkeys(PROFIT_TERMS, ZERO)
     known = simulated.end_marks
@@ -254,13 +257,13 @@ def profit_terms(
                 terms["not_simulated"] += sign * flow.worth(side.end_marks)
                 continue
             terms[flow.term] += sign * flow.worth(known)
-            # What it changed is held to the end, where the other account has another price of it.
+            # The flow's position is held to the end, where the two accounts mark it differently.
             terms["marking"] += sign * (flow.worth(side.end_marks) - flow.worth(known))
         terms["unexplained"] += sign * side.unexplained()
     for name in live.trades.keys() & simulated.trades.keys():
         mine, other = live.trades[name], simulated.trades[name]
         if mine.symbol == other.symbol and mine.quantity and other.price is not None:
-            # The quantities differ at the simulated price; what is left is the price of the fill.
+            # Differences in quantity count at the simulated price; the rest is the fill price.
             worse = mine.quantity * other.price - mine.value
             terms["prices"] += worse
             terms[causes.get(name, "decided")] -= worse
@@ -268,5 +271,5 @@ def profit_terms(
 
 
 def to_whole_cents(terms: Mapping[ProfitTerm, Fraction]) -> dict[ProfitTerm, Decimal]:
-    """The terms in whole cents, whose sum is the exact sum in whole cents."""
+    """Return the terms rounded to cents that add up to the rounded sum."""
     return cents_that_add_up(terms, to_cents(sum(terms.values(), ZERO)))

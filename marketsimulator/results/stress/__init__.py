@@ -1,1 +1,1 @@
-"""An account under stress: what it holds, scenarios, their outcomes, report."""
+"""Stress test of an account: its book, scenarios, their outcomes, report."""

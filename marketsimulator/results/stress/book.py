@@ -1,7 +1,7 @@
-"""The book that is put under stress: an account, and the bars that are known of what it holds.
+"""The book of a stress test: an account, and the known bars of its symbols.
 
-A run's is what its folder says was held, marked by the bars that the run was made of. A venue's is
-what the venue says; it is read, and left as it is.
+The book of a run comes from the run's folder, marked by the bars of the run. The book of a venue's
+account comes from the venue and is only read.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressedBook:
-    """An account, and all that there is of its S symbols.
+    """An account, and all known data of its S symbols.
 
-    account: its positions and their marks.
-    source: whose it is, in a few words.
-    short_proceeds: USD that open shorts were sold for, by symbol.
-    bars: of the symbols, for days that have a name.
-    known: of them what was known at the instant, as it was seen then.
-    option_risk: USD that open options can lose at most from what they are valued at.
-    notes: what a reader should know about it.
+    account: positions and their marks.
+    source: short description of the account.
+    short_proceeds: USD from the sale of open shorts, by symbol.
+    bars: bars of the symbols, for scenarios named after a day.
+    known: the part of the bars known at the instant of the book, as known then.
+    option_risk: maximum loss of open options from their present value, USD.
+    notes: remarks for the reader.
     """
 
     account: AccountSnapshot
@@ -72,50 +72,50 @@ class StressedBook:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """[S] names."""
+        """Return the names of the symbols, [S]."""
         return self.known.symbols
 
     @property
     def crypto(self) -> Mask:
-        """[S] which are coins."""
+        """Return whether each symbol is a coin, [S]."""
         return self.known.crypto
 
     @property
     def quantities(self) -> Array:
-        """[S] signed."""
+        """Return the signed quantities, [S]."""
         return np.array([float(self.account.positions[symbol]) for symbol in self.symbols])
 
     @property
     def marks(self) -> Array:
-        """[S] USD."""
+        """Return the marks in USD, [S]."""
         return np.array([self.account.prices[symbol] for symbol in self.symbols])
 
     @property
     def values(self) -> Array:
-        """[S] USD at the marks, signed."""
+        """Return the signed values at the marks in USD, [S]."""
         return np.asarray(self.quantities * self.marks)
 
     @property
     def equity(self) -> float:
-        """USD."""
+        """Return the account's equity at the marks, USD."""
         return self.account.cash + float(self.values.sum())
 
     @property
     def volumes(self) -> Array:
-        """[S] that recent bars usually have; 0 where there are none."""
+        """Return the median volume of each symbol's recent bars, [S]; 0 without bars."""
         recent_bars = (self.recent_bars(s)[1][:, VOLUME] for s in range(len(self.symbols)))
         return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent_bars])
 
     def recent_bars(self, s: int) -> tuple[Instants, Array]:
-        """The last bars of symbol number `s`, by which impact and volume are judged."""
+        """Return the last bars of symbol number `s`, from which impact and volume are estimated."""
         times, values = self.known.real_bars(s)
         return times[-IMPACT_VOLATILITY_BARS:], values[-IMPACT_VOLATILITY_BARS:]
 
 
 def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
-    """The settings that a run's book is marked and settled by.
+    """Return the settings with which a run's book is marked and settled.
 
-    changes: of the run's own, by group.
+    changes: changes of the run's own settings, by group.
     """
     run.summary()  # that says whether it is a backtest's
     content = run.settings()
@@ -130,14 +130,17 @@ def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
 
 
 def _finite(value: Any) -> Any:
-    """The value without its infinite parts: no user wrote them, they are the defaults."""
+    """Return the value without infinite parts, which are defaults that no user has set."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
 def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
-    """The book of a backtest at an instant, as `RunFolder.book_at` takes it."""
+    """Return the book of a backtest at an instant.
+
+    at: `end`, `worst` for the highest leverage, a New York date or an instant with a zone.
+    """
     held = run.book_at(at)
     files = settings.files_timeframe
     bars = settings.with_increments(settings.data.bars(sorted(held.positions), None, None, files))
@@ -174,9 +177,9 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
 def load_account_book(
     broker: BrokerSettings, keys: ApiKeys, settings: BacktestSettings
 ) -> StressedBook:
-    """The book that an account at the venue holds now.
+    """Return the present book of an account at the venue.
 
-    settings: whose `data.dir` names bars of the symbols; without it there are none.
+    settings: if `data.dir` is set, bars are loaded from there; otherwise the book has no bars.
     """
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
@@ -187,7 +190,7 @@ def load_account_book(
         raise InputError("account: no stock or coin is held that could be put under stress")
     values = {s: float(account.positions[s]) * account.prices[s] for s in held}
     shorts = {symbol: -value for symbol, value in values.items() if value < 0}
-    # The venue says what all shorts together were sold for: each has its share by what it is worth.
+    # The venue reports the proceeds of all shorts in total: they are split by present value.
     share = account.short_proceeds / sum(shorts.values()) if shorts else 0.0
     bars = _bars(settings, [instrument(symbol) for symbol in held], account.as_of)
     notes = []
@@ -207,7 +210,7 @@ def load_account_book(
 
 
 def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
-    """The bars of files that were known now, without any of a symbol that has no file."""
+    """Return the bars of files that are known now; symbols without a file have none."""
     real: dict[str, tuple[Instants, Array]] = {}
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
@@ -223,9 +226,10 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
 
 
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
-    """USD that the options among positions can lose at most by their expiry.
+    """Return the maximum loss of the option positions by expiry, USD.
 
-    It is what they count in an account's cash, and beyond it all that they can still cost.
+    The loss is the value with which they count in the account's cash, plus any further liability.
+    Raises `InputError` if the loss has no bound.
     """
     held: dict[OptionContract, Decimal] = defaultdict(Decimal)
     for row in positions:

@@ -46,7 +46,7 @@ class MarginCheck:
     collateral: Decimal  # equity without coins, after the night's charges
     standing: bool  # whether a margin call stood before the move already
     called: bool  # whether there was one, before or then
-    shortfall: Decimal  # of collateral; below 0 what is there beyond need
+    shortfall: Decimal  # of collateral; the excess if below 0
     intraday_deficit: bool  # whether the intraday margin was exceeded before the close
 
 
@@ -62,14 +62,14 @@ class ScenarioOutcome:
     equity_after: Decimal  # before the broker does anything
     leverage_after: float | None
     margin: MarginCheck
-    liquidations: tuple[Fill, ...]  # what the broker closes, in its order
+    liquidations: tuple[Fill, ...]  # positions closed by the broker, in its order
     ending: CallEnding  # of the margin call
     equity_end: Decimal  # once the broker is done: less costs of liquidations and of nights
     leverage_end: float | None
 
     @property
     def wiped_out(self) -> bool:
-        """True if equity is negative after the move or at the end."""
+        """Return whether equity is negative after the move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
@@ -82,7 +82,7 @@ class StressResult:
 
     @property
     def worst(self) -> ScenarioOutcome | None:
-        """The scenario with the largest loss; None without scenarios."""
+        """Return the scenario with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
@@ -90,7 +90,7 @@ def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
     """Apply each scenario to the book, with the settlement of these backtest settings."""
-    # Where no bar says what a symbol trades, nothing is bounded by its volume.
+    # If a symbol has no volume, no fill is bounded by volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
     outcomes = (_outcome(book, each, moves_of(each, book), terms) for each in scenarios)
@@ -98,7 +98,7 @@ def run_stress(
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
-    """Gross over equity; none without equity."""
+    """Return gross exposure over equity; None without equity."""
     return gross / equity if equity > 0 else None
 
 
@@ -129,7 +129,7 @@ def _outcome(
             broker.halt(symbol, True)
     state = account.account[0]
     if not in_session(market.period.times[:1])[0]:
-        # What the close before has called is closed at the next opens, moved or not.
+        # Positions called at the previous close are closed at the next opens, moved or not.
         assess_margin(account, line.days[line.day[first]])
     standing = bool(state["called"])
     first_close, *closes = (first + 1 + np.flatnonzero(line.nights[first + 1 :] > 0)).tolist()
@@ -200,7 +200,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """When the bars of the sessions become known that close after an instant."""
+    """Return when stock bars become known, for sessions that close after an instant."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):

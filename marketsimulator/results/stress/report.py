@@ -69,7 +69,7 @@ def stress_json(found: StressResult) -> str:
 
 
 def scenario_table(found: StressResult) -> Table:
-    """Return a row a scenario: loss, margin and liquidation."""
+    """Return the scenarios, one row each: loss, margin and liquidation."""
     heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
     more = ("leverage after", "final equity", "final leverage")
     rows = [

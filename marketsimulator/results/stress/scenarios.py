@@ -1,4 +1,4 @@
-"""What a book may meet before it can be traded: named days and assumptions, as moves of prices."""
+"""Moves of prices in a scenario: those of a historical day, or assumed ones."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from trainingdata.instants import utc_text
 from trainingdata.instruments import instrument
 from trainingdata.sessions import Session, session_on
 
-HALTED = "halted"  # the basis of what does not trade
+HALTED = "halted"  # basis of a symbol that does not trade
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How far the price of a symbol moves."""
+    """The price move of a symbol in a scenario."""
 
     move: float  # a fraction of its mark
-    basis: str  # what decided that, in words
+    basis: str  # source of the move, in words
 
 
 def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
-    """The moves of a book's symbols, `HALTED` that which does not trade."""
+    """Return the move of each symbol of a book; `HALTED` for a symbol that does not trade."""
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
     if scenario.halted and stocks.any():
@@ -42,7 +42,7 @@ def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
 
 
 def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
-    """[S] moves of the symbols or of their classes, and which."""
+    """Return the assumed moves of the symbols or of their classes, [S], and the source of each."""
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
     stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
@@ -55,10 +55,10 @@ def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[s
 def _own_moves(
     book: StressedBook, trading: Mask, session: Session, stated: Array, basis: list[str]
 ) -> tuple[Array, list[str]]:
-    """[S] moves of a day by the symbols' own bars, where both days have some; else those stated.
+    """Return each symbol's move on a day by its own bars, [S]; the assumed one without such bars.
 
-    They are from the close of the session before to the close of the bar of that day at which the
-    book has lost most: all of them at one instant. What is not trading loses nothing.
+    Moves run from the close of the previous session to the close of one bar of the day: the bar at
+    which the book has lost most. A symbol that does not trade loses nothing.
     """
     bars, before = book.bars, session_on(session.before)
     if before is None:
