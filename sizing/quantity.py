@@ -42,8 +42,7 @@ MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
-    """Interface of expected returns and deviations over one interval, or over a plan's K
-    periods."""
+    """Interface of expected returns and deviations over one interval, or a plan's K periods."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
