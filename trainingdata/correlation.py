@@ -110,8 +110,7 @@ class CorrelationEstimator:
         return MeanCorrelations(self.within_stocks, self.within_crypto, self.stock_crypto)
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
-        """Return the calendar span that covers both lookback windows, with weekends and
-        holidays."""
+        """Return the calendar span (weekends and holidays included) of both lookback windows."""
         # One bar of a session may be missing.
         sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_a_day - 1)
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY

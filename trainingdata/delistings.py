@@ -127,8 +127,7 @@ class Delistings:
         return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
     def delisted_mask(self, bars: Bars) -> Mask:
-        """Return a mask [S] of symbols that have ended by the panel's last instant and had no bar
-        since."""
+        """Return a mask [S] of symbols that have ended and had no bar since, at the panel's end."""
         last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
         return np.array(
             [
@@ -285,8 +284,7 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
 
 
 def _is_back(bars: Bars, end: Delisting) -> bool:
-    """Return whether a bar of the symbol covers the open of its end, so that the symbol still
-    trades.
+    """Return whether a bar covers the open of an end, so that the symbol still trades.
 
     A first trade later in that session is unknown at the open, and does not cancel the end.
     """

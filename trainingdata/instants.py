@@ -78,8 +78,7 @@ def _is_zone(zone: str) -> bool:
 
 
 def _zone_hint(zone: str) -> str:
-    """Return a hint for an error message: the valid zones nearest to an invalid word; else
-    empty."""
+    """Return a hint for an error message: the valid zones nearest to a word; may be empty."""
     word = zone.strip().upper()
     if word in _UTC_NAMES:
         return did_you_mean(["UTC"])

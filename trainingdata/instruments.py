@@ -145,8 +145,7 @@ def normalize_data_symbol(text: str) -> str:
 
 
 def why_not_usd_pair(text: str) -> str:
-    """Return an error text for a crypto pair not quoted in dollars; empty for other pairs and
-    stocks."""
+    """Return an error text for a crypto pair that is not quoted in dollars; else an empty text."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
@@ -208,8 +207,7 @@ def why_other_security(text: str) -> str:
 
 
 def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
-    """Return the known symbol nearest to an unknown symbol: BTCUSD for BTC, else the most
-    similar."""
+    """Return the known symbol nearest to an unknown one: BTCUSD for BTC, else the most similar."""
     pair = f"{symbol}USD"
     return [pair] if pair in there else closest_choices(symbol, there)
 

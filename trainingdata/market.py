@@ -77,8 +77,7 @@ class Market:
         return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
-        """Return the same run on other bars, such as the finer bars for fills, from the same
-        instant on."""
+        """Return the run on other bars, such as finer bars for fills, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
         return replace(self, bars=bars, first=first, finer=None)
 

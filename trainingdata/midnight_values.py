@@ -61,13 +61,11 @@ class MidnightValues:
         return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
-        """Return the last close known at the midnight of each day, [R, S]; NaN before the first
-        close."""
+        """Return the last close known at each day's midnight, [R, S]; NaN without a close."""
         return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
-        """Return the yearly volatility of daily returns in the window, [R, S]; NaN below two
-        returns."""
+        """Return the yearly volatility of daily returns in the window, [R, S]; NaN below two."""
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
         variance = _variances(self.counts, self.closes, last - self.window, last)

@@ -62,8 +62,7 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
-        """Raise `InputError` for a time without a decision, and for a class without any
-        decision."""
+        """Raise `InputError` for a time without a decision, and a class without decisions."""
         if self.period != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}

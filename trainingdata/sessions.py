@@ -68,8 +68,7 @@ def calendar() -> Calendar:
 
 
 def _calendar_key() -> bytes:
-    """Return the cache key of the sessions: this file, library versions, time-zone data, and
-    date."""
+    """Return the cache key of the sessions: this file, library versions, UTC offsets, and date."""
     libraries = [version(name) for name in ("exchange_calendars", "pandas")]
     # The library lists sessions up to one year after today.
     words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
@@ -182,8 +181,7 @@ def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
 
 
 def first_open_from(date: np.datetime64) -> np.datetime64 | None:
-    """Return the open of the first session at or after a New York date; None beyond the
-    calendar."""
+    """Return the first session open on or after a New York date; None beyond the calendar."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     return np.datetime64(days.opens[k]) if k < len(days.dates) else None
