@@ -85,7 +85,7 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
 def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     """Return median and log variance [n, H] of the forecasts' log returns.
 
-    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD. """
+    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD."""
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of
     # 1e-8.
     close = price.astype(np.float32)[:, None]

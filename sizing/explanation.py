@@ -43,7 +43,7 @@ def explain_targets(
     """Return the reasons for Kelly targets.
 
     weights [K, S], prices [4 + G + N + K]: as in `solve_plan`.
-    fraction: fraction of full Kelly. """
+    fraction: fraction of full Kelly."""
     by_horizon, singular = kelly_by_horizon(problem, fraction)
     if singular.any():
         _spread_evenly(problem, by_horizon, singular, fraction)

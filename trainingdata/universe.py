@@ -270,7 +270,7 @@ class Members:
     """M memberships of symbols, from a list.
 
     file: path of the list.
-    symbols: [M] symbol of each.
+    symbols: [M] symbol of each membership.
     begins: [M] first day of each membership.
     ends: [M] first day after each membership.
     """
