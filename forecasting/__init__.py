@@ -1,4 +1,4 @@
-"""Quantile forecasts, and the moments that sizing reads from them."""
+"""Quantile forecasts, and the moments of forecasts for sizing."""
 
 from __future__ import annotations
 

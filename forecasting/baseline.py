@@ -1,4 +1,4 @@
-"""Classical forecasters for comparison, and the oracle that reads the future.
+"""Classical forecasters for comparison, and a look-ahead oracle.
 
 N windows of L bars, H steps, Q levels.
 """
@@ -32,15 +32,15 @@ GARCH_CONTEXT = 100  # own bars a symbol must have before a GARCH is estimated
 
 @dataclass(frozen=True, slots=True)
 class RandomWalk:
-    """A random walk: the last close is the median, with a Student-t of EWMA variance around it.
+    """A random walk: the median is the last close, with a Student-t of EWMA variance.
 
     The variance grows with the number of steps.
 
     context_length: own bars in a window, at least 3.
     decay: decay of the EWMA of the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
     degrees_of_freedom: degrees of freedom of the Student-t, above 2.
-    sample_variance_share: share of the window's plain variance in the variance, 0 … 1.
-    label: name in reports; empty: random_walk, with its share of plain variance.
+    sample_variance_share: weight of the window's sample variance in the variance, 0 … 1.
+    label: name in reports; empty: random_walk, with the weight of the sample variance.
     """
 
     context_length: int = 100
@@ -84,7 +84,7 @@ class RandomWalk:
     def quantiles_around(
         self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
     ) -> LocationScale:
-        """Return quantiles around medians [N, H] of the log return, None for 0.
+        """Return quantiles around medians [N, H] of the log return; None: medians of 0.
 
         scale_factor: factor on the scale.
         """
@@ -115,13 +115,13 @@ class RandomWalk:
         return np.asarray(deviation[:, None, None] * self._shape())
 
     def _weights(self) -> Array:
-        """Return the weights [L - 1] of the squared log returns in the variance of the next."""
+        """Return the weights [L - 1] of squared log returns in the forecast variance."""
         weights = self.decay ** np.arange(self.context_length - 2, -1, -1.0)
         even = self.sample_variance_share / len(weights)
         return np.asarray((1 - self.sample_variance_share) * weights / weights.sum() + even)
 
     def _shape(self) -> Array:
-        """Return quantiles [H, Q] of the log return after each step, over the first deviation."""
+        """Return quantiles [H, Q] of the log return after each step, in one-step deviations."""
         root = np.sqrt(np.arange(1, HORIZON + 1))
         return np.asarray(root[:, None] * unit_student(self.degrees_of_freedom))
 
@@ -161,12 +161,13 @@ class Historical:
 
 @dataclass(frozen=True, slots=True)
 class Oracle:
-    """A forecaster that reads the future: its median is the close that follows.
+    """A look-ahead forecaster for tests: its median is the actual future close.
 
-    Its width is a tenth of a random walk's. Its profit is no result, and no upper bound either: a
-    plan uses its next step only. Steps beyond the last bar have no forecast.
+    The quantile spread is a tenth of a random walk's. The oracle's profit is neither achievable nor
+    an upper bound, because a plan uses only the next step. Steps beyond the last bar have no
+    forecast.
 
-    random_walk: the random walk whose width is used.
+    random_walk: the random walk that determines the spread.
     """
 
     random_walk: RandomWalk = RandomWalk()
@@ -194,10 +195,10 @@ class Oracle:
 class Garch:
     """A GARCH(1,1) with Student-t errors for the variances; the last close is the median.
 
-    It is estimated each Friday, with `arch`. The return over several bars has the sum of their
-    variances and the Student-t of one bar.
+    The model is estimated each Friday, with the library `arch`. The return over several bars has
+    the sum of the bars' variances and the Student-t of one bar.
 
-    window: own bars of the estimate, at least 100.
+    window: number of the symbol's own bars in the estimate, at least 100.
     """
 
     window: int = 1000
@@ -242,9 +243,9 @@ class Garch:
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
     def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
-        """Return deviations after each step, [n, H] at own bars `last`, and degrees of freedom.
+        """Return deviations after each step from own bars `last`, [n, H], and degrees of freedom.
 
-        Both are estimated on the bars before number `end`.
+        Both are estimated on the bars before index `end`.
         """
         from arch import arch_model
 
@@ -263,7 +264,7 @@ class Garch:
 
 
 def unit_student(degrees_of_freedom: float) -> Array:
-    """Return the quantiles [Q] of a Student-t with a deviation of one."""
+    """Return the quantiles [Q] of a Student-t with a standard deviation of one."""
     from scipy.special import stdtrit
 
     return np.asarray(

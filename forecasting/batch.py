@@ -64,7 +64,7 @@ _Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued 
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Make the forecasts that the settings request.
+    """Compute the forecasts that the settings request.
 
     Raises InputError for a range without a forecast.
     """
@@ -90,7 +90,7 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
 
 
 def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
-    """Refuse an output that cannot be written; the run itself writes it portion by portion."""
+    """Check that the output can be written; the run writes it in portions."""
     if settings.output is not None:
         output = Path(settings.output).expanduser()
         refuse_data_folder(config, output.parent)
@@ -103,7 +103,7 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
 
 
 def run(settings: BatchSettings, progress: Progress) -> Result:
-    """Make the forecasts and write them."""
+    """Compute the forecasts and write them to the output."""
     began = time.monotonic()
     output = None if settings.output is None else Path(settings.output).expanduser()
     batch = run_batch(settings, progress)
@@ -130,11 +130,11 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
 class Batch:
     """The forecasts of a run.
 
-    bars: bars that they are made from.
+    bars: bars from which the forecasts are computed.
     name: name of the forecaster.
-    first, last: instants of the range.
-    windows: windows of the forecasts, and of earlier ones that were also made.
-    tables: tables of the forecasts: one, or one for each month.
+    first, last: first and last instant of the range.
+    windows: windows of the forecasts, and of earlier forecasts that were computed as well.
+    tables: forecast tables: one, or one per month.
     """
 
     bars: Bars
@@ -149,7 +149,7 @@ class Batch:
         return np.flatnonzero(self._within(self.windows.issued_at))
 
     def missing_values_text(self, written: Index) -> str:
-        """Return the end of a message on forecasts without values, by symbol, with the reason.
+        """Return the end of a message on forecasts without values, by symbol and with the reason.
 
         written: [S] number of forecasts with values.
         """
@@ -165,7 +165,7 @@ class Batch:
         return "".join(said)
 
     def portions(self) -> Iterator[_Issued]:
-        """Yield the forecasts issued within the range in portions, by instant and symbol."""
+        """Yield the range's forecasts in portions, ordered by instant and symbol."""
         for table in self.tables:
             windows = table.windows
             for month in windows.by_month():
@@ -189,10 +189,10 @@ def is_batch_file(path: Path) -> bool:
 
 
 def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
-    """Write the rows of a batch, under a temporary name until the file is complete.
+    """Write the rows of a batch atomically; return the number of forecasts written by symbol, [S].
 
-    Returns the number of forecasts written by symbol, [S]; a forecast needs its first step. Raises
-    InputError, and writes no file, if no forecast has values.
+    A forecast without a first step is not written. Raises InputError, and writes no file, if no
+    forecast has values.
     """
     from pyarrow import parquet
 
@@ -234,9 +234,8 @@ class _Rows:
 
     batch: the forecasts.
     schema: schema of the tables.
-    ends: known-at instants of each symbol's own bars and of its next 24 calendar bars,
-        concatenated.
-    begin: [S] position of each symbol's first one.
+    ends: known-at instants of each symbol's own bars and next 24 calendar bars, concatenated.
+    begin: [S] position of each symbol's first instant in `ends`.
     """
 
     batch: Batch
@@ -270,7 +269,7 @@ class _Rows:
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
     def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
-        """Return the rows of these forecasts, and their number by symbol, [S].
+        """Return the rows of a portion of forecasts, and the number of forecasts by symbol, [S].
 
         A step without a forecast has no row.
         """

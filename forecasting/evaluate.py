@@ -3,9 +3,9 @@
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
-Every forecaster is scored on the same forecasts: those that all of them issue, by symbol and bar.
+All forecasters are scored on the same symbols and bars: those for which all issue a forecast.
 candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on each symbol.
-Settings that prove themselves walk-forward are written where forecasters read them.
+Settings with a significant walk-forward gain are written where forecasters read them.
 """
 
 from __future__ import annotations
@@ -93,12 +93,12 @@ TOO_FEW_WEEKS = "rests on too few weeks to be told from"
 class Evaluation:
     """Scores of several forecasters on the same forecasts.
 
-    frames: scores of each forecast by the forecaster's name, row by row the same forecasts; the
-        first forecaster is the evaluated one.
+    frames: scores of each forecast, by name of the forecaster. All frames have the same forecasts
+        in the same rows; the first frame is that of the evaluated forecaster.
     source: source of the bars.
     timeframe: timeframe of the bars.
-    first, last: instants between which the forecasts were issued.
-    search_results: results of the candidates, one for each symbol; empty without candidates.
+    first, last: first and last instant of issue.
+    search_results: results of the candidate search, one per symbol; empty without candidates.
     """
 
     frames: dict[str, pd.DataFrame]
@@ -127,7 +127,7 @@ class Evaluation:
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
-        """Return scores of a group by step, over all steps, and over the night of its stocks."""
+        """Return scores of a group by step, over all steps, and over the night (stocks)."""
         main = self.frames[self.main]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
@@ -144,7 +144,7 @@ class Evaluation:
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
-        """Return scores of all forecasters on these rows, and the main one's gains over them."""
+        """Return all forecasters' scores on these rows, and the evaluated forecaster's gains."""
         main = self.frames[self.main][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.frames.items():
@@ -157,7 +157,7 @@ class Evaluation:
 
 
 def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> Evaluation:
-    """Make and score the forecasts of all compared forecasters."""
+    """Compute and score the forecasts of all compared forecasters."""
     # Candidates are written into the folder of symbols' settings, which need not exist.
     folder = None if settings.candidates else settings.forecaster.per_symbol
     replace(settings.forecaster, per_symbol=folder).check()
@@ -182,7 +182,7 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
 def evaluation_files(
     evaluation: Evaluation, figures: dict[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the writers of figures and page."""
+    """Return the functions that write the JSON file and the page, by file name."""
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
     page = render(figures, evaluation.frames, evaluation.timeframe)
     return {
@@ -192,7 +192,7 @@ def evaluation_files(
 
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
-    """Return the terminal output: one line for each class and step."""
+    """Return the terminal output: one line per class and step."""
     loss, *rest = TERMINAL_COLUMNS
     heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
@@ -205,7 +205,7 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
 
 
 def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
-    """Write the settings of symbols whose best candidate proved itself; return a line for each."""
+    """Write the settings of symbols with a proved candidate; return one line of text per symbol."""
     lines = []
     for verdict in found:
         gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
@@ -232,11 +232,11 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class SymbolSearchResult:
-    """Result of the search on one symbol.
+    """Result of the search for better settings of one symbol.
 
     symbol: the symbol.
     best: the candidate with the smallest loss over all folds.
-    gain, error: share of the loss that is saved walk-forward, and its standard error.
+    gain, error: walk-forward reduction of the loss as a fraction, and its standard error.
     proved: whether the gain justifies a file.
     """
 
@@ -256,15 +256,16 @@ def search_results(
     progress: Progress = no_progress,
     folds: int = FOLDS,
 ) -> Iterator[SymbolSearchResult]:
-    """Yield a result for each symbol of the panel, on forecasts issued from `first` to `last`.
+    """Search for better settings of each symbol, on forecasts issued from `first` to `last`.
 
     The range is cut into consecutive folds. In each fold but the first, the candidate with the
-    smallest loss in earlier folds is compared with the current settings. That walk-forward gain
-    decides, not the best fit: without a gain above one standard error a symbol gets no file.
+    smallest loss in earlier folds is compared with the current settings. A symbol gets a settings
+    file only if this walk-forward gain exceeds one standard error; the best in-sample fit does not
+    count.
 
-    forecaster: settings that the candidates vary.
+    forecaster: base settings of the candidates.
     contexts: context lengths to try, each with every augmentation.
-    folds: consecutive parts of the range, at least 2.
+    folds: number of consecutive parts of the range, at least 2.
 
     Raises InputError for a symbol with too few forecasts.
     """
@@ -300,7 +301,7 @@ def _walk_forward(
 ) -> tuple[int, float, float]:
     """Return the candidate with the smallest loss, its walk-forward gain, and the standard error.
 
-    losses: one column for each candidate, the first for the current settings.
+    losses: losses with one column per candidate; the first column is for the current settings.
     """
     issued = facts["issued_at"].astype("int64")
     # scikit-learn's TimeSeriesSplit counts rows: of 1,000 forecasts of six steps it would split
@@ -319,7 +320,7 @@ def _walk_forward(
 
 
 def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
-    """Return the cells of a line of the tables, by head."""
+    """Return the cells of a table row, by column heading."""
     main = scores[figures["forecaster"]]
     cells = {}
     for head, (name, words) in _COLUMNS.items():
@@ -337,7 +338,7 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
 
 
 def score_table(figures: dict[str, Any], group: str) -> Table:
-    """Return the table of a group, one line for each step."""
+    """Return the score table of a group, one row per step."""
     lines = {name: score_cells(figures, each) for name, each in figures["groups"][group].items()}
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
@@ -345,12 +346,13 @@ def score_table(figures: dict[str, Any], group: str) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationVerdict:
-    """Verdict of the scores.
+    """Verdict on the evaluated forecaster.
 
-    level: `good` if the loss is smaller than every other forecaster's beyond error, `bad` if it is
-        larger than any's, or the run is no result; `open` otherwise.
-    claim: the verdict in a line.
-    rest: its evidence.
+    level: `good` if its loss is significantly smaller than every other forecaster's, `bad` if its
+        loss is significantly larger than another forecaster's or the run is not a valid result,
+        else `open`.
+    claim: the verdict in one line.
+    rest: the evidence for the verdict.
     """
 
     level: Literal["good", "bad", "open"]
@@ -414,7 +416,7 @@ def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: 
 def _panels(
     figures: dict[str, Any], frames: dict[str, pd.DataFrame], kind: AssetClass, timeframe: Timeframe
 ) -> list[tuple[str, Chart]]:
-    """Return title and chart of each panel of a class; empty if none of it was scored."""
+    """Return the charts of a class with their titles; empty if the class has no scores."""
     group = figures["groups"].get(kind)
     if group is None:
         return []
@@ -436,7 +438,7 @@ def _panels(
 
 
 def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
-    """Return the chart of gains over the baselines by step; whiskers are half intervals."""
+    """Return the chart of gains over the baselines by step; whiskers show the 95 % interval."""
     places = np.arange(float(len(steps)))
     series = [level_line(0.0, places, "quiet")]
     said = []

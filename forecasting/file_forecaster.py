@@ -1,18 +1,20 @@
-"""Forecasts from a file: a batch's, or a user's own in the same format.
+"""Forecasts from a file: the output of a batch, or a user's file in the same format.
 
-The file is Parquet, with the columns symbol, issued_at, step, level and value, one row for each
-number; other columns are not read.
+The file is Parquet, with the columns symbol, issued_at, step, level and value, one row per
+quantile; other columns are not read.
 
-symbol: as in the bars.
+symbol: symbol as in the bars.
 issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
 step: each of the 24 own bars ahead.
-level: all 21 of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99) for each step.
-value: the close of that bar in USD at that level, nondecreasing along the levels.
+level: quantile level; every step needs all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95,
+    0.99).
+value: quantile of the bar's close in USD, nondecreasing along the levels.
 
-A forecast is not read before its issue; its maker is responsible for using no later data. The
-maker's name is in the metadata of a batch's file, and in reports: an oracle's forecasts stay an
-oracle's. With `forecaster.calibrated` true, the default, a median counts as far as it has proven
-itself, which needs a history of forecasts at every bar. With false forecasts are used unchanged.
+A forecast is not read before its issue. The author of the file is responsible for using no later
+data. A batch's file stores the name of its forecaster in the metadata, and reports show this name,
+so that an oracle's forecasts remain marked. With `forecaster.calibrated` true, the default, a
+median is shrunk to its proven skill, which needs a history of forecasts at every bar. With false,
+forecasts are used unchanged.
 """
 
 from __future__ import annotations
@@ -79,7 +81,7 @@ class FileForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the file's forecasts for the panel's bars from `since` on, and the last before.
+        """Return the file's forecasts for bars from `since` on, and the last forecast before.
 
         Raises DataError naming the file, the row and the fault.
         """
@@ -106,7 +108,7 @@ class FileForecaster:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
-    """Open a file of forecasts; an unreadable one raises `DataError` with its path."""
+    """Open a file of forecasts; raise `DataError` with the path of an unreadable file."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -136,7 +138,7 @@ class _Portion:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
     def refuse(self, bad: Mask, what: str) -> None:
-        """Raise `DataError` for the first bad row, if any; `what` may name its cells in braces."""
+        """Raise `DataError` for the first bad row, if any; `what` may contain cells as {column}."""
         if bad.any():
             row = first_true(bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
@@ -150,7 +152,7 @@ class _Portion:
             raise DataError(f"{self.path}: {column}: {error}") from error
 
     def symbols(self, bars: Bars) -> Index:
-        """Return the number of each row's symbol in the bars, [n], -1 for another symbol."""
+        """Return the index of each row's symbol in the bars, [n], -1 for another symbol."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
         of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
@@ -196,7 +198,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
-    """Return the number of the window of each row's forecast, [n], -1 without one."""
+    """Return the index of the window of each row's forecast, [n], -1 without a window."""
     symbol = portion.symbols(bars)
     column = portion.rows["issued_at"]
     stamps = parse_instant_column(column, str(portion.path), portion.before)

@@ -1,4 +1,4 @@
-"""Quantile forecasts: the forecaster protocol, and the table of forecasts of a history.
+"""Quantile forecasts: the interface of forecasters, and the table of forecasts of a history.
 
 S symbols, T instants, N windows, H steps, Q levels.
 """
@@ -49,7 +49,7 @@ def no_progress(what: str, done: int, total: int) -> None:
 
 
 def empty_array(*shape: int) -> Array32:
-    """Return an uninitialised array, from `MAPPED_BYTES` bytes on in a mapped temporary file.
+    """Return an uninitialised array; a large one (`MAPPED_BYTES`) is a mapped temporary file.
 
     Raises InputError if the temporary folder has too little space.
     """
@@ -73,15 +73,15 @@ def empty_array(*shape: int) -> Array32:
 class LocationScale:
     """Quantiles [N, H, Q] in factored form: price · exp(median + scale · shape).
 
-    They are indexed like an array: `[rows]` returns the quantiles of some windows, [n, H, Q]
-    float32, `[rows, step]` those of one step, [n, Q], and `[rows, step, level]` one level of it,
-    [n].
+    The quantiles are indexed like an array: `[rows]` returns the quantiles of these windows, [n, H,
+    Q] float32, `[rows, step]` the quantiles of one step, [n, Q], and `[rows, step, level]` one
+    level of a step, [n].
 
     price: [N] last close of each window, in USD.
-    median, scale: [N, H] of the log return after each step; NaN where there is no forecast.
-    shapes: [W, H, Q] quantiles of the log return around its median, over its scale.
-    shape_index: [N] number of each window's shape: one shape for each window of years would exceed
-        memory.
+    median, scale: [N, H] median and scale of the log return after each step; NaN where there is no
+        forecast.
+    shapes: [W, H, Q] quantiles of the log return less its median, divided by its scale.
+    shape_index: [N] index of each window's shape; windows share shapes to save memory.
     """
 
     price: Array
@@ -116,17 +116,17 @@ class LocationScale:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QuantileView:
-    """Quantiles of some windows that are read by step on demand.
+    """Quantiles of selected windows of a table, read by step on demand.
 
-    quantiles: [N, H, Q] of a table.
-    windows: [n] numbers of the windows in it.
+    quantiles: [N, H, Q] quantiles of the table.
+    windows: [n] indices of the selected windows.
     """
 
     quantiles: Array32 | LocationScale
     windows: Index
 
     def __getitem__(self, at: tuple[Index, int] | tuple[Index, int, int]) -> Array32:
-        """Return one step of some of these windows, [m, Q], or one level of it, [m]."""
+        """Return the quantiles of one step of windows, [m, Q], or one level of the step, [m]."""
         rows, *rest = at
         chosen: Any = (self.windows[rows], *rest)
         return self.quantiles[chosen]
@@ -139,16 +139,16 @@ class ForecastTable:
     name: name of the forecaster.
     symbols: [S] names.
     clock: [T] the panel's instants.
-    latest: [S, T] number of the last window issued by each instant, -1 before the first.
+    latest: [S, T] index of the last window issued by each instant, -1 before the first window.
     windows: input of each forecast.
     price: [N] last close of each window, in USD.
     quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, nondecreasing along
         Q; NaN at all levels of a step without a forecast.
     persistence: [N] autocorrelation of the first-step median from bar to bar; 0 if unknown.
-    shrinkage: [N] factor on the base forecaster's median; NaN where there was none.
+    shrinkage: [N] factor on the base forecaster's median; NaN without calibration.
     skill: [N] lower estimate of the first step's information coefficient; 0 if unknown.
-    source: digest of the forecasts' inputs other than bars, if they can change under one name
-        (weights can); empty if not.
+    source: digest of the forecasts' inputs other than bars, if these inputs can change under one
+        name, such as model weights; else empty.
     """
 
     name: str
@@ -195,7 +195,7 @@ class ForecastTable:
     ) -> ForecastTable:
         """Return a table of the windows' quantiles, indexed by the panel's clock.
 
-        Raises ValueError for shapes that do not fit, and quantiles that are no prices or decrease
+        Raises ValueError for inconsistent shapes, and for quantiles that are not prices or decrease
         along the levels.
         """
         count = len(windows)
@@ -221,7 +221,7 @@ class ForecastTable:
 
     @property
     def values(self) -> Array32:
-        """All quantiles [N, H, Q]: two kilobytes a window."""
+        """All quantiles [N, H, Q], two kilobytes per window."""
         if not isinstance(self.quantiles, LocationScale):
             return self.quantiles
         out = empty_array(*self.quantiles.shape)
@@ -234,7 +234,7 @@ class ForecastTable:
 
         A network may forecast a price below zero, but only in a crash.
 
-        Raises ValueError naming the first invalid one, its symbol, instant and step.
+        Raises ValueError with the symbol, instant and step of the first invalid quantile.
         """
         quantiles = self.quantiles
         if isinstance(quantiles, LocationScale):
@@ -270,12 +270,12 @@ def reads_future(name: str) -> bool:
 
 
 def mark_as_future(name: str) -> str:
-    """Return the name of a forecaster that reads the future, with the mark added once."""
+    """Mark the name of a forecaster that reads the future; a marked name is unchanged."""
     return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 
 
 class Forecaster(Protocol):
-    """A source of quantile forecasts 24 own bars ahead that uses no data after the panel's end."""
+    """Interface of a source of quantile forecasts, 24 own bars ahead, without look-ahead."""
 
     @property
     def name(self) -> str:
@@ -285,8 +285,8 @@ class Forecaster(Protocol):
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars from `since` on, and at the last one before.
+        """Forecast every symbol at each of its bars from `since` on, and at its last bar before.
 
-        since: an instant for all symbols, or one for each, [S].
+        since: one instant for all symbols, or one per symbol, [S].
         """
         ...

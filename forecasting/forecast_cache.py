@@ -3,8 +3,9 @@
     FOLDER/<digest of the specification>/<year>.sqlite
 
 A row is a portion: forecasts issued in one month that were computed together, with the digests of
-their inputs. It is written in one transaction, and two processes that compute the same portion
-write it once. Every part of it has a checksum: a damaged part is removed, and computed again.
+their inputs. A portion is written in one transaction; if two processes compute the same portion, it
+is written once. Every part of a portion has a checksum: a damaged portion is removed, and computed
+again.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ _SCHEMA = (
 
 
 class ForecastsDamaged(Exception):
-    """Cached forecasts that are gone or damaged; they can be computed again."""
+    """Cached forecasts are missing or damaged; they can be computed again."""
 
 
 class CacheWriteFailed(Exception):
-    """Forecasts that could not be written to the cache."""
+    """Forecasts could not be written to the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Partition:
 
     @classmethod
     def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
-        """Return the partition of a specification, and mark it as used now.
+        """Return the partition of a specification, and record its use.
 
         Raises InputError for a folder that cannot be created.
         """
@@ -86,9 +87,9 @@ class Partition:
         return cls(folder, text)
 
     def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
-        """Return the number of the portion of each forecast [n], 0 for none, and its row there [n].
+        """Return the portion of each forecast [n], 0 for none, and its row in the portion [n].
 
-        All are issued in one month.
+        All forecasts must be issued in one month.
         """
         month = _month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
@@ -154,7 +155,8 @@ class Partition:
     def read(self, issued_at: Instants, number: int, part: str) -> Array32:
         """Return the moments [n, 2, H] or the quantiles [n, H, Q] of a located portion.
 
-        Raises ForecastsDamaged for a portion that is gone or damaged; it is removed if possible.
+        Raises ForecastsDamaged for a missing or damaged portion; a damaged portion is removed if
+        possible.
         """
         year = int(_month(issued_at)[:4])
 

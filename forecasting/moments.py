@@ -34,12 +34,13 @@ NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 def expected_return_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
     """Return the median return of forecasts between two of the symbol's own bars after issue.
 
-    It is linear between steps, and nothing is expected beyond the last one. Each result depends on
-    its own forecast alone, to the last bit, in a batch of any size.
+    The median is linear between steps; beyond the last step the expected return is 0. Each result
+    depends on its own forecast only, to the last bit, in a batch of any size.
 
-    values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
-    begin, finish: [n], or [P, n] for several each, own bars after the issue, fractional inside a
-        bar; a symbol that decides now has begin 0 and a whole finish.
+    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD.
+    begin, finish: [n], or [P, n] for P intervals per forecast: number of own bars after the issue,
+        fractional inside a bar. A symbol with a decision at the issue has begin 0 and an integer
+        finish.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 
@@ -47,9 +48,10 @@ def expected_return_between(values: Quantiles, price: Array, begin: Array, finis
 def variance_until(
     values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
-    """Return the variance from issue to `place` own bars later, [n], or [P, n] for several each.
+    """Return the variance from issue to `place` own bars later, with the shape of `place`.
 
-    It is linear between steps, and grows by `beyond` a bar after the last.
+    place: [n], or [P, n] for P horizons per forecast. The variance is linear between steps, and
+        grows by `beyond` per bar after the last step.
     """
 
     def squared(rows: Index, step: int, close: Array) -> Array:
@@ -65,7 +67,7 @@ def variance_beyond(place: Array, beyond: Array) -> Array:
 
 
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
-    """Return the standard deviation of the return of quantiles [..., Q], by a named rule.
+    """Return the standard deviation of returns from price quantiles [..., Q], by a named rule.
 
     original  |q90 - q10| / (2·price): a normal's deviation times 1.28.
     normal    |q90 - q10| / (2·1.2816·price): too small for heavy tails.
@@ -83,8 +85,7 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
 def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
     """Return median and log variance [n, H] of the forecasts' log returns.
 
-    values, price: [n, H, Q] the forecasts, and [n] the prices they were made at, both in USD.
-    """
+    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD."""
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of
     # 1e-8.
     close = price.astype(np.float32)[:, None]
@@ -95,11 +96,11 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogMoments:
-    """The moments of a history of forecasts that calibration needs, a tenth of the whole.
+    """Moments of a history of forecasts for calibration, in a tenth of the table's space.
 
-    name, source: of the forecaster and of its inputs (`ForecastTable`).
+    name, source: name of the forecaster, and digest of its inputs, as in `ForecastTable`.
     windows: input of each forecast.
-    median, log_variance: [N, H] of the forecasts' log returns.
+    median, log_variance: [N, H] median and log variance of the forecasts' log returns.
     """
 
     name: str
@@ -131,9 +132,9 @@ def _median(values: Quantiles, price: Array, place: Array) -> Array:
 def _along(price: Array, place: Array, read: Callable[[Index, int, Array], Array]) -> Array:
     """Return the values of `read` at `place`, interpolated between steps, [n] or [P, n].
 
-    It is 0 at the issue, and constant beyond the last step.
+    The interpolated value is 0 at the issue, and constant beyond the last step.
 
-    read: function of numbers of forecasts [m], a step, and their prices [m].
+    read: function of forecast indices [m], a step, and the forecasts' prices [m].
     """
     inside = np.minimum(place, HORIZON)
     low = np.floor(inside).astype(int)

@@ -1,9 +1,9 @@
-"""Scores of forecasts: proper scores and calibration of each, and their means with errors.
+"""Scores of forecasts: proper scores and calibration per forecast, and means with errors.
 
-Everything is measured on log returns from the issuing bar's close, in units of the symbol's
-trailing deviation (100 own bars, times √step), so that symbols and steps can be averaged. Errors
-are clustered by week: forecasts of one week, of all symbols and overlapping steps, are one
-observation. Half of a mean's 95 % interval follows Student's t over weeks.
+Scores are measured on log returns from the issuing bar's close, in units of the symbol's trailing
+deviation (100 own bars, times √step), so that symbols and steps can be averaged. Errors are
+clustered by week: forecasts of one week, of all symbols and overlapping steps, are one observation.
+The half-width of a mean's 95 % interval follows Student's t over weeks.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def pinball(quantiles: Array, realised: Array) -> Array:
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
-    """Return the width plus 2/α times the miss, [n] (Gneiting and Raftery 2007)."""
+    """Return the interval score, width + 2/α · miss, [n] (Gneiting and Raftery 2007)."""
     miss = np.maximum(lower - realised, 0) + np.maximum(realised - upper, 0)
     return np.asarray(upper - lower + 2 / (1 - coverage) * miss)
 
@@ -48,7 +48,7 @@ def interval_score(lower: Array, upper: Array, realised: Array, coverage: float)
 def probability_transform(quantiles: Array, realised: Array) -> Array:
     """Return the probability integral transform [n]: the level of `realised`.
 
-    Linear between levels; 0 or 1 beyond the outermost.
+    The transform is linear between levels; 0 or 1 beyond the outermost quantiles.
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
     low = np.clip(above - 1, 0, None)
@@ -65,20 +65,20 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
 def score_frame(
     bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]
 ) -> pd.DataFrame:
-    """Return a row for each forecast and step, in the same order for every forecaster.
+    """Return one row of scores per forecast and step, in the same order for every forecaster.
 
-    Its columns are
+    The columns are
 
-    symbol, kind, issued_at, week, step: of the forecast.
+    symbol, kind, issued_at, week, step: symbol, asset class, issue and horizon of the forecast.
     slot: slot in the day of the issuing bar.
     loss: mean pinball loss over the levels, in units of the trailing deviation; NaN where the
         outcome is not known.
-    crps: in the same units.
+    crps: continuous ranked probability score, in the same units.
     score80: interval score of the 80 % interval, in the same units.
-    inside80, inside90, inside98: whether the interval holds the outcome.
+    inside80, inside90, inside98: whether the interval contains the outcome.
     pit: probability integral transform.
     scale: (return/σ)², σ by the `quantile` rule.
-    expected, realised: return over σ.
+    expected, realised: expected and realised return over σ.
     """
     logs = [np.log(closes) for closes in table.windows.closes]
     squares = [np.append(0.0, np.cumsum(np.diff(own) ** 2))[: len(own)] for own in logs]
@@ -96,9 +96,9 @@ def score_frame(
 class _Closes(NamedTuple):
     """Own closes of all symbols, concatenated.
 
-    log: [M] log of each.
-    squares: [M] cumulative squared log returns of its symbol.
-    begin: [S + 1] position of each symbol's first one.
+    log: [M] log of each close.
+    squares: [M] cumulative squared log returns, by symbol.
+    begin: [S + 1] position of each symbol's first close.
     """
 
     log: Array
@@ -109,7 +109,7 @@ class _Closes(NamedTuple):
 def _scored(
     bars: Bars, table: ForecastTable, rows: Index, steps: Index, closes: _Closes
 ) -> pd.DataFrame:
-    """Return scores of the forecasts with numbers `rows` [n] after `steps` [K], step by step."""
+    """Return scores of the forecasts with indices `rows` [n] after `steps` [K], step by step."""
     windows = table.windows
     symbol = windows.symbol[rows]
     issued = windows.issued_at[rows]
@@ -165,7 +165,7 @@ def _scored(
 def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     """Return a mean and its standard error, clustered by week (Liang and Zeger 1986).
 
-    The error is NaN within one week.
+    The standard error is NaN if all values are from one week.
     """
     # Overlapping steps and symbols of one week move together. Counted as independent rows they
     # would make chance look like skill.
@@ -178,10 +178,11 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
 
 
 def interval_half_width(error: float, week: pd.Series) -> float | None:
-    """Return half of the 95 % interval of a mean with this clustered error; None below MIN_WEEKS.
+    """Return the half-width of a mean's 95 % interval by a clustered error; None below MIN_WEEKS.
 
-    Student's t with one degree of freedom less than weeks (Cameron and Miller 2015): a half width
-    of two errors would miss by chance 14 % of the time over 4 weeks, and 5 % over 60.
+    The quantile is that of Student's t with one degree of freedom less than weeks (Cameron and
+    Miller 2015). A half-width of two errors would miss the mean by chance 14 % of the time over 4
+    weeks, and 5 % over 60.
     """
     weeks = week.nunique()
     if weeks < MIN_WEEKS or np.isnan(error):
@@ -190,12 +191,12 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """Return the gain over a baseline as figures.
+    """Return the gain over a baseline as a dictionary of figures.
 
-    mean: share of the baseline's loss that is saved.
-    error: its standard error, None within one week.
-    reach: half of its 95 % interval, None for too few weeks.
-    beyond: its sign if it exceeds that, else 0.
+    mean: reduction of the loss, as a fraction of the baseline's loss.
+    error: standard error of the mean; None within one week.
+    reach: half-width of the mean's 95 % interval; None for too few weeks.
+    beyond: sign of the mean if its size exceeds `reach`, else 0.
     """
     level = float(baseline["loss"].mean())
     saved, error = clustered_mean(baseline["loss"] - main["loss"], main["week"])
@@ -215,9 +216,9 @@ def _defined(figures: dict[str, float | None]) -> dict[str, float | None]:
 def rank_correlation(
     expected: pd.Series, realised: pd.Series, week: pd.Series
 ) -> tuple[float, float]:
-    """Return the rank correlation of expected with realised return, and its standard error.
+    """Return the rank correlation of expected and realised returns, and its standard error.
 
-    NaN where nothing is expected.
+    Both are NaN if all expected returns are equal.
     """
     if expected.nunique() < 2:
         return float("nan"), float("nan")
@@ -227,7 +228,7 @@ def rank_correlation(
 
 
 def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Return means over a frame of `score_frame`, with errors of the figures that are compared.
+    """Return mean scores over a `score_frame`, with standard errors of compared figures.
 
     None marks an undefined figure.
     """
@@ -260,11 +261,11 @@ def score_common_forecasts(
     steps: Sequence[int],
     progress: Progress = no_progress,
 ) -> list[pd.DataFrame]:
-    """Return scores of each table's forecasts with a known outcome, row by row the same ones.
+    """Return scores of the forecasts with a known outcome that all tables issue within a range.
 
-    They are the forecasts that all tables issue within a range, in the order of time and symbol.
+    The frames of all tables have the same forecasts in the same rows, ordered by time and symbol.
 
-    Raises InputError if there are none.
+    Raises InputError if there are no common forecasts.
     """
     # Forecasters need different numbers of bars: scored on its own forecasts, one that begins later
     # would be compared on other weeks.
@@ -295,9 +296,9 @@ def score_common_forecasts(
 def common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
-    """Return, by table, the numbers of the forecasts that all tables issue within a range.
+    """Return, by table, the indices of the forecasts that all tables issue within a range.
 
-    They are in the order of time and symbol.
+    The forecasts are ordered by time and symbol.
     """
     keys = []
     for table in tables:

@@ -41,7 +41,7 @@ DEFAULT_SYMBOL_FOLDER = (
 
 @settings_class("forecaster")
 class ForecasterSettings(Profile):
-    """Choice of a forecaster, and its arguments."""
+    """Settings of a forecaster: its kind and arguments."""
 
     kind: str = setting(
         "chronos2",
@@ -75,7 +75,7 @@ class ForecasterSettings(Profile):
 
     @property
     def context_bars(self) -> int:
-        """Own bars that a forecast sees; 0 for a file or a custom class."""
+        """Number of own bars in a forecast's context; 0 for a file or a custom class."""
         return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
@@ -91,8 +91,8 @@ class ForecasterSettings(Profile):
     def build(self, symbols: Sequence[str], predictions: Predictor | None = None) -> Forecaster:
         """Return the forecaster for these symbols.
 
-        predictions: function that computes forecasts that the cache lacks; None: this process
-            computes them.
+        predictions: function that computes forecasts that are missing in the cache; None: this
+            process computes them.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -112,7 +112,7 @@ class ForecasterSettings(Profile):
     def check(self) -> None:
         """Check the file, folder, model or custom class of the settings.
 
-        A custom class is loaded, but created by `build` alone.
+        A custom class is imported, but only `build` creates an instance.
 
         Raises InputError naming the setting and its value.
         """
@@ -137,7 +137,7 @@ class ForecasterSettings(Profile):
 
 
 def _refuse_incomplete(name: str, made: object) -> None:
-    """Refuse a class, or the result of a function, without a method `forecast`."""
+    """Reject a class, or the result of a function, without a method `forecast`."""
     if not callable(getattr(made, "forecast", None)):
         raise InputError(
             f"{TARGET_KEY}: {name} has no method forecast(bars, since, progress); a forecaster"
@@ -178,7 +178,7 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
 
 
 def computed_on_text(forecaster: Forecaster) -> str:
-    """Return where a model's forecasts were computed in this process; empty without a model.
+    """Return a text on the device that computed a model's forecasts; empty without a model.
 
     forecaster: result of `ForecasterSettings.build`.
     """
@@ -195,7 +195,7 @@ def computed_on_text(forecaster: Forecaster) -> str:
 
 
 def _refuse_twice(words: Sequence[str]) -> None:
-    """Refuse a symbol that occurs twice in `symbols`, in any spelling."""
+    """Reject a symbol that occurs twice in `symbols`, in any spelling."""
     seen: set[str] = set()
     for part in ",".join(words).split(","):
         if not part.strip():
@@ -208,7 +208,7 @@ def _refuse_twice(words: Sequence[str]) -> None:
 
 @settings_class()
 class PanelSettings:
-    """Symbols, the range of their bars, and their forecaster."""
+    """Settings of symbols, their date range, and their forecaster."""
 
     symbols: tuple[str, ...] = setting((), "none: all that the data holds")
     start: str | None = setting(None, "New York date, inclusive, or an instant with a zone")
@@ -247,7 +247,7 @@ class PanelSettings:
 
     @property
     def files_timeframe(self) -> Timeframe | None:
-        """The timeframe that files are joined to; None if they state it."""
+        """The configured timeframe of bar files; None: determined by the files."""
         day = self.data.crypto_day
         # A setting of days alone is refused for hours, with its own message.
         found = day == "utc" and self.fill == "open"
@@ -256,11 +256,11 @@ class PanelSettings:
 
     @property
     def named_timeframe(self) -> Timeframe:
-        """The timeframe if no files state it: hours unless another is named."""
+        """The configured timeframe, or hours by default, if no files determine it."""
         return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
-        """Return the panel: files up to `end` with all earlier history, or the synthetic market."""
+        """Return the panel of bars up to `end`, from files or from the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
 
 
@@ -327,10 +327,10 @@ class EvaluationSettings(PanelSettings):
 
 @dataclass(frozen=True, slots=True)
 class PluginForecaster:
-    """A custom forecaster whose invalid results end the run with one line.
+    """A wrapper of a custom forecaster that reports invalid results as one-line errors.
 
-    inner: the forecaster.
-    origin: the setting that names it, for the message.
+    inner: the custom forecaster.
+    origin: the setting that names the forecaster, for messages.
     """
 
     inner: Forecaster
@@ -344,7 +344,7 @@ class PluginForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the inner forecaster's table, checked: same panel, a first step in every forecast.
+        """Return the inner forecaster's table after a check of its panel and first steps.
 
         Raises InputError for any other result.
         """

@@ -21,10 +21,10 @@ WindowKeys = npt.NDArray[np.uint64]
 class Windows:
     """The input of every forecast: a symbol's last own closes up to the issuing bar.
 
-    closes: [S] arrays of each symbol's closes, all its own bars, in USD.
-    lengths: [S] bars of each symbol's windows.
-    symbol: [N] number of the symbol, rising.
-    last: [N] number of the issuing bar among the symbol's own.
+    closes: [S] arrays of the closes of each symbol's own bars, in USD.
+    lengths: [S] number of bars in each symbol's windows.
+    symbol: [N] index of the symbol, increasing.
+    last: [N] index of the issuing bar among the symbol's own bars.
     issued_at: [N] instant at which the issuing bar became known.
     """
 
@@ -38,10 +38,10 @@ class Windows:
     def from_bars(
         cls, bars: Bars, since: np.datetime64 | Instants, lengths: int | Index
     ) -> Windows:
-        """Return the windows issued at or after `since`, and each symbol's last one before.
+        """Return the windows issued at or after `since`, and each symbol's last window before.
 
-        since, lengths: one for all symbols, or one each [S]. A symbol has no window before it has
-            enough bars of its own.
+        since, lengths: one value for all symbols, or one per symbol [S]. A symbol has no window
+            before it has enough own bars.
         """
         count = len(bars.symbols)
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
@@ -65,7 +65,7 @@ class Windows:
         return len(self.symbol)
 
     def select(self, numbers: Index) -> Windows:
-        """Return the windows of these numbers."""
+        """Return the windows with these indices."""
         symbol = self.symbol[numbers]
         last = self.last[numbers]
         issued = self.issued_at[numbers]
@@ -77,7 +77,7 @@ class Windows:
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
     def by_month(self) -> list[Index]:
-        """Return the numbers of the windows issued in each month, months and numbers rising."""
+        """Return the indices of the windows issued in each month, both in increasing order."""
         if not len(self):
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
@@ -85,9 +85,9 @@ class Windows:
         return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
 
     def split_at(self, marks: Instants) -> list[Index]:
-        """Return the rising numbers of the windows issued from each mark on, before the next.
+        """Return the indices of the windows issued from each mark on, before the next mark.
 
-        marks: rising instants.
+        marks: increasing instants.
         """
         parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
@@ -124,7 +124,7 @@ class Windows:
         return batch
 
     def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """Return the number of the last window issued by each instant, [S, T]; -1 before any."""
+        """Return the index of the last window issued by each instant, [S, T]; -1 before any."""
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
         column = np.searchsorted(clock, self.issued_at)
         rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
@@ -145,7 +145,7 @@ class Windows:
 
 
 def last_index_before(times: Instants, since: np.datetime64) -> int:
-    """Return the number of the last of rising instants before one; 0 without one."""
+    """Return the index of the last of increasing instants before `since`; 0 without one."""
     return max(int(np.searchsorted(times, since)) - 1, 0)
 
 

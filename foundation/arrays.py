@@ -18,12 +18,12 @@ Records = npt.NDArray[np.void]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:
-    """Return the numbers first … stop - 1 of each range, concatenated; none if stop ≤ first."""
+    """Return the integers first … stop - 1 of each range, concatenated; none if stop ≤ first."""
     counts = np.maximum(stop - first, 0)
     begin = np.cumsum(counts) - counts
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))
 
 
 def first_true(rows: Mask) -> int:
-    """Return the number of the first row that is true."""
+    """Return the index of the first true row."""
     return int(np.flatnonzero(rows)[0])

@@ -1,4 +1,4 @@
-"""Charts of a page as data for its script, with a text that describes them."""
+"""Charts of a page as JSON data for the page's script, with a text description."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ ValueUnit = Literal["plain", "percent", "usd", "multiple"]
 class Series:
     """One curve, band or set of bars of a chart.
 
-    name: for the legend; empty for a series without a legend entry.
+    name: name in the legend; empty for a series without a legend entry.
     colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
     x: [T] increasing where a line joins them: instants, numbers, or positions of the chart's
         labels.
     values: [T]; NaN leaves a gap.
     form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
         line through dots, `band` and `whiskers` reach from `base` to `values`.
-    base: [T] of the two forms that have one.
+    base: [T] lower ends of `band` and `whiskers`.
     """
 
     name: str
@@ -73,8 +73,8 @@ class Chart:
     def json(self) -> str:
         """The chart as JSON, as `foundation/templates/charts.js` reads it.
 
-        Instants are seconds since 1970, each as its difference to the one before. An x equal to
-        that of the series before is left out.
+        Instants are epoch seconds, each as the difference to the previous instant. An x equal to
+        the previous series' x is left out.
         """
         written: list[dict[str, Any]] = []
         before: list[float | None] = []
@@ -111,9 +111,9 @@ def level_line(
 
 
 def thin(values: Array, most: int = MAX_POINTS) -> Index:
-    """Return the increasing numbers of at most `most` values that preserve the curve's shape.
+    """Return increasing indices of at most `most` values that preserve the curve's shape.
 
-    They include the first, the last, and the lowest and the highest of each stretch.
+    The indices include the first and last value, and the lowest and highest value of each stretch.
 
     values: [T], T at least 1.
     """

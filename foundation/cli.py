@@ -1,4 +1,4 @@
-"""A command, from the first word on the terminal to its exit code.
+"""Command-line runner of all commands: parse arguments, run the command, exit with a code.
 
 A `Command` names its module, its configuration below `configs`, and the files of its run. Help
 needs the module's docstring alone. Every other line is composed by Hydra from the classes'
@@ -104,7 +104,7 @@ class Result:
     tables: rich tables, or lines between them.
     sentences: lines printed below them.
     files: writer of each file by its name in the output; all are written, or none.
-    code: the exit code.
+    code: exit code of the process.
     """
 
     tables: Sequence[RenderableType] = ()
@@ -268,7 +268,7 @@ def _home(module: str) -> str:
 
 
 def _overrides(command: Command, words: Sequence[str]) -> list[str]:
-    """Return the settings that a command's arguments represent."""
+    """Return a command's arguments as key=value settings."""
     if not command.words_parser:
         return list(words)
     module, _, name = command.words_parser.partition(":")
@@ -364,7 +364,7 @@ def _read(
 
 @contextmanager
 def _shown(run: Callable[..., Result | None]) -> Iterator[tuple[object, ...]]:
-    """Yield the display of progress if `run` takes one, else nothing."""
+    """Yield the progress display as an argument if `run` accepts it, else no argument."""
     if run.__code__.co_argcount == 1:
         yield ()
         return
@@ -392,7 +392,7 @@ def _print(result: Result, output: Path | None) -> None:
 
 
 def _answer(text: str) -> NoReturn:
-    """Print a text and exit; a closed pipe is no error."""
+    """Print a text and exit; a closed pipe is not an error."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -427,7 +427,7 @@ class FlagParser(argparse.ArgumentParser):
         return super().add_argument(*names, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Exit with one line that proposes the nearest flag or choice."""
+        """Exit with a one-line error that suggests the nearest flag or choice."""
         if unknown := _UNKNOWN_FLAG.search(message):
             message += did_you_mean(closest_choices(unknown[1].partition("=")[0], self._flags))
         if wrong := _WRONG_CHOICE.fullmatch(message):
@@ -445,7 +445,7 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
-    """Return the flags of a command line, by the setting that they represent.
+    """Return the flags used in a command line, by the setting that each flag represents.
 
     flags: flag by setting. A flag may be abbreviated, and its value may follow an equals sign.
     """
@@ -458,7 +458,7 @@ def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str
 
 
 def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None:
-    """Raise `InputError` for a setting that both a flag and a key=value word set.
+    """Raise `InputError` for a setting that is set both by a flag and by a key=value word.
 
     flags: the command's flags by setting; words: its command line.
     """
@@ -471,7 +471,7 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
 
 @contextmanager
 def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
-    """Name flags in place of the settings that they represent, in errors of the block.
+    """Replace setting names by their command-line flags in errors raised within the block.
 
     flags: the command's flags by setting; words: its command line.
     """

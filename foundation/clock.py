@@ -41,7 +41,7 @@ class TimeSource:
 
     now: function that returns the instant, UTC.
     elapsed: function that returns monotonic seconds.
-    wait: function that returns after so many seconds.
+    wait: function that waits for a number of seconds.
     """
 
     now: Callable[[], np.datetime64] = utc_now
@@ -65,7 +65,7 @@ class TimeSource:
         ask: Callable[[], Answer],
         retry_on: type[BrokerError] = BrokerError,
     ) -> Answer:
-        """Return the result of the first attempt that succeeds; raise the error of the last one.
+        """Return the result of the first successful attempt; else raise the last attempt's error.
 
         retry_on: errors after which the request is repeated.
         """

@@ -179,7 +179,7 @@ def _class_of(config: str) -> Any:
 
 
 def settings_classes(config: str) -> list[Any]:
-    """Return the settings classes of a configuration; for a key in two of them the first counts."""
+    """Return the settings classes of a configuration; the first class with a key determines it."""
     return [_class_of(each) for each in _chain(config)]
 
 
@@ -268,7 +268,7 @@ def _hydras_refusal(error: Exception, line: CommandLine) -> InputError:
 
 
 def _unreadable_word(word: str) -> InputError:
-    """Return the refusal of a word that Hydra's grammar rejects, with the word to type instead."""
+    """Return the InputError for a word that Hydra's grammar rejects, with the correct word."""
     key, _, value = word.partition("=")
     quoted = f"{key}={_with_quotes(value)}"
     if "${" in value or not _is_readable(quoted):
@@ -301,7 +301,7 @@ def _is_readable(word: str) -> bool:
 
 
 def _unknown_setting(key: str, line: CommandLine) -> InputError:
-    """Return the refusal of a key; the hint includes a value that another group's key accepts."""
+    """Return the InputError for an unknown key, with a hint to similar keys."""
     values: Any = OmegaConf.to_container(_composed(line), resolve=False)
     keys = list(dotted_keys(values))
     typed = [
@@ -325,7 +325,7 @@ def _unknown_setting(key: str, line: CommandLine) -> InputError:
 
 
 def _refusal_of(word: str, line: CommandLine) -> str:
-    """Return why a word alone is refused, or an empty string."""
+    """Return the error text for a single word, or an empty string if the word is valid."""
     single = replace(line, overrides=[word], config_name="", folder=None)
     try:
         for config in job_configs(single) if line.multirun else [config_of_line(single)]:
@@ -343,7 +343,7 @@ def _commands_with(key: str) -> list[str]:
 
 
 def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
-    """Return the refusal of a setting that only other commands have."""
+    """Return the InputError for a setting that only other commands have."""
     also = "; a sweep takes -m hydra/launcher=ray or joblib" if key == "launcher" else ""
     return InputError(
         f"{key}: there is no such setting here; it is one of {' and '.join(modules)}{also}"
@@ -351,7 +351,7 @@ def _setting_of_others(key: str, modules: Sequence[str]) -> InputError:
 
 
 def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
-    """Return the refusal of a file of a group, or of a configuration, that does not exist."""
+    """Return the InputError for a missing file of a group or of a configuration."""
     group, _, choice = missing.rpartition("/")
     if group == "hydra/launcher" and choice in LAUNCHERS:
         return not_installed(f"hydra-{choice}-launcher", f"{group}={choice}", choice)
@@ -383,7 +383,7 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
 def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
-    """Yield lines of YAML, each with the meaning that a settings class declares for it."""
+    """Yield lines of YAML, each with the meaning of its setting as a comment."""
     keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
     for name, value in values.items():
         about = keys.get(name)

@@ -70,7 +70,7 @@ def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
 
 
 class LoopTerminal(Terminal):
-    """A terminal for loops: after its reader is gone, output is lost and the loop continues."""
+    """A terminal that ignores broken pipes, so that a loop continues after its output is closed."""
 
     def on_broken_pipe(self) -> None:
         """Raise an error, which `tolerate_print_errors` logs as lost output."""
@@ -79,7 +79,7 @@ class LoopTerminal(Terminal):
 
 @contextmanager
 def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of several kinds of work; yields a function of kind, done and total.
+    """Show the progress of several kinds of work; yield a function of kind, done and total.
 
     A terminal that can redraw lines shows one bar for each kind. Other outputs, TERM=dumb among
     them, get a line at the first report, one every two seconds even without new reports, and one
@@ -191,7 +191,7 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 
 @contextmanager
 def tolerate_print_errors() -> Iterator[None]:
-    """Log an output error of the block: a full disk or a closed terminal does not end a loop."""
+    """Log output errors of the block: a full disk or closed terminal does not end a loop."""
     try:
         yield
         # `sys.stdout` is None in a process that was started without standard output.

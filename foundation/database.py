@@ -25,11 +25,11 @@ BUSY_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for
 
 
 class DatabaseFailed(InputError):
-    """A database file that cannot be read or written; the failed write has no effect."""
+    """A database file cannot be read or written; the failed write has no effect."""
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file that is not a SQLite database, or a damaged one."""
+    """A file is not a SQLite database, or is damaged."""
 
 
 class Database:
@@ -63,7 +63,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Run the block as one transaction; a nested one joins the outer one.
+        """Run the block as one transaction; a nested transaction joins the outer transaction.
 
         Nothing is on disk before the outermost block ends. A signal that ends the process is
         deferred until then.
@@ -84,7 +84,7 @@ class Database:
                 self._depth -= 1
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> None:
-        """Execute a statement within the current transaction, or in one of its own."""
+        """Execute a statement within the current transaction, or in a separate transaction."""
         with self.transaction():
             self._connection.execute(statement, values)
 

@@ -56,7 +56,7 @@ def to_fraction(number: Fraction | Decimal | float) -> Fraction:
 
 
 def check_amount(value: object, name: str) -> Fraction:
-    """Return a caller's number as the fraction of its decimal digits.
+    """Validate a caller's number; return the exact fraction of its decimal digits.
 
     name: name of the argument, for messages.
 
@@ -98,7 +98,7 @@ def cents_that_add_up(
 ) -> dict[Name, Decimal]:
     """Return USD amounts rounded to the cent that add up to their total.
 
-    Each is rounded down; the missing cents go to the largest remainders.
+    Each amount is rounded down; the missing cents go to the largest remainders.
 
     Raises ValueError if the parts differ from the total by more than rounding.
     """

@@ -18,7 +18,7 @@ CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
-    """Invalid input of the user; the message says what is wrong, where, and how to correct it."""
+    """Invalid input of the user; the message states the fault, its place, and the correction."""
 
 
 class DataError(InputError):
@@ -26,7 +26,7 @@ class DataError(InputError):
 
 
 class BrokerError(InputError):
-    """A venue that did not respond, refused, or sent an invalid response.
+    """A venue does not respond, refuses a request, or sends an invalid response.
 
     The message names the venue and the request.
     """
@@ -35,8 +35,8 @@ class BrokerError(InputError):
 class InvalidResponse(BrokerError):
     """A response of the venue that cannot be used.
 
-    why: the invalid part and the reason, uncut: secrets are redacted before the text is cut. The
-        caller that made the request names it.
+    why: the invalid part and the reason, at full length: secrets are redacted before the text is
+        cut. The caller adds the name of the request.
     """
 
     def __init__(self, why: str) -> None:
@@ -49,11 +49,11 @@ class ResponseRejected(BrokerError):
 
 
 class AccessDenied(BrokerError):
-    """Keys that do not allow the request; a retry fails too."""
+    """The API keys do not allow the request; a retry fails, too."""
 
 
 class TradingPaused(BrokerError):
-    """A pause of trading at the venue, which did nothing; an immediate retry fails too."""
+    """The venue has paused trading and rejected the request; an immediate retry fails, too."""
 
 
 class OrderRejected(BrokerError):
@@ -68,11 +68,11 @@ class OrderRejected(BrokerError):
 
 
 class OutcomeUnknown(BrokerError):
-    """An order that was sent and whose fate neither a response nor a look-up reveals."""
+    """An order was sent, but neither a response nor a look-up shows its outcome."""
 
 
 class AccountChanged(BrokerError):
-    """An account that differs from the one that a decision was made for; no order was sent."""
+    """The account differs from the account snapshot of the decision; no order was sent."""
 
 
 def one_line(text: str, most: int = 300) -> str:
@@ -100,7 +100,7 @@ def _escapes() -> dict[int, str]:
 def invalid_choice(
     place: str, value: object, choices: Iterable[str], *, also: str = ""
 ) -> InputError:
-    """Return the refusal of a value outside its choices; it names the nearest one.
+    """Return the InputError for a value outside its choices; it suggests the nearest choice.
 
     place: the setting, dotted, or the flag or file.
     also: other accepted values, in words.
@@ -112,11 +112,11 @@ def invalid_choice(
 
 
 def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputError:
-    """Return the refusal of a setting that does not exist; it names the nearest one.
+    """Return the InputError for an unknown setting; it suggests the nearest setting.
 
-    key: as typed, dotted.
-    keys: every existing setting, dotted.
-    advice: where all of them are documented.
+    key: dotted key as typed.
+    keys: dotted keys of all existing settings.
+    advice: where all settings are documented.
     """
     known = list(keys)
     group = key.rpartition(".")[0]
@@ -131,10 +131,10 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
 
 
 def not_installed(library: str, user: str, extra: str) -> InputError:
-    """Return the refusal of work that needs a missing library.
+    """Return the InputError for a missing optional library.
 
-    user: the command or setting that needs it.
-    extra: the project's extra that installs it.
+    user: the command or setting that needs the library.
+    extra: the project's extra that installs the library.
     """
     return InputError(
         f"{library} is not installed: {user} needs pip install -e '.[{extra}]' in the project's"
@@ -149,7 +149,7 @@ def keys_with_last_word(key: str, keys: Iterable[str]) -> list[str]:
 
 
 def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
-    """Return the duration that a bare number of minutes means: `1h` for 60."""
+    """Return the choice that equals a number of minutes: `1h` for 60."""
     minutes = {"m": 1, "h": 60, "d": 24 * 60}
     return [
         choice
@@ -176,7 +176,7 @@ def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMIL
 
 
 def did_you_mean(choices: Sequence[str]) -> str:
-    """Return the end of a message that proposes choices; empty without one."""
+    """Return the end of a message that suggests choices; empty without choices."""
     return f"; did you mean {' or '.join(choices)}?" if choices else ""
 
 
@@ -188,7 +188,7 @@ def list_choices(choices: Sequence[str]) -> str:
 
 
 def closest_keys(key: str, known: Sequence[str]) -> list[str]:
-    """Return the settings nearest to a mistyped key: moved, in its group, or in another group."""
+    """Return the settings nearest to a mistyped key, in its own or in another group."""
     group, dot, word = key.rpartition(".")
     if 0 < len(moved := keys_with_last_word(key, known)) <= MAX_PROPOSED:
         return moved

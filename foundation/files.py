@@ -36,9 +36,10 @@ def check_output(
     created, and held until `release_outputs` or the end of the process.
 
     folder: output of the command.
-    mark: pattern of a file that each run of the command writes. A folder that holds one is an
-        earlier run's and is overwritten; any other has to be empty. None: any content stays.
-    keys: keys of that JSON file, or columns of that table, after every run.
+    mark: pattern of a file that each run of the command writes. A folder with such a file belongs
+        to an earlier run and is overwritten; any other folder must be empty. None: any content is
+        kept.
+    keys: keys of the marking JSON file, or columns of the marking table, after every run.
     overwrite: whether a folder with other content may be written to.
 
     Raises InputError if the folder cannot be written, holds other files, or is locked.
@@ -88,7 +89,7 @@ def refuse_data_folder(config: DictConfig, output: Path) -> None:
 
 
 def _refuse_another(folder: Path, mark: str, keys: Collection[str]) -> None:
-    """Raise `InputError` for a folder with content other than an earlier run of the command."""
+    """Raise `InputError` for a folder with content other than output of the same command."""
     # Killed runs, editors and file managers leave hidden files.
     held = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     of_that_name = sorted(folder.glob(mark))
@@ -131,7 +132,7 @@ def _hold(folder: Path) -> None:
 
 
 def release_outputs() -> None:
-    """Unlock the folders of this process, and remove those that it created and left empty."""
+    """Unlock the folders of this process; remove folders that it created and left empty."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
@@ -198,9 +199,9 @@ def check_file(
     name: name of the setting, for messages.
     is_ours: predicate for existing files that the command wrote and may overwrite; None: all.
     overwrite: whether any other existing file may be overwritten.
-    word: word or flag by which a user allows that, for the message.
+    word: word or flag by which a user allows overwriting, for the message.
 
-    Raises InputError for a folder, for a path that is not writable, and for another's file.
+    Raises InputError for a folder, for a path that is not writable, and for a foreign file.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")

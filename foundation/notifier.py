@@ -56,7 +56,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 
 def heading(kind: str) -> str:
-    """Return the beginning of a line about a notice, by its kind."""
+    """Return the beginning of a log line about a notice of a kind."""
     return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
 
 
@@ -67,7 +67,7 @@ class AlertRecord(Protocol):
 
 
 class Notifier:
-    """Sender of heartbeats and alerts; an address of None sends none.
+    """Sender of heartbeats and alerts; an address of None disables them.
 
     At the end of its context it waits up to ten seconds for pending alerts and for its thread.
 
@@ -131,7 +131,7 @@ class Notifier:
     def alert(self, kind: str, text: str) -> None:
         """Send and log an alert of a kind once, until `end_alert` ends its cause.
 
-        Other texts of the same kind are logged meanwhile.
+        Until then, further texts of the same kind are only logged.
         """
         if (said := self._raised.get(kind)) is not None:
             if text not in said and len(said) < MAX_LOGGED_TEXTS:
@@ -259,7 +259,7 @@ def _sent(session: Session, name: str, url: str, body: dict[str, Any] | None = N
 
 @settings_class()
 class MonitoringSettings:
-    """Recipients of a loop's notices, and the limit on failed cycles."""
+    """Settings of monitoring: recipients of a loop's notices, and the limit on failed cycles."""
 
     max_failed_cycles: int = setting(
         3, "failed cycles, or ticks, in a row that end the process", ge=1, le=1000

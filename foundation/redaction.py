@@ -16,8 +16,8 @@ _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")
 def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
     """Return the text with each secret replaced by its name, and without passwords in addresses.
 
-    A secret shorter than 8 letters stays: a key `x` would be replaced in every word. One shorter
-    than 16 is replaced where it stands alone, a longer one anywhere.
+    A secret shorter than 8 letters stays: a key `x` would be replaced in every word. A secret
+    shorter than 16 letters is replaced only as a whole word, a longer secret anywhere.
 
     secrets: secrets by their names; forms escaped for Python, JSON and addresses are replaced, too.
     """

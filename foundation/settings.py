@@ -243,7 +243,7 @@ def _with_group(reason: InputError, kind: Any, parts: Sequence[object]) -> Input
 
 
 def _invalid_words(problem: Any, kind: Any, parts: Sequence[object]) -> str:
-    """Return what is wrong with a value of another type or beyond its bounds."""
+    """Return an error text for a value of a wrong type or out of bounds."""
     value = problem["input"]
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if problem["type"] == "string_type" and is_number and (unit := _unit_at(kind, parts)):
@@ -285,7 +285,7 @@ def settings_class_in(hint: Any) -> Any:
 
 
 def keys_in(kind: Any) -> dict[str, FieldInfo]:
-    """Return the keys of a settings class, with what pydantic knows of each."""
+    """Return the keys of a settings class, with pydantic's field information."""
     about_fields: dict[str, FieldInfo] = kind.__pydantic_fields__
     return {name: each for name, each in about_fields.items() if each.json_schema_extra != _NO_KEY}
 
@@ -344,7 +344,7 @@ def register_env_resolver() -> None:
 
 
 def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
-    """Return the checked settings of a composed configuration; group: the part that they form.
+    """Return the validated settings of a composed configuration, or of its part `group`.
 
     Raises InputError for the first missing or invalid value.
     """

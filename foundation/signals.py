@@ -110,7 +110,7 @@ def raise_if_signalled() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """The interruption of a process by a signal; number: the signal."""
+    """A signal has interrupted the process; number: number of the signal."""
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -130,7 +130,7 @@ def _interrupt_with(error: BaseException) -> None:
 
 
 class DeferSignals:
-    """A section that no signal interrupts: an ending signal takes effect at its end.
+    """A section that no signal interrupts: a termination signal takes effect at the section's end.
 
     A handler's exception can occur between any two steps of the main thread. Just after the begin
     of a transaction it would leave the transaction open, and later writes would never reach the

@@ -49,8 +49,8 @@ class Table:
     """Formatted figures; the first column names the row.
 
     heads: column headings; empty for a list of named figures.
-    text_columns: numbers of further text columns, which are aligned left.
-    optional_columns: numbers of the columns that narrow pages and terminals leave out.
+    text_columns: indices of further text columns, which are aligned left.
+    optional_columns: indices of the columns that narrow pages and terminals leave out.
     has_total: whether the last row is the sum of the others.
     """
 

@@ -24,8 +24,8 @@ def parallel_map(
 ) -> Generator[Made, None, None]:
     """Yield the results of `map` in order, computed in parallel threads.
 
-    The number of threads is that of linear algebra: one per processor, or OMP_NUM_THREADS, at most
-    MAX_THREADS. Later results are computed while one is used; at most one per thread waits in
+    The number of threads equals that of linear algebra: one per processor, or OMP_NUM_THREADS, at
+    most MAX_THREADS. Later results are computed while one is used; at most one per thread waits in
     memory. Closing the generator ends the threads.
     """
     waiting: deque[Future[Made]] = deque()

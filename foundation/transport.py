@@ -1,4 +1,4 @@
-"""HTTP requests with one deadline for the whole request, a shared pace, and no repeated order.
+"""HTTP requests with a total deadline, a shared rate limit, and no repeated orders.
 
 The libraries below limit each wait for bytes, not their sum: a server that sends a byte a second
 never times out. Here the connection is shut down at the deadline, in any phase of the request.
@@ -69,7 +69,7 @@ class DeadlineGuard:
         self._timer.cancel()
 
     def guard(self, connection: socket.socket | None) -> None:
-        """Guard this connection instead of the former one."""
+        """Guard this connection instead of the previous connection."""
         with self._lock:
             self._socket = connection
             if self.over:
@@ -151,7 +151,7 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class Transport(HTTPAdapter):
-    """An adapter with paced, time-limited requests; it repeats reads and requests never sent.
+    """An adapter with rate-limited, time-limited requests; it retries reads and unsent requests.
 
     timeout: seconds to connect, and to wait for the next bytes.
     deadline: seconds that a request may take, repeats included; pauses that the venue asks for do
@@ -219,7 +219,8 @@ class Transport(HTTPAdapter):
     ) -> Response:
         """Send a request once.
 
-        end: its deadline, by the monotonic clock; whole: seconds up to it, for messages.
+        end: deadline by the monotonic clock.
+        whole: seconds up to the deadline, for messages.
         """
         began = time.monotonic()
         seconds = min(end - began, _time_left())
@@ -290,8 +291,8 @@ def log_pause(seconds: float, why: str) -> None:
 class RateLimiter:
     """A limit on requests per minute that also obeys the venue's remaining count.
 
-    limit: requests a minute; None for no limit.
-    time: clock by which it waits.
+    limit: requests per minute; None: no limit.
+    time: clock for waits.
     """
 
     def __init__(self, limit: int | None, time: TimeSource = SYSTEM_TIME) -> None:
@@ -313,7 +314,7 @@ class RateLimiter:
     def wait(self) -> None:
         """Wait until a request is allowed, and count it.
 
-        Raises ReadTimeout if the time limit ends before.
+        Raises ReadTimeout if the time limit ends first.
         """
         while True:
             with self._lock:
@@ -337,7 +338,7 @@ class RateLimiter:
 
 @cache
 def shared_rate_limiter(where: str, limit: int | None) -> RateLimiter:
-    """Return the one rate limiter of all clients of an address: venues count per account."""
+    """Return the rate limiter that all clients of an address share: venues count per account."""
     return RateLimiter(limit)
 
 

@@ -32,16 +32,17 @@ class Allocation:
     unconstrained: [S] weights over `periods`, before any limit or cost; NaN for symbols that are
         not adjustable.
     target: [S] weights under every limit.
-    binding_limits: the limits that bind each target; `cost` means that moving would not pay.
-    periods: [S] number of periods, from the first one on, that `unconstrained` is computed over.
+    binding_limits: the limits that bind each target; `cost` means that the gain from trading is
+        below its cost.
+    periods: [S] number of periods, counted from the first, over which `unconstrained` is computed.
     premium, forecast: [S] the parts of `unconstrained` that rest on the premium alone and on the
         forecast alone. NaN for symbols that are not adjustable, and where the premium's part of the
         expected return is unknown. Kelly's weight without limits is linear in expected returns, so
-        both parts add up to it. The remainder of `unconstrained` rests on neither: the hedge of
-        others' targets, the shape of returns, a rule.
-    optimality_gap: bound on the gain that the best book of `limits.max_positions` has over this
-        one, a return net of risk and cost over all periods; NaN where targets are not chosen by
-        return, or no bound is known.
+        both parts add up to it. The remainder of `unconstrained` rests on neither: a hedge of other
+        symbols' targets, the shape of returns, or a strategy's rule.
+    optimality_gap: upper bound on the gain of the best book of `limits.max_positions` positions
+        over this book, as a return net of risk and cost over all periods; NaN where targets are not
+        chosen by return, or no bound is known.
     """
 
     unconstrained: Array
@@ -90,7 +91,7 @@ class Strategy(Protocol):
 def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     """Return fractional Kelly weights under limits, net of the costs of trading and borrowing.
 
-    Symbols that are not adjustable keep their weights. fraction: of full Kelly.
+    Symbols that are not adjustable keep their weights. fraction: fraction of full Kelly.
 
     Raises
     ------
@@ -114,13 +115,13 @@ def project_onto_limits(
     ranked: Array | None = None,
     forecast_directed: bool = False,
 ) -> Allocation:
-    """Return the weights under every limit that are closest to desired ones [S], by least squares.
+    """Return the feasible weights that are closest to the desired ones [S], by least squares.
 
     The allocation has one period and no premium.
 
-    ranked: [S] weights that rank the positions where `limits.max_positions` allows fewer; None: the
-        desired ones.
-    forecast_directed: whether the forecast alone gives them their direction.
+    ranked: [S] weights by which positions are ranked if `limits.max_positions` allows fewer; None:
+        the desired weights.
+    forecast_directed: whether the forecast alone determines the sign of every desired weight.
     """
     n = len(desired)
     problem = inputs.problem
@@ -173,19 +174,21 @@ def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, flo
 
 @jit_inline_ir
 def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, Array, float]:
-    """Solve the plan of a problem, the first period under every limit; fraction: of full Kelly.
+    """Solve the multi-period plan; limits apply to its first period only.
+
+    fraction: fraction of full Kelly. Later periods pay only trading and borrowing costs.
 
     Returns
     -------
     status
-        as in `active_set.solve`.
+        SOLVED, INFEASIBLE or UNFINISHED, as in `active_set.solve`.
     weights : [K, S]
-        of every period.
+        weights of every period.
     prices : [4 + G + N + K]
         shadow prices of the CEILINGS, of the groups' gross and net limits, then of borrowing in
         each period.
     gap
-        as in `sparse_weights`.
+        upper bound on the loss of objective from choosing positions, as in `sparse_weights`.
     """
     program = sizing_problem(problem, fraction)
     if problem.limits.max_positions < len(program.held):
@@ -196,7 +199,7 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
 
 @compiled
 def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
-    """Return the solver's form of a problem: the book's limits as bounds and ceilings."""
+    """Convert a decision problem to the solver's form, with limits as bounds and ceilings."""
     lower, upper = weight_bounds(problem.limits, problem.account)
     rows, rooms = gross_rows(problem)
     return SizingProblem(

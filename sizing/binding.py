@@ -1,9 +1,10 @@
 """The limits that bind each target weight, and their shadow prices.
 
 A limit binds a weight that would move further without it. Its shadow price is the gain in expected
-return over the interval, net of risk and cost, per unit of the limit. The program gives the price
-of a ceiling. The price of a symbol's own bound is the remaining gradient there, less the cost of
-moving further, less the prices of the ceilings that the symbol uses.
+return over the interval, net of risk and cost, per unit of the limit. The quadratic program gives
+the shadow price of a ceiling. The shadow price of a symbol's own bound is the remaining gradient at
+the bound, less the cost of moving further, less the shadow prices of the ceilings that the symbol
+uses.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def names_at_bits(bits: int, names: tuple[str, ...] = BINDING_NAMES) -> tuple[tu
 
 
 def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
-    """Return names at the positions of their bits: the project's own, then group limits."""
+    """Return the name of each bit in order: the built-in limits, then the limits on groups."""
     return (*names, *[""] * (FIRST_GROUP_BIT - len(names)), *rows)
 
 
@@ -50,10 +51,10 @@ class BindingLimits(NamedTuple):
     """The limits that bind each of S targets, with their shadow prices.
 
     binding_bits: [S] one bit for each of BINDING_NAMES, then one for each limit on groups.
-    bound_price: [S] shadow price of a symbol's own bound; NaN where targets are not chosen by
+    bound_price: [S] shadow price of the symbol's own bound; NaN where targets are not chosen by
         return.
-    shadow_prices: [4 + G + K] prices of the CEILINGS, of the G limits on groups, then of borrowing
-        in each period; NaN likewise.
+    shadow_prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of
+        borrowing in each period; NaN where targets are not chosen by return.
     group_limit_names: [G] names of the limits on groups.
     """
 
@@ -90,12 +91,12 @@ class BindingLimits(NamedTuple):
 def binding_bits(
     problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
-    """Return the limits that bind each target [S] as bits, and the price of its own bound [S].
+    """Return the binding limits of each target [S] as bits, and shadow prices of symbol bounds [S].
 
     unconstrained, target: [S] weights before any limit, and under every limit.
     gradient: [S] derivative by weight of return net of risk; NaN where targets are not chosen by
         return.
-    prices: as in `BindingLimits`.
+    prices: shadow prices, as in `BindingLimits.shadow_prices`.
 
     A limit binds a weight that would move further without it: by the gradient net of cost, or,
     without a gradient, towards the weight before limits.
@@ -174,7 +175,7 @@ def _bits_at(weight: float, left_out: bool, back: int) -> int:
 
 @jit_inline
 def _full_net(rows: GroupConstraints, target: Array) -> Mask:
-    """Return which net limits are full, [M]."""
+    """Return whether each net limit is fully used, [M]."""
     full = np.empty(len(rows.net_max), dtype=np.bool_)
     for c in range(len(full)):
         use = 0.0
@@ -188,7 +189,7 @@ def _full_net(rows: GroupConstraints, target: Array) -> Mask:
 def _pressing_net(
     rows: GroupConstraints, k: int, outward: float, full: Mask, prices: Array
 ) -> tuple[float, int, int]:
-    """Return the price that net limits charge for a larger weight k, and their bits.
+    """Return the shadow price of net limits for a larger weight k, and the bits of these limits.
 
     full, prices [M]: which net limits are full, and their prices. The bits are those that bind on
         the way outwards, and those that bind on the way back.
@@ -210,7 +211,7 @@ def _pressing_net(
 
 @jit_inline
 def _pressing_limits(row: Array, full: Mask, prices: Array, financing: float) -> tuple[float, int]:
-    """Return the price that all limits charge for a larger weight, and their bits.
+    """Return the shadow price of all limits for a larger weight, and the bits of these limits.
 
     row [G]: use of each ceiling by one unit of the weight; full [G]: which ceilings are full;
         financing: price of borrowing for it.

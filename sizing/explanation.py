@@ -1,8 +1,9 @@
-"""The reason for each target: the number of periods over which a Kelly weight explains it.
+"""The reason for each target: the number of periods whose Kelly weight explains the target.
 
-Only the first period of a plan is acted on. Where a position pays its round trip within the first
-period, that period's Kelly weight explains the target. A position for a longer time is explained by
-the Kelly weight over all periods through which it is held. The two may have opposite signs.
+Only the first period of a plan is traded. Where a position earns its round-trip cost within the
+first period, that period's Kelly weight explains the target. A position with a longer horizon is
+explained by the Kelly weight over all periods through which it is held. The two may have opposite
+signs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PREMIUM_PART, TOTAL = 0, 1  # rows of `kelly_by_horizon`
 
 
 class Explanation(NamedTuple):
-    """The reasons for S Kelly targets; the fields are those of `Allocation`.
+    """The reasons for S Kelly targets, in fields with the meanings of those in `Allocation`.
 
     binding_bits, bound_price: as in `BindingLimits`.
     """
@@ -42,8 +43,7 @@ def explain_targets(
     """Return the reasons for Kelly targets.
 
     weights [K, S], prices [4 + G + N + K]: as in `solve_plan`.
-    fraction: of full Kelly.
-    """
+    fraction: fraction of full Kelly."""
     by_horizon, singular = kelly_by_horizon(problem, fraction)
     if singular.any():
         _spread_evenly(problem, by_horizon, singular, fraction)
@@ -53,7 +53,7 @@ def explain_targets(
 def _spread_evenly(
     problem: DecisionProblem, by_horizon: Array, singular: Mask, fraction: float
 ) -> None:
-    """Fill in the rows of `by_horizon` [K, 2, S] whose covariance has no factor."""
+    """Fill in the rows of `by_horizon` [K, 2, S] whose covariance is singular."""
     mu, premium, covariance, _, _ = problem.returns
     chosen = np.flatnonzero(problem.account.adjustable)
     for k in np.flatnonzero(singular).tolist():
@@ -70,16 +70,16 @@ def _spread_evenly(
 def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
     """Return fractional Kelly weights without limits or costs for the first 1 … K periods.
 
-    Without limits or costs a weight held through several periods has the sum of their returns and
-    of their risks.
+    Without limits or costs, a weight held through several periods has the sum of the periods'
+    returns and risks.
 
     Returns
     -------
     by_horizon : [K, 2, S]
-        of the premium alone, and of the whole expected return; NaN for symbols that are not
-        adjustable.
+        Kelly weights on the premium alone, and on the whole expected return; NaN for symbols that
+        are not adjustable.
     singular : [K]
-        true if the covariance over these periods has no factor, and there are no weights.
+        true if the covariance over these periods is singular, and there are no weights.
     """
     returns = problem.returns
     chosen = true_indices(problem.account.adjustable)
@@ -113,12 +113,13 @@ def explain_by_horizon(
 ) -> Explanation:
     """Return the horizon that explains each target, its Kelly weight, and the limits that bind.
 
-    The horizon is the longest number of periods, from the first one on, whose Kelly weight fits the
-    target. It fits if it lies in the direction of the target's move, or beyond the limit that binds
-    it. A hedge of weights that others may not hold explains nothing. Then the Kelly weight given
-    the others' targets is used. If no horizon explains the target, the whole plan's does.
+    The horizon is the longest number of periods, counted from the first, whose Kelly weight fits
+    the target. A Kelly weight fits if it lies in the direction of the target's move, or beyond the
+    limit that binds the target. A hedge of weights that other symbols may not hold explains
+    nothing. In this case the Kelly weight given the other symbols' targets is used. If no horizon
+    explains the target, the horizon is the whole plan.
 
-    weights [K, S], prices [4 + G + N + K]: of the solution.
+    weights [K, S], prices [4 + G + N + K]: weights and shadow prices of the solution.
     by_horizon: as in `kelly_by_horizon`.
     """
     returns = problem.returns
@@ -164,7 +165,7 @@ def explain_by_horizon(
 def _explaining_horizon(
     returns: Returns, by_horizon: Array, target: Array, s: int, direction: float, fraction: float
 ) -> tuple[int, bool]:
-    """Return the number of periods that explain the target of s, all if none does.
+    """Return the number of periods that explain the target of s, or K if none does.
 
     The second value is true if the explanation is the Kelly weight given the others' targets.
     """
@@ -183,7 +184,7 @@ def _explaining_horizon(
 def _kelly_given_others(
     returns: Returns, target: Array, s: int, horizon: int, fraction: float
 ) -> float:
-    """Return fractional Kelly of symbol s given all other targets; NaN where it has no variance."""
+    """Return fractional Kelly of symbol s given all other targets; NaN if s has no variance."""
     variance = _risk_over(returns, s, s, horizon)
     if not variance > 0.0:
         return np.nan

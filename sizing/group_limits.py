@@ -1,4 +1,4 @@
-"""Limits on groups of symbols, and on a book's market beta, from a file of the user.
+"""Limits on groups of symbols, and on a book's market beta, from a user's YAML file.
 
     groups:
       tech: {symbols: [AAPL, MSFT, NVDA], net: [0.0, 0.5], gross: 0.8}
@@ -78,11 +78,11 @@ GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf
 
 @dataclass(frozen=True, slots=True)
 class GroupLimit:
-    """Limits on some symbols together; multiples of equity.
+    """Net and gross limits on a group of symbols, in multiples of equity.
 
     symbols: the members; None: all symbols of a book.
-    net: least and most of longs less shorts.
-    gross: most of longs plus shorts.
+    net: minimum and maximum of longs less shorts.
+    gross: maximum of longs plus shorts.
     """
 
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
@@ -103,7 +103,7 @@ class BetaLimit:
     """Range of a book's beta to a market, Σ βᵢ·wᵢ.
 
     market: symbol of the market.
-    net: least and most.
+    net: minimum and maximum of the beta.
     """
 
     market: Annotated[str, BeforeValidator(_symbol)]
@@ -131,7 +131,7 @@ class GroupLimits:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the rows of `constraints_over`: gross limits, then net ones."""
+        """Names of the rows of `constraints_over`: gross limits, then net limits."""
         sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
         nets = [name for name, each in self.groups.items() if each.net is not None]
         nets += [] if self.beta is None else [BETA]
@@ -152,15 +152,15 @@ class GroupLimits:
     ) -> GroupConstraints:
         """Return the limits over N symbols, then over the quantities of open closing orders.
 
-        closing_symbols: symbols of these orders. They count as closed in net limits, and use gross
-            limits until they fill.
+        closing_symbols: symbols of these orders. The positions count as closed in net limits, and
+            use gross limits until the orders fill.
         """
         return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
     def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
         """Return the name of a group limit that no book satisfies, or None.
 
-        symbol_cap, leverage: largest weight of a symbol, and of the book.
+        symbol_cap, leverage: maximum weight of a symbol, and of the book.
         """
         # If a group has all symbols, those that are not named may fill a whole book.
         symbols = [*sorted(self.symbols), ""]
@@ -239,7 +239,7 @@ def _rows_over(
 
 @cache
 def read_group_limits(path: str) -> GroupLimits:
-    """Return the limits of a file, which is read once.
+    """Return the limits of a file; a file is read once per process.
 
     Raises
     ------

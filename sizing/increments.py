@@ -26,6 +26,6 @@ def required_order_value(closes: bool, least: float, dust: float) -> float:
     """Return the minimum value of an order, USD; `OrderSizeLimits.min_sent_value` states the rule.
 
     closes: whether the order closes a whole position.
-    least, dust: minimum in USD of any other order, and of a closing one.
+    least, dust: minimum in USD of any other order, and of a closing order.
     """
     return dust if closes else least

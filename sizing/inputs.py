@@ -1,4 +1,4 @@
-"""Inputs of a strategy at one instant: the sizing problem, with the names of its symbols."""
+"""Inputs of a strategy at one instant: the sizing problem and the names of the symbols."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainingdata.instants import utc_text
 
 
 class AccountLike(Protocol):
-    """The part of an account that sizing reads."""
+    """Interface of an account for sizing: equity, quantities, prices, and cash for crypto."""
 
     @property
     def equity(self) -> float:
@@ -24,7 +24,7 @@ class AccountLike(Protocol):
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:
-        """Signed quantity held plus open, by symbol."""
+        """Signed quantity held plus open orders, by symbol."""
 
     @property
     def prices(self) -> Mapping[str, float]:
@@ -40,9 +40,9 @@ class SizingInputs:
     """Inputs of sizing at one instant, for S symbols.
 
     problem: expected returns, costs, limits and current positions.
-    symbols: [S] names; empty for a fixed weight that is counted in addition, and an empty tuple if
-        the caller names no symbols.
-    at: the instant of the decision, or None.
+    symbols: [S] names; an empty name for a further position with a fixed weight, and an empty tuple
+        if the caller names no symbols.
+    at: the instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, as in `GroupLimits`.
     """
 
@@ -73,12 +73,12 @@ class SizingInputs:
 
     @property
     def cost(self) -> Array:
-        """[S] USD of trading one USD, one way."""
+        """[S] one-way trading cost, in USD per USD traded."""
         return np.asarray(self.problem.costs.change[0])
 
     @property
     def financing(self) -> float:
-        """Price in USD of one USD borrowed in the first period."""
+        """Financing cost in USD of one USD borrowed for the first period."""
         return float(self.problem.costs.financing[0])
 
     @property
@@ -93,17 +93,17 @@ class SizingInputs:
 
     @property
     def stock_ceiling(self) -> float:
-        """Stock gross that orders may reach now, in multiples of equity."""
+        """Gross stock exposure that orders may reach now, in multiples of equity."""
         return self.problem.limits.stock_ceiling
 
     @property
     def granted_gross(self) -> float:
-        """Stock gross that is granted now, including the part that orders may not reach."""
+        """Gross stock exposure that the venue grants now; orders may not reach all of it."""
         return self.problem.limits.granted_gross
 
     @property
     def held(self) -> Array:
-        """[S] weight held plus open orders."""
+        """[S] weight of the quantity held plus open orders."""
         return self.problem.account.held
 
     @property
@@ -118,11 +118,11 @@ class SizingInputs:
 
     @property
     def unborrowed(self) -> float:
-        """Cash that may buy crypto, a multiple of equity; below 0 if it is in debit."""
+        """Cash that may buy crypto, a multiple of equity; negative for a debit balance."""
         return self.problem.account.unborrowed
 
     def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
-        """Return the inputs with other held weights [S] and other adjustable symbols [S]."""
+        """Return a copy of the inputs with these held weights [S] and adjustable symbols [S]."""
         account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 

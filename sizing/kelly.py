@@ -7,10 +7,9 @@ The objective is the second-order expansion of expected log growth (Kelly 1956; 
 `fraction` 0.5 is `Kelly_50pct`. Clipping the unconstrained optimum does not give the constrained
 one, so one quadratic program includes all limits (`solver`).
 
-The solver checks nothing: a NaN would spread to every weight, and an indefinite covariance would
-make the program unbounded. So this module validates the numbers of a problem once. A valid problem
-passes a compiled loop and a Cholesky factorisation; only invalid vectors are searched again, to
-name the fault.
+The solver validates nothing: a NaN would spread to every weight, and an indefinite covariance would
+make the program unbounded. So this module validates the numbers of a problem once, by a compiled
+loop and a Cholesky factorisation. Only an invalid problem is examined again, to name the fault.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among thre
 
 
 class SolverFailed(RuntimeError):
-    """A sizing program without a solution, or one that the solver did not finish.
+    """A sizing program has no solution, or the solver did not converge.
 
     message: the reason.
     problem: the program that failed.
@@ -58,8 +57,8 @@ class SolverFailed(RuntimeError):
 class Covariance:
     """A validated covariance matrix of the simple returns of S symbols.
 
-    Validation costs more than one solution; a `Covariance` that many solutions share is validated
-    once.
+    Validation costs more than a single solve; a `Covariance` that is reused across solves is
+    validated once.
 
     matrix: [S, S] symmetric, positive semi-definite.
     """
@@ -77,8 +76,8 @@ class Covariance:
 def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> Array:
     """Return fractional Kelly weights without limits or costs: fraction · Σ⁺ mu, [S], signed.
 
-    A singular Σ, as of two identical symbols, has many optimal books. The one of minimum norm is
-    returned, which spreads a weight over identical symbols.
+    A singular Σ, for example of two identical symbols, has many optimal books. The book of minimum
+    norm is returned, which splits a weight evenly between identical symbols.
     """
     weights = np.asarray(mu, dtype=np.float64) * fraction
     if factored_solve(np.array(covariance, dtype=np.float64), weights):
@@ -87,7 +86,7 @@ def unconstrained_kelly(mu: Array, covariance: Array, fraction: float = 0.5) -> 
 
 
 def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: float = 0.5) -> Array:
-    """Return the share of wealth for contracts that pay $1 or nothing: fraction · f*, [N] ≥ 0.
+    """Return the Kelly share of wealth for contracts that settle at $1 or $0, fraction · f*, [N].
 
         f* = max((p - c) / (1 - c), 0)
 
@@ -98,9 +97,9 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
     Parameters
     ----------
     probability : [N] or scalar
-        p that the contract pays, 0 … 1.
+        probability p that the contract settles at $1, 0 … 1.
     price : [N] or scalar
-        c, USD per contract including trading costs, above 0 and below 1.
+        price c in USD per contract including trading costs, above 0 and below 1.
     fraction
         of full Kelly, above 0.
 
@@ -133,26 +132,27 @@ def kelly_weights(
 ) -> Array:
     """Return the weights [S] or [T, S] that maximise fractional-Kelly growth net of trading costs.
 
-    [T, S] are the weights of a history of T problems, solved one by one without costs.
+    The result is [T, S] for a history of T problems, which are solved separately and without costs.
 
     Parameters
     ----------
     mu : [S] or [T, S]
         expected simple return over the holding interval.
     covariance : [S, S], or [T, S, S] for a history whose covariance changes
-        of returns over the same interval; symmetric, positive semi-definite. Pass a `Covariance` if
-        many calls share one: it is validated once.
+        covariance of returns over the same interval; symmetric, positive semi-definite. Pass a
+        `Covariance` to validate a matrix once for many calls.
     fraction
         of full Kelly, above 0.
     lower, upper : [S], or [T, S] for a history
-        bounds of the weights; equal where a symbol is fixed.
+        bounds of the weights; equal for a symbol whose weight is fixed.
     groups
         pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and
         1. A ceiling below the fixed weights is raised to them. For a history the ceiling may be
         [T].
     held, cost : [S]
-        current weights, and cost of moving a weight by one; without cost, `held` changes the result
-        by rounding alone. Refused for a history, whose held weights follow from earlier rows.
+        current weights, and trading cost per unit of weight; without cost, `held` changes the
+        result by rounding only. Rejected for a history, whose held weights follow from earlier
+        rows.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def kelly_weights(
 
 
 def failure_text(status: int, symbols: int) -> str:
-    """Return the message of a solver status other than SOLVED."""
+    """Return the error message for a solver status other than SOLVED."""
     if status == INFEASIBLE:
         return (
             f"the sizing problem of {symbols} symbols has no answer: their lower bounds exceed a"
@@ -246,7 +246,7 @@ def _history_weights(
     """Return the weights [T, S] of T problems without costs."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
-        """Return the values of each row [T, …]; a value of one problem applies to all rows."""
+        """Return a value for each row [T, …]; a value for one problem is repeated for all rows."""
         array = float_array(name, value)
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))
@@ -307,7 +307,7 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
     Raises
     ------
     ValueError
-        if the values are complex, no numbers, or in rows of unequal length.
+        if the values are complex, not numeric, or in rows of unequal length.
     """
     try:
         if np.iscomplexobj(value):
@@ -351,7 +351,7 @@ def check_covariance(covariance: Array) -> None:
 
 
 def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
-    """Return the coefficients [G, S] and limits [G] of groups.
+    """Return the coefficients [G, S] and limits [G] of group ceilings as arrays.
 
     Raises
     ------

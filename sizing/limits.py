@@ -1,4 +1,4 @@
-"""Limits on a book: per symbol, per asset class, and together."""
+"""Limits on a book: per symbol, per asset class, and for the whole book."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 @jit_inline
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
-    """Return the leverage that an account gets: at most 1× below margin_equity USD."""
+    """Return the leverage that an account may use: at most 1× below margin_equity USD."""
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
 @jit_inline
 def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float) -> float:
-    """Return the share of their weights that trimmable symbols keep under the joint ceiling, 0 … 1.
+    """Return the factor, 0 … 1, that scales trimmable weights to satisfy the joint ceiling.
 
     weights [S]; trimmable [S]: the symbols that may be cut. The ceiling: stock gross /
     stock_ceiling + crypto ≤ 1.
@@ -42,7 +42,7 @@ def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling
 
 @compiled
 def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
-    """Return lower and upper weights, [S] each: ± the cap, or the held weight of a fixed symbol.
+    """Return lower and upper bounds, [S] each: ± the cap, or the held weight of a fixed symbol.
 
     A symbol that leaves the universe is fixed at 0 and uses no headroom. The lower bound is 0 for
     long-only symbols, and for all symbols if the account may not be short.
@@ -94,7 +94,7 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
 
 @compiled
 def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
-    """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then the groups' sizes."""
+    """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then gross limits of groups."""
     rows, rooms = ceiling_rows(problem)
     groups = problem.limits.group_constraints
     count = len(groups.gross_max)
@@ -119,7 +119,7 @@ def count_shadow_prices(problem: DecisionProblem) -> int:
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
-    """Return by how much weights [S] exceed net limit k, or the use by solved ones if larger."""
+    """Return the excess of weights [S] over net limit k, or over its use by `solved` if larger."""
     rows = problem.limits.group_constraints
     use = 0.0
     allowed = 0.0
@@ -131,7 +131,7 @@ def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) 
 
 @jit_inline
 def _whole_sale(held: float, weight: float, increment: float) -> float:
-    """Return the sale, in whole increments, from one weight to a lower one.
+    """Return the size of a sale from one weight to a lower one, in whole increments.
 
     The remainder is a whole number of increments as well; a sale of everything is not rounded.
     """
@@ -143,11 +143,11 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 
 @compiled
 def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
-    """Return the weights [S], with all crypto purchases cut by one share to the cash at hand.
+    """Return the weights [S], with all crypto purchases scaled by one factor to the available cash.
 
-    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_price_buffer, over crypto. A sale
-    frees whole increments, unless it closes, less a fee rounded up to the cent. The next decision
-    buys the rest.
+    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. A sale yields
+    whole increments, unless it closes the position, less a fee rounded up to the cent. The next
+    decision buys the rest.
     """
     # `ceiling_rows` limits the value of all crypto, as if a sale freed its whole value. The venue
     # checks a purchase above its price against the cash that sales have brought, and refuses all of

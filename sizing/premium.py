@@ -1,4 +1,4 @@
-"""The premium prior: the stated expected return of an asset class for its risk.
+"""The premium prior: the expected return of an asset class as a stated reward for its risk.
 
 A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe
 1974; Black and Litterman 1992) gives the expected returns under which equal weights are optimal:
@@ -42,22 +42,23 @@ def unit_premiums(
     Parameters
     ----------
     variance : [T, S]
-        of simple returns, a year; NaN leaves a symbol out of its class, with a premium of 0.
+        yearly variance of simple returns; NaN excludes a symbol from its class, with a premium of
+        0.
     matrix : [T]
-        number of the correlation matrix in force.
+        index of the correlation matrix in force at each instant.
     correlations : [D, S, S]
         the matrices.
     crypto : [S]
         whether the symbol is crypto.
     prior
-        mean correlations that few symbols are shrunk towards.
+        mean correlations towards which estimates from few symbols are shrunk.
 
     Returns
     -------
     premiums : [T, S]
-        return a year.
+        expected yearly return at a Sharpe ratio of one.
     crypto_correlation : [T]
-        of the diversified crypto class with the diversified stock market, -1 to 1.
+        correlation of the diversified crypto class with the diversified stock market, -1 to 1.
     """
     premiums = np.zeros(variance.shape)
     crypto_correlation = np.zeros(len(variance))
@@ -89,7 +90,7 @@ def _write_class_premiums(
 ) -> float:
     """Write the premiums [S] of a class's members; return the class's mean correlation.
 
-    prior: the mean correlation that few members are shrunk towards.
+    prior: the mean correlation towards which an estimate from few members is shrunk.
     """
     n = len(members)
     with_book = np.zeros(len(premium))

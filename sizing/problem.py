@@ -1,6 +1,6 @@
 """The sizing problem of an instant: expected returns, costs, limits and current positions.
 
-Four small values of plain numbers and arrays, which compiled functions take without conversion.
+Named tuples of plain numbers and arrays, which compiled functions accept without conversion.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from foundation.compiled import compiled, jit_inline, take_columns
 
 
 class Returns(NamedTuple):
-    """Expected returns of S symbols over K periods of time; the first period is acted on.
+    """Expected returns of S symbols over K periods; only the first period is traded.
 
     mu: [K, S] expected simple return.
     premium: [K, S] part of `mu` that comes from the stated premium, the rest being the forecast's;
@@ -34,8 +34,8 @@ class Returns(NamedTuple):
 class Costs(NamedTuple):
     """Costs of trading and borrowing.
 
-    change: [K, S] cost of moving a weight by one at the start of each period.
-    financing: [K] price of one USD borrowed in each period, USD.
+    change: [K, S] trading cost per unit of weight at the start of each period.
+    financing: [K] cost in USD of one USD borrowed in each period.
     """
 
     change: Array
@@ -49,8 +49,8 @@ class GroupConstraints(NamedTuple):
     gross_max: [G] the gross limits.
     net: [M, N] use of each net limit by one unit of a weight: Σ nᵢ·wᵢ ≤ net_max.
     net_max: [M] the net limits.
-    market: number of the symbol whose betas fill the last two rows of `net`, the last one negated;
-        −1: no limit on beta.
+    market: index of the market symbol. Betas to this symbol fill the last two rows of `net`,
+        negated in the last row. −1: no limit on beta.
     """
 
     gross: Array
@@ -67,7 +67,7 @@ NO_GROUP_CONSTRAINTS = GroupConstraints(
 
 @jit_inline
 def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
-    """Return the limits over the chosen [m] of N weights, in order; the market must be chosen."""
+    """Return the limits over the chosen [m] of N weights, in order; include the market symbol."""
     if len(rows.gross) + len(rows.net) == 0:
         return rows
     market = -1
@@ -85,7 +85,7 @@ def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraint
 
 @compiled
 def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
-    """Return the limits with each symbol's beta to the market; covariance [K, S, S].
+    """Return the limits with the rows of betas to the market filled in; covariance [K, S, S].
 
     Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance every
     beta is 0.
@@ -112,10 +112,11 @@ class BookLimits(NamedTuple):
 
     symbol_cap: cap on the weight of one symbol.
     crypto_cap: ceiling on all crypto together.
-    margin_equity: USD of equity below which no position is short.
+    margin_equity: equity in USD below which short positions are not allowed.
     max_positions: largest number of positions; infinite: any number.
-    stock_ceiling: stock gross that orders may reach now.
-    granted_gross: stock gross that is granted now, including the part that orders may not reach.
+    stock_ceiling: gross stock exposure that orders may reach now.
+    granted_gross: gross stock exposure that the venue grants now, including the part that orders
+        may not reach.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol may not be short.
     group_constraints: limits on groups of symbols.
@@ -137,11 +138,12 @@ class CurrentWeights(NamedTuple):
 
     held: [S] weight held plus open orders.
     adjustable: [S] whether the weight may change now; all others stay.
-    exiting: [S] whether the symbol is closed now because it may not be held; it is not adjustable.
+    exiting: [S] whether the symbol is being closed because it may not be held; an exiting symbol is
+        not adjustable.
     increment: [S] weight of one increment; 0 where quantities are not rounded.
     equity: USD.
     unborrowed: cash that may buy crypto, a multiple of equity at the venue's check; a negative
-        value has to be paid back before crypto can be bought.
+        value is a debit that must be repaid before crypto can be bought.
     order_price_buffer: factor on the price at which the venue checks market buys.
     """
 
@@ -166,19 +168,19 @@ class DecisionProblem(NamedTuple):
 class AccountArrays(NamedTuple):
     """An account over N rows: the panel's symbols, then further positions and open closing orders.
 
-    The rows from `position_count` on are the quantities that open closing orders have yet to fill.
-    The position's own row excludes them; until they fill they use their part of every ceiling.
+    The rows from `position_count` on are the unfilled quantities of open closing orders. The row of
+    the position excludes these quantities; until filled, they use their part of every ceiling.
 
-    quantity: [N] signed, held plus open.
-    price: [N] USD; NaN where it is unknown.
+    quantity: [N] signed quantity held plus open orders.
+    price: [N] price in USD; NaN where it is unknown.
     increment: [N] lot size in shares or coins; 0 where quantities are not rounded.
-    min_order_value: [N] USD, the least value of an order, unless it closes the position.
-    dust: [N] USD; a position of less value cannot be closed.
-    tradable: [N] whether the row may be ordered at all.
+    min_order_value: [N] minimum value of an order in USD, unless the order closes the position.
+    dust: [N] value in USD below which a position cannot be closed.
+    tradable: [N] whether the venue accepts orders for the row.
     position_count: number of rows that are positions.
     equity: USD.
-    unborrowed: USD that may buy crypto; 0 or less if none is left.
-    leverage: stock gross that the venue grants, in multiples of equity.
+    unborrowed: cash in USD that may buy crypto; 0 or less if none is left.
+    leverage: gross stock exposure that the venue grants, in multiples of equity.
     shorting: whether the venue lends shares.
     free_equity_share: share of equity that may support stock positions.
     """
@@ -201,7 +203,7 @@ class AccountArrays(NamedTuple):
 def current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
-    """Return the account as weights; NaN without equity. adjustable, exiting: [N]."""
+    """Return the account as weights, NaN without equity; adjustable, exiting: masks [N]."""
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
     increment = np.zeros(len(held))

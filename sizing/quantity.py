@@ -1,4 +1,4 @@
-"""Order quantities from weights, and `get_qty`: the quantity of one symbol to trade at once.
+"""Order quantities from weights, and `get_qty`: the quantity of one symbol to trade now.
 
 Backtest, live trading and `get_qty` share these functions, so that all of them round alike.
 """
@@ -42,7 +42,7 @@ MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
-    """Expected return and deviation over one holding interval, or over the K periods of a plan."""
+    """Interface of expected returns and deviations over one interval, or a plan's K periods."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class MomentsLike(Protocol):
 
 @jit_inline
 def max_crypto_quantity(largest: float, price: float) -> float:
-    """Return the largest crypto quantity of an order: `largest` USD or MAX_CRYPTO_QUANTITY."""
+    """Return the crypto quantity of `largest` USD, at most MAX_CRYPTO_QUANTITY."""
     return min(largest / price, MAX_CRYPTO_QUANTITY)
 
 
@@ -67,8 +67,8 @@ def max_crypto_quantity(largest: float, price: float) -> float:
 def count_child_orders(steps: float, rest: float, most: float, step: float) -> int:
     """Return the number of orders into which a quantity is split, each of at most `most`.
 
-    steps: whole lots of the quantity; rest: its remainder below one lot. One lot is the least that
-        an order can have, at any value.
+    steps: whole lots of the quantity; rest: its remainder below one lot. An order has at least one
+        lot, whatever its value.
     """
     slots = steps + (1.0 if rest > 0.0 else 0.0)
     return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
@@ -76,13 +76,13 @@ def count_child_orders(steps: float, rest: float, most: float, step: float) -> i
 
 @jit_inline
 def child_order_lots(steps: float, count: int, k: int) -> float:
-    """Return the lots of order number k of `count`: as equal as possible, the larger ones first."""
+    """Return the lots of child order k of `count`: equal up to one lot, larger orders first."""
     least = np.floor(steps / count)
     return float(least + (1.0 if k < steps - least * count else 0.0))
 
 
 def truncate_to_increment(quantity: float, increment: Decimal) -> Decimal:
-    """Return the largest multiple of `increment` that is no further from zero than `quantity`."""
+    """Round a quantity towards zero to a multiple of `increment`."""
     step = 1.0 if increment == 1 else float(increment)
     return int(whole_lots(quantity, step)) * increment
 
@@ -95,7 +95,7 @@ def target_quantity(
     price: float,
     increment: Decimal,
 ) -> Decimal:
-    """Return the quantity of a weight, rounded towards zero; the held one at the held weight."""
+    """Return the quantity of a weight, rounded towards zero; the held weight is not rounded."""
     # A fee in crypto leaves quantities off the grid of increments. Rounding a position that is at
     # its target would sell that remainder at every decision.
     if weight == held_weight:
@@ -132,30 +132,32 @@ def get_qty(
     account
         the current account.
     moments
-        over the holding interval, or over the periods of a plan (`multi_period`), premium included.
-        A symbol without moments uses every ceiling and has no variance.
+        expected returns and deviations over the holding interval, or over the periods of a plan
+        (`multi_period`), premium included. A symbol without moments uses every ceiling and has no
+        variance.
     correlation : [M, M] or [K, M, M]
-        of the moments' symbols; optional for a single symbol.
+        correlations between the moments' symbols; optional for a single symbol.
     limits
-        None: the default limits.
+        limits on the book; None: the default limits.
     strategy
-        one of `sizing.strategies`.
+        a strategy of `sizing.strategies`.
     cost
-        of trading, as a fraction of the traded value.
+        trading cost, as a fraction of the traded value.
     hours
-        own bars in the first period, for `vol_target`, `inverse_volatility` and `risk_parity`.
+        number of the symbol's own bars in the first period, for `vol_target`, `inverse_volatility`
+        and `risk_parity`.
     overnight
         whether the overnight ceiling applies.
     borrow_costs : [K]
         cost of one USD borrowed in each period; empty: borrowing is free.
     signal
-        root mean square of a forecast's return over its whole decay; see
+        root mean square of the forecast return over the forecast's whole decay, as in
         `multi_period.change_costs`.
     enhanced, risk_multiplier
         `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`)
         under the same limits.
     fallback
-        the rule that sizes where enhanced sizing fails: `none`, or `legacy`.
+        the sizing rule if enhanced sizing fails: `none`, or `legacy`.
 
     Raises
     ------
@@ -281,7 +283,7 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
 def _moments_of(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
-    """Return mu [K, S], covariance [K, S, S] and which symbols have moments [S]; else 0."""
+    """Return mu [K, S], covariance [K, S, S] and a mask [S] of symbols with moments, 0 without."""
     n = len(symbols)
     has_moments = np.zeros(n, dtype=bool)
     if moments is None:
@@ -310,7 +312,7 @@ def _moments_of(
 
 
 def _check(request: _Request) -> None:
-    """Raise `InputError` for numbers out of range, and for moments that do not fit each other."""
+    """Raise `InputError` for numbers out of range, and for inconsistent moments."""
     price = request.price
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price} is not above 0")
@@ -325,7 +327,7 @@ def _check(request: _Request) -> None:
 def _check_moments(
     moments: MomentsLike, correlation: Array | None, borrow_costs: Sequence[float]
 ) -> None:
-    """Raise `InputError` for moments, correlation and borrow costs that do not fit each other."""
+    """Raise `InputError` for inconsistent moments, correlation and borrow costs."""
     m = len(moments.symbols)
     for name, array in (("mu", moments.mu), ("sigma", moments.sigma)):
         shape = np.shape(array)

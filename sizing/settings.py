@@ -48,7 +48,7 @@ class Limits:
     )
 
     def group_limits(self) -> GroupLimits:
-        """Return the limits on groups; no limits if no file is named."""
+        """Return the limits on groups; without a configured file there are no limits."""
         from sizing.group_limits import NO_GROUPS
 
         if self.groups is None:
@@ -57,9 +57,9 @@ class Limits:
         return _checked_groups(self.groups, self.symbol_cap, leverage)
 
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
-        """Return the largest stock gross exposure, in multiples of equity.
+        """Return the maximum gross stock exposure, in multiples of equity.
 
-        Intraday or overnight; at most 1× for an account without margin.
+        The intraday or the overnight ceiling applies; at most 1× for an account without margin.
         """
         from sizing.limits import granted_leverage
 
@@ -74,14 +74,14 @@ class Limits:
 
     @property
     def overnight_ceiling(self) -> float:
-        """Stock gross that the last decision before the close may leave, in multiples of equity."""
+        """Maximum gross stock exposure overnight, in multiples of equity."""
         return min(self.overnight_leverage * (1.0 - self.overnight_buffer), self.intraday_leverage)
 
     @property
     def caps(self) -> tuple[float, float, float, float]:
-        """Limits for compiled functions: of a symbol, of crypto, equity for shorts, position count.
+        """Limits for compiled functions: symbol cap, crypto cap, margin equity, position count.
 
-        Weights are multiples of equity; shorts need an equity of at least the third, USD.
+        Caps are multiples of equity. Short positions require at least the margin equity, in USD.
         """
         most = np.inf if self.max_positions is None else float(self.max_positions)
         return self.symbol_cap, self.crypto_leverage, self.margin_equity, most
@@ -89,7 +89,7 @@ class Limits:
 
 @cache
 def _checked_groups(path: str, symbol_cap: float, leverage: float) -> GroupLimits:
-    """Return the limits of a file, after a check that some book satisfies them."""
+    """Return the limits of a file; raise `InputError` if no book satisfies them."""
     from sizing.group_limits import GROUPS_KEY, read_group_limits
 
     limits = read_group_limits(path)

@@ -1,9 +1,9 @@
 """The named strategies, all under the same limits and the same quadratic program.
 
-A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost;
-the others name a weight per symbol and get the closest one that the limits allow. Pattern
-strategies keep a weight while it is within `band` of its desired value, a quarter by default (the
-relative half of the 5/25 rule of rebalancing).
+A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost.
+The other strategies propose a weight per symbol and get the closest feasible weight. Pattern
+strategies keep a weight while the weight is within `band` of its desired value, a quarter by
+default (the relative half of the 5/25 rule of rebalancing).
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipp
 
 @dataclass(frozen=True, slots=True)
 class Kelly:
-    """A fraction of the growth-optimal weights.
+    """A strategy that holds a fraction of the growth-optimal (Kelly) weights.
 
-    fraction: of full Kelly, above 0, 1 at most.
+    fraction: fraction of full Kelly, above 0, at most 1.
     multiplier: factor on stock weights; the earlier system used 4.
     uses_forecast: whether forecasts count in addition to the premium.
-    holding: as in `Strategy`.
+    holding: holding interval, as in `Strategy`.
 
     The multiplier m stretches the weights within the program: they are m·v, with v optimal for
     returns mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full
@@ -98,14 +98,14 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """A strategy whose rule names a weight for each symbol.
+    """A strategy whose rule proposes a weight for each symbol.
 
-    name: of the strategy, for logs.
+    name: name of the strategy, for logs.
     rule: function from inputs to desired weights [S].
     band: relative distance from the desired weight within which a weight is kept.
-    holding: as in `Strategy`.
+    holding: holding interval, as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
-    forecast_directed: whether the forecast alone gives every weight its direction.
+    forecast_directed: whether the forecast alone determines the sign of every weight.
     """
 
     name: str
@@ -117,10 +117,10 @@ class WeightPattern:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the closest weights under the limits; keep those within `band` of their place.
+        """Return the closest feasible weights; keep weights within `band` of their desired value.
 
-        Where `limits.max_positions` binds, a held position is replaced only by one that is larger
-        by more than `band`.
+        Where `limits.max_positions` binds, a held position is replaced only by a position that is
+        larger by more than `band`.
         """
         from sizing.allocation import project_onto_limits
 
@@ -140,9 +140,10 @@ class WeightPattern:
 class Legacy:
     """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
 
-    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that the others
-    leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one
-    in the order of the inputs; each is cut to the headroom that the rest of the book leaves.
+    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that other
+    positions leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized
+    one by one in the order of the inputs; each weight is cut to the headroom that the rest of the
+    book leaves.
     """
 
     risk_multiplier: float = 1.0
@@ -151,7 +152,7 @@ class Legacy:
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Size each adjustable symbol in turn, given the targets of those before it."""
+        """Size each adjustable symbol in turn, given the targets of the preceding symbols."""
         from sizing.allocation import project_onto_limits
 
         # Symbols that leave the universe are closed and use no headroom.
@@ -190,7 +191,7 @@ def check_fraction(fraction: float) -> None:
 
 
 def equal_weight(s: SizingInputs) -> Array:
-    """Return equal weights, 1 in total, for the symbols with a forecast; others keep theirs."""
+    """Return equal weights, 1 in total, for symbols with a forecast; others keep their weights."""
     return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
 
 
@@ -202,8 +203,8 @@ def buy_and_hold(s: SizingInputs) -> Array:
 def fixed_fraction(s: SizingInputs, size: float) -> Array:
     """Return ±`size` in the forecast's direction where the forecast exceeds the round-trip cost.
 
-    A position stays until the forecast changes sign. Without that rule it would be sold whenever
-    the forecast is small, and bought back when it is not.
+    A position stays until the forecast changes sign. Without this rule the position would be sold
+    whenever the forecast is small, and bought back whenever the forecast is large.
     """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
@@ -212,7 +213,7 @@ def fixed_fraction(s: SizingInputs, size: float) -> Array:
 
 
 def vol_target(s: SizingInputs, deviation: float) -> Array:
-    """Return weights in proportion to 1/σ, scaled to a yearly deviation of the book."""
+    """Return weights in proportion to 1/σ, scaled to a yearly standard deviation of the book."""
 
     def scaled(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
@@ -237,7 +238,7 @@ def risk_parity(s: SizingInputs) -> Array:
 
 
 def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
-    """Return weights by the yearly covariance, in own open time, of symbols with a forecast."""
+    """Apply `weigh` to the yearly covariance, in own open time, of symbols with a forecast."""
     symbols = comparable_symbols(s)
     # Weights from risks that do not compare would be bought at one decision and sold at the next.
     if symbols is None:
@@ -276,11 +277,10 @@ def equal_risk(covariance: Array) -> Array:
 
 
 def comparable_symbols(s: SizingInputs) -> Index | None:
-    """Return the numbers of the symbols with a forecast, or None if their risks do not compare.
+    """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
-    Risks compare where the interval holds at least a day of every symbol's own time. Before a
-    weekend the next day of crypto holds only part of a session, and no night: stocks would seem
-    calm.
+    Risks compare where the interval covers at least a day of every symbol's own time. Before a
+    weekend the next 24 hours cover only part of a session, and no night: stocks would seem calm.
     """
     symbols = np.flatnonzero(s.universe)
     day = (
@@ -313,7 +313,7 @@ def strategy_from_name(
     band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
-    """Return the strategy of a name.
+    """Return the strategy that a name identifies.
 
     `kelly_50` or `Kelly_50pct` is half-Kelly; any percentage from 1 to 100 is allowed. `premium_50`
     is half-Kelly on the premium alone, without a forecast.
@@ -322,11 +322,11 @@ def strategy_from_name(
     [S]. It is assumed to read forecasts, uses the configured holding interval, and its weights are
     projected onto the limits.
 
-    fraction: of full Kelly, in place of the name's.
+    fraction: fraction of full Kelly that overrides the fraction in the name.
     size: weight of a position of `fixed_fraction`.
-    deviation: yearly deviation of `vol_target`.
+    deviation: target yearly standard deviation of `vol_target`.
     band: relative distance within which pattern strategies keep a weight.
-    risk_multiplier: of `legacy`.
+    risk_multiplier: factor on stock weights of `legacy`.
 
     Raises
     ------
@@ -377,7 +377,7 @@ def _kelly(name: str, fraction: float | None) -> Kelly:
 
 
 def name_with_fraction(name: str, fraction: float | None) -> str:
-    """Return a Kelly strategy's name with `fraction` in it; other names are unchanged."""
+    """Return the name of a Kelly strategy with this fraction; other names are unchanged."""
     kelly = KELLY_NAME.fullmatch(name)
     if kelly is None or fraction is None or float(kelly[2]) / 100 == fraction:
         return name
@@ -386,7 +386,7 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 @cache
 def _plugin_strategy(name: str, band: float) -> Strategy:
-    """Return the strategy of `module.name`: one instance for all decisions of a process."""
+    """Return the strategy of the function `module.name`; the instance is cached for the process."""
     rule = load_plugin(GROUP, name)
     if isinstance(rule, type) or not callable(rule):
         kind = "a class" if isinstance(rule, type) else type(rule).__name__
@@ -397,7 +397,9 @@ def _plugin_strategy(name: str, band: float) -> Strategy:
 def plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Wrap a user's rule: any result but one finite weight per symbol raises `InputError`.
+    """Wrap a user's rule so that an invalid result raises `InputError`.
+
+    A valid result is one finite weight per symbol.
 
     The rule receives a copy of the inputs, so that writing to them does not change the limits.
     """
@@ -420,7 +422,7 @@ def plugin_rule(
 
 
 def _copied(value: Any) -> Any:
-    """Return a named tuple with copies of all its arrays, in a tenth of the time of `deepcopy`."""
+    """Return a named tuple with copies of all its arrays; `deepcopy` takes ten times as long."""
     if isinstance(value, np.ndarray):
         return value.copy()
     return value._make(map(_copied, value)) if hasattr(value, "_make") else value

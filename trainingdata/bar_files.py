@@ -1,8 +1,8 @@
-"""Files of bars read into a panel: find each symbol's files, and read them.
+"""Find the bar files of each symbol, and read them into a panel.
 
-A file is CSV or Parquet under a head of `trainingdata.file_formats`, in bars of a day, of an hour
-or of 1 to 30 minutes. It is named after its symbol, or has a column that names the symbols of its
-rows.
+A file is CSV or Parquet with a header that `trainingdata.file_formats` knows. It has bars of a day,
+of an hour, or of 1 to 30 minutes. The file is named after its symbol, or a column names the symbol
+of each row.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def find_files(
 ) -> dict[str, tuple[Path, ...]]:
     """Find the bar files of each symbol in folders and files.
 
-    A symbol has several files if a column names it in each, or if their names are periods of one
-    series, such as BTCUSDT-1h-2023-01.
+    A symbol may have several files if each has a column with the symbol, or if the file names are
+    periods of one series, such as BTCUSDT-1h-2023-01.
 
     symbols: the symbols to find; None: all.
-    renames: those whose old names are searched too; an old name may have no file.
+    renames: renames whose old symbols are searched too; an old symbol may have no file.
 
     Raises DataError for a symbol without a file, and for files that are unreadable or ambiguous.
     """
@@ -97,14 +97,14 @@ def find_files(
 
 
 class _Found(NamedTuple):
-    """A file of a symbol; inside: whether one of its columns names the symbol."""
+    """A file of a symbol; inside: whether a column, not the file name, names the symbol."""
 
     path: Path
     inside: bool
 
 
 def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], list[DataError]]:
-    """Return the files of each symbol, and why others cannot be read."""
+    """Return the files of each symbol, and the errors of unreadable files."""
     found: dict[str, list[_Found]] = {}
     unread: list[DataError] = []
     for path in dict.fromkeys(path for place in places for path in _bar_files(place)):
@@ -119,14 +119,14 @@ def _files_by_symbol(places: Sequence[Path]) -> tuple[dict[str, list[_Found]], l
 
 
 def _other_security(symbol: str, found: Iterable[str]) -> str:
-    """Return another security whose name in capitals is the symbol, or an empty string."""
+    """Return a found security whose name in capitals equals the symbol, or an empty string."""
     return next((name for name in found if name != symbol and name.upper() == symbol), "")
 
 
 def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
     """Return the paths of a symbol's files.
 
-    Several files must all name it in a column, or be periods of one series by their names.
+    Several files must all name the symbol in a column, or be periods of one series by their names.
     """
     series = {series_in_file_name(file.path.stem) for file in found}
     periods = len(series) == 1 and "" not in series
@@ -136,7 +136,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
 
 
 def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
-    """Return the folders from `root` down that hold a bar file named after one of the symbols."""
+    """Return `root` and subfolders that hold a bar file named after one of the symbols."""
     names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
     return sorted({path.parent for path in files if _symbol_of(path) in names})
@@ -164,12 +164,12 @@ def _is_bar_file(path: Path) -> bool:
 
 
 def _stem(path: Path) -> str:
-    """Return a file's name without its format and the length of its bars."""
+    """Return a file name without its suffix and the length of its bars."""
     return symbol_in_file_name(path.stem)
 
 
 def _symbol_of(path: Path) -> str:
-    """Return the symbol of a bar file; its name if that is not a symbol."""
+    """Return the symbol in the name of a bar file; the name itself if it is not a symbol."""
     try:
         return normalize_data_symbol(_stem(path))
     except InputError:
@@ -188,11 +188,11 @@ def read_bars(
 ) -> Bars:
     """Read the panel of `symbols` up to `end`, history before `start` included.
 
-    places: folders of bar files, and single ones.
+    places: folders of bar files, and single files.
     symbols: symbols of the panel; None: all.
     timeframe: timeframe of the bars; None: days if the files have them, else hours.
-    conventions: how to read files that do not state it themselves.
-    renames: renames by which bars of an old name precede those of the new one.
+    conventions: conventions of files that do not state their own.
+    renames: renames of symbols; bars of the old symbol precede bars of the new symbol.
 
     Raises DataError for files that cannot be read or trusted.
     """
@@ -210,9 +210,11 @@ def read_finer_bars(
     conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
-    """Return the panel of the shortest bars that all files of some symbols can form, up to `end`.
+    """Return the panel of the shortest bars that all files of the symbols can form, up to `end`.
 
-    timeframe: upper limit, excluded, of their length. The others as in `read_bars`.
+    timeframe: exclusive upper limit of the bars' length.
+
+    The other parameters are those of `read_bars`.
 
     Raises DataError if the files hold no finer bars.
     """
@@ -270,7 +272,7 @@ def _laid_out(
     end: np.datetime64 | None,
     renames: Sequence[Rename],
 ) -> Bars:
-    """Return the bars of a timeframe as a panel; every symbol needs some between start and end."""
+    """Return the bars of a timeframe as a panel; every symbol needs a bar between start and end."""
     series = {symbol: rows.bars(timeframe) for symbol, rows in read.items()}
     join_renamed(series, renames, timeframe)
     tables = []

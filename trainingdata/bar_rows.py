@@ -51,13 +51,13 @@ _RATIO_FALL = 2e-3
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SymbolFileRows:
-    """Checked rows of a symbol as stored in its files, N of them.
+    """The N validated rows of a symbol in its files.
 
     item: the instrument.
-    stamps: [N] instants, increasing; those of dates are midnight UTC.
+    stamps: [N] instants, increasing; dates are midnight UTC.
     values: [N, 5] open, high, low, close and volume.
-    minutes: length of a row's bar, 1440 for a day.
-    zone: zone of the stamps, in words.
+    minutes: length of a bar in minutes, 1440 for a day.
+    zone: time zone of the stamps, as text.
     ends: whether a stamp is the end of its bar.
     naive_zone: zone assumed for stamps without one.
     notes: parts of the file that are ignored or changed.
@@ -143,11 +143,11 @@ def check_symbol_rows(
     path: str,
     conventions: Conventions,
 ) -> SymbolFileRows:
-    """Return the checked rows of a symbol, oldest first.
+    """Return the validated rows of a symbol, oldest first.
 
-    parts: its rows in each file, with the head's columns; the files in any order.
+    parts: rows of the symbol in each file, with the columns of the header; files in any order.
     path: path of the file, for messages.
-    conventions: how to read what the head does not state.
+    conventions: conventions for anything that the header does not state.
 
     Raises DataError for rows that cannot be read or trusted.
     """
@@ -200,7 +200,7 @@ class _Part(NamedTuple):
     """The rows of one file, oldest first.
 
     stamps: [N] instants.
-    zone: zone of the stamps, in words.
+    zone: time zone of the stamps, as text.
     dates: whether the stamps are dates without a time.
     values: [N, 5].
     frame: the same rows as a table.
@@ -222,7 +222,7 @@ def _part(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> _Part:
-    """Return the rows of a file; those that are strictly newest first are reversed."""
+    """Return the rows of a file; reverse them if they are strictly newest first."""
     stamps, zone, dates = _instants(frame, head, path, naive_zone, epoch)
     values = number_columns(frame, head, path)
     newest_first = len(stamps) > 1 and bool((np.diff(stamps) < np.timedelta64(0)).all())
@@ -264,7 +264,7 @@ def _joined(
 
 
 def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
-    """Refuse a volume whose heading names another coin than the symbol's."""
+    """Reject a volume column whose header names a coin other than the symbol's."""
     if head.volume_coin and normalize_data_symbol(f"{head.volume_coin}USD") != item.symbol:
         raise DataError(
             f"{path}: column {head.fields[VOLUME]!r} counts {head.volume_coin}, and the file's"
@@ -273,7 +273,7 @@ def _check_coin(head: FileFormat, item: Instrument, path: str) -> None:
 
 
 def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) -> None:
-    """Refuse data.stamps where the head states the other side of a bar."""
+    """Reject a `data.stamps` that contradicts the side of a bar in the header."""
     if stated is None or head.stamps_are_ends is None or head.stamps_are_ends == (stated == "end"):
         return
     raise DataError(
@@ -284,7 +284,7 @@ def _refuse_other_side(head: FileFormat, stated: StampSide | None, path: str) ->
 
 
 def _in_last_second(stamps: Instants) -> Mask:
-    """Return which stamps [N] are within the last second of a minute, as 23:59:59.999."""
+    """Return a mask of stamps [N] in the last second of a minute, such as 23:59:59.999."""
     return np.asarray(stamps - stamps.astype("datetime64[m]") >= np.timedelta64(59, "s"))
 
 
@@ -293,7 +293,7 @@ def _next_minute(stamps: Instants) -> Instants:
 
 
 def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
-    """Refuse stamps in the last second of a minute if the head does not call them ends."""
+    """Reject stamps in the last second of a minute, unless the header states that they are ends."""
     if not _in_last_second(stamps[:1]).any() or not _in_last_second(stamps).all():
         return
     name = " ".join(head.stamp) or "the first column"
@@ -307,7 +307,7 @@ def _refuse_last_seconds(stamps: Instants, head: FileFormat, path: str) -> None:
 
 
 def _are_days(stamps: Instants) -> bool:
-    """Return True if most stamps under a head of daily bars are a day apart, or if they are few."""
+    """Return True if most stamps are a day apart, or if there are few; for a daily file."""
     return bool(len(stamps) <= 2 or usual_minutes(stamps) * np.timedelta64(1, "m") >= _NEARLY_A_DAY)
 
 
@@ -322,7 +322,7 @@ def _are_ends(
     *,
     dates: bool,
 ) -> bool:
-    """Return True if stamps are the ends of their bars, by the head, the user or the calendar."""
+    """Return True if stamps are the ends of bars by the header, the user or the calendar."""
     if dates:
         return bool(head.stamps_are_ends)
     _refuse_other_side(head, conventions.stamps, path)
@@ -345,11 +345,12 @@ def _are_ends(
 
 
 def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int:
-    """Return the minutes that a row lasts.
+    """Return the length of a row's bar in minutes, inferred from the distances between rows.
 
-    Rows that are all a day apart are days; mostly two hours apart, hours with gaps. Raises
-    DataError if all rows are more than an hour apart at no timeframe's length: they would pass for
-    hours. Raises it for weeks and months as well, which would pass for days.
+    Rows that are all a day apart are daily bars; rows mostly two hours apart are hourly bars with
+    gaps. Raises DataError if all rows are more than an hour apart and match no timeframe, since
+    such rows would pass for hourly bars. Raises DataError for weekly and monthly bars as well,
+    which would pass for daily bars.
     """
     least = np.diff(stamps).min() if len(stamps) > 2 else _HOUR
     if daily or least >= _NEARLY_A_DAY:
@@ -367,7 +368,7 @@ def _minutes(stamps: Instants, path: str, longest: float, *, daily: bool) -> int
 
 
 def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
-    """Refuse bars of a week, a month or longer. Thin daily files pass by their median."""
+    """Reject bars of a week or longer, by the median distance: sparse daily files pass."""
     if len(stamps) < _FEWEST_ROWS:
         return
     apart = float(np.median(np.diff(stamps) / DAY))
@@ -382,7 +383,7 @@ def _refuse_long_bars(stamps: Instants, path: str, longest: float) -> None:
 
 
 def _no_parts(minutes: int, timeframe: Timeframe) -> str:
-    """Return why bars of this length cannot form a timeframe, and which lengths can."""
+    """Return the message that bars of this length cannot form a timeframe."""
     lengths = list(map(str, part_lengths(timeframe)))
     if not timeframe.fills_at_close:
         lengths.append(str(timeframe.minutes))
@@ -398,7 +399,7 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
 
 
 def bar_length_text(minutes: int) -> str:
-    """Return the name of bars of this length."""
+    """Return the name of a bar length, for messages."""
     return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 
@@ -431,7 +432,7 @@ def _session_opens(rows: SymbolFileRows) -> Instants:
 
 
 def _adjusted(values: Array, adjusted: pd.Series, path: str) -> Array:
-    """Return the values [N, 5] with prices multiplied by adjusted close over close."""
+    """Return the values [N, 5] with prices multiplied by the ratio of adjusted close to close."""
     numbers = pd.to_numeric(adjusted, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     ratio = numbers / values[:, CLOSE]
     falls = np.append(False, np.diff(ratio) < -_RATIO_FALL * ratio[:-1])
@@ -458,7 +459,7 @@ def _instants(
     naive_zone: str | None,
     epoch: EpochUnit | None,
 ) -> tuple[Instants, str, bool]:
-    """Return the instants of the stamps [N], their zone in words, and whether they are dates."""
+    """Return the instants of the stamps [N], their zone as text, and whether they are dates."""
     column = _with_hyphens(_stamp_column(frame, head, path))
     if head.epochs:
         units = [each.unit for each in head.epochs]
@@ -488,7 +489,7 @@ def _instants(
 
 
 def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series:
-    """Return the stamp cells; date and time cells are joined by a blank."""
+    """Return the stamp cells; separate date and time cells are joined by a blank."""
     column = frame[head.stamp[0]]
     if len(head.stamp) == 1:
         return column if column.name else column.rename("the first column")
@@ -513,9 +514,9 @@ def _stamp_column(frame: pd.DataFrame, head: FileFormat, path: str) -> pd.Series
 
 
 def _as_iso(column: pd.Series, forms: Sequence[str], path: str) -> pd.Series:
-    """Rewrite stamps of another form as ISO text; a form has to fit every row.
+    """Convert stamps in another date format to ISO text; a format must fit every row.
 
-    Raises DataError if several forms fit and differ, as of 03/04/2024.
+    Raises DataError if several formats fit with different results, as for 03/04/2024.
     """
     if not pd.api.types.is_string_dtype(column) and column.dtype != object:
         return column
@@ -556,21 +557,21 @@ def _with_hyphens(column: pd.Series) -> pd.Series:
 
 
 def _all_match(column: pd.Series, form: str) -> bool:
-    """Return True if every cell matches a pattern; most columns fail at the first cell."""
+    """Return True if every cell matches a regular expression."""
     if not re.fullmatch(form, str(column.iloc[0]).strip()):
         return False
     return bool(column.astype(str).str.strip().str.fullmatch(form).all())
 
 
 def _are_counts(column: pd.Series) -> bool:
-    """Return True if cells are numbers, such as seconds since 1970."""
+    """Return True if cells are numbers, such as epoch timestamps in seconds."""
     if pd.api.types.is_numeric_dtype(column):
         return not pd.api.types.is_bool_dtype(column)
     return _all_match(column, _COUNT)
 
 
 def _unsaid_unit(column: pd.Series, path: str) -> DataError:
-    """Return the refusal of counts without a unit; it names each unit that makes a date."""
+    """Return the error for epoch timestamps without a unit; it lists each plausible unit."""
     first = column.iloc[0]
     number = float(first)
     units = []
@@ -586,7 +587,7 @@ def _unsaid_unit(column: pd.Series, path: str) -> DataError:
 
 
 def _refuse_lone_times(column: pd.Series, path: str) -> None:
-    """Refuse a time of day among dates, such as the last row of a session that is still open."""
+    """Reject a stamp with a time among dates, such as the last row of an open session."""
     if pd.api.types.is_datetime64_any_dtype(column) or not re.fullmatch(_DATE, str(column.iloc[0])):
         return
     dates = column.astype(str).str.strip().str.fullmatch(_DAY).to_numpy(dtype=bool)
@@ -602,7 +603,7 @@ def _refuse_lone_times(column: pd.Series, path: str) -> None:
 
 
 def _are_dates(column: pd.Series) -> bool:
-    """Return True if cells are dates without a time: they are the same in every zone.
+    """Return True if cells are dates without a time, which need no zone.
 
     Midnight on every row, without a zone, counts as a date.
     """
@@ -614,9 +615,9 @@ def _are_dates(column: pd.Series) -> bool:
 def _counted(
     column: pd.Series, epochs: Sequence[Epoch], path: str, source: str
 ) -> tuple[Instants, str]:
-    """Return the instants [N] of counts since 1970 in some units, and the unit in words.
+    """Return the instants [N] of epoch timestamps in one of these units, and the unit as text.
 
-    source: the origin of these units, for messages.
+    source: the origin of the units, for messages.
     """
     numbers = pd.to_numeric(column, errors="coerce")
     exact = numbers.astype("Int64") if pd.api.types.is_integer_dtype(numbers) else numbers
@@ -645,7 +646,7 @@ def _counted(
 
 
 def _refuse_wrong_zone(starts: Instants, minutes: int, zone: str, outside: int, path: str) -> None:
-    """Refuse sessions that all lack their first bar or all lack their last: the zone is wrong."""
+    """Reject a zone in which all sessions lack their first bar, or all lack their last bar."""
     days = calendar()
     inside = starts[in_session(starts)]
     k = np.searchsorted(days.opens, inside, side="right") - 1

@@ -1,6 +1,6 @@
-"""Files of bars as tables: CSV (UTF-8, commas) or Parquet, under a known head.
+"""Read bar files as tables: CSV (UTF-8, commas) or Parquet, with a known header.
 
-No row of a file is dropped silently: a file with an unclear row is refused.
+No row of a file is dropped silently: a file with an ambiguous row is rejected.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarTable:
-    """The rows of a bar file, with its head.
+    """The rows of a bar file, with its header.
 
     path: path of the file, for messages.
-    head: its head.
-    frame: its columns; text where the head says text.
+    head: format that the header identifies.
+    frame: the columns; text where the format declares text.
     """
 
     path: str
@@ -79,7 +79,7 @@ class BarTable:
         return spelled
 
     def rows_by_symbol(self) -> SymbolRows:
-        """Return the rows of each symbol that a column names, or all rows."""
+        """Return the rows by symbol, or all rows if no column names symbols."""
         spellings = self.spellings()
         if not spellings:
             return SymbolRows(self, {}, {})
@@ -92,9 +92,9 @@ class BarTable:
 class SymbolRows(NamedTuple):
     """The rows of a table by symbol.
 
-    table: a file's table.
-    spellings: spellings of its symbols; empty if no column names them.
-    rows: numbers of the rows by spelling.
+    table: table of one file.
+    spellings: spelling of each symbol; empty if no column names symbols.
+    rows: row indices by spelling.
     """
 
     table: BarTable
@@ -111,11 +111,11 @@ class SymbolRows(NamedTuple):
 def gather_symbol_rows(
     tables: Sequence[SymbolRows], symbol: str
 ) -> tuple[list[pd.DataFrame], FileFormat, str]:
-    """Return a symbol's rows in each file of a series, in any order, their head and their place.
+    """Return a symbol's rows in each file of a series, their format, and their path for messages.
 
     tables: the table of each file; several if each file holds a day or a month of many symbols.
 
-    Raises DataError for files with different heads.
+    Raises DataError for files with different headers.
     """
     first = tables[0]
     head = first.table.head
@@ -136,16 +136,16 @@ def gather_symbol_rows(
 
 
 def _layout(head: FileFormat) -> FileFormat:
-    """Return a head without the parts that may differ between months of one series.
+    """Return a format without the parts that may differ between months of one series.
 
-    Binance's archive has a line of headings in some months and none in others.
+    Binance's archive has a header row in some months and none in others.
     """
     return replace(head, headless=False, ignored=())
 
 
 @cache
 def _symbol_in(cell: str, form: str) -> str:
-    """Return the symbol that a cell of a form names, or its text."""
+    """Return the symbol in a cell by a pattern, or the cell's text."""
     match = re.fullmatch(form, cell)
     try:
         return normalize_data_symbol(match[1]) if match else cell
@@ -170,7 +170,7 @@ def symbols_in_column(path: Path) -> tuple[str, ...]:
 
 
 def _columns(path: Path) -> list[str]:
-    """Return the headings of a file, or the cells of its first line."""
+    """Return the column names of a file, or the cells of its first line."""
     with path.open("rb") as file:
         if path.suffix.lower() != ".parquet":
             first = file.readline()
@@ -229,7 +229,7 @@ def _of_csv(raw: bytes, path: str) -> BarTable:
 
 
 def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: str) -> None:
-    """Refuse a count since 1970 in the first row that lost digits in a spreadsheet."""
+    """Reject an epoch timestamp in the first row that a spreadsheet rounded, such as 1.70E+12."""
     first = dict(zip(names, _cells(io.BytesIO(body).readline()), strict=False))
     cell = first.get(head.stamp[0], "")
     found = _SCIENTIFIC.fullmatch(cell)
@@ -244,7 +244,7 @@ def _refuse_rounded(head: FileFormat, names: Sequence[str], body: bytes, path: s
 
 
 def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
-    """Refuse a file that repeats its heading line, as joined files do."""
+    """Reject a file that repeats its header row, as concatenated files do."""
     head = first.strip()
     at = rest.find(b"\n" + head)
     if at >= 0 and not head[:1].isdigit():
@@ -256,19 +256,19 @@ def _refuse_second_head(first: bytes, rest: bytes, path: str) -> None:
 
 
 def _is_address(line: bytes) -> bool:
-    """Return True for a vendor's web address alone, which CryptoDataDownload writes on top."""
+    """Return True for a line with a web address only, which CryptoDataDownload puts on top."""
     return bool(_ADDRESS.fullmatch(line.removeprefix(codecs.BOM_UTF8).strip()))
 
 
 def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
-    """Return the table; a column of symbols that names companies is left out."""
+    """Return the table; ignore a symbol column that holds company names."""
     if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
         head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
     return BarTable(path, head, frame)
 
 
 def _refuse_other_formats(text: bytes, path: str) -> None:
-    """Refuse JSON and HTML, such as a server's error message that was saved as CSV."""
+    """Reject JSON and HTML, such as a server's error message that was saved as CSV."""
     if found := _OTHER_FORMATS.match(text):
         name = "JSON" if found[1] else "HTML"
         line = one_line(text.strip().partition(b"\n")[0].decode()[:80])
@@ -278,9 +278,9 @@ def _refuse_other_formats(text: bytes, path: str) -> None:
 
 
 def _refuse_open_quotes(text: bytes, path: str) -> None:
-    """Refuse quotation marks that do not enclose a whole cell on one line.
+    """Reject quotation marks that do not enclose a whole cell on one line.
 
-    An open mark would join the rows up to the next one.
+    An open quotation mark would join all rows up to the next quotation mark.
     """
     if b'"' not in text:
         return
@@ -294,12 +294,12 @@ def _refuse_open_quotes(text: bytes, path: str) -> None:
 
 
 def _headings(names: Iterable[str]) -> list[str]:
-    """Return the headings of a Parquet file in the form of a CSV file's."""
+    """Return the column names of a Parquet file, normalised like those of a CSV file."""
     return [UNNAMED if name == _INDEX else str(name).strip() for name in names]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Make headings distinct: repeated ones, which are never read, get a suffix."""
+    """Make column names distinct: repeated names, which are never read, get a suffix."""
     seen: dict[str, int] = {}
     distinct = []
     for name in names:
@@ -309,7 +309,7 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def _refuse_damage(text: bytes, path: str) -> None:
-    """Refuse bytes that are no text: of another encoding, or of a file that was cut off."""
+    """Reject bytes that are not UTF-8 text: another encoding, or a truncated file."""
     if b"\0" in text:
         line = text.count(b"\n", 0, text.index(b"\0")) + 1
         raise DataError(
@@ -329,9 +329,9 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _with_commas(text: bytes) -> bytes:
-    """Return text with commas in place of semicolons, if its vendor separates cells by semicolons.
+    """Replace semicolons by commas, if the vendor separates cells by semicolons.
 
-    Text that also has commas is unchanged, and its head is refused.
+    Text that also has commas is unchanged, and its header is rejected later.
     """
     head = text.partition(b"\n")[0]
     if b";" not in head or b"," in text:
@@ -341,9 +341,10 @@ def _with_commas(text: bytes) -> bytes:
 
 
 def _of_yfinance(text: bytes, path: str) -> BarTable:
-    """Return the table that `yfinance.download` writes: lines of fields, tickers and stamps.
+    """Return a table from a file of `yfinance.download`, converted from wide to long.
 
-    Its columns are wide, one for each ticker; the result has one row for each ticker.
+    The file has header rows of fields and tickers, and one column per field and ticker. The result
+    has one row per stamp and ticker.
     """
     try:
         wide = pd.read_csv(io.BytesIO(text), header=[0, 1], index_col=0, **_PLAIN)
@@ -359,7 +360,7 @@ def _of_yfinance(text: bytes, path: str) -> BarTable:
 
 
 def _frame(body: bytes, names: Sequence[str], text: Sequence[str], path: str) -> pd.DataFrame:
-    """Return the rows of a CSV text without its headings; a line is a row.
+    """Parse CSV text without its header, one row per line.
 
     text: columns that are kept as text.
     """

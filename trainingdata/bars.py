@@ -1,4 +1,4 @@
-"""Bars of stocks and crypto in one panel, and the checks that a bar has to pass.
+"""Bars of stocks and crypto in one panel, and the validation of bars.
 
 The panel marks a bar at the instant it became **known**; missing bars are masked, never filled.
 """
@@ -53,16 +53,16 @@ OHLC_RTOL = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A possible fault of a symbol's bars, reported wherever figures are read.
+    """A data warning: a possible fault of a symbol's bars, reported with every result.
 
     symbol: the symbol.
-    at: start of the doubtful bar, or of the first one.
-    what: the doubtful fact.
-    effect: its effect on a run's figures.
-    cure: the possible causes, and what to do.
-    kind: a `split` by a usual ratio, a `ratio` that splits rarely have, another large `move`, an
-        `action` that prices do not show, or a bar `left_out`.
-    size: size of the price move, to compare doubts of one kind.
+    at: start of the doubtful bar, or of the first of several.
+    what: the observed fact.
+    effect: the effect on a run's results.
+    cure: possible causes, and advice.
+    kind: `split` (a usual split ratio), `ratio` (a rare split ratio), `move` (another large move),
+        `action` (a listed action that prices do not show), or `left_out` (a bar left out).
+    size: size of the price move, to rank doubts of one kind.
     """
 
     symbol: str
@@ -77,7 +77,7 @@ class Doubt:
         return f"{self.symbol}, {utc_text(self.at)}: {self.what}; {self.effect}; {self.cure}."
 
     def as_dict(self) -> dict[str, str]:
-        """Return the doubt as texts by field."""
+        """Return the data warning as a dictionary of texts."""
         return {
             "symbol": self.symbol,
             "at": utc_text(self.at),
@@ -88,9 +88,9 @@ class Doubt:
 
 
 def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
-    """Merge a symbol's moves into one doubt, and its bars left out into another.
+    """Merge each symbol's doubts about moves into one, and those about bars left out into one.
 
-    The largest represents the others, and states their number and period.
+    The largest doubt represents the merged doubts, and states their number and period.
     """
     groups: dict[tuple[object, ...], list[Doubt]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
@@ -110,15 +110,15 @@ def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Origin of a symbol's bars in their file.
+    """Provenance of a symbol's bars: their file and its conventions.
 
-    file: its path.
-    zone: zone of its stamps, in words.
-    minutes: length of a row: the bar's, or shorter where rows were joined to bars.
-    notes: parts of it that are ignored, left out or converted.
-    ends: whether a stamp is the end of its bar, not its begin.
-    doubts: possible faults of its bars, one for each bar.
-    volume_known: whether the unit of its volume is known.
+    file: path of the file.
+    zone: time zone of the stamps, as text.
+    minutes: length of a row in minutes; shorter than the bar where rows were joined to bars.
+    notes: parts of the file that are ignored, left out or converted.
+    ends: whether a stamp is the end of its bar, not the start.
+    doubts: data warnings about the bars, one per bar.
+    volume_known: whether the unit of volume is known.
     """
 
     file: str
@@ -131,7 +131,7 @@ class Origin:
 
     @property
     def stamps(self) -> str:
-        """Description of its stamps: zone and side of the bar."""
+        """Description of the stamps: time zone, and start or end of the bar."""
         return f"{self.zone}, {'end' if self.ends else 'begin'}"
 
 
@@ -140,12 +140,12 @@ class Bars:
     """A panel of bars: S symbols on one clock of T instants.
 
     instruments: instruments of the symbols, in panel order.
-    times: [T] UTC `datetime64[ns]`, increasing; instants at which a bar of any symbol became known.
+    times: [T] UTC `datetime64[ns]`, increasing; instants at which any symbol's bar became known.
     values: [S, T, 5] float64, open, high, low, close in USD, and volume; NaN where `mask` is false.
     mask: [S, T] whether the symbol has a bar at the instant.
     source: short description of the source, for reports.
     timeframe: length of a bar.
-    origins: origin of each symbol's bars; empty if the bars are not from files.
+    origins: provenance of each symbol's bars; empty if the bars are not from files.
     unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are left out
         because no other bar confirms them; empty if no bar is left out.
     symbols: names of the instruments.
@@ -196,15 +196,15 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """The doubts about all bars, merged by `merge_doubts`."""
+        """The data warnings about all bars, merged by `merge_doubts`."""
         return self.doubts_between(None, None)
 
     def doubts_between(
         self, first: np.datetime64 | None, last: np.datetime64 | None
     ) -> tuple[Doubt, ...]:
-        """Return the doubts about bars known between two instants, merged by `merge_doubts`.
+        """Return the data warnings about bars known in [first, last], merged by `merge_doubts`.
 
-        first, last: both included; None: the first bar, the last bar.
+        first, last: bounds, both inclusive; None: no bound.
         """
         found = []
         for item, origin in zip(self.instruments, self.origins, strict=bool(self.origins)):
@@ -221,7 +221,7 @@ class Bars:
     def present(self) -> Mask:
         """True where a file has a bar, including bars that are left out; [S, T].
 
-        Only this mask shows that a symbol has no bar: an unconfirmed bar is no evidence of absence.
+        Only this mask shows that a symbol has no bar; `mask` is false for unconfirmed bars, too.
         """
         if not self.unconfirmed_bars:
             return self.mask
@@ -249,11 +249,11 @@ class Bars:
         return part
 
     def at_last_instant(self, symbols: Sequence[str]) -> Bars:
-        """Return the last instant of some of the symbols, in panel order."""
+        """Return the last row of the panel for these symbols, in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
     def select(self, symbols: Sequence[str]) -> Bars:
-        """Return the panel of some of the symbols, in panel order."""
+        """Return the panel of these symbols, in panel order."""
         wanted = frozenset(symbols)
         rows = [s for s, symbol in enumerate(self.symbols) if symbol in wanted]
         if len(rows) == len(self.symbols):
@@ -280,7 +280,7 @@ class Bars:
         return self.times[rows], self.values[s, rows]
 
     def without(self, left_out: Mask) -> Bars:
-        """Return the panel without some bars, [S, T]; `unconfirmed_bars` keeps them."""
+        """Return the panel without the marked bars [S, T], which move to `unconfirmed_bars`."""
         if not left_out.any():
             return self
         unconfirmed_bars = []
@@ -299,7 +299,7 @@ class Bars:
         )
 
     def with_unconfirmed(self) -> Bars:
-        """Return the panel as in its files, including the bars that are left out."""
+        """Return the panel including unconfirmed bars, as in its files."""
         if not self.unconfirmed_bars:
             return self
         values = self.values.copy()
@@ -313,7 +313,7 @@ class Bars:
         return replace(self, values=values, mask=mask, unconfirmed_bars=())
 
     def last_closes(self) -> Array:
-        """Return the last known close of each symbol, [S]; NaN for one without a bar yet."""
+        """Return the last known close of each symbol, [S]; NaN before its first bar."""
         # Nearly every symbol's last bar is among the latest rows: few need the whole history.
         length = 128
         while True:
@@ -331,7 +331,7 @@ def _starts_of(doubts: Sequence[Doubt]) -> Instants:
 
 
 def last_closes_by_symbol(bars: Bars) -> dict[str, float]:
-    """Return the last known close of every symbol that has one, USD."""
+    """Return the last known close in USD of every symbol that has a bar."""
     closes = zip(bars.symbols, bars.last_closes(), strict=True)
     return {symbol: float(close) for symbol, close in closes if not np.isnan(close)}
 
@@ -342,11 +342,13 @@ def build_panel(
     timeframe: Timeframe = HOURLY,
     extra_instants: Instants = NO_INSTANTS,
 ) -> Bars:
-    """Merge per-symbol bars (known-at instants [N], values [N, 5]) on the union of their instants.
+    """Merge the bars of symbols (known-at instants [N], values [N, 5]) into one panel.
+
+    The panel's instants are the union of the symbols' instants.
 
     extra_instants: further instants of the panel, with or without a bar.
 
-    Raises DataError without tables.
+    Raises DataError if `tables` is empty.
     """
     parts = sorted(tables, key=lambda part: part[0].symbol)
     if not parts:
@@ -365,11 +367,14 @@ def build_panel(
 def keep_regular_bars(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
-    """Return known-at instants [N] and values [N, 5] of checked bars that start at `starts`.
+    """Return known-at instants [N] and values [N, 5] of the bars in regular hours.
 
-    Bars outside regular New York hours are left out. path: path of the file, for messages.
+    Bars outside regular New York hours are left out.
 
-    Raises DataError for a bar off the grid of the timeframe, and if no bar is left.
+    starts: start times of the bars.
+    path: path of the file, for messages.
+
+    Raises DataError for a bar off the timeframe's grid, and if no bar remains.
     """
     ends = timeframe.clock(item.kind).known_at(starts)
     irregular = np.isnat(ends)
@@ -387,7 +392,7 @@ def keep_regular_bars(
 
 
 def no_regular_hours_error(starts: Instants, path: str) -> DataError:
-    """Return the refusal of bars that all lie outside regular New York hours."""
+    """Return the DataError for bars that all lie outside regular New York hours."""
     days = calendar()
     outside = starts[0] >= days.closes[-1] or starts[-1] < days.opens[0]
     beyond = f", which {outside_calendar_text(starts[0])}" if outside else ""
@@ -397,7 +402,7 @@ def no_regular_hours_error(starts: Instants, path: str) -> DataError:
 
 
 def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
-    """Return a description of the grid, and the bars that a file with another grid would need."""
+    """Return advice for an error message: the expected grid of bars, and a remedy."""
     coin = item.kind is AssetClass.CRYPTO
     grid = f"counted from {'midnight UTC' if coin else '09:30 New York'}"
     if timeframe == HOURLY:
@@ -406,7 +411,7 @@ def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
 
 
 def row_error(path: str, row: int, what: str) -> DataError:
-    """Return the error about a row of a file, counted from 0; path: path of the file."""
+    """Return the DataError about a row of a file, counted from 0; path: path of the file."""
     return DataError(f"{path}: row {row + 1}: {what}")
 
 

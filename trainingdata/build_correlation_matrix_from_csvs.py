@@ -4,18 +4,17 @@
         --output correlation/matrix [--lookback 120] [--as-of 2025-06-30]
         [--symbols NVDA BTCUSD …] [--zone America/New_York] [--epoch s] [--stamps begin]
 
---input DIR …        folders of bar files, one a symbol, or single files
---output NAME        NAME.parquet and NAME.json are written
---lookback N         sessions; hourly windows are 25/6 as many bars
---as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
---symbols SYMBOL …   default: every file
---zone ZONE          zone of stamps without one; default: those are refused
---epoch UNIT         unit of stamps since 1970 (s, ms, us, ns); default: those are refused
---stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
---overwrite          write over files that are no correlation matrix
+--input DIR …        folders of bar files, one per symbol, or single files --output NAME
+NAME.parquet and NAME.json are written --lookback N         sessions; hourly windows are 25/6 as
+many bars --as-of D            New York date, inclusive, or an instant with a zone; default: the
+last bar --symbols SYMBOL …   default: every file --zone ZONE          zone of stamps without a
+zone; default: such stamps are refused --epoch UNIT         unit of epoch timestamps (s, ms, us,
+ns); default: such stamps are refused --stamps SIDE        side of a bar (begin, end) that a stamp
+marks if the file does not state it --overwrite          write over files that are not a correlation
+matrix
 
-It writes `matrix.parquet` (symbols × symbols) and `matrix.json`: when it was known, and its source.
-`correlation.file=correlation/matrix` uses it, at instants after it was known.
+It writes `matrix.parquet` (symbols × symbols) and `matrix.json`: known-at instant and source.
+`correlation.file=correlation/matrix` uses the matrix at instants after it was known.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 def build_matrix(
     bars: Bars, estimator: CorrelationEstimator
 ) -> tuple[CorrelationMatrix, dict[str, Any]]:
-    """Return the matrix as of the last 16:00 New York by the panel's end, and facts about it."""
+    """Return the matrix as of the panel's last 16:00 New York, and metadata for its JSON file."""
     raw, boundary = estimator.estimate(bars)
     matrix = repair_matrix(bars.symbols, raw, boundary)
     facts = {
@@ -77,7 +76,7 @@ def _parser() -> FlagParser:
 
 
 def _refuse_other_files(output: Path, *, overwrite: bool) -> None:
-    """Refuse output names of existing files that are no matrix of an earlier run."""
+    """Reject output names of existing files that are not a matrix of an earlier run."""
     for path in (output, *matrix_paths(output)):
         if path.exists():
             check_file(path, "--output", _is_matrix, overwrite=overwrite, word="--overwrite")
@@ -92,7 +91,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
-    """Return the checked flags; a check after the work would lose it."""
+    """Return the validated flags; checks come first, so that no work is lost."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:

@@ -1,10 +1,10 @@
-"""Detection of a bar file's columns: by a vendor's head, else by their names.
+"""Detection of a bar file's columns: by a vendor's header, else by column names.
 
-Names in any case and order identify the columns. Most give no zone, no unit of counts since 1970,
-no side of a bar for stamps, and no unit of crypto volume. A vendor
-(`trainingdata.file_formats.VENDORS`) or a name that states them does, such as `Gmt time`, `unix` or
-`Volume BTC`. Else the file has to, or the user (`data.zone`, `data.epoch`, `data.stamps`,
-`data.volume_unit`).
+Names in any case and order identify the columns. Most names do not state the time zone, the unit of
+epoch timestamps, the side of a bar that a stamp marks, or the unit of crypto volume. A vendor's
+format (`trainingdata.file_formats.VENDORS`) or a name such as `Gmt time`, `unix` or `Volume BTC`
+states them. Otherwise the cells must show them, or the user states them (`data.zone`, `data.epoch`,
+`data.stamps`, `data.volume_unit`).
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _NAME = "name"  # a symbol in some data sets, a company in others
 
 
 def detect_format(names: Sequence[str], path: str) -> FileFormat:
-    """Return the head that describes a file's columns.
+    """Detect the format of a file from its header.
 
-    names: its headings, or the cells of its first line.
-    path: of the file, for messages.
+    names: column names, or the cells of the first line.
+    path: path of the file, for messages.
 
     Raises DataError if a column is missing or ambiguous.
     """
@@ -56,7 +56,7 @@ def detect_format(names: Sequence[str], path: str) -> FileFormat:
 
 
 def _named_columns(names: Sequence[str], path: str) -> FileFormat:
-    """Return the head of a file by its columns' names in any case, of a known vendor or not."""
+    """Detect the format from column names in any case: a known vendor's, else a generic format."""
     columns = _Columns(names, path)
     vendor = next(
         (one for one in VENDORS if one.marker_columns <= columns.by_meaning.keys()), _GENERAL
@@ -101,13 +101,13 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
 
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
-    """Refuse a line of headings whose cells are separated by semicolons or tabs."""
+    """Reject a header row whose cells are separated by semicolons or tabs."""
     if why := why_other_separator(names):
         raise _unknown_head(names, path, why)
 
 
 def separator_of(headings: str) -> str:
-    """Return the separator of a vendor's cells by its line of headings; usually a comma."""
+    """Return the separator of cells by a vendor's header row; usually a comma."""
     meanings = {_meaning(name) for name in headings.split(";")}
     written = any(one.semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
@@ -116,10 +116,10 @@ def separator_of(headings: str) -> str:
 class _Volume(NamedTuple):
     """The columns of volume.
 
-    name: heading of the volume; None without one.
-    unit: unit that the heading names.
-    coin: coin that the heading names; empty for none.
-    quote: heading of the volume in dollars; empty for none.
+    name: name of the volume column; None if there is none.
+    unit: unit in the column name.
+    coin: coin in the column name; empty for none.
+    quote: name of the column of dollar volume; empty if there is none.
     """
 
     name: str | None
@@ -129,7 +129,7 @@ class _Volume(NamedTuple):
 
 
 class _Columns:
-    """The headings of a file by their meaning."""
+    """Column names of a file, grouped by meaning."""
 
     def __init__(self, names: Sequence[str], path: str) -> None:
         self.path = path
@@ -138,9 +138,9 @@ class _Columns:
             self.by_meaning.setdefault(_meaning(name), []).append(name)
 
     def one(self, meanings: Collection[str], what: str) -> str | None:
-        """Return the heading with one of several meanings, or None.
+        """Return the column name with one of these meanings, or None.
 
-        Raises DataError if several headings match.
+        Raises DataError if several column names match.
         """
         found = [name for meaning in sorted(meanings) for name in self.by_meaning.get(meaning, ())]
         if len(found) > 1:
@@ -153,11 +153,11 @@ class _Columns:
         )
 
     def field(self, field: str) -> str | None:
-        """Return the heading of a price by its name, else by its first letter."""
+        """Return the column name of a price by its full name, else by its first letter."""
         return self.one({field}, field) or self.one({field[0]}, field)
 
     def volume(self) -> _Volume:
-        """Return the column of volume: a plain one, else one in coins, else one in dollars."""
+        """Return the volume column: without a unit, else in coins, else in dollars."""
         units = {
             name: match[1].upper()
             for names in self.by_meaning.values()
@@ -178,7 +178,7 @@ class _Columns:
         return _Volume(dollars[0], "usd") if dollars else _Volume(None)
 
     def stamp(self) -> tuple[str, ...]:
-        """Return the headings of the stamp; two if date and time are separate columns."""
+        """Return the column names of the stamp; two if date and time are separate columns."""
         found = {
             meaning: self.one({meaning, *(f"{meaning}{zone}" for zone in _UTC)}, meaning)
             for meaning in _STAMPS
@@ -205,23 +205,23 @@ class _Columns:
 
 
 def names_companies(head: FileFormat, cells: Iterable[str]) -> bool:
-    """Return True if a column called Name has names of companies instead of symbols."""
+    """Return True if a column `Name` holds company names instead of symbols."""
     return _meaning(head.symbol) == _NAME and not all(map(is_symbol, cells))
 
 
 def _meaning(name: str) -> str:
-    """Normalize a heading's case, blanks, punctuation and number: `1. Adj Close` is `adj_close`."""
+    """Normalise a column name: `1. Adj Close` becomes `adj_close`."""
     return re.sub(r"[\W_]", "", re.sub(r"^\d+\. ", "", name.casefold()))
 
 
 def _on_utc(name: str) -> bool:
-    """Return True if a stamp's heading states its clock: `Gmt time`, `Date (UTC)`."""
+    """Return True if the name of a stamp column states UTC: `Gmt time`, `Date (UTC)`."""
     meaning = _meaning(name)
     return meaning.startswith(_UTC) or meaning.endswith(_UTC)
 
 
 def _side(stamp: tuple[str, ...]) -> bool | None:
-    """Return True if stamps under a heading are ends; None if it does not state it."""
+    """Return True if column names call stamps ends of bars, False for starts, else None."""
     meanings = {re.sub("utc$|gmt$", "", _meaning(name)) for name in stamp}
     if meanings <= {*_ENDS, *_CLOSINGS}:
         return True

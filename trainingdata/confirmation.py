@@ -1,11 +1,11 @@
 """A filter of price errors: bars that no other bar confirms are left out.
 
-A bar waits if one of its prices is far from the last accepted close. The next bar decides. It
-confirms the move if it opens nearer to the waiting close than to the last accepted one. It also
-confirms it if its own open or close lies beyond the limit on the same side. Otherwise the waiting
-bar counts as an error, unless prices return to its level soon. After a confirmed move the limit is
-wider for some bars, so that a squeeze costs few of them. Each bar is judged by earlier bars only: a
-decision and a history leave out the same bars, live and in a backtest.
+A bar is pending if one of its prices is far from the last accepted close. The next bar decides. It
+confirms the move if it opens nearer to the pending close than to the last accepted close. It also
+confirms the move if its own open or close lies beyond the limit on the same side. Otherwise the
+pending bar counts as an error, unless prices return to its level soon. After a confirmed move the
+limit is wider for some bars, so that a short squeeze costs few bars. Each bar is judged by data
+known at the decision only, so live trading and a backtest leave out the same bars.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ WAITS = "the bar is not decided on, filled or marked, because it waits for the n
 
 
 def find_unconfirmed(bars: Bars) -> Mask:
-    """Return the bars that are left out, [S, T]."""
+    """Return a mask of unconfirmed bars, [S, T]."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
         mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.real_bars(s)[1])
@@ -56,7 +56,7 @@ def find_unconfirmed(bars: Bars) -> Mask:
 
 
 def find_unconfirmed_volatility(closes: Array) -> Mask:
-    """Return the closes of a volatility index that are left out, [N]; closes: [N] daily, points."""
+    """Return a mask of unconfirmed daily closes [N] of a volatility index, in points."""
     return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_VOLATILITY_MOVE)
 
 
@@ -66,9 +66,9 @@ def drop_unconfirmed(bars: Bars) -> Bars:
 
 
 def restore_confirmed(bars: Bars) -> Bars:
-    """Restore the bars that the next one confirmed: the panel as known in hindsight.
+    """Restore the bars that a later bar confirmed: the panel as known in hindsight.
 
-    Only for questions about the past: a decision at the time did not have these bars.
+    Use this for questions about the past only: decisions at the time did not have these bars.
     """
     whole = bars.with_unconfirmed()
     errors = whole.mask & ~bars.mask
@@ -83,13 +83,13 @@ def restore_confirmed(bars: Bars) -> Bars:
 
 
 def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
-    """Return the last bars of symbols whose last close is off the venue's price, [S, T].
+    """Return a mask of last bars that contradict the venue's price, [S, T].
 
-    They begin after the last recent bar that agrees with the price. If none agrees, as for a
+    The mask begins after the last recent bar that agrees with the price. If no bar agrees, as for a
     history in other units, only the last bar is marked.
 
     prices: USD, by symbol.
-    gap: tolerance, a share of the close.
+    gap: tolerance, as a fraction of the close.
     """
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s, symbol in enumerate(bars.symbols):
@@ -105,15 +105,15 @@ def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Ma
 
 
 def _apart(values: Array, before: Array | float, largest: float) -> Mask:
-    """Return whether a price of bars [… 5] differs from closes by more than a factor, […]."""
+    """Return whether a price of each bar [… 5] differs from a close by more than a factor, […]."""
     moves = values[..., :VOLUME] / np.asarray(before)[..., None]
     return np.asarray((np.maximum(moves, 1.0 / moves) > largest).any(axis=-1))
 
 
 def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
-    """Return which of a symbol's bars [N, 5] are left out, [N].
+    """Return a mask [N] of unconfirmed bars among a symbol's bars [N, 5].
 
-    largest: ratio to the last accepted close beyond which a price waits.
+    largest: ratio to the last accepted close beyond which a bar is pending.
     """
     left_out = np.zeros(len(values), dtype=bool)
     # The first bar can only be compared with its own close.
@@ -146,7 +146,7 @@ def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
 def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
     """Return whether the last bar is near a recent bar that was left out.
 
-    A second visit confirms the first, unless prices are as far off as prices in other units.
+    A second bar at a level confirms the level, unless its distance suggests prices in other units.
 
     values: [n, 5] up to the bar in question; accepted: row of the last accepted close.
     """
@@ -159,9 +159,9 @@ def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bo
 
 
 def _confirms(values: Array, largest: float) -> bool:
-    """Return whether a bar confirms the move of the waiting one before it.
+    """Return whether a bar confirms the move of the pending bar before it.
 
-    values: [3, 5] the last accepted bar, the waiting bar and the bar after it.
+    values: [3, 5] the last accepted bar, the pending bar and the next bar.
     """
     base, waiting, bar = values
     if _apart(bar, waiting[CLOSE], LARGEST_WILD_MOVE):
@@ -180,12 +180,12 @@ def _confirms(values: Array, largest: float) -> bool:
 def doubts_about_unconfirmed(
     item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
 ) -> tuple[Doubt, ...]:
-    """Return the doubts about a symbol's bars: earlier ones, and one for each bar left out.
+    """Return the data warnings about a symbol's bars: `others`, and one per bar left out.
 
-    starts: [N] starts of its bars.
-    values: [N, 5].
-    left_out: [N] bars that are left out.
-    others: earlier doubts; a bar that is also left out gets both effects.
+    starts: [N] start times of the bars.
+    values: [N, 5] prices and volume of the bars.
+    left_out: [N] mask of bars that are left out.
+    others: earlier warnings; a warning about a bar that is left out states both effects.
     """
     waits = starts[left_out]
     doubts = [

@@ -1,4 +1,4 @@
-"""The user's statements about bar files that do not state it themselves."""
+"""Conventions of bar files as stated by the user, for files that do not state their own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ StampSide = Literal["begin", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Conventions:
-    """The conventions of bar files that do not state them; None: refuse files that need them.
+    """Conventions for bar files that do not state their own; None: reject files that need one.
 
     adjusted: whether prices are multiplied by adjusted close over close, if a file has both.
-    zone: the clock of stamps without a zone.
-    epoch: the unit of stamps that are counts since 1970.
-    stamps: the side of a bar that its stamp marks.
-    volume_unit: the unit of crypto volume. It overrides the vendor's usual unit.
+    zone: time zone of stamps without a zone.
+    epoch: unit of epoch timestamps.
+    stamps: side of a bar, start or end, that its stamp marks.
+    volume_unit: unit of crypto volume. It overrides the vendor's usual unit.
     """
 
     adjusted: bool = False

@@ -1,20 +1,19 @@
 """Dividends, splits and ends of symbols from a file; adjustment of prices for splits.
 
-Settlement applies them to a book. A file (CSV or Parquet) has one row for each event; columns and
-kinds are read in any case:
+Settlement applies these events to a book. A file (CSV or Parquet) has one row for each event;
+columns and kinds are read in any case:
 
-    symbol  of a stock; for an end, also of crypto
-    date    New York, YYYY-MM-DD, the first day without it
-    kind    dividend, split, ended, merger or rename
-    value   dividend: USD a share, in the prices' own units; split: new shares for one old share;
-            ended: USD paid for a share, 0 for nothing, empty for the last price less a stated
-            loss; merger: shares of `into` for one share; rename: 1 or empty
-    into    (merger, rename) the symbol that replaces it
-    cash    (merger) USD a share in addition to the new shares
-    known   (ended, merger) when it was known, a New York date or an instant with a zone; empty
+    symbol  of a stock; for an end, also of crypto date    New York, YYYY-MM-DD, the ex-date, or the
+    first day without the symbol kind    dividend, split, ended, merger or rename value   dividend:
+    USD per share, in the prices' own units; split: new shares for one old share;
+            ended: USD paid per share, 0 for nothing, empty for the last price less a stated loss;
+                merger: shares of `into` per share; rename: 1 or empty
+    into    (merger, rename) the symbol that replaces it cash    (merger) USD per share in addition
+    to the new shares known   (ended, merger) when the end was known, a New York date or an instant
+    with a zone; empty
             for the open of `date`
 
-Duplicates in a session are refused: two splits, or one dividend in two rows. A symbol ends once.
+Duplicates in a session are rejected: two splits, or one dividend in two rows. A symbol ends once.
 """
 
 from __future__ import annotations
@@ -47,9 +46,9 @@ class CorporateAction:
     """A dividend or a split of a stock.
 
     symbol: symbol of the stock.
-    opens: open of the first session without it, UTC.
+    opens: open of the ex-date's session, UTC.
     ratio: new shares for one old share; 1 where there is no split.
-    dividend: USD an old share; 0 where there is none.
+    dividend: USD per old share; 0 where there is none.
     """
 
     symbol: str
@@ -76,7 +75,7 @@ class _Row(NamedTuple):
 def read_actions(path: Path) -> tuple[ListedEvent, ...]:
     """Return the events of a file, in time order.
 
-    Raises DataError for a row that cannot be read, or is there twice.
+    Raises DataError for an invalid or a duplicate row.
     """
     listed: list[ListedEvent] = []
     rows: dict[tuple[object, ...], int] = {}
@@ -110,9 +109,9 @@ def _place(event: ListedEvent) -> tuple[object, ...]:
 
 
 def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
-    """Return raw prices and volumes in the units after the panel's last split.
+    """Return raw prices and volumes converted to the units after the panel's last split.
 
-    A model compares prices across a split; a raw one would look like a loss of most of the price.
+    Models compare prices across a split; in raw prices a split looks like a large loss.
     """
     splits = [action for action in actions if action.ratio != 1.0]
     if not splits:
@@ -169,7 +168,7 @@ def _number(column: str, cell: str) -> float:
 
 
 def _check_kind(symbol: str, kind: str) -> None:
-    """Refuse an event without a valid symbol, or of a kind that its asset class lacks."""
+    """Reject an event without a valid symbol, or of a kind that the asset class does not have."""
     if not names_symbol(symbol):
         raise DataError(f"{symbol!r} is not a symbol of a stock or crypto pair")
     if kind not in ACTION_KINDS:
@@ -184,7 +183,7 @@ def _check_kind(symbol: str, kind: str) -> None:
 def _end(
     row: _Row, name: str, opens: np.datetime64, value: float, cash: float
 ) -> Delisting | Rename:
-    """Return the end of a symbol that a row states; value: NaN where it states none."""
+    """Return the end of a symbol from a row; value: NaN where the row states no payout."""
     kind = row.kind
     if kind == "rename" and value != 1.0:
         raise DataError(f"rename with a value of {row.value}; it is 1, or a merger with a ratio")
@@ -207,7 +206,7 @@ def _end(
 
 
 def _booked(row: _Row, opens: np.datetime64) -> np.datetime64:
-    """Return the first session open, from a day on, at which the row was known."""
+    """Return the first session open, at or after `opens`, at which the row was known."""
     known = opens
     if row.known:
         try:

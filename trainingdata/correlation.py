@@ -1,9 +1,10 @@
 """Correlation of returns from bars before an instant: shrunk, and positive definite.
 
-Within a class it comes from hourly returns on the class's own clock. Between stocks and crypto it
-comes from returns between 16:00 and 16:00 New York on session days, because hourly grids of
-different markets understate it. Estimates change once a day, at 16:00. Those of daily bars change
-once a month: their window of years then moves as little as that of hours in a day.
+Within an asset class the correlation is estimated from hourly returns on the class's own clock.
+Between stocks and crypto it is estimated from daily returns, 16:00 to 16:00 New York on session
+days, because hourly grids of different markets understate it. Estimates change once a day, at
+16:00. With daily bars they change once a month: a window of years then moves as little as a window
+of hours does in a day.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ class MeanCorrelations(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CorrelationMatrix:
-    """Correlations between symbols, and the instant they belong to.
+    """Correlations between symbols, and their as-of instant.
 
-    symbols: names of rows and columns.
+    symbols: symbols of rows and columns.
     values: [S, S] float64, symmetric, unit diagonal, positive definite. An estimator's values are
         exact in float32, so that a history of matrices needs half the space.
     as_of: instant by which all bars of the estimate were known.
@@ -84,7 +85,7 @@ class CorrelationSource(Protocol):
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """Mean correlations that few symbols are shrunk towards."""
+        """Mean correlations towards which estimates from few symbols are shrunk."""
         ...
 
 
@@ -109,7 +110,7 @@ class CorrelationEstimator:
         return MeanCorrelations(self.within_stocks, self.within_crypto, self.stock_crypto)
 
     def _calendar_reach(self, timeframe: Timeframe) -> np.timedelta64:
-        """Return the calendar time that holds both windows, weekends and holidays included."""
+        """Return the calendar span (weekends and holidays included) of both lookback windows."""
         # One bar of a session may be missing.
         sessions = self.hourly_window / max(1, timeframe.stock_clock.bars_a_day - 1)
         return int(30 + 1.6 * max(self.session_window, sessions)) * DAY
@@ -117,7 +118,7 @@ class CorrelationEstimator:
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """Return the matrix of the last estimate at or before the panel's end.
 
-        It is a function of the bars up to that estimate: no later bar changes it.
+        The matrix is a function of the bars up to the estimate: no later bar changes it.
         """
         return repair_matrix(bars.symbols, *self.estimate(bars))
 
@@ -139,9 +140,9 @@ class CorrelationEstimator:
         return matrices
 
     def estimate(self, bars: Bars) -> tuple[Array, np.datetime64]:
-        """Return the estimate [S, S] before its repair, and the 16:00 it belongs to.
+        """Return the raw estimate [S, S] and its as-of instant, a 16:00 New York.
 
-        Before its repair it may have negative eigenvalues.
+        The raw estimate may have negative eigenvalues; `repair_matrix` raises them.
         """
         boundary = np.datetime64(estimation_times(bars.timeframe, bars.times[-1:])[0])
         since, until = np.searchsorted(bars.times, self._reach(bars, boundary))
@@ -151,7 +152,7 @@ class CorrelationEstimator:
         return values, boundary
 
     def _reach(self, bars: Bars, boundary: np.datetime64) -> Instants:
-        """Return the calendar time that holds both windows: its begin, and its end, excluded."""
+        """Return the start and the exclusive end of the calendar span that covers both windows."""
         since = boundary - self._calendar_reach(bars.timeframe)
         return np.array([since, boundary + np.timedelta64(1, "ns")])
 
@@ -160,7 +161,7 @@ class CorrelationEstimator:
     ) -> tuple[Array, float]:
         """Return the estimate [S, S] from the closes in the windows before a 16:00.
 
-        The second value is a lower bound on its eigenvalues, -inf if it is unknown.
+        The second value is a lower bound on the estimate's eigenvalues, -inf if unknown.
         """
         reach = self._reach(bars, boundary)
         since, until = np.searchsorted(bars.times, reach)
@@ -191,11 +192,11 @@ class CorrelationEstimator:
 
 
 class _Returns(NamedTuple):
-    """Log returns of symbols as estimates read them.
+    """Log returns of M symbols, prepared for estimates.
 
-    values: [N, M], 0 where there is none.
+    values: [N, M] log returns; 0 where missing.
     present: [N, M] whether there is a return.
-    moves: [N, M] whether it exceeds the rounding of prices.
+    moves: [N, M] whether the return exceeds the rounding of prices.
     """
 
     values: Array
@@ -217,11 +218,11 @@ class _Returns(NamedTuple):
 
 
 class _Closes(NamedTuple):
-    """A panel's closes as estimates read them, prepared once for all days of a history.
+    """Returns and closes of a panel, prepared once for all estimates of a history.
 
-    hourly: for each class in the panel its members [M], the instants [N] at which one of them has a
-        bar, and their returns between these, [N - 1, M].
-    daily: `session_closes` if the panel has both classes.
+    hourly: for each asset class the member symbols [M], the instants [N] at which a member has a
+        bar, and the returns between these instants, [N - 1, M].
+    daily: closes at 16:00 (`session_closes`) if the panel has stocks and crypto, else None.
     """
 
     hourly: list[tuple[Index, Instants, _Returns]]
@@ -229,7 +230,7 @@ class _Closes(NamedTuple):
 
 
 def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
-    """Return a panel's closes; boundary: the last 16:00 that is estimated."""
+    """Prepare a panel's closes for estimates up to `boundary`, the last 16:00 to estimate."""
     classes = [np.flatnonzero(bars.crypto == coins) for coins in (False, True)]
     hourly = []
     for members in filter(len, classes):
@@ -240,16 +241,16 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
 
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
-    """Return the 16:00 New York of the estimate in force at each instant, [N]."""
+    """Return the as-of instant, a 16:00 New York, of the estimate in force at each instant, [N]."""
     return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
 
 
 def correlations_in_force(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return the number [T] of the matrix in force at each instant, and the matrices [D, S, S].
+    """Return the index [T] of the matrix in force at each instant, and the matrices [D, S, S].
 
-    A matrix is in force from one estimate to the next, so each is made once.
+    A matrix is in force from one estimate to the next, so each matrix is computed once.
     """
     boundaries = estimation_times(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
@@ -260,7 +261,7 @@ def correlations_in_force(
 class CachedCorrelations:
     """A source that caches the history of matrices of a panel.
 
-    Panels are parts of one history: two that end at the same instant hold the same bars.
+    All panels must be parts of one history: panels that end at the same instant have equal bars.
 
     source: source of the matrices.
     """
@@ -292,7 +293,7 @@ class CachedCorrelations:
 def repair_matrix(
     symbols: tuple[str, ...], values: Array, as_of: np.datetime64
 ) -> CorrelationMatrix:
-    """Return an estimate [S, S] made positive definite, with values exact in float32."""
+    """Return the estimate [S, S] as a positive definite matrix with values exact in float32."""
     with single_threaded_blas():
         whole = raise_eigenvalues(values)
     rounded = whole.astype(np.float32).astype(np.float64)
@@ -302,10 +303,10 @@ def repair_matrix(
 def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
     """Return the symmetric matrix [S, S] with eigenvalues raised to a floor and a unit diagonal.
 
-    A matrix whose eigenvalues are above the floor is unchanged. Blocks from different clocks, and
-    pairs from different rows, need not be positive definite together.
+    A matrix whose eigenvalues are above the floor is unchanged. A matrix of blocks from different
+    clocks, or of pairs from different rows, may not be positive definite.
 
-    least: lower bound on the eigenvalues, if it is known.
+    least: known lower bound on the eigenvalues; -inf if unknown.
     """
     # A Cholesky factor exists if all eigenvalues are above the floor, at a tenth of their cost.
     # Twice the floor is above it in spite of rounding.
@@ -334,7 +335,7 @@ def _has_cholesky(values: Array, above: float = 0.0) -> bool:
 
 
 def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
-    """Return rows [N] in which a member has a bar, and the members' log closes [N, M]."""
+    """Return the rows [N] in which any member has a bar, and the members' log closes [N, M]."""
     rows = np.flatnonzero(bars.mask[members].any(axis=0))
     return rows, np.log(bars.values[members, rows[:, None], CLOSE])
 
@@ -342,9 +343,9 @@ def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
 def session_closes(
     bars: Bars, boundary: np.datetime64, most: int | None = None
 ) -> tuple[Instants, Array]:
-    """Return 16:00 on the last `most` session days up to a boundary, [N], and closes then, [N, S].
+    """Return 16:00 of the last `most` session days up to a boundary, [N], and closes then, [N, S].
 
-    NaN where a symbol had no bar in the day.
+    NaN where a symbol had no bar on the day.
     """
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)
@@ -365,11 +366,11 @@ def session_closes(
 
 
 def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Array, float]:
-    """Return the shrunk correlation [M, M] of returns [N, M], mixed with the prior pair by pair.
+    """Return the shrunk correlation [M, M] of returns [N, M], blended with the prior pair by pair.
 
-    The data weigh n / window, n the rows in which both symbols are present. A pair in which one
-    does not move in those rows has the prior. The second value is a lower bound on its eigenvalues,
-    -inf if it is unknown.
+    The weight of the data is n / window, with n the number of joint observations. A pair in which
+    one symbol does not move in the joint rows gets the prior. The second value is a lower bound on
+    the matrix's eigenvalues, -inf if unknown.
     """
     whole = bool(returns.present.all())
     shared = _rows_in_common(returns.present)
@@ -394,14 +395,14 @@ def _mixed_with_prior(returns: _Returns, prior: float, window: int) -> tuple[Arr
 
 
 def _rows_in_common(present: Mask) -> Array:
-    """Return the number of common rows [M, M] of each pair, [1, 1] if no row is missing."""
+    """Return the number of joint observations of each pair [M, M]; [1, 1] if no row is missing."""
     if present.all():
         return np.full((1, 1), float(len(present)))
     return _summed_in_common(present.astype(np.float64), present)
 
 
 def _summed_in_common(values: Array, present: Mask) -> Array:
-    """Return the sums [M, M] of each column of values [N, M] over each symbol's rows."""
+    """Return the sum of each column of values [N, M] over each other symbol's rows, [M, M]."""
     sums = np.repeat(values.sum(axis=0)[:, None], values.shape[1], axis=1)
     lacking = ~present.all(axis=0)
     sums[:, lacking] = values.T @ present[:, lacking].astype(np.float64)
@@ -411,7 +412,7 @@ def _summed_in_common(values: Array, present: Mask) -> Array:
 def _standardised(returns: _Returns, shared: Array) -> Array:
     """Return returns [N, M] with mean 0 and deviation 1 over a symbol's rows.
 
-    They are 0 in missing rows, and in all rows of a symbol that does not move.
+    The result is 0 in missing rows, and in all rows of a symbol that does not move.
     """
     rows = np.maximum(np.diag(shared), 1)
     standard = returns.values - returns.values.sum(axis=0) / rows
@@ -425,9 +426,9 @@ def _standardised(returns: _Returns, shared: Array) -> Array:
 def _pairwise_correlation(
     standard: Array, products: Array, present: Mask, shared: Array
 ) -> tuple[Array, Mask]:
-    """Return the sample correlation [M, M] over common rows, and where it is defined.
+    """Return the sample correlation [M, M] over joint rows, and a mask of defined pairs.
 
-    It is undefined for too few common rows, and if one of the two does not move in them.
+    A pair is undefined with too few joint rows, or if one symbol does not move in them.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         sample = products / shared
@@ -444,11 +445,11 @@ def _pairwise_correlation(
 
 
 def _intensity_pairs(returns: _Returns, shared: Array, estimated: Mask, window: int) -> Mask:
-    """Return the pairs [M, M] that estimate the intensity; on the diagonal the symbols in any pair.
+    """Return a mask [M, M] of pairs that count in the intensity; on its diagonal, their symbols.
 
-    A pair counts if it shares half the window and both move in a tenth of it. A symbol in some
-    pairs counts in the intensity, as in Ledoit and Wolf's formula: the others change by that
-    factor.
+    A pair counts if it has half the window in common and both symbols move in a tenth of it. A
+    symbol in any such pair counts, as in Ledoit and Wolf's formula; the intensity applies to all
+    other pairs, too.
     """
     # A symbol without variance, with few bars or with a few ticks is in no pair and does not affect
     # the others' correlations. The standardised fourth moment of a single tick is the length of the
@@ -465,12 +466,12 @@ def _ledoit_wolf_intensity(
 ) -> float:
     """Return the shrinkage intensity, 0 … 1: the noise share of the distance from the identity.
 
-    Σ variance of a sample covariance / Σ its squared distance from the identity, over the counted
-    pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
-    matrices", section 3.2, with each pair's own rows. Without missing rows it equals theirs, and
-    scikit-learn's to 1e-15. scikit-learn's function supports no missing rows: with 2 % of them at
-    zero, the synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079 instead of
-    0.071.
+    Σ variance of a sample covariance / Σ squared distance of the covariance from the identity, over
+    the counted pairs: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional
+    covariance matrices", section 3.2, with each pair's own rows. Without missing rows it equals
+    theirs, and scikit-learn's to 1e-15. scikit-learn's function supports no missing rows: with 2 %
+    of them at zero, the synthetic market's stocks get 0.063 instead of 0.062, with 10 % 0.079
+    instead of 0.071.
     """
     if not counted_pairs.any():
         return 0.0

@@ -1,4 +1,4 @@
-"""A report on the bars that were read: a row for each symbol, its gaps, and missing ranges."""
+"""A report on loaded bars: one row per symbol with its gaps, and missing ranges."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MEANING = (
 
 
 def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
-    """Return a row for each symbol of a panel that has bars."""
+    """Return one row of the coverage table per symbol with bars."""
     rows = []
     present = bars.present
     for s, item in enumerate(bars.instruments):
@@ -46,7 +46,7 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
 
 
 def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
-    """Return the parts of a range, at its begin and its end, that the bars lack.
+    """Return texts on the parts at the start and the end of a range that have no bars.
 
     start, end: the range, as in a run's settings.
     """
@@ -76,10 +76,10 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """Yield the report on the bars from files: their length, doubts, a table, and missing ranges.
+    """Yield the parts of the report: bar length, data warnings, table, and missing ranges.
 
     start, end: the range, as in a run's settings.
-    doubts: doubts about bars in the range.
+    doubts: data warnings about bars in the range.
     """
     if bars.origins:
         yield f"Bars are {bars.timeframe.bars}: timeframe={bars.timeframe.name}."
@@ -97,7 +97,7 @@ def coverage_parts(
 
 
 def _grouped(said: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield each distinct text once, after the symbols that it is about."""
+    """Yield each distinct text once, preceded by its symbols."""
     about: dict[str, list[str]] = {}
     for words, symbol in said:
         about.setdefault(words, []).append(symbol)

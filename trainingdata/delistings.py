@@ -2,9 +2,10 @@
 
 A symbol is missing from the first session of its class in which its file has no bar. It ends after
 several such sessions in a row, unless it trades in the next one. With daily bars the end is booked
-at that session's open, with shorter ones at the open of the session after it. An unconfirmed bar
-counts as present. The end is known only then: no earlier decision uses it, and the end of a panel
-is not an end. A row of the actions file states an end, and when it was known.
+at that session's open, with shorter bars at the open of the next session. An unconfirmed bar counts
+as present. The end is known from its booking on: no earlier decision uses it. The last bar of a
+panel is not the end of a symbol. A row of the actions file may state an end, and when the end was
+known.
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ SymbolSeries = tuple[Instants, Array, Origin]
 
 @dataclass(frozen=True, slots=True)
 class Delisting:
-    """The end of a symbol, and its payout per share.
+    """The end of a symbol by delisting or merger, and the payout per share.
 
     symbol: the symbol that ends.
-    opens: open of the first session without it.
+    opens: open of the first session without the symbol.
     booked: open of the first session that is not before `opens` and at which the end was known.
-    price: USD paid for a share; NaN where it is unknown.
-    share: further payout, as a share of its last price.
+    price: USD paid per share; NaN where it is unknown.
+    share: further payout, as a fraction of the last price.
     ratio: further payout, in shares of `into`.
     into: the symbol that replaces it; empty for none.
-    unconfirmed: its last price in USD if no other bar confirms it; `price` rests on it. Else 0.
+    unconfirmed: last price in USD if no other bar confirms it and `price` depends on it; else 0.
     """
 
     symbol: str
@@ -58,11 +59,11 @@ class Delisting:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """A symbol that continues under another name.
+    """The rename of a symbol.
 
-    symbol: the old name.
-    opens: open of the first session under the new name.
-    into: the new name.
+    symbol: the old symbol.
+    opens: open of the first session under the new symbol.
+    into: the new symbol.
     """
 
     symbol: str
@@ -72,12 +73,12 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Delistings:
-    """Rules for ends of symbols of a panel.
+    """Rules for the ends of symbols in a panel.
 
-    listed: ends from a file.
-    after: sessions without a bar after which a symbol has ended unless it trades in the next one;
-        None: only a file ends it.
-    loss: part of the last price that is lost if no file states the payout.
+    listed: ends from the actions file.
+    after: number of sessions without a bar after which a symbol has ended, unless it trades in the
+        next session; None: only the actions file ends symbols.
+    loss: fraction of the last price that is lost if no file states the payout.
     """
 
     listed: tuple[Delisting, ...] = ()
@@ -85,7 +86,7 @@ class Delistings:
     loss: float = DELISTING_LOSS
 
     def booked_until_end(self, bars: Bars) -> tuple[Delisting, ...]:
-        """Return the ends of symbols booked by the last instant, in time order."""
+        """Return the ends of symbols that are booked by the panel's last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.price) else each
             for each in self.listed
@@ -117,7 +118,7 @@ class Delistings:
     def _less_loss(self, end: Delisting, bars: Bars) -> Delisting:
         """Return an end that pays the last price less the loss.
 
-        Nothing can confirm a move on a symbol's last bar, so its price counts as read.
+        No later bar can confirm a move on a symbol's last bar, so its price counts unfiltered.
         """
         worth = 1.0 - self.loss
         last = _last_unconfirmed(bars, end)
@@ -126,7 +127,7 @@ class Delistings:
         return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
     def delisted_mask(self, bars: Bars) -> Mask:
-        """Return which symbols have ended by a panel's last instant and had no bar since, [S]."""
+        """Return a mask [S] of symbols that have ended and had no bar since, at the panel's end."""
         last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
         return np.array(
             [
@@ -139,10 +140,12 @@ class Delistings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarAbsence:
-    """Absence of bars by symbol, over the D spans between sessions' opens of a panel.
+    """Number of sessions without a bar, by symbol and session.
 
-    missing: [S, D] spans since a symbol's last bar in its file in which others of its class had a
-        bar; 0 before its first bar.
+    A span lasts from one session's open to the next; a panel has D spans.
+
+    missing: [S, D] number of spans since the symbol's last bar in which another symbol of the class
+        had a bar; 0 before the symbol's first bar.
     following: [D] open of the session after each span.
     """
 
@@ -166,7 +169,7 @@ class BarAbsence:
 
     @property
     def at_end(self) -> Index:
-        """Spans without a bar of each symbol at the panel's end, [S]."""
+        """Number of spans without a bar of each symbol at the panel's end, [S]."""
         return np.asarray(self.missing[:, -1])
 
 
@@ -208,12 +211,12 @@ def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
 def join_renamed(
     series: dict[str, SymbolSeries], renames: Sequence[Rename], timeframe: Timeframe
 ) -> None:
-    """Join the bars of old and new names, under the last name, in place.
+    """Join the bars of old and new symbols under the last symbol, in place.
 
     series: known-at instants, values and origin by symbol.
-    renames: in time order.
+    renames: renames in time order.
 
-    Raises DataError for a missing new name, or bars on the wrong side of the rename.
+    Raises DataError for a missing new symbol, or bars on the wrong side of the rename.
     """
     for each in renames:
         if each.symbol not in series:
@@ -243,7 +246,7 @@ def join_renamed(
 
 
 def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
-    """Return the last name of a symbol of an instant; renames: in time order."""
+    """Return the latest name of a symbol that was valid at an instant; renames: in time order."""
     for each in renames:
         if each.symbol == symbol and at <= each.opens:
             symbol = each.into
@@ -281,9 +284,9 @@ def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
 
 
 def _is_back(bars: Bars, end: Delisting) -> bool:
-    """Return whether a bar of the symbol includes its end's open, so that it trades there.
+    """Return whether a bar covers the open of an end, so that the symbol still trades.
 
-    A first trade later in that session is unknown at the open, and cancels nothing.
+    A first trade later in that session is unknown at the open, and does not cancel the end.
     """
     s = bars.symbols.index(end.symbol)
     known = bars.times[bars.present[s]]
@@ -291,7 +294,7 @@ def _is_back(bars: Bars, end: Delisting) -> bool:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
-    """Return the starts of a symbol's bars, including bars that are left out."""
+    """Return the start times of a symbol's bars, including bars that are left out."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
 

@@ -7,11 +7,11 @@
 --start, --end       New York dates, inclusive, or instants with a zone; default end: now
 --output DIR         folder of the files
 
-It writes one Parquet file for each symbol. An interrupted run continues where it stopped; a later
-one adds new bars. Stocks are adjusted for splits: if the venue's bars disagree with a file's last
-days, as after a split, the file is loaded again. Settings are those of configs/live.yaml
-(`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`). Keys come from APCA_API_KEY_ID
-and APCA_API_SECRET_KEY; crypto needs none.
+It writes one Parquet file per symbol. After an interruption the next run continues where the last
+one stopped; a later run adds new bars. Stocks are adjusted for splits: if the venue's bars disagree
+with a file's last days, as after a split, the file is loaded again. Settings are those of
+configs/live.yaml (`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`). Keys come
+from APCA_API_KEY_ID and APCA_API_SECRET_KEY; crypto needs none.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def download(
     folder: Path,
     progress: Progress,
 ) -> dict[str, int]:
-    """Extend the files of some symbols up to `end`; return the number of bars in each.
+    """Extend the files of the symbols up to `end`; return the number of bars in each file.
 
-    A file is never half-written. If the venue fails, written bars stay, and a later run continues
-    from there.
+    Files are written atomically. If the venue fails, written bars stay, and a later run continues
+    after them.
 
-    Raises DataError for a symbol without a bar at the venue.
+    Raises DataError if the venue has no bar of a symbol.
     """
     counts = {}
     names = dict.fromkeys(instrument(symbol).symbol for symbol in symbols)
@@ -121,7 +121,7 @@ def _stored_bars(
 ) -> tuple[Instants, Array]:
     """Return known-at instants [N] and values [N, 5] of the bars in a file.
 
-    None of them if the file begins later than `start`: a run only adds at its end.
+    Empty if the file begins later than `start`, since a run only appends bars.
     """
     nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
     if not path.exists():
@@ -134,7 +134,7 @@ def _stored_bars(
 
 
 def _still_agrees(data: MarketData, item: Instrument, times: Instants, values: Array) -> bool:
-    """Return whether the venue still gives the same bars for a file's last days."""
+    """Return whether the venue still returns the same bars for a file's last days."""
     tables = data.tables([item.symbol], times[-1] - RECHECKED_SPAN, times[-1])
     if not tables:
         return False
@@ -162,10 +162,10 @@ def _write(
 class DownloadSettings:
     """Symbols, range, source and folder of a download.
 
-    symbols: names.
-    start, end: instants.
-    broker: the venue.
-    data: feed and adjustment.
+    symbols: symbols to download.
+    start, end: first and last instant.
+    broker: settings of the venue.
+    data: settings of feed and adjustment.
     folder: folder of the files.
     timeframe: timeframe of the bars.
     """
@@ -180,9 +180,9 @@ class DownloadSettings:
 
 
 def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
-    """Return the settings of flags and words, and the checked folder.
+    """Parse the command line; return the settings and the validated output folder.
 
-    Raises InputError for flags or settings that do not fit.
+    Raises InputError for invalid or conflicting flags or settings.
     """
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", required=True)

@@ -1,7 +1,7 @@
-"""Heads of bar files by vendor: columns, stamps and volume.
+"""Formats of bar files by vendor: columns, stamps and volume.
 
 A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or
-contain a coin. `trainingdata.columns` finds the columns of any other file by their names.
+contain a coin. `trainingdata.columns` detects the columns of any other file by name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ GOOD = ("timestamp,open,high,low,close,volume", "2024-03-04T14:30:00Z,100,101.5,
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """Counts since 1970 in UTC.
+    """Unit of epoch timestamps (UTC), and the period in which a vendor uses this unit.
 
     unit: `s`, `ms`, `us` or `ns`.
-    since, until: UTC dates between which the vendor counts in this unit, the last excluded.
+    since, until: UTC dates of the period, `until` excluded.
     """
 
     unit: str
@@ -36,7 +36,7 @@ class Epoch:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """First count of `since` and of `until`."""
+        """Epoch timestamps of `since` and `until`."""
         counts = np.array([self.since, self.until], dtype=f"datetime64[{self.unit}]").astype(int)
         return int(counts[0]), int(counts[1])
 
@@ -46,28 +46,28 @@ class FileFormat:
     """A vendor's format of bar files.
 
     vendor: name of the vendor.
-    stamp: columns of a bar's time; text of several is joined by a blank.
+    stamp: columns of a bar's time; texts of several columns are joined by a blank.
     fields: columns of open, high, low, close and volume.
-    symbol: column of symbols; empty without one.
-    symbol_pattern: pattern of its cells; its group is the symbol.
-    adjusted: column of adjusted closes, whose use is noted.
-    others: further columns that may exist and are not read.
-    date_formats: `strptime` formats of stamps that are no ISO text; empty: those of `DATE_FORMATS`
-        that fit.
-    zone: zone of stamps without one; empty: the user states it (`data.zone`).
-    epochs: units of stamps that are counts; empty: they are text.
-    stamps_are_ends: whether a stamp is the end of its bar, not its begin; None: the head does not
+    symbol: column of symbols; empty if there is none.
+    symbol_pattern: regular expression of the symbol cells; its group is the symbol.
+    adjusted: column of adjusted closes; its use is noted.
+    others: optional columns that are not read.
+    date_formats: `strptime` formats of stamps that are not ISO text; empty: any fitting format of
+        `DATE_FORMATS`.
+    zone: time zone of stamps without a zone; empty: the user states it (`data.zone`).
+    epochs: units of epoch timestamps; empty: stamps are text.
+    stamps_are_ends: whether a stamp is the end of its bar, not the start; None: the header does not
         state it.
     daily: whether the bars are daily.
-    headless: whether the file has no line of headings; its columns are all of these, in order.
-    crypto_volume_unit: unit of the volume of crypto; None: the head does not state it. The volume
+    headless: whether the file has no header row; it then has all columns of the format, in order.
+    crypto_volume_unit: unit of the volume of crypto; None: the header does not state it. The volume
         of stocks counts shares.
-    marker_columns: columns that only this vendor writes; without one of them `crypto_volume_unit`
-        is unknown. Empty: no other vendor has this head.
+    marker_columns: columns that only this vendor writes; without any of them `crypto_volume_unit`
+        is unknown. Empty: no other vendor has this header.
     quote_volume: column of the volume in the other currency of a pair, which shows the unit.
-    volume_coin: coin that the volume's heading names, BTC in `Volume BTC`.
-    volume_named: whether the volume's heading names its unit.
-    decorated: whether numbers may have a dollar sign, commas, or K, M or B after the volume.
+    volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
+    volume_named: whether the name of the volume column states its unit.
+    decorated: whether numbers may have a dollar sign or commas, and volumes a suffix K, M or B.
     gaps: whether a row without any number means a period without a trade.
     ignored: columns of the file that are not read.
     """
@@ -96,12 +96,12 @@ class FileFormat:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that a file may have, the required ones first."""
+        """All columns that a file may have, required columns first."""
         optional = (self.symbol, self.adjusted, *self.others)
         return (*self.stamp, *self.fields, *(name for name in optional if name))
 
     def fits(self, names: Sequence[str]) -> bool:
-        """Return whether a file with these headings, or this first line, has this format."""
+        """Return whether a file with these column names, or this first line, has this format."""
         if self.headless:
             return len(names) == len(self.columns) and all(map(_COUNT.fullmatch, names))
         return {*self.stamp, *self.fields} <= {*names} <= {*self.columns}
@@ -205,16 +205,15 @@ FILE_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """Meaning of a vendor's columns, which are found by name in any case and order.
+    """Meaning of a vendor's columns, which are matched by name in any case and order.
 
     name: name of the vendor.
-    marker_columns: names without case, blanks and punctuation that only this vendor writes
-        together.
+    marker_columns: normalised column names whose combination only this vendor writes.
     stamp: name of the column of a bar's time.
     close: name of the column of closes.
-    semicolons: whether it separates cells by semicolons.
+    semicolons: whether semicolons separate cells.
 
-    The others as in `FileFormat`.
+    The other fields are those of `FileFormat`.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""Instants: parsing, text, and New York's clock.
+"""Instants: parsing, formatting, and conversion to New York time.
 
-Every instant is UTC `datetime64[ns]`; New York's clock gives the exchange's day.
+Every instant is UTC `datetime64[ns]`; the exchange's day is the New York date.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with it
 
 
 def check_zone(zone: str | None, name: str) -> None:
-    """Raise `InputError` for an invalid zone; name: name of its setting.
+    """Raise `InputError` for an invalid time zone; name: name of the setting.
 
-    EST and similar names are fixed offsets: half of the year they differ by an hour from New
-    York's.
+    EST and similar names are rejected: they are fixed offsets, which differ from New York time by
+    an hour for half of the year.
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
@@ -67,7 +67,7 @@ def check_zone(zone: str | None, name: str) -> None:
 
 
 def _is_zone(zone: str) -> bool:
-    """Return True for UTC and for a place of the time-zone database."""
+    """Return True for UTC and for a location of the time-zone database."""
     if "/" not in zone:
         return zone == "UTC"
     try:
@@ -78,7 +78,7 @@ def _is_zone(zone: str) -> bool:
 
 
 def _zone_hint(zone: str) -> str:
-    """Return the end of a message: the accepted zones nearest to a refused word; else empty."""
+    """Return a hint for an error message: the valid zones nearest to a word; may be empty."""
     word = zone.strip().upper()
     if word in _UTC_NAMES:
         return did_you_mean(["UTC"])
@@ -105,14 +105,14 @@ def _zone_hint(zone: str) -> str:
 
 
 def _fixed_zone(hours: int) -> str:
-    """Return the zone with this UTC offset in hours; its name reverses the sign."""
+    """Return the name of the zone with this UTC offset in hours; names reverse the sign."""
     return f"Etc/GMT{-hours:+d}" if hours else "UTC"
 
 
 def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datetime64:
-    """Return a New York date, or an instant with a zone, as UTC.
+    """Parse a New York date, or an instant with a zone, as a UTC instant.
 
-    A date is its midnight; with `end_of_day` its last nanosecond, because ends are inclusive.
+    A date means its midnight, or with `end_of_day` its last nanosecond, because ends are inclusive.
 
     Raises InputError for any other text; name: name of the setting.
     """
@@ -150,10 +150,10 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
 
 
 def parse_date(text: str) -> np.datetime64:
-    """Return the date of a text YYYY-MM-DD.
+    """Parse a date YYYY-MM-DD.
 
-    Raises ValueError for any other text: NumPy also parses 2024, today and 20240610, a year, as
-    dates.
+    Raises ValueError for any other text; NumPy would also parse `2024`, `today`, and `20240610` as
+    a year.
     """
     if not _DATE.fullmatch(text):
         raise ValueError(f"{text!r} is not a date (YYYY-MM-DD)")
@@ -161,10 +161,10 @@ def parse_date(text: str) -> np.datetime64:
 
 
 def history_start(now: np.datetime64, days: int) -> np.datetime64:
-    """Return UTC midnight `days` calendar days before that of an instant.
+    """Return the UTC midnight `days` calendar days before the day of an instant.
 
-    No stock or crypto bar is open then: a history from there begins with whole bars, and is the
-    same all day.
+    No stock or crypto bar is open at UTC midnight, so a history from this instant begins with whole
+    bars. The result is the same all day.
     """
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
 
@@ -172,13 +172,13 @@ def history_start(now: np.datetime64, days: int) -> np.datetime64:
 def parse_instant_column(
     column: pd.Series, path: str, before: int = 0, zone: str | None = None, advice: str = ""
 ) -> Instants:
-    """Return UTC instants [N] of a file's column, each with a zone in its text or in its type.
+    """Parse a file's column of stamps as UTC instants [N].
 
-    column: at least one row.
-    path: path of the file, for messages, which name the column.
-    before: number of rows of the file before these.
-    zone: zone of stamps without one; None: they are refused.
-    advice: end of that message.
+    column: stamps as text or timestamps, at least one row.
+    path: path of the file, for messages.
+    before: number of preceding rows of the file, for messages.
+    zone: time zone of stamps without a zone; None: such stamps are rejected.
+    advice: end of the message that rejects stamps without a zone.
 
     Raises DataError for a stamp that cannot be read.
     """
@@ -204,7 +204,7 @@ def parse_instant_column(
 
 
 def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
-    """Return stamps with a zone from their text."""
+    """Parse stamps with a time zone from text."""
     import pandas as pd
 
     stamps = pd.to_datetime(text, utc=True, errors="coerce", format="ISO8601")
@@ -228,7 +228,7 @@ def _stamps_of_text(text: pd.Series, zone: str | None, fault: Fault, advice: str
 
 
 def _abbreviation_fault(cell: str, advice: str) -> str:
-    """Return what is wrong with a stamp that ends in a zone's abbreviation; else empty."""
+    """Return an error text for a stamp that ends in a zone abbreviation; else empty."""
     found = _ABBREVIATED.fullmatch(cell)
     if found is None:
         return ""
@@ -241,12 +241,12 @@ def _abbreviation_fault(cell: str, advice: str) -> str:
 
 
 def _has_zone(text: pd.Series) -> Mask:
-    """Return whether each date and time [N] ends with a zone or an offset."""
+    """Return whether each text [N] ends with a time zone or an offset."""
     return text.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$").to_numpy(dtype=bool)
 
 
 def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str) -> pd.Series:
-    """Return stamps with a zone from a column of stamps."""
+    """Return a column of timestamps with a time zone."""
     import pandas as pd
 
     if not isinstance(column.dtype, pd.DatetimeTZDtype) and zone is None:
@@ -259,9 +259,9 @@ def _typed_stamps(column: pd.Series, zone: str | None, fault: Fault, advice: str
 
 
 def _on_clock(naive: pd.Series, zone: str, rows: npt.NDArray[np.intp], fault: Fault) -> pd.Series:
-    """Return the UTC instants of these local stamps of a zone.
+    """Convert local stamps of a time zone to UTC.
 
-    An hour that the clock repeats is resolved by the order of the rows.
+    The hour that is repeated when summer time ends is resolved by the order of the rows.
     """
     if len(naive) > 1 and naive.iloc[-1] < naive.iloc[0]:  # newest first
         return _on_clock(naive[::-1], zone, rows[::-1], fault)[::-1]
@@ -297,7 +297,7 @@ def utc_texts(instants: Instants) -> list[str]:
 
 
 def compact_text(at: np.datetime64) -> str:
-    """Return an instant as text for names of files and orders: 20240305T173000Z."""
+    """Return an instant as text for file names and order ids: 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 

@@ -70,12 +70,12 @@ _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 class Instrument:
     """A tradable symbol.
 
-    symbol: spelling of positions, BTCUSD or NVDA.
-    kind: its asset class.
+    symbol: symbol as positions spell it, BTCUSD or NVDA.
+    kind: asset class.
     increment: lot size; by default whole shares and thousandths of a coin.
-    tradable: whether the venue accepts orders at all.
+    tradable: whether the venue accepts orders in the instrument.
     borrowable: whether a stock can be sold short now.
-    min_order_qty: the least quantity of an order; 0 if the venue states none.
+    min_order_qty: minimum quantity of an order; 0 if the venue states none.
     """
 
     symbol: str
@@ -91,14 +91,14 @@ class Instrument:
 
     @property
     def shortable(self) -> bool:
-        """True if it can be sold short: a stock that can be borrowed, never crypto."""
+        """True for a stock that can be borrowed and sold short; False for crypto."""
         return self.kind is AssetClass.STOCK and self.borrowable
 
 
 def venue_spelling(symbol: str) -> str:
-    """Return the spelling of the venue's orders and bars: BTC/USD.
+    """Return a symbol as the venue's orders and bars spell it: BTC/USD.
 
-    Its positions, like this project, use BTCUSD.
+    The venue's positions, like this project, use BTCUSD.
     """
     if is_crypto(symbol):
         return f"{symbol.removesuffix('USD')}/USD"
@@ -117,13 +117,13 @@ def is_stock(symbol: str) -> bool:
 def placeholder_symbol(name: str) -> str:
     """Return the placeholder for a holding that is neither a stock nor crypto against the dollar.
 
-    It counts as a stock that is not traded, for equity and for margin.
+    Such a holding counts as an untraded stock, for equity and for margin.
     """
     return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
 
 
 def parse_symbols(words: Iterable[str]) -> list[str]:
-    """Return the distinct symbols that a setting names; a word may hold several, by commas."""
+    """Return the distinct symbols in a setting; a word may list several, separated by commas."""
     parts: list[str] = []
     for word in words:
         parts += [part for part in word.split(",") if part.strip()] or [word]
@@ -133,10 +133,10 @@ def parse_symbols(words: Iterable[str]) -> list[str]:
 def normalize_data_symbol(text: str) -> str:
     """Return the symbol of a bar file's name: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
 
-    A price in USDT counts as one in dollars. That is valid for bars alone: at a venue a pair
-    against USDT is another instrument.
+    A price in USDT counts as a price in dollars. This applies to bars only: at a venue a pair
+    against USDT is a different instrument.
 
-    Raises InputError for another quote currency, or no symbol.
+    Raises InputError for another quote currency, or an invalid symbol.
     """
     if reason := why_not_usd_pair(text):
         raise InputError(f"symbols: {reason}")
@@ -145,7 +145,7 @@ def normalize_data_symbol(text: str) -> str:
 
 
 def why_not_usd_pair(text: str) -> str:
-    """Return why a crypto pair is not quoted in dollars; empty if it is, and for a stock."""
+    """Return an error text for a crypto pair that is not quoted in dollars; else an empty text."""
     name = text.strip().upper()
     if _EXCHANGE_RATE.fullmatch(name):
         return f"{name} is an exchange rate; only stocks and coins against the dollar can be used"
@@ -160,15 +160,16 @@ def why_not_usd_pair(text: str) -> str:
 
 
 def is_quoted_in_usdt(text: str) -> bool:
-    """Return whether a text names a pair against USDT, such as BTC-USDT."""
+    """Return whether a text is a pair against USDT, such as BTC-USDT."""
     pair = _PAIR.fullmatch(text.strip().upper())
     return pair is not None and pair[2] == "USDT"
 
 
 def symbol_in_file_name(stem: str) -> str:
-    """Return the symbol as a file's name spells it, without the length and period of its bars.
+    """Return the symbol as a file name spells it, without the bars' length and period.
 
-    nvda_1h contains nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT and XBTUSD_60 XBTUSD.
+    Examples: nvda_1h → nvda, BTC-USDT-5m → BTC-USDT, BTCUSDT-1h-2023-01 → BTCUSDT, XBTUSD_60 →
+        XBTUSD.
     """
     name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
@@ -176,7 +177,7 @@ def symbol_in_file_name(stem: str) -> str:
 
 
 def series_in_file_name(stem: str) -> str:
-    """Return the part of a file's name that all periods of its series share, or "".
+    """Return the part of a file name that all periods of a series share, or "".
 
     BTCUSDT-1h-2023-01 and BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
     """
@@ -187,10 +188,10 @@ def series_in_file_name(stem: str) -> str:
 
 
 def why_other_security(text: str) -> str:
-    """Return why a mixed-case name is another security than its capitals, or "".
+    """Return why a mixed-case name is a different security than its upper-case form, or "".
 
-    On the consolidated tape a small letter marks a preferred share, a right or shares when issued:
-    TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
+    On the consolidated tape a lower-case letter marks a preferred share, a right or shares when
+    issued: TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
     """
     name = text.strip()
     if name in (name.upper(), name.lower(), name.capitalize()) or not _STOCK.fullmatch(
@@ -216,7 +217,7 @@ def is_symbol(text: str) -> bool:
 
 
 def names_symbol(text: str) -> bool:
-    """Return whether a user's text names a symbol, also in small letters."""
+    """Return whether a user's text is a symbol, in any case."""
     return is_symbol(text.strip().upper()) and not why_other_security(text)
 
 
@@ -227,7 +228,7 @@ def instrument(symbol: str) -> Instrument:
     `BTCUSD`, `BTC/USD` and `BTC-USD` are one crypto pair, `BRK.B`, `BRK-B` and `BRK/B` one class of
     shares, `?037833100` is foreign.
 
-    Raises InputError if the text is none of these.
+    Raises InputError for any other text.
     """
     if reason := why_other_security(symbol):
         raise InputError(f"symbols: {reason}")

@@ -1,6 +1,6 @@
 """The long-run variance of a symbol, from bars before an instant.
 
-It is an average of squared returns from 16:00 to 16:00 New York with exponential weights.
+The variance is an exponentially weighted average of squared returns from 16:00 to 16:00 New York.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
-    """Return yearly variances: number [T] of the row in force at each instant, and rows [D, S].
+    """Return the index [T] of the row in force at each instant, and yearly variances [D, S].
 
     A row is in force from one 16:00 to the next. The k-th last squared return of a symbol has the
-    weight 2^(-k / 60). The prior replaces each of the last 250 returns that it lacks.
+    weight 2^(-k / 60). The prior replaces each missing return of the last 250.
     """
     boundaries = last_four_pms(instants)
     days, number = np.unique(boundaries, return_inverse=True)
@@ -42,8 +42,8 @@ def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.i
 def _averages(squared: Array, seen: npt.NDArray[np.int64], prior: Array) -> Matrix:
     """Return exponential averages [D, S] of the first `seen` [D] squared returns [N, S].
 
-    The last return weighs most. A squared return is NaN if a symbol has none; `prior` [S] is a
-    variance a year.
+    The last return has the largest weight. Missing squared returns are NaN; `prior` [S] is a yearly
+    variance.
     """
     result = np.empty((len(seen), len(prior)))
     fading = 0.5 ** (1.0 / HALF_LIFE_SESSIONS)

@@ -19,11 +19,11 @@ class Market:
     """Market data of a run: bars, corporate actions, and ends of symbols.
 
     bars: history, then the instants of the run.
-    first: number of the run's first instant.
+    first: index of the run's first instant.
     actions: dividends and splits of positions in these prices, in time order.
-    accept_jumps: whether splits that the prices contradict are applied nevertheless.
+    accept_jumps: whether to apply splits that the prices contradict.
     endings: rules for ends of symbols.
-    finer: bars that fill orders in place of these, on a panel that has all of their instants.
+    finer: finer bars for order fills, on a panel that includes all instants of `bars`.
     """
 
     bars: Bars
@@ -50,7 +50,7 @@ class Market:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """Doubts about the bars that become known in the run."""
+        """Data warnings about the bars that become known in the run."""
         return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property
@@ -59,7 +59,7 @@ class Market:
 
     @property
     def splits(self) -> tuple[CorporateAction, ...]:
-        """Splits that the prices are not adjusted for."""
+        """Splits for which the prices are not adjusted."""
         return tuple(action for action in self.actions if action.ratio != 1.0)
 
     @property
@@ -77,14 +77,14 @@ class Market:
         return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
-        """Return the same run over other bars, which fill orders, from the same instant on."""
+        """Return the run on other bars, such as finer bars for fills, from the same instant on."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
         return replace(self, bars=bars, first=first, finer=None)
 
     def view(self, end: int | None = None) -> Bars:
-        """Return the first `end` rows, or all, as a decision at the last of them sees them.
+        """Return the first `end` rows, or all rows, as visible to a decision at the last row.
 
-        Raw prices are adjusted for the splits that are known then. A later split changes nothing.
+        Raw prices are adjusted for splits that are known at this row, not for later splits.
         """
         bars = self.bars.slice_rows(0, end or len(self.bars.times))
         # Only raw prices have splits left to apply.
@@ -94,7 +94,7 @@ class Market:
         return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:
-        """Yield the run as rows [begin, end) between splits, each with the panel seen in them."""
+        """Yield row ranges [begin, end) of the run between splits, each with its visible panel."""
         count = len(self.bars.times)
         opens = [split.opens for split in self.splits if split.symbol in self.bars.symbols]
         rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()

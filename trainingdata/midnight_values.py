@@ -21,9 +21,9 @@ class MidnightValues:
     bars: the panel.
     days: [R] increasing.
     window: length in calendar days.
-    begin: the day before all windows, the first whose bars are counted by day.
-    counts: [D + 1, S] bars known at each midnight from `begin` on.
-    closes: [D + 1, S] last close known then; NaN before the first.
+    begin: the day before all windows, the first day of the daily counts.
+    counts: [D + 1, S] number of bars known at each midnight from `begin` on.
+    closes: [D + 1, S] last close known at each midnight; NaN before the first close.
     traded: [D, S] traded value of each day, USD.
     """
 
@@ -37,7 +37,7 @@ class MidnightValues:
 
     @classmethod
     def before(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
-        """Return the values over the windows before the days."""
+        """Return the values over the windows that end before each day."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
@@ -61,7 +61,7 @@ class MidnightValues:
         return self.counts[self._places(days)]
 
     def closes_at(self, days: Dates) -> Array:
-        """Return the last close known at the midnight of each day, [R, S]; NaN before the first."""
+        """Return the last close known at each day's midnight, [R, S]; NaN without a close."""
         return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
@@ -101,7 +101,7 @@ def _write_days(
 ) -> None:
     """Write the values known after each of D days, as in `MidnightValues`, from their bars [T, S].
 
-    rows: [D + 1] number of bar rows known by then.
+    rows: [D + 1] number of bar rows known by each midnight.
     """
     for d in range(len(traded)):
         for s in range(counts.shape[1]):
@@ -140,7 +140,7 @@ def _variances(counts: Index, closes: Array, first: Index, last: Index) -> Matri
 
 @compiled
 def _medians(daily: Array, first: Index, last: Index) -> Matrix:
-    """Return medians [R, S] of daily values [S, D] in [first, last); both bounds never fall."""
+    """Return medians [R, S] of daily[:, first:last]; `first` and `last` must be non-decreasing."""
     found = np.full((len(first), len(daily)), -np.inf)
     ordered = np.empty(daily.shape[1])
     for s in range(len(daily)):

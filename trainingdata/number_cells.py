@@ -1,4 +1,4 @@
-"""Prices and volumes parsed from cells; an invalid cell is refused with its cause."""
+"""Parse prices and volumes from cells; an invalid cell raises an error with its cause."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
 
 
 def _undecorated(column: pd.Series, field: str) -> pd.Series:
-    """Return cells without dollar signs and commas: $1,234.5 is 1234.5, and a volume 1.5K 1500."""
+    """Convert decorated numbers: $1,234.5 becomes 1234.5, and a volume 1.5K becomes 1500."""
     if pd.api.types.is_numeric_dtype(column):
         return column
     text = column.astype("string").str.strip().str.removeprefix("$")
@@ -67,7 +67,7 @@ def _undecorated(column: pd.Series, field: str) -> pd.Series:
 
 
 def _has_decimals(prices: Array) -> bool:
-    """Return True if any of a column of prices [N] has decimals."""
+    """Return True if any price [N] of a column has decimals."""
     return bool((prices[np.isfinite(prices)] % 1 != 0).any())
 
 
@@ -76,7 +76,7 @@ def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
 
     Decimal points, in the column or in the prices, rule out decimal commas.
 
-    prices: the columns read before this one, [N] each.
+    prices: previously parsed columns, [N] each.
     """
     if pd.api.types.is_numeric_dtype(column):
         return False
@@ -91,7 +91,7 @@ def _has_thousands_commas(column: pd.Series, prices: Sequence[Array]) -> bool:
 
 
 def _number_advice(cell: str) -> str:
-    """Return how to write a cell that is not a number."""
+    """Return advice on how to write a cell that is not a number."""
     text = cell.strip()
     if text == "nan":
         return "fill the cell in, or leave the row out where there was no trade"

@@ -1,6 +1,6 @@
-"""Short bars joined to longer ones.
+"""Resampling of short bars to longer bars.
 
-Bars of stocks begin at 09:30 New York, the last one ends with the session; crypto bars follow
+Stock bars begin at 09:30 New York, and the last bar ends with the session; crypto bars follow
 crypto's clock.
 """
 
@@ -27,7 +27,7 @@ _EPOCH = np.datetime64(0, "ns")
 
 
 def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
-    """Return the lengths in minutes of bars that can be joined to those of a timeframe."""
+    """Return the lengths in minutes of bars that can be joined to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
@@ -36,11 +36,11 @@ def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
 class JoinedBars:
     """B bars joined from N parts.
 
-    times: [B] known-at instant of each.
+    times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
     outside: number of parts outside regular New York hours.
-    cut: number of bars left out because the file begins or ends within them.
-    lacking: number of bars that lack some of their parts.
+    cut: number of bars left out because the file begins or ends within the bar.
+    lacking: number of bars with missing parts.
     """
 
     times: Instants
@@ -51,9 +51,9 @@ class JoinedBars:
 
 
 def usual_minutes(starts: Instants) -> int:
-    """Return the most common distance between starts [N], whole minutes, at most 1440.
+    """Return the most common distance between start times [N], in whole minutes, at most 1440.
 
-    0 for fewer than two rows, and for rows that mostly do not increase.
+    The result is 0 for fewer than two rows, and for rows that mostly do not increase.
     """
     if len(starts) < 2:
         return 0
@@ -64,17 +64,17 @@ def usual_minutes(starts: Instants) -> int:
 def join_bars(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> JoinedBars:
-    """Join checked bars of `minutes` to bars of a timeframe.
+    """Join validated bars of `minutes` to bars of a timeframe.
 
-    starts: [N], increasing.
-    values: [N, 5].
-    minutes: one of `part_lengths(timeframe)`.
+    starts: [N] start times of the parts, increasing.
+    values: [N, 5] prices and volume of the parts.
+    minutes: length of a part, one of `part_lengths(timeframe)`.
     path: path of the file, for messages.
 
-    A part that is missing within the file had no trade, since vendors leave such parts out: its bar
-    is complete without it. A bar in which the file begins or ends is left out.
+    A missing part within the file means that there was no trade, since vendors leave out such
+    parts; the bar is complete without the part. A bar in which the file begins or ends is left out.
 
-    Raises DataError for starts off the grid, and if no bar is complete.
+    Raises DataError for start times off the grid, and if no bar is complete.
     """
     step = minutes * _MINUTE
     _refuse_misplaced(starts, item.kind, minutes, path)
@@ -98,7 +98,9 @@ def join_bars(
 def join_days_between_closes(
     starts: Instants, values: Array, item: Instrument, minutes: int, timeframe: Timeframe, path: str
 ) -> JoinedBars:
-    """Join checked bars as in `join_between_closes`; parameters and errors as in `join_bars`."""
+    """Join validated stock bars to days between closing auctions (`join_between_closes`).
+
+    Parameters and errors are those of `join_bars`."""
     _refuse_misplaced(starts, item.kind, minutes, path)
     made = join_between_closes(starts, values, minutes, timeframe)
     if made.outside == len(starts):
@@ -115,11 +117,12 @@ def join_between_closes(
 ) -> JoinedBars:
     """Join parts to a stock's bars from one closing auction to the decision on the next.
 
-    A bar opens with the last price of the session before, which its high and low include; without a
-    part in that session it is left out. It includes the parts that have ended by its decision. A
-    part that ends later is in no bar, except for its close.
+    A bar opens with the last price of the previous session, which its high and low include. A bar
+    without a part in the previous session is left out. A bar includes the parts that have ended by
+    its decision. A part that ends later is in no bar, except for its close.
 
-    starts, values: of the parts, [N] increasing and [N, 5].
+    starts: [N] start times of the parts, increasing.
+    values: [N, 5] prices and volume of the parts.
     """
     step = minutes * _MINUTE
     days, grid = calendar(), timeframe.stock_clock
@@ -146,7 +149,7 @@ def join_between_closes(
 
 
 def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
-    """Return begin and end of the bar that ends next, [N] each, and whether it includes the part.
+    """Return start and end of the next bar to end, [N] each, and whether the bar includes the part.
 
     Between sessions no bar includes a part.
     """
@@ -158,8 +161,8 @@ def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mas
 def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
     """Return the position of the first part [B], and the values [B, 5], of each joined bar.
 
-    bar_starts: start of each part's bar, [N], not decreasing.
-    parts: [N, 5].
+    bar_starts: [N] start of each part's bar, non-decreasing.
+    parts: [N, 5] prices and volume of the parts.
     """
     first = np.flatnonzero(np.diff(bar_starts, prepend=bar_starts[:1] - DAY))
     last = np.append(first[1:], len(bar_starts))[: len(first)] - 1
@@ -174,9 +177,9 @@ def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
 
 
 def _refuse_misplaced(starts: Instants, kind: AssetClass, minutes: int, path: str) -> None:
-    """Refuse starts off the grid of bars of this length.
+    """Reject start times off the grid of bars of this length.
 
-    A stock's hours are counted from the open; those outside the session are not checked.
+    The grid of stocks is counted from the open; bars outside the session are not checked.
     """
     misplaced = (starts - _EPOCH) % (minutes * _MINUTE) != np.timedelta64(0)
     if minutes == HOURLY.minutes and kind is AssetClass.STOCK:

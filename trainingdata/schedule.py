@@ -1,7 +1,7 @@
-"""The schedule of decisions: at every bar, at the first of a period, or at times of day.
+"""The schedule of decisions: at every bar, once per week or month, or at times of day.
 
-A decision belongs to the day of its fill. With hourly bars a week's first decision is Monday's
-first; with daily bars it is Friday's close, which fills at Monday's open.
+A decision belongs to the day of its fill. With hourly bars a week's first decision is the first
+decision on Monday. With daily bars it is Friday's close, which fills at Monday's open.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The schedule of decisions, a subset of those of a clock.
+    """The schedule of decisions, a subset of the decisions of a clock.
 
-    period: `bars` decides always, `weekly` and `monthly` at the first decision that fills in a week
-        or a month, `times` at some times of day.
+    period: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
+        fills in a week or a month), or `times` (given times of day).
     times: times of day, in minutes after New York's midnight.
     """
 
@@ -45,9 +45,9 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Return the schedule that a setting names.
+        """Parse the schedule in a setting.
 
-        Raises InputError for any other text.
+        Raises InputError for an invalid text.
         """
         for period in _NAMED:
             if text == period:
@@ -62,7 +62,7 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
-        """Raise `InputError` for a time at which no class decides, and a class that never would."""
+        """Raise `InputError` for a time without a decision, and a class without decisions."""
         if self.period != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
@@ -77,7 +77,7 @@ class Schedule:
                 )
 
     def decides(self, clock: Clock, instants: Instants) -> Mask:
-        """Return whether a class decides at each instant, [N]."""
+        """Return whether a class has a scheduled decision at each instant, [N]."""
         decides = clock.is_decision(instants)
         if self.period == "bars":
             return decides
@@ -90,7 +90,7 @@ class Schedule:
     def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        It is the first decision of the schedule at or after the end by the clock.
+        The interval ends at the first decision of the schedule at or after the end by the clock.
 
         Raises InputError for an interval that ends beyond the calendar.
         """

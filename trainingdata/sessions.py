@@ -1,6 +1,7 @@
-"""The exchange's calendar: sessions, nights between them, days and weeks that end at 16:00.
+"""The exchange calendar: sessions, nights between sessions, and days and weeks that end at 16:00.
 
-It is New York's (`exchange_calendars`, XNYS). All instants are UTC `datetime64[ns]`.
+The calendar is that of New York (`exchange_calendars`, XNYS). All instants are UTC
+`datetime64[ns]`.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _SEAL = hashlib.sha256().digest_size  # bytes of the digest before the rows of t
 class Calendar:
     """All known regular sessions, D of them.
 
-    opens: [D] open of each.
-    closes: [D] close of each.
-    dates: [D] New York date of each.
+    opens: [D] open of each session.
+    closes: [D] close of each session.
+    dates: [D] New York date of each session.
     """
 
     opens: Instants
@@ -49,7 +50,7 @@ class Calendar:
 
 @cache
 def calendar() -> Calendar:
-    """Return New York's sessions. The user's cache saves a quarter of a second a process."""
+    """Return New York's sessions, from the user's cache if possible."""
     from platformdirs import user_cache_path
 
     path = user_cache_path("kelly-chronos") / "sessions"
@@ -67,7 +68,7 @@ def calendar() -> Calendar:
 
 
 def _calendar_key() -> bytes:
-    """Return all inputs of the sessions: this file, library versions, New York's clock, date."""
+    """Return the cache key of the sessions: this file, library versions, UTC offsets, and date."""
     libraries = [version(name) for name in ("exchange_calendars", "pandas")]
     # The library lists sessions up to one year after today.
     words = [*libraries, time.strftime("%Y-%m-%d"), Path(__file__).read_text(encoding="utf-8")]
@@ -119,13 +120,14 @@ def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
 
 
 def news_overlap(begin: Instants, end: Instants) -> Array:
-    """Return the share of news that a stock has in common with crypto in each interval, [T], 0 … 1.
+    """Return the share of news that stocks and crypto have in common in each interval, [T], 0 … 1.
 
-    |A ∩ B| / √(|A|·|B|): B, the time of crypto, is the interval. A, the time of a stock, begins
-    with the interval, or with the close before if the market opens within it (the first price
-    reflects all news since). A ends with the interval, or with the last close in it. Over an hour
-    of the session, or a night from afternoon to morning, A and B are equal. In the hour of the open
-    crypto has reacted to most of that news before.
+    The share is |A ∩ B| / √(|A|·|B|). B, the time of crypto, is the interval. A, the time of
+    stocks, begins with the interval, or with the previous close if the market opens within the
+    interval, since the first price reflects all news since that close. A ends with the interval, or
+    with the last close in the interval. Over an hour of the session, or a night from afternoon to
+    morning, A and B are equal. In the hour of the open, crypto has already reacted to most of the
+    news.
     """
     days = calendar()
     first = np.searchsorted(days.opens, begin, side="right") - 1
@@ -142,9 +144,9 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
 
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
-    """Return the nights of debit interest from sessions that closed since the instant before, [N].
+    """Return the nights of debit interest from sessions closed since the previous instant, [N].
 
-    Friday counts three.
+    A Friday counts three nights.
     """
     return nights_until(np.concatenate([instants[:1], instants[:-1]]), instants)
 
@@ -152,7 +154,7 @@ def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
 def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
     """Return the nights of debit interest from sessions that close in (begin, end], [N].
 
-    Friday counts three.
+    A Friday counts three nights.
 
     Raises InputError for an instant beyond the calendar.
     """
@@ -166,20 +168,20 @@ def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
 
 
 def has_session_opened(instants: Instants) -> npt.NDArray[np.bool_]:
-    """Return whether a session has opened since the instant before, [N]."""
+    """Return whether a session has opened since the previous instant, [N]."""
     number = np.searchsorted(calendar().opens, instants, side="right")
     return np.concatenate([[False], np.diff(number) > 0])[: len(instants)]
 
 
 def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
-    """Return the open of the session of each New York date, [N]; NaT where there is none."""
+    """Return the open of the session of each New York date, [N]; NaT on days without a session."""
     days = calendar()
     k = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     return np.where(days.dates[k] == dates, days.opens[k], np.datetime64("NaT", "ns"))
 
 
 def first_open_from(date: np.datetime64) -> np.datetime64 | None:
-    """Return the open of the first session from a New York date on; None beyond the calendar."""
+    """Return the first session open on or after a New York date; None beyond the calendar."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     return np.datetime64(days.opens[k]) if k < len(days.dates) else None
@@ -189,10 +191,10 @@ def first_open_from(date: np.datetime64) -> np.datetime64 | None:
 class Session:
     """A regular session.
 
-    date: its New York date.
+    date: New York date.
     before: date of the previous session.
-    opens: its open.
-    closes: its close.
+    opens: open of the session.
+    closes: close of the session.
     """
 
     date: np.datetime64
@@ -206,7 +208,7 @@ class Session:
 
 
 def session_on(date: np.datetime64) -> Session | None:
-    """Return the session of a New York date; None where there is none."""
+    """Return the session of a New York date; None on a day without a session."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     if not 0 < k < len(days.dates) or days.dates[k] != date:
@@ -233,7 +235,7 @@ def last_four_pms(instants: Instants) -> Instants:
 def last_fridays(instants: Instants) -> Instants:
     """Return the last Friday, 16:00 New York, at or before each instant, [N].
 
-    Weekly estimates are made then.
+    Weekly estimates use these instants.
     """
     marks = _learning_marks()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
@@ -258,9 +260,9 @@ def _last_of(marks: Instants, instants: Instants) -> Instants:
 
 @cache
 def _learning_marks() -> Instants:
-    """Return `four_pms` with earlier days that include a Friday and the end of a month.
+    """Return `four_pms`, preceded by days that include a Friday and a month's end.
 
-    So the calendar's first instants have such a mark before them as well.
+    The earlier days give the calendar's first instants a preceding Friday and month's end.
     """
     first = calendar().dates[0]
     return np.concatenate([four_pm(np.arange(first - _DAYS_BEFORE, first)), four_pms()])
@@ -274,12 +276,12 @@ def four_pms() -> Instants:
 
 
 def outside_calendar_error(now: np.datetime64) -> InputError:
-    """Return the refusal of an instant outside the calendar."""
+    """Return the InputError for an instant outside the calendar's range."""
     return InputError(f"{utc_text(now)} {outside_calendar_text(now)}")
 
 
 def outside_calendar_text(now: np.datetime64) -> str:
-    """Return the end of a sentence: the calendar's range, and the remedy."""
+    """Return the end of an error message: the calendar's range, and a remedy."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2

@@ -43,20 +43,20 @@ FINER_BARS_RTOL = 1e-3
 
 
 class ListedEvents(NamedTuple):
-    """The events of an actions file, each kind in time order."""
+    """The events of an actions file by kind, each kind in time order."""
 
     actions: tuple[CorporateAction, ...] = ()
     endings: tuple[Delisting, ...] = ()
     renames: tuple[Rename, ...] = ()
 
     def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
-        """Return the renames up to an instant; None: all."""
+        """Return the renames up to an instant, or all renames for None."""
         return [each for each in self.renames if at is None or each.opens <= at]
 
 
 @settings_class("data")
 class DataSettings:
-    """Source of a run's bars, and the adjustment of their prices."""
+    """Settings of a run's bars: their source, conventions, and price adjustment."""
 
     dir: tuple[str, ...] = setting((), "folders or files of bars; none: the synthetic market")
     zone: str | None = setting(None, "of stamps without one, as America/New_York; none: refused")
@@ -123,7 +123,7 @@ class DataSettings:
 
     @property
     def conventions(self) -> Conventions:
-        """The conventions of bar files that do not state them."""
+        """Conventions for bar files that do not state their own."""
         return Conventions(
             adjusted=self.adjustment == "all",
             zone=self.zone,
@@ -139,11 +139,11 @@ class DataSettings:
         end: str | None,
         timeframe: Timeframe | None = None,
     ) -> Bars:
-        """Return the panel: every bar up to `end`, all history before `start` included.
+        """Return the panel of all bars up to `end`, including the history before `start`.
 
-        Bars that nothing confirms (`trainingdata.confirmation`) are left out.
+        Unconfirmed bars (`trainingdata.confirmation`) are left out.
 
-        symbols: symbols; a word may hold several, by commas; empty: all.
+        symbols: symbols; a word may list several, separated by commas; empty: all symbols.
         start, end: New York dates, both inclusive, or instants with a zone.
         timeframe: timeframe of the bars; None: days if the files have them, else hours.
 
@@ -184,7 +184,7 @@ class DataSettings:
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """Leave out unconfirmed bars, and write every doubt into the origins."""
+        """Leave out unconfirmed bars, and record every data warning in `Origin.doubts`."""
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
@@ -205,7 +205,7 @@ class DataSettings:
         return replace(bars, origins=tuple(origins)).without(left_out)
 
     def market(self, bars: Bars, first: int = 0) -> Market:
-        """Return the market of a run from instant number `first` on: bars, actions and ends."""
+        """Return the market data of a run from instant index `first` on: bars, actions and ends."""
         endings = Delistings(self._events().endings, self.delisted_after, self.delisting_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
@@ -237,9 +237,9 @@ class DataSettings:
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
     ) -> Bars:
-        """Return the bars of files that were known at an instant, of symbols that have one.
+        """Return the bars in files that were known at an instant, for symbols with such a bar.
 
-        timeframe: as in `bars`.
+        timeframe: timeframe of the bars, as in `bars`.
 
         Raises InputError for files that cannot be used.
         """
@@ -256,7 +256,7 @@ class DataSettings:
         return tuple(action for action in listed if action.dividend)
 
     def listed_actions(self) -> tuple[CorporateAction, ...]:
-        """Return the dividends and splits of the file, in time order.
+        """Return the dividends and splits of the actions file, in time order.
 
         Raises InputError for prices that include dividends already.
         """
@@ -269,7 +269,7 @@ class DataSettings:
         return found
 
     def _events(self) -> ListedEvents:
-        """Return the events of the actions file, in time order, by the last names of symbols."""
+        """Return the events of the actions file in time order, under the symbols' latest names."""
         if self.actions is None:
             return ListedEvents()
         try:
@@ -324,7 +324,7 @@ class DataSettings:
 def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
     """Raise `InputError` for symbols that the synthetic market does not have.
 
-    searched: folder in which their bars were not found either, for the message.
+    searched: folder that was searched for their bars, for the message.
     """
     unknown = next((symbol for symbol in names if symbol not in SYMBOLS), None)
     if unknown is not None:
@@ -348,22 +348,23 @@ def load_bars(
     volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
-    """Return the bars of folders or files as a panel on one clock.
+    """Load the bars of folders or files as a panel on one clock.
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
-    folders: folders or files, CSV or Parquet; a file for each symbol or with a column of symbols.
+    folders: folders or files, CSV or Parquet; one file per symbol, or files with a symbol column.
     symbols: symbols of the panel; empty: all.
     start, end: New York dates, both inclusive, or instants with a zone. History before `start` is
-        kept: a first decision needs it.
-    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`, which shorter bars are joined to; None: days if the
+        kept, since the first decision needs it.
+    timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are joined to it. None: days if the
         files have them, else hours.
-    zone: zone of stamps without one, such as America/New_York; None: they are refused.
-    epoch: unit of stamps that count since 1970, `s`, `ms`, `us` or `ns`.
+    zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
+        rejected.
+    epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`.
     stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
     volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
-    accept_jumps: whether jumps like a split's are accepted, as `doubts` of the panel; else they are
-        refused.
+    accept_jumps: whether price jumps that resemble a split are accepted and reported in the panel's
+        `doubts`; otherwise such jumps raise an error.
 
     Raises InputError for folders, files, symbols or dates that cannot be used, naming them.
     """
@@ -382,21 +383,21 @@ def load_bars(
 
 
 def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
-    """Return the first and last instant between `start` and `end`, by default the panel's."""
+    """Return the range as instants; None: the panel's first or last instant."""
     first = parse_instant(start, name="start") if start else bars.times[0]
     last = parse_instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
 
 
 def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
-    """Return finer bars within those of a panel, on a panel that has all of its instants.
+    """Return a panel of finer bars whose instants include all instants of `bars`.
 
-    Finer bars outside every bar of the panel are left out: no decision knows them.
+    Finer bars outside every bar of `bars` are left out, since no decision knows them.
 
-    finer: bars of the same symbols, from files.
-    first: number of the instant after which every bar needs finer ones.
+    finer: finer bars of the same symbols, from files.
+    first: index of the instant after which every bar needs finer bars.
 
-    Raises DataError for bars without finer ones, or that finer ones contradict.
+    Raises DataError for bars without finer bars, or contradicted by finer bars.
     """
     tables = []
     origins = []
@@ -431,11 +432,11 @@ def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
 def _refuse_contradiction(
     what: str, bars: Bars, starts: Instants, values: Array, made: Array
 ) -> None:
-    """Refuse finer bars that join to other bars than these.
+    """Reject finer bars whose joined bars differ from the given bars.
 
-    starts: [N] of the bars.
-    values: [N, 5] of the bars.
-    made: [N, 5] joined finer bars.
+    starts: [N] start times of the bars.
+    values: [N, 5] prices and volume of the bars.
+    made: [N, 5] prices and volume of the joined finer bars.
     """
     apart = made[:, :VOLUME] / values[:, :VOLUME] - 1
     # A part without a trade has no bar, so the joined range may be narrower, but not wider.

@@ -1,15 +1,15 @@
-"""Detection of moves like splits or spin-offs that the prices are not adjusted for.
+"""Detection of moves that resemble unadjusted splits or spin-offs.
 
-It also finds dividends and splits of an actions file that the prices do not show. Three rules
-classify a stock's moves. Crypto pairs have no splits and are not checked.
+The module also finds dividends and splits of an actions file that the prices do not show. Three
+rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 
-- `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes by more than
-    the largest. Refused unless accepted.
-- `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond
-    `RATIO_MULTIPLE` of the symbol's usual overnight moves. A doubt.
-- `move`: a session opens beyond `MOVE_MULTIPLE` of them, as after a spin-off. A doubt.
+- `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
+than the largest ratio. Rejected unless accepted. - `ratio`: a session opens within
+`RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond `RATIO_MULTIPLE` times the symbol's usual
+overnight move. Reported as a data warning. - `move`: a session opens beyond `MOVE_MULTIPLE` times
+the usual overnight move, as after a spin-off. Reported as a data warning.
 
-docs/STUDIES.md has the error rates of the last two, by `studies/doubtful_prices.py`.
+docs/STUDIES.md has the error rates of the last two rules, from `studies/doubtful_prices.py`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ _NORMAL = 1.4826  # median absolute deviations in a normal distribution's standa
 def _split_like(
     symbol: str, at: np.datetime64, ratio: Fraction | None, before: float, after: float
 ) -> Doubt:
-    """Return the doubt about a jump between closes, USD.
+    """Return the data warning about a jump between two closes, in USD.
 
-    ratio: ratio of the split it resembles, new shares for one old share; None beyond the largest.
+    ratio: ratio of the split that the jump resembles, new shares per old share; None beyond the
+        largest ratio.
     """
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
     what = f"jumps by more than {LARGEST_RATIO:,} times {prices}, and no true move is that large"
@@ -92,11 +93,11 @@ def _opens_far(
     multiple: float,
     ratio: Fraction | None,
 ) -> Doubt:
-    """Return the doubt about a session that opens far from the last close.
+    """Return the data warning about a session that opens far from the last close.
 
-    before, after: USD, the last close and the open.
-    multiple: multiple of the symbol's usual overnight move.
-    ratio: ratio of the split it resembles, or None.
+    before, after: last close and open, in USD.
+    multiple: size of the move in usual overnight moves of the symbol.
+    ratio: ratio of the split that the move resembles, or None.
     """
     change = after / before - 1
     prices = f"({rounded_price(after, 2)} after {rounded_price(before, 2)})"
@@ -121,7 +122,7 @@ def _opens_far(
 
 
 def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after: float) -> Doubt:
-    """Return the doubt about listed actions that the closes around them, USD, do not show."""
+    """Return the data warning about a listed action that the closes around it do not show."""
     parts = [f"dividend of {rounded_price(action.dividend, 2)}"] if action.dividend else []
     parts += [f"split of {action.ratio:g}:1"] if action.ratio != 1.0 else []
     closes = f"{rounded_price(after, 2)} after {rounded_price(before, 2)}"
@@ -139,10 +140,10 @@ def _not_shown(action: CorporateAction, at: np.datetime64, before: float, after:
 def find_unexplained_jumps(
     bars: Bars, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
-    """Find stocks' lasting jumps like a split, and actions that the prices contradict.
+    """Find lasting price jumps of stocks that resemble a split, and actions that prices contradict.
 
-    actions: actions of a file, in time order.
-    raw: whether prices are not adjusted for splits: then a listed split is no doubt.
+    actions: corporate actions of a file, in time order.
+    raw: whether prices are not adjusted for splits; a listed split then explains a jump.
     """
     found: list[Doubt] = []
     for s, item in enumerate(bars.instruments):
@@ -161,10 +162,11 @@ def find_unexplained_jumps(
 def find_doubtful_opens(
     bars: Bars, left_out: Mask, actions: Sequence[CorporateAction] = (), *, raw: bool = False
 ) -> tuple[Doubt, ...]:
-    """Find stocks' sessions that open like a split of a rare ratio, or unusually far away.
+    """Find stock sessions that open near a rare split ratio, or unusually far from the last close.
 
-    left_out: [S, T] bars that no other bar confirms; a price that reverses is not a split.
-    actions: actions of a file; dividends are added back, and splits too if prices are raw.
+    left_out: [S, T] mask of unconfirmed bars; a price that reverses is not a split.
+    actions: corporate actions of a file; moves are corrected for dividends, and for splits if
+        prices are raw.
     """
     found = []
     for s, item in enumerate(bars.instruments):
@@ -189,10 +191,10 @@ def find_doubtful_opens(
 
 
 class OvernightMoves(NamedTuple):
-    """The opens of a stock's sessions after the closes before them, [N] each.
+    """Overnight moves of a stock: previous close and open of each session, [N] each.
 
-    rows: numbers of the sessions' first bars among the symbol's bars.
-    before, after: USD, the closes and the opens; opens are adjusted for their session's actions.
+    rows: indices of the sessions' first bars among the symbol's bars.
+    before, after: closes and opens in USD; opens are adjusted for the session's corporate actions.
     """
 
     rows: Index
@@ -201,7 +203,7 @@ class OvernightMoves(NamedTuple):
 
     @property
     def moves(self) -> Array:
-        """The log moves, [N]."""
+        """Log returns from close to open, [N]."""
         return np.log(self.after / self.before)
 
 
@@ -215,10 +217,10 @@ def overnight_moves(
 ) -> OvernightMoves:
     """Return a symbol's overnight moves.
 
-    starts: [B] starts of its bars.
-    values: [B, 5].
-    left_out: [B] bars that are left out.
-    actions: its own actions.
+    starts: [B] start times of the symbol's bars.
+    values: [B, 5] prices and volume of the bars.
+    left_out: [B] mask of bars that are left out.
+    actions: corporate actions of the symbol.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
     before = _closes_before(values, left_out)[firsts]
@@ -231,9 +233,9 @@ def overnight_moves(
 
 
 def judge_moves(moves: Array) -> tuple[Array, Mask, Mask]:
-    """Return the multiples of the usual move, and which moves the two rules doubt, [N] each.
+    """Return moves in usual overnight moves, and a mask of doubtful moves per rule, [N] each.
 
-    The first rule doubts a move near a rare ratio, the second any other large one. Fewer than
+    The first rule flags a move near a rare ratio, the second rule any other large move. Fewer than
     `MIN_SESSIONS` moves are not judged.
 
     moves: [N] log overnight moves of a symbol.
@@ -253,7 +255,7 @@ def _distances(moves: Array) -> Array:
 
 
 def _rare_ratio(move: float, tolerance: float = RATIO_TOLERANCE) -> Fraction | None:
-    """Return the rare ratio within a distance of a log move; new shares for one old share."""
+    """Return the rare split ratio within a tolerance of a log move; new shares per old share."""
     apart = _distances(np.array([move]))[0]
     nearest = int(apart.argmin())
     return RARE_RATIOS[nearest] if apart[nearest] <= np.log1p(tolerance) else None
@@ -262,9 +264,9 @@ def _rare_ratio(move: float, tolerance: float = RATIO_TOLERANCE) -> Fraction | N
 def _usual_moves(moves: Array) -> Array:
     """Return the usual size of overnight moves, a robust standard deviation, [N].
 
-    It is the larger of the deviations of all moves and of nearby ones: after a calm year the moves
-    of a crash are usual among themselves. The second is measured only for moves that the first
-    doubts.
+    The result is the larger of the deviations of all moves and of nearby moves: after a calm year
+    the moves of a crash are usual among themselves. The deviation of nearby moves is computed only
+    for moves that are large against all moves.
     """
     apart = np.abs(moves - np.median(moves))
     usual = np.full(len(moves), max(_NORMAL * np.median(apart), MIN_SCALE))
@@ -278,7 +280,7 @@ def _usual_moves(moves: Array) -> Array:
 
 
 def _closes_before(values: Array, left_out: Mask) -> Array:
-    """Return the close before each bar, [N]: the last accepted one if the open is nearer to it."""
+    """Return, for each open, the nearer of the previous and the last accepted close, [N]."""
     closes = values[:, CLOSE]
     before = np.concatenate([closes[:1], closes[:-1]])
     accepted = np.maximum.accumulate(np.where(left_out, 0, np.arange(len(closes))))
@@ -291,7 +293,7 @@ def _closes_before(values: Array, left_out: Mask) -> Array:
 
 
 def _stays(values: Array, row: int, before: float) -> bool:
-    """Return whether the closes after a bar's open stay nearer to it than to the close before."""
+    """Return whether closes after an open stay nearer to the open than to the previous close."""
     closes = values[row + 1 : row + 1 + RECENT_BARS, CLOSE]
     if not len(closes):
         return False
@@ -300,7 +302,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
 
 
 def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
-    """Count the splits of a file that unadjusted prices would show."""
+    """Count the listed splits that unadjusted prices would show."""
     count = 0
     for action in actions:
         if action.symbol in bars.symbols and abs(np.log(action.ratio)) > OPEN_LOG_TOL:
@@ -326,10 +328,10 @@ def find_actions_not_in_prices(
     """Find listed actions that raw prices lack, or that adjusted prices still show.
 
     A smaller effect on the price than `OPEN_LOG_TOL` is indistinguishable from a night's news.
-    Special dividends of a quarter of the price or more are often listed under a wrong day: the
-    exchange sets their ex-date to the day after payment (FINRA rule 11140(b)(2)).
+    Special dividends of a quarter of the price or more are often listed under a wrong date: the
+    exchange sets the ex-date to the day after payment (FINRA rule 11140(b)(2)).
 
-    actions: actions of a file, in time order.
+    actions: corporate actions of a file, in time order.
     raw: whether the prices are not adjusted for splits.
     """
     places = {symbol: s for s, symbol in enumerate(bars.symbols)}
@@ -380,7 +382,7 @@ def _together(actions: Sequence[CorporateAction]) -> CorporateAction:
 def _unconfirmed(
     listed: CorporateAction, at: np.datetime64, around: Array, raw: bool
 ) -> Iterator[Doubt]:
-    """Yield doubts about a session's actions that the bars [2, 5] around it contradict."""
+    """Yield data warnings about a session's actions that the bars [2, 5] around it contradict."""
     before = float(around[0, CLOSE])
     after = float(around[1, CLOSE])
     unsplit = max(before - listed.dividend, 0.0)
@@ -398,7 +400,7 @@ def _unconfirmed(
 
 
 def _ratio(values: Array, k: int) -> Fraction | None:
-    """Return the split ratio that the jump from a bar to the next resembles, or None."""
+    """Return the split ratio that the jump from bar k to the next bar resembles, or None."""
     change = np.log(values[k + 1, CLOSE] / values[k, CLOSE])
     gap = np.log(values[k + 1, OPEN] / values[k, CLOSE])
     # A price falls as shares become more.
@@ -410,12 +412,12 @@ def _ratio(values: Array, k: int) -> Fraction | None:
 
 
 def _too_large(closes: Array, k: int) -> bool:
-    """Return whether the close after a bar is further away than the largest ratio."""
+    """Return whether the next close differs by more than the largest split ratio."""
     return bool(abs(np.log(closes[k + 1] / closes[k])) > _LOGS.max())
 
 
 def _way_back(closes: Array, k: int) -> int | None:
-    """Return the bar, soon after a jump, from which prices are back; or None."""
+    """Return the index of the bar, soon after a jump, at which prices have returned; or None."""
     later = closes[k + 2 : k + 2 + RECENT_BARS]
     alike = np.flatnonzero(np.abs(np.log(later / closes[k])) <= OPEN_LOG_TOL)
     if not len(alike):

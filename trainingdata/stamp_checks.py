@@ -1,9 +1,9 @@
 """Checks of a stock's stamps against the exchange's calendar: their zone and side of the bar.
 
-Stamps are doubted only under two conditions. They miss the begins or the ends of nearly all
-sessions, of the year or of summer or winter. And shifted by hours, or as the other side of bars,
-they match nearly all of both. Files with hours before and after the session, with half-days, gaps
-or few rows are accepted.
+Stamps are rejected only if two conditions hold. The stamps miss the start or the end of nearly all
+sessions, of the whole year, of summer or of winter. And stamps shifted by hours, or read as the
+other side of bars, match nearly all starts and ends. Files with hours before and after the session,
+with half-days, gaps or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _COLUMNS = {True: "end", False: "timestamp"}
 class CalendarFit:
     """Fit of bar starts to the exchange's calendar.
 
-    sessions: number of sessions with any start.
-    trading: share of starts on days of a session between 04:00 and 20:00 New York.
-    opened: share of the sessions that have a bar at their begin.
-    closed: share of the sessions that have a bar up to their end.
-    on_grid: share of those within sessions that begin a whole number of bars after the open.
+    sessions: number of sessions with any bar.
+    trading: share of bar starts between 04:00 and 20:00 New York on session days.
+    opened: share of sessions with a bar at the open.
+    closed: share of sessions with a bar up to the close.
+    on_grid: share of bar starts within sessions that lie a whole number of bars after the open.
     """
 
     sessions: int
@@ -54,7 +54,7 @@ class CalendarFit:
 
     @property
     def good(self) -> bool:
-        """True if the fit is hardly by chance."""
+        """True if the fit is too good to be due to chance."""
         enough = self.sessions >= _FEWEST_SESSIONS and self.on_grid > 0.5
         return enough and self.trading >= 0.98 and self.opened >= 0.8 and self.closed >= 0.8
 
@@ -82,7 +82,7 @@ def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
 
 
 def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
-    """Return the begins of bars of this length that end at these instants, [N].
+    """Return the start times of bars of this length that end at these instants, [N].
 
     A stock's last bar of a session may be shorter.
     """
@@ -97,12 +97,12 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
 
 
 def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends: bool) -> None:
-    """Raise `DataError` for a stock's stamps [N] that fit the calendar only in another reading.
+    """Raise `DataError` for stock stamps [N] that fit the calendar only with another zone or side.
 
     minutes: length of a bar, 1 … 60.
-    zone: assumed zone of the stamps, in words.
+    zone: assumed time zone of the stamps, as text.
     path: path of the file, for messages.
-    ends: whether they are assumed to be the ends of bars, not the begins.
+    ends: whether stamps are assumed to be the ends of bars, not the starts.
     """
 
     def fit_as(rows: Instants, ends: bool) -> CalendarFit:
@@ -136,7 +136,7 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
 def are_ends_by_calendar(stamps: Instants) -> bool | None:
     """Return whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
-    In regular hours begins include the open and never the close, ends the reverse.
+    In regular hours, start stamps include the open and never the close; end stamps the reverse.
     """
     days = calendar()
     day = np.clip(np.searchsorted(days.dates, new_york_date(stamps)), 0, len(days.dates) - 1)

@@ -1,6 +1,6 @@
 """A correlation matrix in files that cannot execute code: Parquet, with a JSON file.
 
-The Parquet file holds the values; the JSON file states when they were known, and their source.
+The Parquet file holds the values; the JSON file holds the known-at instant and the source.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def write_correlation(
 ) -> tuple[Path, Path]:
     """Write a matrix as Parquet and JSON, each atomically, and return both paths.
 
-    facts: further entries of the JSON file.
+    facts: additional entries of the JSON file.
     """
     import pandas as pd
 
@@ -53,7 +53,7 @@ def write_correlation(
 def read_correlation(path: Path) -> CorrelationMatrix:
     """Return the matrix of `NAME.parquet` and `NAME.json`.
 
-    Raises InputError for files that are missing or hold no correlation matrix.
+    Raises InputError for files that are missing or do not contain a correlation matrix.
     """
     import pandas as pd
 
@@ -77,29 +77,29 @@ def read_correlation(path: Path) -> CorrelationMatrix:
 
 
 def matrix_paths(path: Path) -> tuple[Path, Path]:
-    """Return NAME.parquet and NAME.json, from NAME or from the path of either."""
+    """Return the paths NAME.parquet and NAME.json for NAME or for either path."""
     stem = path.with_suffix("") if path.suffix in (".parquet", ".json") else path
     return stem.parent / f"{stem.name}.parquet", stem.parent / f"{stem.name}.json"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredCorrelation:
-    """One matrix for every instant from the one at which it was known.
+    """A correlation source with one stored matrix for all instants from its known-at instant on.
 
-    matrix: the matrix.
+    matrix: the stored matrix.
     """
 
     matrix: CorrelationMatrix
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """The default prior means: an external matrix does not state its own."""
+        """The default prior means, since an external matrix does not state its own."""
         return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """Return the part of the matrix for the panel's symbols.
 
-        Raises InputError if it was not known at the panel's end, or lacks a symbol.
+        Raises InputError if the matrix was not known at the panel's end, or lacks a symbol.
         """
         if self.matrix.as_of > bars.now:
             as_of = utc_text(self.matrix.as_of)
@@ -119,7 +119,7 @@ class StoredCorrelation:
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the same part [D, S, S] at each of these instants.
+        """Return the panel's part of the matrix for each instant, [D, S, S].
 
         Raises InputError if the matrix was not known at the first instant.
         """
@@ -132,9 +132,9 @@ class StoredCorrelation:
 
 @settings_class("correlation")
 class CorrelationSettings(CorrelationEstimator):
-    """Source of correlations: an estimate with these windows and priors, or a file.
+    """Settings of correlations: an estimate with these windows and priors, or a file.
 
-    The other fields are the estimator's own.
+    The other fields are the fields of `CorrelationEstimator`.
     """
 
     kind: str = setting(
@@ -182,9 +182,9 @@ class CorrelationSettings(CorrelationEstimator):
 
 @dataclass(frozen=True, slots=True)
 class FactorCorrelation:
-    """Matrices of a source reduced to a few common factors.
+    """A correlation source that reduces matrices to a few common factors.
 
-    source: source of the matrices.
+    source: source of the full matrices.
     factors: number of factors; a matrix of at most as many symbols is unchanged.
     """
 
@@ -209,11 +209,11 @@ class FactorCorrelation:
 
 
 def keep_factors(correlation: Array, factors: int) -> Array:
-    """Return the correlation [S, S] from its strongest factors and each symbol's own part.
+    """Return the factor-model correlation [S, S]: strongest factors plus idiosyncratic variance.
 
-    L L' + diag(1 - the squares of each row of L), L the eigenvectors of the largest eigenvalues
-    times their roots: the principal factors of a correlation matrix. Each symbol keeps at least a
-    thousandth of its variance as its own, so that the matrix is positive definite.
+    The result is L L' + diag(1 - the squares of each row of L), with L the eigenvectors of the
+    largest eigenvalues times the eigenvalues' square roots (principal factors). Each symbol keeps
+    an idiosyncratic variance of at least a thousandth, so that the matrix is positive definite.
     """
     if factors >= len(correlation):
         return correlation

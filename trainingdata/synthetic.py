@@ -1,10 +1,10 @@
-"""A seeded synthetic market: the embedded default, and the base of the tests.
+"""A seeded synthetic market: the default without data files, and the basis of the tests.
 
-It has correlated heavy-tailed returns with clustering volatility. Stocks have a U-shaped trading
-day, overnight gaps and quiet weekends; crypto trades around the clock. Its predictability is
-stated: the expected return of a bar, after its open, is `edge` standard deviations times the
-symbol's own standardised momentum. So the information coefficient of the true conditional mean at
-one bar is `edge`. With `edge=0` the same shocks make the same market without predictability.
+Returns are correlated and heavy-tailed, with volatility clustering. Stocks have a U-shaped intraday
+volatility, overnight gaps and quiet weekends; crypto trades around the clock. The predictability is
+known: the expected return of a bar, after its open, is `edge` standard deviations times the
+    symbol's own standardised momentum. So the information coefficient of the true conditional mean
+    at one bar is `edge`. With `edge=0` the same shocks give the same market without predictability.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _shocks(
 ) -> Array:
     """Return the returns of slots [S, N] in units of a symbol's baseline deviation.
 
-    They have factors, heavy tails and clustering volatility.
+    The returns have common factors, heavy tails and volatility clustering.
     """
     world = rng.normal(size=slots)
     classes = {}
@@ -119,7 +119,7 @@ def _volatility_clusters(
 
 
 def _summed(shocks: Array, keep: float) -> Array:
-    """Return running sums [T] of shocks in which each step keeps a share of the sum before it."""
+    """Return the AR(1) sums [T] of shocks: each step keeps the share `keep` of the previous sum."""
     return np.array(list(accumulate(shocks.tolist(), lambda before, shock: shock + keep * before)))
 
 
@@ -177,7 +177,7 @@ def _momentum(standardised: Array, edge: float) -> Array:
 
 
 def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
-    """Return starts [N] and ends [N] of the bars that are known within the slots."""
+    """Return start times [N] and end times [N] of the bars that end within the slots."""
     ends = clock.known_at(slots)
     rows = ends <= slots[-1]
     return slots[rows], ends[rows]
@@ -186,7 +186,7 @@ def _bar_times(clock: Clock, slots: Instants) -> tuple[Instants, Instants]:
 def _activity(slots: Instants) -> Array:
     """Return a stock's deviation [N] in each slot relative to mid-session.
 
-    It is U-shaped by day, and small at night and on weekends.
+    The deviation is U-shaped by day, and small at night and on weekends.
     """
     days = calendar()
     k = np.maximum(np.searchsorted(days.opens, slots, side="right") - 1, 0)

@@ -1,4 +1,4 @@
-"""Rows of a user's list, CSV or Parquet, as text."""
+"""Read a user's list, CSV or Parquet, as rows of text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def text_rows(
 
     columns: required columns.
     more: optional columns.
-    what: content of the file, and its verb, `have` or `has`, for messages.
+    what: content of the file and its verb, `have` or `has`, for messages.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
@@ -57,7 +57,7 @@ def text_rows(
 
 
 def why_other_separator(names: Sequence[str]) -> str:
-    """Return why headings are one cell: semicolons or tabs separate them; else an empty string."""
+    """Return an error text for a header separated by semicolons or tabs; else an empty string."""
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
             return f"its cells are separated by {name}; save it with commas"

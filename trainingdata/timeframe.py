@@ -1,12 +1,12 @@
-"""Length of bars, and from it their grid, known-at instants and decisions.
+"""Length of bars, which determines their grid, known-at instants and decisions.
 
-A stock's bars start at the session's open; the last one ends with the session, on half-days too. A
-daily bar is the session. Crypto bars follow one another without a gap; its days are UTC's, or end
-at 16:00 New York. All instants are UTC `datetime64[ns]`.
+A stock's bars start at the session's open; the last bar ends with the session, on half-days too. A
+daily bar is the session. Crypto bars follow one another without a gap; crypto days are UTC days, or
+end at 16:00 New York. All instants are UTC `datetime64[ns]`.
 
-Days that are filled in the closing auction (`fill="close"`) have another grid. A bar of it begins
-with that auction, includes the night, and becomes known a quarter of an hour before the next one,
-at its decision. So a decision is filled at the next bar's open there too.
+Daily bars with fills in the closing auction (`fill="close"`) have another grid. Such a bar begins
+with a closing auction, includes the night, and becomes known a quarter of an hour before the next
+closing auction, at its decision. So here, too, a decision is filled at the next bar's open.
 """
 
 from __future__ import annotations
@@ -59,10 +59,10 @@ Slots = npt.NDArray[np.int8]
 class Timeframe:
     """Length of bars, with the fill of daily decisions and the crypto day.
 
-    name: name in settings; on `1m` orders may be filled, but nothing is decided.
+    name: name in settings; `1m` bars may fill orders, but have no decisions.
     fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the
         day.
-    crypto_day: begin and end of a daily crypto bar: midnight UTC, or 16:00 New York.
+    crypto_day: boundary of daily crypto bars: midnight UTC, or 16:00 New York.
     """
 
     name: BarName
@@ -88,7 +88,7 @@ class Timeframe:
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
-        """Time in force of orders for the auction at a stock bar's begin; None without one."""
+        """Time in force of orders for the auction at a stock bar's start; None if there is none."""
         if not self.daily:
             return None
         return "opg" if self.fill == "open" else "cls"
@@ -99,7 +99,7 @@ class Timeframe:
 
     @property
     def minutes(self) -> int:
-        """Longest duration of a bar in minutes; a day's is that of crypto."""
+        """Longest duration of a bar in minutes; for daily bars the duration of a crypto day."""
         return int(self.name[:-1]) * _MINUTES[self.name[-1]]
 
     @property
@@ -133,11 +133,11 @@ class Timeframe:
         return _coin_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
-        """Return the bars that are requested from Alpaca to form this timeframe's bars of a class.
+        """Return the timeframe to request from Alpaca to form this timeframe's bars of a class.
 
-        Alpaca's stock hours lie on clock hours and include the time before the open: only its
-        half-hours fit a grid from 09:30. Its crypto days begin at a midnight that is not UTC's. A
-        decision on a closing auction falls on a quarter of an hour.
+        Alpaca's hourly stock bars lie on clock hours and include time before the open: only its
+        half-hour bars fit a grid from 09:30. Alpaca's crypto days do not begin at midnight UTC. A
+        decision for a closing auction falls on a quarter of an hour.
         """
         if kind is AssetClass.CRYPTO:
             return HOURLY if self.minutes > HOURLY.minutes else self
@@ -146,7 +146,7 @@ class Timeframe:
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
-        """Return the known-at instant of the last bar that can be known at `now`."""
+        """Return the latest possible known-at instant of a bar at `now`."""
         clock = self.clock(kind)
         here = np.array([now])
         return np.datetime64(clock.end_of(clock.count_ended_bars(here), here)[0])
@@ -165,7 +165,7 @@ def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 
 def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """Return the known-at instant [N] of the `ahead`-th calendar bar that ends after each one."""
+    """Return the known-at instant [N] of the `ahead`-th calendar bar after each instant."""
     return clock.end_of(clock.count_ended_bars(instants) + ahead, instants)
 
 
@@ -175,9 +175,9 @@ class CalendarClock:
 
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
-    session: [N] number of its session.
-    decisions: [K] ends of bars that are followed by another one of the same session.
-    decision_session: [K] number of the session of each decision.
+    session: [N] index of each bar's session.
+    decisions: [K] ends of bars that another bar of the same session follows.
+    decision_session: [K] index of the session of each decision.
     """
 
     starts: Instants
@@ -187,14 +187,14 @@ class CalendarClock:
     decision_session: npt.NDArray[np.int64]
 
     def known_at(self, starts: Instants) -> Instants:
-        """Return the known-at instants of bars with these starts, [N]; NaT where no bar starts."""
+        """Return the known-at instants of bars by start time, [N]; NaT where no bar starts."""
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
     def started_at(self, ends: Instants) -> Instants:
-        """Return the starts of the bars with these known-at instants, [N]; NaT where no bar ends.
+        """Return the start times of bars with these known-at instants, [N]; NaT where no bar ends.
 
-        The inverse of `known_at`.
+        This is the inverse of `known_at`.
         """
         k = np.minimum(np.searchsorted(self.ends, ends), len(self.ends) - 1)
         return np.where(self.ends[k] == ends, self.starts[k], _NEVER)
@@ -204,7 +204,7 @@ class CalendarClock:
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """Return the ends of the bars of these numbers, counted from 1; they follow `instants`.
+        """Return the end times of the bars with these numbers, counted from 1, after `instants`.
 
         Raises InputError for a bar beyond the calendar.
         """
@@ -223,7 +223,7 @@ class CalendarClock:
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
-        """Return whether each instant is a decision: a bar has closed, and a later one can fill."""
+        """Return whether each instant is a decision: a bar has closed, and a later bar can fill."""
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
@@ -234,20 +234,21 @@ class CalendarClock:
         return self.decisions[begin:end]
 
     def previous_decisions(self, instants: Instants) -> Instants:
-        """Return the decision before each instant, [N]; NaT before the first one."""
+        """Return the last decision before each instant, [N]; NaT before the first decision."""
         k = np.searchsorted(self.decisions, instants)
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        """Return the New York date of a decision's fill at each instant, [N]: the next bar's."""
+        """Return the New York date of a decision's fill, the date of the next bar, [N]."""
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
     def holding_ends(self, instants: Instants, holding: Holding = "next") -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        It is the next decision, and also the end of a plan's first period. With `session` it is the
-        same decision of the next session, or that session's last one; for crypto it is a day later.
+        With `next` the interval ends at the next decision, which also ends a plan's first period.
+        With `session` it ends at the same decision of the next session, or at that session's last
+        decision; for crypto it ends a day later.
 
         Raises InputError for an interval that ends beyond the calendar.
         """
@@ -265,7 +266,7 @@ class CalendarClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StockClock(CalendarClock):
-    """The clock of stocks: the exchange's sessions; with daily bars every end is a decision.
+    """The clock of stocks: bars within exchange sessions; with daily bars every end is a decision.
 
     whole: number of bars of a full session.
     """
@@ -287,10 +288,10 @@ class StockClock(CalendarClock):
         return self.whole
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Return the slot of the bar that ends at each instant and of `ahead` more, [N, 1 + ahead].
+        """Return the slots of the bar ending at each instant and of `ahead` bars after it, [N, …].
 
-        The later bars are those of the calendar. A slot is a bar's number within its session; slot
-        0 includes the night.
+        The later bars are calendar bars. A slot is a bar's index within its session; slot 0
+        includes the night.
 
         Raises InputError for bars beyond the calendar.
         """
@@ -307,13 +308,13 @@ class StockClock(CalendarClock):
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
     def is_weekend_slot(self, place: int) -> bool:
-        """Return whether a slot is one of weekends."""
+        """Return whether a slot is a weekend slot."""
         return False
 
     def intraday_ceiling_applies(self, instants: Instants) -> Mask:
-        """Return whether a later decision of the open session can still cut the book, [N].
+        """Return whether a later decision of the open session can still reduce the book, [N].
 
-        Until then the intraday ceiling applies, and from the session's last decision until the next
+        The intraday ceiling applies up to the session's last decision, and from there to the next
         open the overnight ceiling. With daily bars the intraday ceiling never applies.
         """
         if self.whole == 1:
@@ -329,9 +330,9 @@ class StockClock(CalendarClock):
 
 @dataclass(frozen=True, slots=True)
 class CryptoClock:
-    """The clock of crypto: bars that follow one another from midnight UTC on.
+    """The clock of crypto: consecutive bars from midnight UTC on.
 
-    length: length of a bar; a day holds a whole number of them.
+    length: length of a bar; a day has a whole number of bars.
     """
 
     length: np.timedelta64
@@ -365,7 +366,7 @@ class CryptoClock:
         return np.asarray((instants - _EPOCH) / self.length)
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Return the New York hour in which a bar starts, 0 for a day; weekends have own slots."""
+        """Return the New York hour of each bar's start, or 0 for days; weekends are separate."""
         import pandas as pd
 
         if not len(ends):

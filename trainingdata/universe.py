@@ -1,14 +1,14 @@
 """The universe: symbols that may be held at each instant, by a rule over data known then.
 
 Membership is renewed at New York's midnight of some days: of each day, of Mondays, or of the first
-of a month, and of every day on which a list of members changes. It is valid until the next renewal.
-It depends only on data known by that midnight: neither on the begin nor on the end of a run, and
-live trading has the same.
+of a month, and of every day on which a list of members changes. Membership is valid until the next
+renewal. Membership depends only on data known by the renewal: not on the start or the end of a run,
+and equally in live trading.
 
-Days are calendar days: sessions for stocks, all days for crypto. A day without a bar counts as one
-without trade.
+Days are calendar days: sessions for stocks, all days for crypto. A day without a bar counts as a
+day without trades.
 
-A list of members (CSV or Parquet) has one row for each membership; a symbol may have several:
+A list of members (CSV or Parquet) has one row per membership; a symbol may have several:
 
     symbol  of a stock or a crypto pair
     from    New York, YYYY-MM-DD, the first day of membership
@@ -57,7 +57,7 @@ Rank = Callable[[Bars], Any]
 
 @settings_class(SETTINGS_GROUP)
 class UniverseSettings:
-    """Rule for the symbols that the strategy may hold at each instant."""
+    """Settings of the rule for the symbols that the strategy may hold at each instant."""
 
     top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
     by: Literal["dollar_volume"] = setting(
@@ -121,7 +121,7 @@ class UniverseSettings:
         return self.rank == GROWTH
 
     def rule(self) -> Universe:
-        """Return the universe of these settings.
+        """Return the universe that these settings define.
 
         Raises InputError for a custom rank that is not a function, and a list that cannot be read.
         """
@@ -159,12 +159,11 @@ class UniverseSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Universe:
-    """A rule of membership, with the data that it needs.
+    """A rule of membership, with the data for its evaluation.
 
-    settings: its settings.
+    settings: settings of the rule.
     members: list of members, or None.
-    rank: custom function of the bars known at a renewal that returns a score for each symbol, or
-        None.
+    rank: custom function from the bars known at a renewal to a score per symbol, or None.
     """
 
     settings: UniverseSettings = field(default_factory=UniverseSettings)
@@ -172,10 +171,10 @@ class Universe:
     rank: Rank | None = None
 
     def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
-        """Return the number in RULES that excludes each symbol at each instant, [T, S], or 0.
+        """Return the rule (index in RULES, or 0) that excludes each symbol, by instant, [T, S].
 
-        A rank by growth is no part of it: `keep_best` applies it to the expected returns of a
-        decision.
+        The result does not include a rank by growth, which `keep_best` applies to the expected
+        returns of a decision.
         """
         if self.settings.is_unrestricted or not len(instants):
             return np.zeros((len(instants), len(bars.symbols)), dtype=np.int8)
@@ -199,7 +198,7 @@ class Universe:
         return np.asarray(since)
 
     def _left_out_on(self, bars: Bars, days: Dates) -> Rule:
-        """Return the rule that excludes each symbol from each midnight on, [R, S]; days rise."""
+        """Return the rule that excludes each symbol from each day's midnight on, [R, S]."""
         from trainingdata.midnight_values import MidnightValues
 
         settings = self.settings
@@ -271,9 +270,9 @@ class Members:
     """M memberships of symbols, from a list.
 
     file: path of the list.
-    symbols: [M] symbol of each.
-    begins: [M] first day of each.
-    ends: [M] first day after each.
+    symbols: [M] symbol of each membership.
+    begins: [M] first day of each membership.
+    ends: [M] first day after each membership.
     """
 
     file: str

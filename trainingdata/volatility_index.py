@@ -1,4 +1,4 @@
-"""A volatility index: daily closes from a file, and its level within a later session."""
+"""A volatility index: daily closes from a file, and an intraday estimate of the index."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
 
 
 def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
-    """Return the closes of a volatility index by date, points, without unconfirmed ones.
+    """Read the closes of a volatility index by date, in points, without unconfirmed closes.
 
     The session after a close that is left out is not traded, in a backtest and live.
 
     path: a Parquet file with `timestamp` and `close`.
-    key: setting that names it, for messages.
+    key: setting of the path, for messages.
 
     Raises DataError for a file that cannot be read or trusted.
     """
@@ -77,13 +77,13 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
 def intraday_volatility_index(
     before: float, index: npt.ArrayLike, close: float, response: float = VOLATILITY_RESPONSE
 ) -> npt.NDArray[np.float64]:
-    """Return the volatility index implied by its previous close and the index's move.
+    """Estimate the volatility index from its previous close and the move of the stock index.
 
-    It moves by `response` against the index: before · (index / close) ^ -response.
+    The estimate is before · (index / close) ^ -response.
 
     before: the volatility index at its previous close, points.
-    index: the current index.
-    close: the index at its previous close, in the units of `index`.
-    response: log of the volatility index per log of the index lost.
+    index: current stock index.
+    close: previous close of the stock index, in the units of `index`.
+    response: elasticity: log gain of the volatility index per log loss of the stock index.
     """
     return np.asarray(before * (np.asarray(index, dtype=float) / close) ** -response)

@@ -27,9 +27,9 @@ _ROUNDING = 1e-3
 class CryptoVolume(NamedTuple):
     """Volume of crypto and its unit.
 
-    coins: [N]; in the file's unit if that is unknown.
+    coins: [N] volume in coins, or in the file's unit if the unit is unknown.
     known: whether the unit is known.
-    note: description of the conversion; empty without one.
+    note: description of the conversion; empty without a conversion.
     """
 
     coins: Array
@@ -42,11 +42,11 @@ def convert_crypto_volume(
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
-    frame: the rows, with the head's columns.
-    unit: unit stated by the user; None: the head's.
+    frame: the rows, with the columns of the header.
+    unit: unit stated by the user; None: the unit of the format.
     path: path of the file, for messages.
 
-    The rows' own evidence comes first, then the user's unit, then the vendor's usual unit.
+    Evidence in the rows takes precedence, then the user's unit, then the vendor's usual unit.
 
     Raises DataError for a user's unit that contradicts the rows or the heading.
     """
@@ -88,7 +88,7 @@ def _contradiction(path: str, unit: VolumeUnit, states: str) -> DataError:
 
 
 def _vendor(head: FileFormat) -> str:
-    """Return the vendor's name; other vendors may share columns without marks."""
+    """Return the vendor's name for messages; other vendors may use the same columns."""
     return head.vendor.partition(",")[0]
 
 

@@ -1,4 +1,4 @@
-"""The width of a forecast: a regression, corrections, and the shape of the residuals.
+"""The dispersion of a forecast: a variance regression, corrections, and the residuals' shape.
 
 n rows (forecasts of one class with known outcomes, all symbols together), H steps, K classical
 averages, Q levels.
@@ -35,11 +35,11 @@ class CalibrationSample:
     past_variance: [n, K] log of the classical averages of the variance of a bar, without the day's
         pattern.
     base: [n, H] the base forecaster's log variance of a bar over each horizon, likewise.
-    median: [n, H] its median log return after each step.
+    median: [n, H] the base forecaster's median log return after each step.
     season: [n, H] the day's pattern summed over the steps.
     slot: [n] slot in the day of the issuing bar.
-    symbol: [n] number of the symbol within its class.
-    instant: [n] number of the issuing bar on the class's clock.
+    symbol: [n] index of the symbol within its class.
+    instant: [n] index of the issuing bar on the class's clock.
     """
 
     past_variance: Array
@@ -58,8 +58,8 @@ class Dispersion:
     weights: [K + 2, H] of the intercept and of each log variance.
     upper_half: [H, 10] quantiles of the shape above the median; the shape is symmetric.
     hour_correction: [slots, H] log of the correction by slot of the day.
-    regime_correction: [5, H] the same by volatility regime.
-    symbol_correction: [S, H] the same by symbol.
+    regime_correction: [5, H] log of the correction by volatility regime.
+    symbol_correction: [S, H] log of the correction by symbol.
     edges: [4, H] log variance of a bar between regimes, relative to a symbol's own median.
     median_level: [S, H] each symbol's median log variance of a bar.
     """

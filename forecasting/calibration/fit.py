@@ -63,7 +63,7 @@ def fit_calibration(
 
     history: the bars and base forecasts of its symbols [S].
     week: the Friday 16:00 New York at which the week begins; later bars are not used.
-    window: own bars of each symbol that are used.
+    window: number of each symbol's own bars in the fit.
     confidence: standard errors by which a median's slope must exceed zero to count.
     """
     slots = history.places

@@ -3,7 +3,7 @@
     FOLDER/<digest of the code that fits>/<digest of base, settings, bars>.fit
 
 A file holds a line of JSON that lists its arrays, the bytes of the arrays, and a checksum of both.
-A fit whose file is unreadable or damaged is made again.
+A fit whose file is unreadable or damaged is computed again.
 """
 
 from __future__ import annotations

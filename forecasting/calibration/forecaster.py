@@ -1,8 +1,8 @@
 """Calibration: any forecaster's quantiles corrected, week by week, by outcomes.
 
 Every Friday at 16:00 New York a fit is made for each asset class, from the last 3,000 own bars of
-its symbols, and the forecasts of the following week use it: a run's begin makes no difference. For
-each step
+its symbols, and the forecasts of the following week use it: the start of a run makes no difference.
+For each step
 
 1. deviation: the log of the realised variance is regressed on the logs of the base forecaster's
     variance and of classical averages (`variance`), the day's pattern divided out of all; ridge
@@ -56,7 +56,7 @@ MAX_FITS = 64  # most fits in memory
 
 @runtime_checkable
 class HasLogMoments(Protocol):
-    """A forecaster that provides the moments of its forecasts without all quantiles."""
+    """Interface of a forecaster that provides moments of forecasts without all quantiles."""
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
 
@@ -192,7 +192,7 @@ class CalibratedForecaster:
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """Return the begin of each symbol's part in the first fit of its class, [S]."""
+        """Return the start time of each symbol's bars in the first fit of its class, [S]."""
         begin = np.full(len(since), bars.now)
         for history in classes:
             own = [(s, times) for s, times in history.bar_times() if len(times)]
@@ -209,7 +209,7 @@ class CalibratedForecaster:
 
 
 def _answered(windows: Windows, since: Instants) -> Index:
-    """Return the numbers of the windows from `since` [S] on, and of each symbol's last before."""
+    """Return the indices of the windows from `since` [S] on, and of each symbol's last before."""
     # The base forecasts also include earlier windows, for fits.
     parts = []
     for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):

@@ -40,8 +40,8 @@ class ClassHistory:
     """A class's own bars and base forecasts, concatenated by symbol.
 
     kind, timeframe: class, and timeframe of its bars.
-    members: [S] number of each symbol in the panel, rising.
-    symbols: [S] their names.
+    members: [S] index of each symbol in the panel, increasing.
+    symbols: [S] names of the symbols.
     begin: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
     digest: [M + 1, 2] cumulative digests of the bars before each: a range's is a difference.
@@ -159,7 +159,7 @@ class ClassHistory:
         return np.array(counts, dtype=np.int64)
 
     def fit_key(self, week: np.datetime64) -> str:
-        """Return the digest of a fit's inputs: the bars that were known at its Friday."""
+        """Return the digest of a fit's inputs: the bars known at the start of the week."""
         # The numbers of bars are part of it, because a fit states the first own bar of its
         # averages.
         ends = self.count_known_bars(week)
@@ -185,7 +185,7 @@ def build_sample(
     since: [S] first own bar of the averages.
     member: [n] number of each forecast's symbol within the class, rising.
     last: [n] the own bar at which each forecast is issued, rising within a symbol.
-    pattern: [K] of the day.
+    pattern: [K] variance of a bar by slot of the day.
     """
     # The averages use no bar before `since`: the result is a function of the last bars, whatever
     # the length of the loaded history.

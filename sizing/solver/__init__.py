@@ -1,1 +1,1 @@
-"""Exact quadratic programs for weights: of one instant, and of a plan over several periods."""
+"""Exact solvers of the quadratic programs for weights, over one period or several."""

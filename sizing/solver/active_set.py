@@ -10,9 +10,9 @@ the slopes left and right of it. The method moves to the optimum of the free wei
 first knot or ceiling in its way, and frees the weight whose gradient lies furthest outside. A
 ceiling with a penalty is passed where its price would exceed the penalty.
 
-It starts from the held weights, so that few steps are needed where little changes. It ends with
-weights that are exactly at a knot, or exactly where the gradient vanishes. An interior-point method
-would leave weights close to their knots, and a weight close to `held` asks for an order.
+The method starts from the held weights, so that few steps are needed where little changes. Its
+final weights are exactly at a knot, or exactly where the gradient vanishes. An interior-point
+method would leave weights close to their knots, and a weight close to `held` would cause an order.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """
@@ -62,7 +62,7 @@ CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 @jit_inline_ir
 def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
-    """Solve one program; in place, variances gain a ridge and infeasible net groups are widened.
+    """Solve one program; add a ridge to its variances and widen infeasible net groups, in place.
 
     A net group that no weights satisfy gets the headroom that the closest weights need.
 
@@ -71,9 +71,9 @@ def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
     status
         SOLVED, INFEASIBLE (no weights within bounds satisfy the gross groups) or UNFINISHED.
     weights : [n]
-        the optimum; if there is none or it was not reached, the last weights of the method.
+        the optimum; without one, or if the solver does not reach it, the last iterate.
     prices : [m]
-        gain in the objective per unit of each group's headroom.
+        shadow price of each group: gain in the objective per unit of its headroom.
     """
     n = len(program.linear_term)
     m = len(program.headroom)
@@ -88,7 +88,7 @@ def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
 
 @compiled
 def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple[int, Array, Array]:
-    """Return the result of `solve` from a feasible start [n], which it overwrites.
+    """Return the status, weights and prices of `solve`; overwrite the feasible start [n].
 
     tolerance: largest gradient that counts as zero.
     """
@@ -153,8 +153,8 @@ def _add_ridge(program: QuadraticProgram) -> float:
 def _set_start(program: QuadraticProgram, weight: Array) -> bool:
     """Write the start [n]: held weights within bounds, or the smallest weights.
 
-    The smallest weights replace held ones that exceed a gross group. Return whether feasible
-    weights exist: not if the smallest weights exceed a gross group as well.
+    The smallest weights replace held ones that exceed a gross group. Return False if the smallest
+    weights exceed a gross group as well: then no weights are feasible.
     """
     n = len(program.linear_term)
     least = np.empty(n)
@@ -181,8 +181,8 @@ def _set_start(program: QuadraticProgram, weight: Array) -> bool:
 def _keep_to_net(program: QuadraticProgram, weight: Array) -> None:
     """Bring weights [n] within the net limits with few changes, or as close as possible.
 
-    This exceeds no limit of sizes. If net limits contradict each other, those that require a
-    position give way. A limit that is still exceeded is widened to its use.
+    Gross limits stay satisfied. If net limits contradict each other, limits that require a position
+    give way. A limit that is still exceeded is widened to its use.
     """
     # This is the same kind of program: exceeding a net group has a penalty far above the cost of
     # changes, so that it happens only where nothing else is possible.
@@ -304,7 +304,8 @@ def _clear_bars(barred: Index) -> None:
 def _nearest_knot(state: SolverState, step: Array) -> tuple[float, int]:
     """Find the first free weight that reaches the end of its segment.
 
-    Return the share of the step up to there, infinite if none does, and the weight's number.
+    Return the share of the step to this point, infinite if no weight reaches one, and the weight's
+    index.
     """
     nearest = np.inf
     which = -1
@@ -325,7 +326,8 @@ def _nearest_ceiling(
 ) -> tuple[float, int]:
     """Find the first group that reaches its ceiling, from below or from above.
 
-    Return the share of the step up to there, infinite if none does, and the group's number.
+    Return the share of the step to this point, infinite if no group reaches its ceiling, and the
+    group's index.
     """
     nearest = np.inf
     which = -1
@@ -355,10 +357,10 @@ def _nearest_ceiling(
 
 @jit_inline_ir
 def _leave_ceiling(program: QuadraticProgram, state: SolverState, tolerance: float) -> bool:
-    """Release the full group whose price is furthest out of range; return whether one is.
+    """Release the full group whose shadow price is furthest out of range; return False if none is.
 
-    With a price below 0 less use of the group is better. With a price above the penalty exceeding
-    its ceiling is better.
+    At a price below 0, using the group less is better. At a price above the penalty, exceeding the
+    group's ceiling is better.
     """
     worst = tolerance
     at = -1
@@ -430,7 +432,7 @@ def _free_one(program: QuadraticProgram, state: SolverState, tolerance: float) -
 
 @jit_inline_ir
 def _priced_groups(state: SolverState) -> Index:
-    """Return the numbers of the groups with a price; most of many groups are not full."""
+    """Return the indices of the groups with a nonzero shadow price."""
     priced = np.empty(len(state.price), dtype=np.int64)
     count = 0
     for k in range(len(state.price)):
@@ -442,24 +444,24 @@ def _priced_groups(state: SolverState) -> Index:
 
 @jit_inline
 def _slope_above(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """Return the cost of one more of weight i from w upwards: trading, and headroom at `price`."""
+    """Return the marginal cost of increasing weight i from w: trading, and headroom at `price`."""
     trading = cost[i] if w >= held[i] else -cost[i]
     return float(trading + (price if w >= 0.0 else -price))
 
 
 @jit_inline
 def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> float:
-    """Return the saving of one less of weight i below w: trading, and headroom at `price`."""
+    """Return the marginal saving of reducing weight i from w: trading, and headroom at `price`."""
     trading = -cost[i] if w <= held[i] else cost[i]
     return float(trading + (-price if w <= 0.0 else price))
 
 
 @jit_inline_ir
 def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> None:
-    """Write the step [free] to the optimum of the free weights, and every group's price there.
+    """Write the step [free] to the optimum of the free weights, and the groups' shadow prices.
 
-    Groups at their ceilings stay at them along the step. For R the free weights' part of the risk,
-    g their net gradient and A a row for each group at its ceiling, step d and prices p solve
+    The step keeps full groups at their ceilings. For R the free weights' part of the risk, g their
+    net gradient and A a row for each group at its ceiling, step d and prices p solve
 
         R d + A'p = g,   A d = 0
     """
@@ -530,11 +532,12 @@ def _net_gradient(program: QuadraticProgram, state: SolverState, i: int) -> floa
 
 @jit_inline_ir
 def _solve_on_lines(state: SolverState, lines: Array, part: Array, prices: Array) -> bool:
-    """Turn a gradient into the step that stays on the lines; return whether that step is inexact.
+    """Compute the Newton step under active group constraints; return whether it is inexact.
 
-    part [free]: the gradient, which becomes the step.
-    lines [rows, free]: use by the free weights of each group at its ceiling.
-    prices [rows]: written, the multipliers that hold the step on the lines.
+    part [free]: the gradient; overwritten by the step.
+    lines [rows, free]: use of each full group by the free weights; the step satisfies lines · step
+        = 0.
+    prices [rows]: output, the Lagrange multipliers of the constraints.
 
     With K = R⁻¹ and lines A: prices solve (A K A') p = A K g, and the step is K (g - A' p).
     """
@@ -581,7 +584,7 @@ def _add_multiple(x: Array, times: float, y: Array) -> None:
 
 @jit_inline_ir
 def _largest_size(x: Array) -> float:
-    """Return the largest |xᵢ|; 0 without elements."""
+    """Return the largest |xᵢ|; 0 for an empty array."""
     largest = 0.0
     for a in range(len(x)):
         largest = max(largest, abs(x[a]))

@@ -1,9 +1,9 @@
-"""A limit on the number of positions: a choice of weights, with its distance to the best one.
+"""A limit on the number of positions: a heuristic choice, with a bound on its distance to the best.
 
 The choice of weights is a combinatorial problem. The program without the limit is a relaxation: no
 choice has a higher objective, so the difference bounds the distance of a choice from the best one.
-Weights are ranked by their contribution to the relaxation; the smaller half is dropped and the rest
-solved, until few enough remain; a few exchanges follow.
+Weights are ranked by their contribution to the relaxation. The smaller half is dropped and the rest
+solved again, until few enough remain. A few exchanges follow.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ VIOLATION_TOL = 1e-9  # of equity: smaller excess over a net limit is rounding
 def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Array, float]:
     """Solve the plan with at most `most` nonzero weights in its first period.
 
-    Fixed nonzero weights count among them. A weight that is not chosen is zero in every period.
+    Fixed nonzero weights count towards `most`. A weight that is not chosen is zero in every period.
     Ties are broken by the order of symbols.
 
     Returns
     -------
     status, weights, prices
-        as in `optimal_weights`; prices are those of the program restricted to the chosen weights.
+        as in `optimal_weights`; shadow prices of the program restricted to the chosen weights.
     gap
-        objective of the relaxation less that of the weights: the best choice is no further away.
-        NaN where they exceed net limits that the relaxation satisfies.
+        objective of the relaxation less the objective of the weights: an upper bound on the gain of
+        the best choice. NaN where the weights exceed net limits that the relaxation satisfies.
     """
     status, weights, prices = optimal_weights(problem)
     if status != SOLVED or _count(weights[0]) <= most:
@@ -84,7 +84,7 @@ def _count(values: Array) -> int:
 
 @compiled
 def _restricted_to(problem: SizingProblem, stands: Mask) -> SizingProblem:
-    """Return the problem in which only these weights [S] and fixed ones may be nonzero."""
+    """Return the problem in which only the chosen weights [S] and fixed weights may be nonzero."""
     lower = problem.lower.copy()
     upper = problem.upper.copy()
     for i in range(len(lower)):
@@ -146,9 +146,9 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
     """Return the approximate contribution of each first-period weight to the objective, [S].
 
     At an optimum the objective loses w²R/2 without the weight, if nothing replaces it. For a held
-    symbol the cost of its exit is added: twice where the position grows, as that cost was saved and
-    would be paid; not at all where it shrinks or reverses, as that pays for the exit already. The
-    contribution is 0 where the weight is 0.
+    symbol the cost of the exit is added. It counts twice where the position grows, as this cost was
+    saved and would be paid. It does not count where the position shrinks or reverses, since that
+    trade pays for the exit already. The contribution is 0 where the weight is 0.
     """
     parts = np.zeros(len(problem.held))
     for i in range(len(parts)):
@@ -165,7 +165,7 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
 
 @compiled
 def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
-    """Keep only the weights of the largest parts [S], in place; among equal parts the first."""
+    """Keep only the `count` weights with the largest parts [S], in place; ties go to the first."""
     order: Index = np.argsort(-parts, kind="mergesort")
     for rank in range(len(order)):
         stands[order[rank]] = rank < count
@@ -173,7 +173,7 @@ def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
 
 @jit_inline
 def _least_inside(parts: Array, stands: Mask) -> int:
-    """Return the chosen weight with the smallest contribution; the last of equal ones."""
+    """Return the chosen weight with the smallest contribution; ties go to the last."""
     least = -1
     for i in range(len(parts)):
         if stands[i] and (least < 0 or parts[i] <= parts[least]):
@@ -183,7 +183,7 @@ def _least_inside(parts: Array, stands: Mask) -> int:
 
 @compiled
 def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: Mask) -> int:
-    """Return the weight that would add the most with all others fixed; -1 if none would.
+    """Return the weight outside the choice that would add most with all others fixed; -1 if none.
 
     prices: as in `optimal_weights`. tried [S]: weights that are skipped.
     """
@@ -199,7 +199,7 @@ def _best_outside(problem: SizingProblem, weights: Array, prices: Array, tried: 
 
 @jit_inline
 def _added_alone(problem: SizingProblem, weights: Array, prices: Array, i: int) -> float:
-    """Return the most that weight i can add to the objective with all others fixed."""
+    """Return the maximum gain in the objective from weight i with all other weights fixed."""
     slope = 0.0
     variance = 0.0
     for k in range(len(weights)):

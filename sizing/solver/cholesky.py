@@ -1,7 +1,7 @@
 """Cholesky factors that gain and lose rows, and a small dense solver, compiled.
 
 A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
-that no step of a solution waits for a division.
+that no step of a solve waits for a division.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PANEL = 8  # columns that are eliminated at once
 
 @jit_fastmath
 def append_row(factor: Array, last: int) -> None:
-    """Turn row `last` of the factor, a symbol's covariances and its variance, into a factor's row.
+    """Convert row `last`, a symbol's covariances and variance, to a row of the factor, in place.
 
     factor [n, n]: the rows before `last` are a factor. Forward substitution gives the new row, and
         the remaining part of the new variance its diagonal.
@@ -48,7 +48,7 @@ def delete_row(factor: Array, removed: int, count: int) -> None:
     """Remove row and column `removed` from the factor, so that `count` rows remain.
 
     Without the row the triangle has one element above its diagonal in each row after it. A plane
-    rotation of two neighbouring columns removes each of them, which costs O(count²) where a new
+    rotation of two neighbouring columns removes each such element. This costs O(count²); a new
     factor would cost O(count³).
     """
     for a in range(removed, count):
@@ -125,7 +125,7 @@ def eliminate(system: Array, solution: Array, least: float) -> int:
 
 @jit_inline
 def _pivot(system: Array, c: int) -> int:
-    """Return the row, from c on, with the largest element in column c."""
+    """Return the row at or after c with the largest element in column c."""
     best = c
     for r in range(c + 1, len(system)):
         if abs(system[r, c]) > abs(system[best, c]):
@@ -140,7 +140,7 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
     matrix [n, n]: replaced by its factor.
     solution [n]: the right side, replaced by matrix⁻¹ times it.
 
-    If the result is False the contents of both are undefined.
+    If the result is False, the contents of both arrays are undefined.
     """
     n = len(solution)
     variance = np.empty(n)
@@ -171,9 +171,9 @@ def factored_solve(matrix: Array, solution: Array) -> bool:
 def _subtract_panel(matrix: Array, panel: Array, end: int) -> None:
     """Subtract the products of the columns before `end` from the rest of a matrix.
 
-    panel [PANEL, n]: the columns. Each element loses its products in the order of an elimination
-        one column at a time, so the bits are the same. Elements of a row are updated in parallel,
-        for which the compiler has to know that no index is below 0.
+    panel [PANEL, n]: the columns. Products are subtracted in the same order as in an elimination of
+        one column at a time, so the result is bitwise equal. Elements of a row are updated in
+        parallel, for which the compiler has to know that no index is below 0.
     """
     for a in range(end, len(matrix)):
         row, x = matrix[a], panel[:, a]

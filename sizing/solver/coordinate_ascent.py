@@ -1,11 +1,11 @@
-"""The start of the method in a wide program: near the optimum, by coordinate ascent, compiled.
+"""A warm start near the optimum for programs of many weights, by coordinate ascent, compiled.
 
-The active set moves one weight to or from a knot per step. Of 500 held weights some 350 may have to
-go, which takes 700 steps. Here every weight in turn moves to its best value while the others stay,
-which costs O(n) each. A ceiling has a price that rises with its excess: an augmented Lagrangian
-(Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange multiplier methods). A few
-dozen rounds find nearly all knots and nearly every price. The active set does the rest; it ends at
-the optimum from any start.
+The active set moves one weight to or from a knot per step. If some 350 of 500 held weights are to
+be closed, this takes 700 steps. Coordinate ascent moves every weight in turn to its best value
+while the others stay, at O(n) per move. A ceiling has a price that rises with its excess: an
+augmented Lagrangian (Hestenes 1969; Bertsekas 1982, Constrained optimization and Lagrange
+multiplier methods). A few dozen rounds find nearly all knots and nearly every price. The active set
+does the rest; it ends at the optimum from any start.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ ROUND_TOL = 1e-4  # a round in which no weight moves further than this is the la
 def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Move weights [n] within their bounds near the optimum, in place.
 
-    least: [n] the smallest weights within bounds. If these satisfy the hard limits of gross groups,
-        so do the weights.
+    least: [n] the smallest weights within bounds. If `least` satisfies the hard gross limits, the
+        result does, too.
     """
     m = len(program.headroom)
     members = _groups_of_each(program)
@@ -80,10 +80,11 @@ def _groups_of_each(program: QuadraticProgram) -> Index:
 def _set_stiffness(
     program: QuadraticProgram, members: Index, weight: Array, stiffness: Array
 ) -> None:
-    """Write the slope of each group's price in its excess, [m].
+    """Write the slope of each group's price with respect to the group's excess, [m].
 
-    All weights between knots respond to a price together, each by its variance. A group that is as
-    stiff as all of them finds its price in few rounds, and leaves them free to move.
+    All weights between knots respond to a price together, each by its variance. With a slope equal
+    to their joint response, a group's price converges in few rounds, and the weights stay free to
+    move.
     """
     n = len(weight)
     for k in range(len(stiffness)):
@@ -104,14 +105,14 @@ def _set_stiffness(
 def _price(
     program: QuadraticProgram, k: int, use: float, settled: float, stiffness: float
 ) -> float:
-    """Return the value per unit of a group's headroom: at least 0, at most its penalty."""
+    """Return the price per unit of a group's headroom: at least 0, at most the group's penalty."""
     price = settled + stiffness * (use - program.headroom[k])
     return float(min(max(price, 0.0), program.penalty[k]))
 
 
 @jit_inline
 def _between_knots(program: QuadraticProgram, i: int, w: float) -> bool:
-    """Return whether weight i is at none of its knots."""
+    """Return whether weight i lies strictly between its knots."""
     at_bound = w == program.lower[i] or w == program.upper[i]
     return bool(w not in (0.0, program.held[i]) and not at_bound)
 
@@ -126,7 +127,7 @@ def _best_alone(
     price: Array,
     stiffness: Array,
 ) -> float:
-    """Return the best weight i while all others stay."""
+    """Return the optimal value of weight i with all other weights fixed."""
     size = 0.0
     curve = program.variance[i]
     for c in range(1, 1 + members[i, 0]):

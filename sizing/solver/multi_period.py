@@ -1,15 +1,16 @@
-"""The plan: weights for a few periods of time, of which the first one's are acted on.
+"""Multi-period plan: weights for several periods, of which only the first period is traded.
 
     maximise  Σₖ [muₖ'wₖ - wₖ'Σₖwₖ / (2·fraction) - financingₖ·(borrowed in period k)]
               - Σₖ costₖ'|wₖ - wₖ₋₁|,   w₀ = held
     subject to  lower ≤ w₁ ≤ upper,  Σ cᵢ·|w₁ᵢ| ≤ ceiling  and  Σ nᵢ·w₁ᵢ ≤ limit for every group
 
-Each change is paid once, at any length of the periods: a position's return until the horizon is set
-against one cost. The last change may count for less (`change_costs`). The later periods are never
-traded. No bound or ceiling limits them; they only help to choose the first period.
+Each change of a weight is paid once, whatever the length of the periods: a position's return until
+the horizon is set against one cost. The last change may count for less (`change_costs`). The later
+periods are never traded. No bound or ceiling limits their weights; they only inform the choice of
+the first period.
 
-In w₁ and the changes from period to period it is the program of `active_set.py`, each change with
-its knot at 0.
+In terms of w₁ and the changes from period to period, the plan is a program of `active_set.py`, in
+which each change has its knot at 0.
 """
 
 from __future__ import annotations
@@ -33,22 +34,22 @@ NO_NET_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
-    """A plan over K periods for S symbols under G ceilings; `save` stores one that was not solved.
+    """A plan over K periods for S symbols under G ceilings; `save` stores it for diagnosis.
 
     mu: [K, S] expected simple return in each period.
     covariance: [K, S, S] of simple returns in each period.
-    cost: [K, S] cost of moving a weight by one at the start of each period.
-    financing: [K] price of borrowing in each period, a fraction of the loan.
+    cost: [K, S] trading cost per unit of weight at the start of each period.
+    financing: [K] cost of borrowing in each period, as a fraction of the loan.
     held: [S] current weight.
-    lower: [S] least weight in the first period. A fixed weight (lower = upper) affects the others
+    lower: [S] minimum weight in the first period. A fixed weight (lower = upper) affects the others
         through its covariance in every period, and uses its part of every ceiling.
-    upper: [S] largest weight in the first period.
+    upper: [S] maximum weight in the first period.
     coefficients: [G, S] use of each ceiling by one unit of a weight: Σ cᵢ·|w₁ᵢ| ≤ limit.
-    limits: [G] the ceilings. A ceiling that fixed weights exceed is raised to them.
-    fraction: of full Kelly.
+    limits: [G] the ceilings. A ceiling that fixed weights exceed is raised to their use.
+    fraction: fraction of full Kelly.
     net: [N, S] use of each net limit by one unit of a weight: Σ nᵢ·w₁ᵢ ≤ limit.
-    net_limits: [N] the net limits. One that no weights within bounds and ceilings satisfy is
-        widened to the use by the closest weights.
+    net_limits: [N] the net limits. A net limit that no weights within bounds and ceilings satisfy
+        is widened to the use by the closest weights.
     """
 
     mu: Array
@@ -81,7 +82,7 @@ class SizingProblem(NamedTuple):
         Raises
         ------
         InputError
-            if the file holds no such problem.
+            if the file does not contain a sizing problem.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -93,22 +94,23 @@ class SizingProblem(NamedTuple):
 
 @compiled
 def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
-    """Return the costs that a plan counts for the changes into its periods, [K, S].
+    """Return the expected trading cost per unit of weight change into each period, [K, S].
 
-    Every change counts its cost, but the last one of a plan only P(|Z|·signal < cost) of it, Z
-    standard normal. After a forecast has decayed, the next one decides. Where the next one pays for
-    a trade, it asks for the position as often as for its opposite, and on average leaving costs
-    nothing. Where it does not, the exit costs as much as any trade. Without a forecast the whole
-    cost counts.
+    Every change counts its full cost, except the last change of a plan: it counts P(|Z|·signal <
+    cost) of its cost, Z standard normal. After a forecast has decayed, the next forecast decides.
+    If the next forecast justifies a trade, it favours the position as often as the opposite, so
+    that on average the exit costs nothing. Otherwise the exit costs as much as any trade. Without a
+    forecast the full cost counts.
 
     Parameters
     ----------
     cost : [S]
-        of moving a weight by one.
+        trading cost per unit of weight.
     signal : [S]
-        root mean square of a forecast's return over its whole decay; 0 or NaN without a forecast.
+        root mean square of the forecast return over the forecast's whole decay; 0 or NaN without a
+        forecast.
     periods
-        K, the number of periods.
+        number of periods, K.
     """
     counted = np.empty((periods, len(cost)))
     for k in range(periods):
@@ -122,17 +124,17 @@ def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
 
 @compiled
 def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
-    """Solve the plan, whose numbers are not checked.
+    """Solve a multi-period plan without validating its numbers.
 
     Returns
     -------
     status
         as in `active_set.solve`.
     weights : [K, S]
-        of every period.
+        weights of every period.
     prices : [G + N + K]
-        gain in the objective per unit of each ceiling and of each net limit, then per unit of
-        equity that is not borrowed in each period.
+        shadow prices: gain in the objective per unit of each ceiling and of each net limit, then
+        per unit of unborrowed equity in each period.
     """
     # Loops write the arrays. An assignment to a slice, or an array as an index, takes longer to
     # compile than the whole function, because of the error messages that it may raise.
@@ -199,7 +201,7 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
 
 @jit_inline
 def _symbols(problem: SizingProblem, free: bool) -> Index:
-    """Return the symbols whose weights are free, or those whose weights are fixed."""
+    """Return the indices of symbols with free weights, or with fixed weights if `free` is false."""
     chosen = np.empty(len(problem.held), dtype=np.int64)
     count = 0
     for i in range(len(problem.held)):
@@ -211,7 +213,7 @@ def _symbols(problem: SizingProblem, free: bool) -> Index:
 
 @jit_inline_ir
 def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Array:
-    """Return weights [K, S] from those of the first period and the changes after it, [n·K]."""
+    """Return weights [K, S] from the solved first-period weights and later changes, [n·K]."""
     n = len(free)
     periods = len(problem.financing)
     weights = np.empty((periods, len(problem.lower)))
@@ -225,7 +227,7 @@ def _weights_by_period(problem: SizingProblem, free: Index, solved: Array) -> Ar
 
 @jit_inline_ir
 def _penalties(problem: SizingProblem) -> Array:
-    """Return the penalty of exceeding each limit, infinite, and of borrowing, [G + N + K]."""
+    """Return the penalties per unit of excess: infinite for limits, finite for borrowing."""
     groups = len(problem.limits) + len(problem.net_limits)
     penalties = np.full(groups + len(problem.financing), np.inf)
     free_of_penalty = cannot_borrow(problem)
@@ -256,8 +258,8 @@ def cannot_borrow(problem: SizingProblem) -> bool:
 def _pull(problem: SizingProblem, free: Index) -> Array:
     """Return the linear gain per unit of each variable, [n·K].
 
-    wₖ is the sum of the first period's weights and every change up to it. So each of those has the
-    whole return of period k, less the covariance with fixed weights.
+    wₖ is the sum of the first period's weights and every change up to period k. So each of these
+    variables earns the whole return of period k, less the covariance with fixed weights.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -278,8 +280,8 @@ def _pull(problem: SizingProblem, free: Index) -> Array:
 def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
     """Return variance [n·K] and covariance [K, n, n] of the variables over the fraction of Kelly.
 
-    Each pair of variables has the covariance of every period in which both count: that of the later
-    variable, and all after it.
+    Each pair of variables has the summed covariance of every period in which both count: the period
+    of the later variable, and all periods after it.
     """
     n = len(free)
     periods = len(problem.financing)
@@ -303,7 +305,7 @@ def _risk(problem: SizingProblem, free: Index) -> tuple[Array, Array]:
 def _headroom_beside_fixed(problem: SizingProblem, limit: int) -> float:
     """Return the headroom of a limit net of fixed weights.
 
-    limit: number of a ceiling, then of a net limit.
+    limit: index of a limit, ceilings first, then net limits.
     """
     if limit < len(problem.limits):
         left = problem.limits[limit] - fixed_use(problem, problem.coefficients[limit])

@@ -38,14 +38,14 @@ class QuadraticProgram(NamedTuple):
     variance: [n] variance of a weight, over the fraction of Kelly.
     risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between two
         periods those of the later one count.
-    lower: [n] least weight.
-    upper: [n] largest weight.
+    lower: [n] minimum weight.
+    upper: [n] maximum weight.
     held: [n] current weight.
-    cost: [n] cost of moving a weight by one.
+    cost: [n] trading cost per unit of weight.
     groups: [m, n] use of a group by one unit of a weight; ≥ 0 where it counts sizes.
-    headroom: [m] largest use of a group.
+    headroom: [m] maximum use of a group.
     penalty: [m] price per unit of use beyond a group's headroom; infinite for a hard limit.
-    net: [m] whether a group counts wᵢ instead of |wᵢ|.
+    net: [m] whether a group counts signed weights wᵢ instead of |wᵢ|.
     """
 
     linear_term: Array
@@ -62,7 +62,7 @@ class QuadraticProgram(NamedTuple):
 
 
 class SolverState(NamedTuple):
-    """State of the method, changed in place from step to step.
+    """State of the active-set method, updated in place at every step.
 
     weight: [n] weights, feasible after every step.
     gradient: [n] linear term - R·weight.
@@ -70,12 +70,12 @@ class SolverState(NamedTuple):
     high: [n] upper end of a free weight's segment.
     sign: [n] sign of w within its segment.
     side: [n] sign of w - held within its segment.
-    free: [n] numbers of the free weights, of which the first counts[FREE_COUNT] are valid.
+    free: [n] indices of the free weights, of which the first counts[FREE_COUNT] are valid.
     free_position: [n] a free weight's position in `free`; -1 at a knot.
     active: [m] BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT for each group.
     price: [m] multiplier of each group.
     factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
-    barred: [n] 1 for a weight that was freed and stopped before it could move.
+    barred: [n] 1 for a weight that was freed but stopped before it moved.
     counts: [3] number of free weights; changes since the factor was computed; the weight freed last
         while no weight has moved since, or -1.
     """
@@ -97,14 +97,14 @@ class SolverState(NamedTuple):
 
 @jit_inline
 def covariance(risk: Array, i: int, j: int) -> float:
-    """Return the element of R for two different weights."""
+    """Return element (i, j) of R for two different weights."""
     size = risk.shape[1]
     return float(risk[max(i // size, j // size), i % size, j % size])
 
 
 @jit_inline
 def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change: float) -> None:
-    """Subtract from a gradient [n] the effect of a change of weight i."""
+    """Update a gradient [n] for a change of weight i, in place."""
     size = risk.shape[1]
     period = i // size
     own = gradient[i] - variance[i] * change
@@ -118,7 +118,7 @@ def move_gradient(risk: Array, variance: Array, gradient: Array, i: int, change:
 
 @jit_inline
 def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array) -> Array:
-    """Return the objective's gradient before costs and prices, [n]."""
+    """Return the gradient of the objective before trading costs and shadow prices, [n]."""
     gradient = linear_term.copy()
     for i in range(len(weight)):
         if weight[i] != 0.0:
@@ -128,7 +128,7 @@ def gradient_at(linear_term: Array, risk: Array, variance: Array, weight: Array)
 
 @jit_inline
 def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
-    """Return the use of group k by one more of free weight i; negative if weight i is short."""
+    """Return the derivative of the use of group k by free weight i."""
     return float(groups[k, i] if net[k] else groups[k, i] * sign[i])
 
 
@@ -140,7 +140,7 @@ def is_net(net: Mask, penalty: Array, k: int) -> bool:
 
 @jit_inline
 def exceeds_gross(program: QuadraticProgram, weight: Array) -> bool:
-    """Return whether weights [n] exceed a hard limit of sizes."""
+    """Return whether weights [n] exceed a hard gross limit."""
     passed = False
     for k in range(len(program.headroom)):
         if program.penalty[k] == np.inf and not program.net[k]:
@@ -223,7 +223,7 @@ def free_weight(
 
 @jit_inline
 def _extend_factor(risk: Array, variance: Array, free: Index, factor: Array, last: int) -> None:
-    """Append the row of free weight number `last` to the factor of those before it."""
+    """Append the row of the free weight at position `last` to the factor."""
     i = free[last]
     for a in range(last):
         factor[last, a] = covariance(risk, i, free[a])

@@ -1,4 +1,4 @@
-"""The bars of a live loop: requested once, then extended at each pass."""
+"""The bars of a live loop: requested once, then extended at each cycle."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MIN_KEPT_SHARE = 0.9
 
 
 class BarFeed:
-    """The bars of some symbols up to now, requested once and then extended.
+    """Up-to-date bars of symbols for a live loop, requested once and then extended.
 
     data: market data of the venue.
     symbols: the symbols.
-    days: length of the history, whole UTC days before that of a request.
-    grace_seconds: seconds after its close in which a missing or incomplete bar is late.
+    days: length of the history in whole UTC days before the day of a request.
+    grace_seconds: seconds after a bar's close in which a missing or incomplete bar counts as late.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class BarFeed:
     def bars(self, now: np.datetime64) -> Bars:
         """Return the bars of the history that were known at `now`.
 
-        They do not depend on the feed's running time: bars that have become too old are dropped. A
-        symbol whose older bars have changed, as by a split, is requested again. If its history is
-        no longer available, its bars end where they ended.
+        The result does not depend on how long the feed has run: bars that have become too old are
+        dropped. A symbol whose older bars have changed, as after a split, is requested again. If
+        the history is no longer available, the symbol keeps its earlier bars.
 
         Raises DataError for bars that cannot be trusted, or none at all; BrokerError for a venue
         that does not respond, or refuses.
@@ -64,7 +64,7 @@ class BarFeed:
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
-        """Replace whole histories, except by ones that lack most of the known bars."""
+        """Replace whole histories, unless the new history lacks most of the known bars."""
         answers = self._data.tables(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):
@@ -107,14 +107,14 @@ class BarFeed:
         return self._data.timeframe.last_known(item.kind, now)
 
     def _complete(self, item: Instrument, now: np.datetime64) -> bool:
-        """Return whether the last bar of a symbol that can be known is present."""
+        """Return whether the last bar of a symbol that should be known is present."""
         table = self._tables.get(item)
         return table is not None and bool(table[0][-1] >= self._last_known(item, now))
 
     def _extend(self, now: np.datetime64) -> list[str]:
-        """Add new bars, and adopt the venue's corrections.
+        """Add new bars, and apply the venue's corrections.
 
-        Return the symbols whose prices have other units than before; their bars are unchanged.
+        Return the symbols whose price units have changed; the bars of these symbols are unchanged.
         """
         due = [item for item in self._tables if not self._complete(item, now)]
         if not due:

@@ -1,7 +1,7 @@
 """The venue's address, its API keys, and the translation of its errors.
 
-The SDK's own repeats (every method, POST included, no timeout) are switched off: `transport.py`
-sends its requests.
+The SDK's own retries (every method, POST included, no timeout) are switched off: `transport.py`
+sends the SDK's requests.
 """
 
 from __future__ import annotations
@@ -69,12 +69,12 @@ class ApiKeys:
 
     @property
     def are_paper(self) -> bool:
-        """True if they look like those of an Alpaca paper account, whose ids begin with PK."""
+        """True if the key id begins with PK, as for an Alpaca paper account."""
         return self.key.startswith("PK")
 
     @property
     def are_live(self) -> bool:
-        """True if they look like those of an account with real money, whose ids begin with AK."""
+        """True if the key id begins with AK, as for an account with real money."""
         return self.key.startswith("AK")
 
     def redact(self, text: str) -> str:
@@ -86,7 +86,7 @@ CONNECT_SECONDS = 5.0  # seconds to connect; a longer handshake means that the n
 
 @settings_class("broker")
 class RequestSettings:
-    """Time limits of a request, and repeats of a read."""
+    """Settings of requests: time limits, and retries of reads."""
 
     read_timeout: float = setting(
         20.0, "seconds to wait for the next bytes of an answer", ge=0.01, le=600
@@ -100,7 +100,10 @@ class RequestSettings:
     attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
 
     def transport(self, pace: RateLimiter, signer: Signer | None = None) -> Transport:
-        """Return a transport with these limits; pace, signer: as in `Transport`."""
+        """Return a transport with these limits.
+
+        pace: rate limiter of the address.
+        signer: function that returns headers for every attempt; None if headers are constant."""
         from foundation.transport import Transport
 
         timeout = CONNECT_SECONDS, self.read_timeout
@@ -109,7 +112,7 @@ class RequestSettings:
 
 @settings_class("broker")
 class BrokerSettings(RequestSettings):
-    """The account's venue and address."""
+    """Settings of the broker: the account's venue and address."""
 
     name: str = setting("alpaca", "at which the account is, as it is registered")
     url_override: str | None = setting(None, "address for trading and market data; none: Alpaca's")
@@ -151,7 +154,7 @@ class BrokerSettings(RequestSettings):
 
     @property
     def address(self) -> str | None:
-        """The override without its last slash, as the SDK requires."""
+        """The overriding address without a trailing slash, as the SDK requires; else None."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
     @property
@@ -163,13 +166,13 @@ class BrokerSettings(RequestSettings):
         return urlsplit(self.url_override or "").hostname == REAL_HOST
 
     def _request_limit(self) -> int | None:
-        """Return the limit of requests a minute; None for no limit."""
+        """Return the limit of requests per minute; None: no limit."""
         if self.requests_per_minute is not None:
             return self.requests_per_minute
         return None if self.is_loopback else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
-        """Return the SDK's client on a transport with a deadline that repeats reads alone."""
+        """Return the SDK's client on a transport that has a deadline and retries reads only."""
         from foundation.transport import shared_rate_limiter
 
         pace = shared_rate_limiter(self.address or str(self.paper), self._request_limit())
@@ -193,8 +196,8 @@ def translate_errors(
 
     request: the request, for the message.
 
-    Raises BrokerError with the request, its address, and the response; `AccessDenied` for keys that
-    do not allow it, `ResponseRejected` for an `InvalidResponse`.
+    Raises BrokerError with the request, its address, and the response; `AccessDenied` for keys
+    without permission for the request; `ResponseRejected` for an `InvalidResponse`.
     """
     from alpaca.common.exceptions import APIError
 
@@ -215,7 +218,7 @@ def translate_errors(
 
 
 def _refusal(error: Any, words: str) -> str:
-    """Return the venue's response, with advice for keys that do not allow the request."""
+    """Return the text of a refused request, with advice if the keys lack permission."""
     status = error.status_code
     if status in AUTH_STATUSES:
         hint = (

@@ -1,9 +1,9 @@
 """Fields of the venue's responses: their parsers, and the meaning of their absence.
 
-A vendor drops fields, empties them, and writes unexpected values into them. A required field that
-is missing, or a field that cannot be parsed, is an error that names it. An optional field declares
-the meaning of its absence, which is logged once. Price fields are declared here, those of accounts
-and orders in `execution.alpaca.fields`.
+A venue may drop fields, leave them empty, or fill them with unexpected values. A required field
+that is missing, or a field that cannot be parsed, is an error that names it. An optional field
+declares the meaning of its absence, which is logged once. Price fields are declared here, fields of
+accounts and orders in `execution.alpaca.fields`.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class OptionalField(Generic[T]):
 
 
 def as_mapping(answer: Any) -> Mapping[str, Any]:
-    """Return a response that has fields.
+    """Return a response as a mapping of fields.
 
-    Raises InvalidResponse for any other.
+    Raises InvalidResponse for a response that is not a mapping.
     """
     if not isinstance(answer, Mapping):
         raise InvalidResponse(f"it is {answer!r}")
@@ -104,7 +104,7 @@ def _say_once(line: str) -> None:
 
 
 def parse_decimal(value: Any) -> Decimal:
-    """Return a number with all of its digits.
+    """Parse a number with all digits.
 
     Raises ValueError for any other value.
     """
@@ -120,7 +120,7 @@ def parse_decimal(value: Any) -> Decimal:
 
 
 def parse_positive(value: Any) -> Decimal:
-    """Return a number above 0.
+    """Parse a number above 0.
 
     Raises ValueError for any other value.
     """
@@ -131,7 +131,7 @@ def parse_positive(value: Any) -> Decimal:
 
 
 def parse_non_negative(value: Any) -> Decimal:
-    """Return a number of at least 0.
+    """Parse a number of at least 0.
 
     Raises ValueError for any other value.
     """
@@ -142,7 +142,7 @@ def parse_non_negative(value: Any) -> Decimal:
 
 
 def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
-    """Return a parser of quotients that drops digits beyond the supported precision."""
+    """Return a parser that truncates digits beyond the supported precision, for quotients."""
 
     def cut(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
@@ -152,7 +152,7 @@ def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]
 
 
 def parse_multiplier(value: Any) -> Decimal:
-    """Return a multiplier of equity, at least 1.
+    """Parse a multiplier of equity, at least 1.
 
     Raises ValueError for any other value.
     """
@@ -163,21 +163,21 @@ def parse_multiplier(value: Any) -> Decimal:
 
 
 def parse_bool(value: Any) -> bool:
-    """Return true or false; any other value raises `ValueError`."""
+    """Parse true or false; any other value raises `ValueError`."""
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
     return value
 
 
 def parse_text(value: Any) -> str:
-    """Return a text; any other value raises `ValueError`."""
+    """Parse a text; any other value raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError("not a text")
     return value
 
 
 def parse_choice(*known: Word) -> Callable[[Any], Word]:
-    """Return a parser that accepts one of these words."""
+    """Return a parser that accepts only these words."""
 
     def parse(value: Any) -> Word:
         for word in known:
@@ -189,7 +189,7 @@ def parse_choice(*known: Word) -> Callable[[Any], Word]:
 
 
 def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return a list of objects as a tuple.
+    """Parse a list of objects, as a tuple.
 
     Raises ValueError for any other value.
     """
@@ -199,7 +199,7 @@ def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
 
 
 def parse_timestamp(value: Any) -> np.datetime64:
-    """Return the UTC instant of a time stamp with a zone.
+    """Parse a time stamp with a zone as a UTC instant.
 
     Raises ValueError for any other value, and for years before 1990 or after 2200.
     """
@@ -224,7 +224,7 @@ def optional_field(
 
 
 def parse_float(value: Any) -> float:
-    """Return a number, not text, as the venue writes prices of bars.
+    """Parse a JSON number, the type of bar prices; text is rejected.
 
     Raises ValueError for any other value.
     """
@@ -234,13 +234,13 @@ def parse_float(value: Any) -> float:
 
 
 class Page:
-    """A page of a response; the last one has no token, or an empty one."""
+    """Fields of one page of a response; the last page has no token, or an empty token."""
 
     next_page_token = optional_field("next_page_token", parse_text)
 
 
 class BarEntry:
-    """A bar of a history, or the latest one."""
+    """Fields of a bar in a history, or of the latest bar."""
 
     start = RequiredField("t", parse_timestamp)
     values = tuple(RequiredField(name, parse_float) for name in "ohlcv")
@@ -256,8 +256,8 @@ class TradeEntry:
 class QuoteEntry:
     """Fields of `GET /v1beta1/options/quotes/latest`.
 
-    An option without offers has no ask, or 0. An option without a bid, an ask or an instant has no
-    quote; other options keep theirs.
+    An option without offers has no ask, or an ask of 0. An option without a bid, an ask or an
+    instant counts as unquoted; other options are not affected.
     """
 
     at = optional_field("t", parse_timestamp, "a quote without a time is ignored")

@@ -44,7 +44,7 @@ NO_GRACE = np.timedelta64(0, "s")
 class LastTrade:
     """The last trade of a symbol.
 
-    price: USD, above 0.
+    price: price in USD, above 0.
     at: instant of the trade.
     """
 
@@ -66,7 +66,7 @@ class MarketData:
     """Bars and prices of a venue.
 
     settings: address of the venue.
-    keys: keys of the account; None suffices for crypto.
+    keys: API keys of the account; not needed for crypto.
     feed: feed of stocks, `iex` or `sip`.
     adjustment: adjustment of stock histories.
     timeframe: timeframe of the bars.
@@ -97,10 +97,10 @@ class MarketData:
             self._stocks = limit_pages(settings.secure_client(stocks))
 
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
-        """Return the close of each symbol's latest bar, USD, unadjusted.
+        """Return the unadjusted close of each symbol's latest bar, in USD.
 
-        A symbol without a bar at the venue is left out, and so is one whose latest bar began more
-        than two hours before or after `now`: its price is stale.
+        A symbol without a bar at the venue is left out. A symbol whose latest bar began more than
+        two hours before or after `now` is left out as well, because the price is stale.
 
         Raises BrokerError for a venue that does not respond, or refuses.
         """
@@ -127,14 +127,15 @@ class MarketData:
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
     ) -> list[SymbolBars]:
-        """Return the bars that begin from `since` on and were known at `now`, a table per symbol.
+        """Return the bars that start at or after `since` and were known at `now`, by symbol.
 
-        A stock's hours begin at 09:30 New York and are joined from the venue's half-hours. Its days
-        between closing auctions are joined from quarters of an hour. Crypto days begin at midnight
-        UTC and are joined from hours. A symbol without a bar has no table.
+        Hourly stock bars begin at 09:30 New York and are joined from the venue's half-hour bars.
+        Daily stock bars between closing auctions are joined from quarter-hour bars. Daily crypto
+        bars begin at midnight UTC and are joined from hourly bars. A symbol without a bar has no
+        table.
 
-        grace: a joined bar that closed less than this ago and lacks its last part is left out: the
-            part may still arrive.
+        grace: time after a bar's close in which its last part may still arrive; until then a joined
+            bar without its last part is left out.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
         respond, or refuses.
@@ -153,7 +154,7 @@ class MarketData:
         return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """Return the bars that begin from `since` on and were known at `now`, as a panel.
+        """Return the bars that start at or after `since` and were known at `now`, as a panel.
 
         Raises DataError for bars that cannot be trusted, and if no symbol has one; BrokerError for
         a venue that does not respond, or refuses.
@@ -193,7 +194,7 @@ class MarketData:
     def _asked(
         self, what: str, items: Sequence[Instrument], **options: Any
     ) -> list[tuple[Instrument, Any]]:
-        """Return the venue's response about each of some stocks, or crypto pairs.
+        """Request bars or trades of stocks, or of crypto pairs; return the response per instrument.
 
         what: `bars`, `latest_bar` or `latest_trade`.
         """
@@ -213,7 +214,7 @@ class MarketData:
     def _bars(
         self, items: Sequence[Instrument], start: datetime, end: datetime
     ) -> list[tuple[Instrument, JsonRows]]:
-        """Return the venue's own bars, or the parts of this timeframe's bars."""
+        """Request the venue's bars, or the shorter bars that are joined to this timeframe."""
         from alpaca.data.enums import Adjustment as Adjusted
         from alpaca.data.timeframe import TimeFrame, TimeFrameUnit
 
@@ -239,7 +240,7 @@ def _start_and_close(row: dict[str, Any]) -> tuple[np.datetime64, float]:
 
 
 def _arrays(rows: JsonRows) -> tuple[Instants, Array]:
-    """Return starts [N] and values [N, 5]; further fields of the venue's bars are dropped."""
+    """Return start times [N] and values [N, 5]; other fields of the venue's bars are dropped."""
     starts = [BarEntry.start.read(row) for row in rows]
     values = [[field.read(row) for field in BarEntry.values] for row in rows]
     return np.array(starts, dtype="datetime64[ns]"), np.array(values, dtype=np.float64)
@@ -279,9 +280,10 @@ def _known_bars(
 def _put_together(
     clock: Clock, starts: Instants, parts: Array, length: np.timedelta64, settled: np.datetime64
 ) -> tuple[Instants, Array]:
-    """Return starts [N] and values [N, 5] of the bars joined from parts [M, 5] of this length.
+    """Return start times [N] and values [N, 5] of the bars joined from parts [M, 5].
 
-    Parts outside a session are left out. A bar that closed after `settled` needs its last part.
+    Parts outside a session are left out. A bar that closed after `settled` is included only with
+    its last part.
     """
     begun, ends, within = bars_around(clock, starts)
     # A part without a trade has no bar: an old bar is complete without it.

@@ -1,4 +1,4 @@
-"""Prices of options and of their underlying, from Alpaca or a server with its interface."""
+"""Prices of options and their underlying, from Alpaca or a server with the same interface."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OptionData:
     keys: keys of the account.
     feed: feed of the stock's prices, `iex` or `sip`.
     underlying: symbol of the stock.
-    scale: factor on its prices, for options on the index that it tracks.
+    scale: factor on the stock's prices, for options on the index that the stock tracks.
     """
 
     def __init__(
@@ -69,9 +69,10 @@ class OptionData:
             return trade.price * self._scale
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
-        """Return the stock's last close of a session, times the scale, in points.
+        """Return the stock's closing price of a session, times the scale, in points.
 
-        None if there is no such session, or its end is not known.
+        The result is None if the day has no session, or if the session's last bar is not known at
+        `now`.
 
         Raises BrokerError for a venue that does not respond; DataError for bars that cannot be
         trusted.
@@ -90,10 +91,10 @@ class OptionData:
     def quotes(
         self, symbols: Sequence[str], now: np.datetime64
     ) -> dict[str, tuple[Decimal, Decimal]]:
-        """Return bid and ask of options by OCC symbol, USD a share.
+        """Return bid and ask of options by OCC symbol, in USD per share.
 
-        An option without a quote is left out, and so is one whose quote is more than 20 minutes
-        older than `now`, or has no instant.
+        An option without a quote is left out. An option whose quote is more than 20 minutes older
+        than `now`, or has no instant, is left out as well.
 
         Raises BrokerError for a venue that does not respond.
         """
@@ -112,7 +113,7 @@ class OptionData:
 
 
 def _is_recent(name: str, at: np.datetime64 | None, now: np.datetime64) -> bool:
-    """Return whether an option's quote is recent; log one that is not."""
+    """Return whether an option's quote is recent; log a stale quote."""
     if at is not None and now - at <= MAX_QUOTE_AGE:
         return True
     when = "an unknown time" if at is None else utc_text(at)

@@ -1,4 +1,4 @@
-"""Pages of responses, with a limit: the SDK follows page tokens without end."""
+"""A limit on the pages of a response, because the SDK follows page tokens without end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MAX_PAGES = 10_000  # most pages of a response; so many bars exceed any machine'
 def limit_pages(client: Any) -> Any:
     """Return the SDK's client for prices with a limit on the pages of a response.
 
-    Its requests raise `InvalidResponse` for a page without fields, for a page token that is not a
-    text or repeats an earlier one, and for more than 10,000 pages.
+    Requests raise `InvalidResponse` for a page without fields, for a page token that is not a text
+    or repeats an earlier token, and for more than 10,000 pages.
 
     client: client used by one thread at a time.
     """
