@@ -145,9 +145,9 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
     """Return the weights [S], with all crypto purchases scaled by one factor to the available cash.
 
-    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_margin, over coins. A sale yields
-    whole increments, unless it closes the position, less a fee rounded up to the cent. The next
-    decision buys the rest.
+    Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_price_buffer, over crypto. A sale
+    yields whole increments, unless it closes the position, less a fee rounded up to the cent. The
+    next decision buys the rest.
     """
     # `ceiling_rows` limits the value of all crypto, as if a sale freed its whole value. The venue
     # checks a purchase above its price against the cash that sales have brought, and refuses all of
