@@ -195,8 +195,8 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
     [
         ("top_of_book", "timestamp", "soon", "timestamp 'soon' is not a date and time"),
         ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), "has no zone"),
-        ("top_of_book", "yes_bid", "low", "no whole cent"),
-        ("top_of_book", "no_bid", np.nan, "no whole cent"),
+        ("top_of_book", "yes_bid", "low", "not a whole cent"),
+        ("top_of_book", "no_bid", np.nan, "not a whole cent"),
         ("top_of_book", "ticker", None, "no ticker, or no event"),
         ("settlement", "settled_yes_inferred", "yes", "settled at yes, neither 0 nor 1"),
         ("settlement", "settled_yes_inferred", 0.5, "settled at 0.5, neither 0 nor 1"),

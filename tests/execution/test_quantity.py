@@ -217,7 +217,7 @@ def test_sizing_reads_bars_from_files_when_configured(
     assert "no forecast: there are no bars of it" in lacking
     venue.positions = []
     assert "no forecast: no file of SYC" in sized(*here, symbol="SYC").why
-    with pytest.raises(DataError, match="is not a folder"):
+    with pytest.raises(DataError, match="neither a folder nor a file"):
         sized(f"data.dir=[{tmp_path / 'nowhere'}]")
 
 

@@ -172,7 +172,7 @@ def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"model": "/nowhere/at/all"}, "no folder"),
+        ({"model": "/nowhere/at/all"}, "neither a folder"),
         ({"dtype": "fp8"}, "dtype: 'fp8' is not one of fp32, tf32, bf16"),
         ({"device": "cuda"}, "this machine has none"),
         ({"device": "cuda:-1"}, r"'cuda:-1' is not one of auto, cpu, cuda, cuda:N"),

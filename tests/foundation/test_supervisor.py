@@ -94,5 +94,5 @@ def test_watchdog_signals_come_twice_per_interval(microseconds: int) -> None:
 )
 def test_invalid_supervisor_variable_is_named(name: str, values: tuple[str, ...]) -> None:
     for value in values:
-        with pytest.raises(InputError, match=f"^{name}: .* is no "):
+        with pytest.raises(InputError, match=f"^{name}: .* (is not|is neither) a "):
             Supervisor.from_environment({"WATCHDOG_USEC": "1", name: value})

@@ -131,7 +131,7 @@ def test_files_that_hold_no_matrix_are_named(
         (["--lookback", "1"], "--lookback: 1 is below 2"),
         (["--as-of", "soon"], "--as-of: 'soon' is not a date"),
         (["--symbols", "ZZZ"], "ZZZ: no ZZZ.parquet"),
-        (["--input", "nowhere"], "nowhere is not a folder"),
+        (["--input", "nowhere"], "nowhere is neither a folder nor a file"),
     ],
 )
 def test_invalid_arguments_exit_in_one_line(

@@ -325,7 +325,7 @@ def test_a_mistyped_zone_gets_the_nearest() -> None:
         ("-05:00", "Etc/GMT+5 for a clock 5 h behind UTC (its sign is reversed)"),
         ("+0000", "write UTC"),
         ("New York", "did you mean America/New_York?"),
-        ("Iceland", "or a place as in America/New_York"),
+        ("Iceland", "or a name such as America/New_York"),
     ],
 )
 def test_an_abbreviated_zone_is_told_its_place(zone: str, hint: str) -> None:

@@ -81,7 +81,9 @@ def test_invalid_or_repeated_token_is_refused(symbol: str, token: Any) -> None:
     venue = Venue(token)
     with (
         data_of(venue) as data,
-        pytest.raises(BrokerError, match=rf"bars of {symbol}: .*no sense: next_page_token is "),
+        pytest.raises(
+            BrokerError, match=rf"bars of {symbol}: .*invalid response: next_page_token is "
+        ),
     ):
         data.tables([symbol], SINCE, NOW)
     assert len(venue.requested) == (2 if token == "same" else 1)
@@ -123,7 +125,7 @@ def test_page_without_fields_is_refused(page: Any, before: int) -> None:
     venue.bodies = [first] * before + [page]
     with (
         data_of(venue) as data,
-        pytest.raises(BrokerError, match=r"bars of SPY: .*no sense: it is"),
+        pytest.raises(BrokerError, match=r"bars of SPY: .*invalid response: it is"),
     ):
         data.tables(["SPY"], SINCE, NOW)
     assert len(venue.requested) == before + 1
