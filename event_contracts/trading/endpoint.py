@@ -24,7 +24,7 @@ from foundation.errors import AccessDenied, BrokerError, InputError, TradingPaus
 from foundation.redaction import redact_secrets
 from foundation.settings import setting, settings_class
 from foundation.transport import RateLimiter
-from trainingdata.feed.endpoint import RequestSettings
+from trainingdata.feed.endpoint import AUTH_STATUSES, LOOPBACK_HOSTS, RequestSettings
 from trainingdata.feed.fields import (
     OptionalField,
     RequiredField,
@@ -51,13 +51,11 @@ HOSTS = {  # as published in autumn 2026
     "demo": "https://external-api.demo.kalshi.co",
     "live": "https://external-api.kalshi.com",
 }
-LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 _SHOWN = 8  # characters of a key's line; shorter ones could be any word
 
 Mode = Literal["demo", "live"]
 Response = Mapping[str, Any]
 Value = TypeVar("Value")
-AUTH_STATUSES = (401, 403)  # statuses of missing authorisation
 NOT_FOUND_STATUS = 404
 # Codes of a refusal while trading is paused, as on Thursdays from 3 to 5 in New York. Seen in
 # production in August 2026; the venue did nothing with these requests.
