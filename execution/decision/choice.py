@@ -13,7 +13,8 @@ from typing import NamedTuple
 from foundation import formatting
 from trainingdata.instruments import is_stock
 
-_NEXT = "forecast %+.1f bp, deviation %.1f bp over %.4g h"
+FORECAST_BEGIN = "forecast "  # a reason with a forecast states it first; a failure precedes it
+_NEXT = FORECAST_BEGIN + "%+.1f bp, deviation %.1f bp over %.4g h"
 _PLAN = (
     "; over %s premium %+.1f bp (%.2f %% a year, Sharpe ratio %g), forecast %+.1f bp%s,"
     " deviation %.0f bp"
@@ -25,6 +26,7 @@ KEPT_OFF = "kept from the unconstrained weight by costs or by what else is held"
 MIN_WEIGHT_SHOWN = 0.0005  # smallest difference of weights that a text shows
 MIN_RETURN_SHOWN = 5e-6  # a twentieth of a basis point; a text shows smaller returns as 0
 CENT = 0.01  # USD
+LEGACY_END = "sized by the legacy rule"  # the last words of a reason of that rule
 UNIVERSE_PREFIX = "universe."  # prefix of the name of a universe rule that a symbol fails
 _PARTS = " (premium %+.3f, forecast %+.3f)"
 
@@ -121,7 +123,7 @@ class OrderReason(NamedTuple):
     def __str__(self) -> str:
         text = reason_text(self.choice, self.hours)
         if self.legacy:
-            text += ", sized by the legacy rule"
+            text += f", {LEGACY_END}"
         return f"{self.failure}; {text}" if self.failure else text
 
 

@@ -7,13 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from execution.decision.choice import UNIVERSE_PREFIX
+from execution.decision.choice import FORECAST_BEGIN, LEGACY_END, UNIVERSE_PREFIX
 from foundation.formatting import basis_points, number
 
 MAX_REASON_WORDS = 20
 MAX_LIMITS_NAMED = 2
-FORECAST_BEGIN = "forecast "  # a failure of sizing stands before it
-LEGACY_END = "sized by the legacy rule"
 
 
 def decision_text(decision: Mapping[Any, Any]) -> str:
