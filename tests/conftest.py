@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEAREST = 25  # tests that a run names at its end
 COSTS = pytest.StashKey[dict[str, tuple[float, float]]]()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+_TESTS = itertools.count()  # numbers of the tests of this process
 MEMORY = Path("/dev/shm")
 ROOM = 4 * 2**30  # bytes that there has to be for files of tests
 
@@ -147,6 +149,13 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Forecasts and trials of a test run are kept beside its other files, never with the user's."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give each test its own account notes: two practice servers may get the same port."""
+    folder = tmp_path_factory.getbasetemp() / "states"
+    os.environ["XDG_STATE_HOME"] = str(folder / f"{next(_TESTS)}")
 
 
 @pytest.fixture(autouse=True)
