@@ -20,7 +20,14 @@ from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Prog
 from forecasting.forecast_cache import DEFAULT_CACHE
 from foundation.arrays import Instants
 from foundation.errors import InputError, invalid_choice, one_line
-from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    TARGET,
+    call_text,
+    check_arguments,
+    is_plugin,
+    load_plugin,
+    plugin_errors,
+)
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
 from trainingdata.instruments import normalize_data_symbol
@@ -129,6 +136,7 @@ class ForecasterSettings(Profile):
         if is_plugin(self.kind):
             make = load_plugin(GROUP, self.kind)
             origin = call_text(self.kind, self.arguments)
+            check_arguments(GROUP, self.kind, make, self.arguments)
             with plugin_errors(GROUP, origin):
                 made = make(**self.arguments)
             _refuse_incomplete(self.kind, made)

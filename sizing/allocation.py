@@ -81,6 +81,10 @@ class Strategy(Protocol):
         `session` is for strategies that compare the risk of symbols over a whole day.
         """
 
+    @property
+    def lookback(self) -> int:
+        """Number of own bars in the price history that the strategy reads; 0: it reads none."""
+
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return the target weights of adjustable symbols; all others keep their weights."""
 

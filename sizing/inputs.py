@@ -12,6 +12,7 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from sizing.problem import AccountArrays, DecisionProblem
+from trainingdata.history import NO_HISTORY, PriceHistory
 from trainingdata.instants import utc_text
 
 
@@ -44,12 +45,14 @@ class SizingInputs:
         if the caller names no symbols.
     at: the instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, as in `GroupLimits`.
+    history: the last own bars of the symbols, as many as the strategy's `lookback`.
     """
 
     problem: DecisionProblem
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
     group_limit_names: tuple[str, ...] = ()
+    history: PriceHistory = NO_HISTORY
 
     @property
     def mu(self) -> Array:

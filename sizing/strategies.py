@@ -8,19 +8,28 @@ default (the relative half of the 5/25 rule of rebalancing).
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from foundation.arrays import Array, Index, first_true
 from foundation.errors import InputError, invalid_choice, one_line
-from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    TARGET,
+    call_text,
+    check_arguments,
+    is_plugin,
+    load_plugin,
+    plugin_errors,
+)
 from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
@@ -36,6 +45,7 @@ FULL_STEP_DECREMENT = 0.25  # decrement below which Newton's step is taken whole
 REL_TOL = 1e-10  # relative decrement at which the steps end
 GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{GROUP}.{TARGET}"
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipped to
 
 
@@ -58,6 +68,7 @@ class Kelly:
     uses_forecast: bool = True
     holding: Holding | None = None
     uses_premium: ClassVar[bool] = True
+    lookback: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_fraction(self.fraction)
@@ -106,6 +117,7 @@ class WeightPattern:
     holding: holding interval, as in `Strategy`.
     uses_forecast: whether the rule reads expected returns.
     forecast_directed: whether the forecast alone determines the sign of every weight.
+    lookback: number of own bars in the price history that the rule reads.
     """
 
     name: str
@@ -114,6 +126,7 @@ class WeightPattern:
     holding: Holding | None = "session"
     uses_forecast: bool = False
     forecast_directed: bool = False
+    lookback: int = 0
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
@@ -150,6 +163,7 @@ class Legacy:
     holding: Holding | None = None
     uses_forecast: ClassVar[bool] = True
     uses_premium: ClassVar[bool] = False
+    lookback: ClassVar[int] = 0
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Size each adjustable symbol in turn, given the targets of the preceding symbols."""
@@ -312,6 +326,8 @@ def strategy_from_name(
     deviation: float = 0.15,
     band: float = 0.25,
     risk_multiplier: float = 1.0,
+    lookback: int = 0,
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> Strategy:
     """Return the strategy that a name identifies.
 
@@ -319,20 +335,24 @@ def strategy_from_name(
     is half-Kelly on the premium alone, without a forecast.
 
     `module.name` is a custom rule: a function of a `SizingInputs` that returns the desired weights
-    [S]. It is assumed to read forecasts, uses the configured holding interval, and its weights are
-    projected onto the limits.
+    [S], or a class whose instances are such functions. It is assumed to read forecasts, uses the
+    configured holding interval, and its weights are projected onto the limits.
 
     fraction: fraction of full Kelly that overrides the fraction in the name.
     size: weight of a position of `fixed_fraction`.
     deviation: target yearly standard deviation of `vol_target`.
     band: relative distance within which pattern strategies keep a weight.
     risk_multiplier: factor on stock weights of `legacy`.
+    lookback: number of own bars in the price history of a custom rule.
+    arguments: further arguments of a custom rule, or those of its class.
 
     Raises
     ------
     InputError
-        if the name is unknown, or a fraction is given for a strategy that has none.
+        if the name is unknown, or a fraction or arguments are given for a strategy without them.
     """
+    if arguments and not is_plugin(name):
+        raise InputError(f"sizing.arguments: {name} has none; code of your own has")
     if KELLY_NAME.fullmatch(name):
         return _kelly(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
@@ -341,7 +361,7 @@ def strategy_from_name(
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     if is_plugin(name):
-        return _plugin_strategy(name, band)
+        return _plugin_strategy(name, band, lookback, json.dumps(dict(arguments)))
     if name == "legacy":
         return Legacy(risk_multiplier)
     if name == "buy_and_hold":
@@ -385,13 +405,34 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 
 @cache
-def _plugin_strategy(name: str, band: float) -> Strategy:
-    """Return the strategy of the function `module.name`; the instance is cached for the process."""
-    rule = load_plugin(GROUP, name)
-    if isinstance(rule, type) or not callable(rule):
-        kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is not a function of a SizingInputs but {kind}")
-    return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
+def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> Strategy:
+    """Return the strategy of `module.name`; the instance is cached for the process.
+
+    arguments: JSON object of its arguments.
+    """
+    rule = _plugin_function(name, json.loads(arguments))
+    return WeightPattern(
+        name, plugin_rule(name, rule), band, holding=None, uses_forecast=True, lookback=lookback
+    )
+
+
+def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[SizingInputs], object]:
+    """Return the function of `module.name`, or a new instance of its class, with its arguments."""
+    target = load_plugin(GROUP, name)
+    if not callable(target):
+        kind = type(target).__name__
+        raise InputError(f"{TARGET_KEY}: {name} is not a function or class but {kind}")
+    if not isinstance(target, type):
+        check_arguments(GROUP, name, target, arguments, given=1)
+        return partial(target, **arguments)
+    check_arguments(GROUP, name, target, arguments)
+    with plugin_errors(GROUP, call_text(name, arguments)):
+        instance = target(**arguments)
+    if not callable(instance):
+        raise InputError(
+            f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
+        )
+    return instance
 
 
 def plugin_rule(

@@ -9,7 +9,7 @@ explains.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
@@ -43,6 +43,7 @@ from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
+from trainingdata.history import OwnBars
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
@@ -177,6 +178,7 @@ def run_compiled(
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
     kept = KeptDecisions.empty(table, inputs.terms.rows, none=not keep_decisions)
     strategy = settings.sizing.chosen_strategy()
+    views = [(begin, OwnBars(view)) for begin, _, view in market.views()]
     trace = None
     if not uses_solver_only(strategy):
         trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keep_decisions)
@@ -192,7 +194,7 @@ def run_compiled(
                 )
             else:
                 names = settings.limits.group_limits().names
-                calls = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
+                calls = _StrategyCalls(strategy, bars.symbols, views, inputs, kept, trace, names)
                 book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:
             progress(end - first)
@@ -201,10 +203,14 @@ def run_compiled(
 
 
 class _StrategyCalls(NamedTuple):
-    """A strategy in Python in place of the solver, and the record of its results."""
+    """A strategy in Python in place of the solver, and the record of its results.
+
+    views: first instant and bars of each view between two splits, as in `Market.views`.
+    """
 
     strategy: Strategy
     symbols: tuple[str, ...]
+    views: Sequence[tuple[int, OwnBars]]
     inputs: CompiledInputs
     kept: KeptDecisions
     trace: StrategyTrace
@@ -230,7 +236,7 @@ def _call_instants(
         decision = int(rows[t])
         held = book.holding["quantity"].copy()
         if decision >= 0:
-            targets, sized = _strategy_targets(book, calls, decision)
+            targets, sized = _strategy_targets(book, calls, t, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
         book, tape = trade_decision(
             book, line, tape, (first, t), held, targets, max_crypto_value, written
@@ -239,13 +245,18 @@ def _call_instants(
     return book, tape
 
 
-def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
-    """Return target quantities [S] of a strategy in Python, and whether it succeeded."""
-    strategy, symbols, inputs, kept, trace, group_limit_names = calls
+def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tuple[Array, bool]:
+    """Return target quantities [S] of a strategy in Python, and whether it succeeded.
+
+    t: number of the instant; row: row of its decision.
+    """
+    strategy, symbols, views, inputs, kept, trace, group_limit_names = calls
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     names = tuple([symbols[s] for s in chosen.tolist()])
-    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names)
+    own_bars = next(view for begin, view in reversed(views) if begin <= t)
+    history = own_bars.history(names, strategy.lookback, t)
+    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names, history)
     result = run_strategy(strategy, given, account)
     allocation = result.allocation
     weights = problem.account.held if allocation is None else allocation.target
