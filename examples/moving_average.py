@@ -8,8 +8,6 @@ r"""A strategy on prices: hold the symbols whose fast moving average is above th
 
 from __future__ import annotations
 
-import numpy as np
-
 from foundation.arrays import Array
 from sizing import SizingInputs
 
