@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +45,7 @@ class OwnBars:
         self._bars = bars
         self._first = 0 if keep is None else -keep
         self._position = {symbol: s for s, symbol in enumerate(bars.symbols)}
-        self._loaded: dict[int, tuple[Index, Instants, Array]] = {}
+        self._loaded: dict[str, _SymbolBars] = {}
 
     def history(self, symbols: Sequence[str], length: int, row: int | None = None) -> PriceHistory:
         """Return the last `length` bars of these symbols up to a row of the panel.
@@ -55,31 +56,48 @@ class OwnBars:
         """
         if length == 0:
             return NO_HISTORY
-        shape = len(symbols), length
-        times = np.full(shape, _NAT)
-        values = [np.full(shape, np.nan) for _ in FIELDS]
+        row = len(self._bars.times) - 1 if row is None else row
+        times = np.full((len(symbols), length), _NAT)
+        values = np.full((len(symbols), len(FIELDS), length), np.nan)
         for k, symbol in enumerate(symbols):
-            if (s := self._position.get(symbol)) is None:
-                continue
-            rows, known, own = self._own(s)
-            end = len(rows) if row is None else int(np.searchsorted(rows, row, side="right"))
-            begin = max(end - length, 0)
-            if begin == end:
-                continue
-            times[k, begin - end :] = known[begin:end]
-            for column, field in zip(values, own, strict=True):
-                column[k, begin - end :] = field[begin:end]
-        for array in (times, *values):
+            if symbol in self._position:
+                own = self._own(symbol)
+                end = int(own.counts[row])
+                begin = max(end - length, 0)
+                if begin < end:
+                    times[k, begin - end :] = own.times[begin:end]
+                    values[k, :, begin - end :] = own.values[:, begin:end]
+        columns = [values[:, field].copy() for field in range(len(FIELDS))]
+        for array in (times, *columns):
             array.flags.writeable = False
-        return PriceHistory(times, *values)
+        return PriceHistory(times, *columns)
 
-    def _own(self, s: int) -> tuple[Index, Instants, Array]:
-        """Return the rows, the known-at instants and the values [5, N] of a symbol's bars."""
-        if s not in self._loaded:
-            rows = np.flatnonzero(self._bars.mask[s])[self._first :]
-            values = np.ascontiguousarray(self._bars.values[s, rows].T)
-            self._loaded[s] = rows, self._bars.times[rows], values
-        return self._loaded[s]
+    def _own(self, symbol: str) -> _SymbolBars:
+        if (found := self._loaded.get(symbol)) is not None:
+            return found
+        s = self._position[symbol]
+        present = self._bars.mask[s]
+        rows = np.flatnonzero(present)[self._first :]
+        counts = np.cumsum(present)
+        loaded = _SymbolBars(
+            np.maximum(counts - (counts[-1] - len(rows)), 0),
+            self._bars.times[rows],
+            np.ascontiguousarray(self._bars.values[s, rows].T),
+        )
+        return self._loaded.setdefault(symbol, loaded)
+
+
+class _SymbolBars(NamedTuple):
+    """The N own bars of a symbol on a panel of T instants.
+
+    counts: [T] number of own bars until each instant.
+    times: [N] known-at instants.
+    values: [5, N] open, high, low, close in USD, and volume.
+    """
+
+    counts: Index
+    times: Instants
+    values: Array
 
 
 NO_HISTORY = PriceHistory(np.empty((0, 0), "datetime64[ns]"), *[np.empty((0, 0)) for _ in FIELDS])
