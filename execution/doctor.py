@@ -90,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """Inputs of the checks; each is read once, when a check first needs it.
+    """Inputs of the checks; the account is requested once, when a check first needs it.
 
     settings: settings of the loop.
     keys: API keys of the account, or the error for missing keys.
@@ -103,7 +103,7 @@ class DoctorContext:
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """Symbols to be traded, in the project's spelling."""
+        """Configured symbols, in the project's spelling."""
         return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
 
     @property
@@ -241,7 +241,7 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
 
 
 def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
-    """Return the result for an offset of the venue's clock.
+    """Return the level and the text for an offset of the venue's clock from ours.
 
     offset: seconds by which the venue's clock is ahead of ours; negative if it is behind.
     is_loopback: true if the venue is on this machine, and may be a practice server with its own
@@ -315,7 +315,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
 
 
 def _disk(start: DoctorContext) -> CheckResult:
-    """Check that there is free space, and that a journal can be written, by a probe."""
+    """Check that there is free space, and that a journal can be written, by writing one."""
     places = {"journal": nearest_writable(start.root), "logs": nearest_writable(LOGS)}
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())

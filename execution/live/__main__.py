@@ -74,7 +74,7 @@ def status(path: Path, now: np.datetime64) -> Result:
     journal's integrity is not checked, because a long read would delay the loop's commits.
 
     path: path of the account's journal.
-    now: instant by this machine's clock.
+    now: present time by this machine's clock.
     """
     refuse_empty_journal(path)
     with open_current_schema(path) as database:
@@ -220,7 +220,7 @@ def kill(folder: Path, *, flatten: bool) -> Result:
     Raises
     ------
     InputError
-        if the file cannot be written, or positions cannot be closed.
+        if the file cannot be written, or `flatten` is true and no loop will close the positions.
     """
     folder = folder.absolute()
     folders = [each for each in dict.fromkeys((active_folder(folder), folder)) if each.is_dir()]

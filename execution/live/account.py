@@ -50,7 +50,7 @@ class LiveAccount:
     """Account at a venue, reconciled with the account's journal.
 
     connection: connection to the venue.
-    account: the account's journal, halts and notices.
+    account: the account's journal, halts and alerts.
     settings: settings of the loop.
     feed: source of last trades, against which the venue's marks are validated.
     stop: stop signal; once it is set, no new order is sent.
@@ -159,8 +159,7 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        The symbol of a discrepancy that persists in three comparisons is quarantined by the next
-        `check`.
+        If a discrepancy persists in three comparisons, the next `check` quarantines its symbol.
 
         Raises
         ------
@@ -298,7 +297,7 @@ class LiveAccount:
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield rows of stocks and crypto at the venue's present price; options have other tables."""
+    """Yield opening rows of stocks and crypto at the venue's price; options have other tables."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

@@ -239,7 +239,7 @@ def may_exist(path: Path) -> bool:
 
 
 def recorded_journal(account_id: str) -> Path | None:
-    """Return the path of the journal that this user last opened for an account; None without one.
+    """Return the path of the journal that this user last opened for an account, if any.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Checks at the start of a command that the venue lists its symbols."""
+"""Checks that the venue lists the configured symbols, before any decision."""
 
 from __future__ import annotations
 

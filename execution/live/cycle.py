@@ -188,7 +188,7 @@ def _say_missing(bars: Bars) -> None:
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
-    """Return why no decision may be made, or an empty string."""
+    """Return why the account or the age of the bars allows no decision, or an empty string."""
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.now)):
@@ -226,7 +226,12 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
 def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
-    """Return the next instant after `now` at which any of these symbols may be due to trade."""
+    """Return the next time after `now` at which the schedule allows trades in a symbol.
+
+    symbols: symbols to trade.
+    timeframe: timeframe of the bars.
+    schedule: schedule of the decisions.
+    """
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
 

@@ -398,9 +398,9 @@ def explaining_bookings(
     """Return the names of bookings that explain at least 90 % of a surplus, or an empty list.
 
     The function tries all bookings together, and then those that reduce the surplus one after
-    another. A late listing of a booking that the opening balance or an acknowledgement includes
-    reduces no surplus. The other 10 % allow a split to explain a surplus that includes a few shares
-    traded by hand.
+    another. A booking that the opening balance or an acknowledgement already includes may be listed
+    late, and then explains nothing. The other 10 % allow a split to explain a surplus that includes
+    a few shares traded by hand.
 
     surplus: actual less expected quantity, signed.
     changes: signed quantities of unapplied bookings by name, oldest first.
@@ -485,7 +485,7 @@ class DiscrepancyValue(NamedTuple):
 def value_discrepancies(
     surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
 ) -> DiscrepancyValue:
-    """Return the largest value that surpluses may have.
+    """Return the largest value of surpluses, USD, for stocks and crypto and for options.
 
     If neither a price nor a mark is known, a long surplus counts as 0 and a short one as infinite.
 

@@ -79,7 +79,7 @@ class Exposure:
         return Exposure(self.ranges, {**self.at_risk, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
-        """Return the largest gross exposure of positions plus the largest loss of spreads, USD."""
+        """Return the largest gross exposure of positions plus the maximum loss of spreads, USD."""
         total = sum(self.at_risk.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
@@ -92,7 +92,7 @@ def build_exposure(
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded: str = "",
 ) -> Exposure:
-    """Return the exposure by a snapshot's positions, its open orders, and orders sent since.
+    """Return the exposure from a snapshot's positions and open orders, and from later orders.
 
     sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
     excluded: id of an open order to skip.

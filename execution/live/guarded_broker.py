@@ -94,9 +94,8 @@ class GuardedBroker:
     def read_and_mark(self) -> AccountSnapshot:
         """Read the account, record its equity mark, and return the snapshot.
 
-        The reading is repeated, up to three in all, while deposits or withdrawals arrive: one that
-        arrives between snapshot and mark would count as a profit or a loss. Losses may halt the
-        account.
+        The account is read up to three times while deposits or withdrawals arrive, because a
+        deposit between snapshot and mark would count as profit. A loss may halt the account.
         """
         for _ in range(MAX_MARK_READINGS):
             before = self._live.flows()

@@ -75,13 +75,13 @@ class GuardSettings:
 
 
 class Guards:
-    """Limits, halts and the kill file of one account; `check` returns the gate of its orders.
+    """Pre-trade checks of one account's orders, by its limits, its halts and its kill file.
 
     halts: halts of the account.
     book: order store with the orders of all jobs of the account.
     kill_file: path of the kill file; while the file exists, no order is sent.
-    stop: signal that stops all new orders. While all positions are being closed, only reductions
-        are sent, despite halts and the kill file.
+    stop: signal that stops all new orders. While all positions are being closed, only reducing
+        orders are sent, despite halts and the kill file.
     """
 
     def __init__(
@@ -347,7 +347,7 @@ def _position(
 
 
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
-    """Return the capital that `max_position` is a share of, USD, and its name.
+    """Return the capital that `max_position` is a fraction of, USD, and its name.
 
     The risk of spreads is limited by both the balance that spreads are sized from and the venue's
     equity, which may be larger.

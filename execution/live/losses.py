@@ -92,7 +92,7 @@ def loss_halts(
 ) -> HaltChanges:
     """Return the loss halts to clear automatically and the loss halts to raise.
 
-    A halt is raised once the loss is at its limit, and is not raised again while it is active.
+    A halt is raised once the loss reaches its limit, and is not raised again while it is active.
     `daily_loss` ends at the start of the next New York date. `drawdown` ends once the loss from the
     peak is at most `resume` × its limit. A total loss halts until a person clears it.
 
@@ -134,7 +134,7 @@ def _back(limits: LossLimits) -> Decimal:
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
     """Return whether a loss halts the account.
 
-    let: loss that a person has accepted, a share.
+    let: loss that a person has accepted, a fraction.
     """
     grown = let + REHALT_GROWTH * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.

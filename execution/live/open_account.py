@@ -73,7 +73,7 @@ class OpenAccount:
                 sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
-        """Return the instant by the venue's clock, estimated between readings."""
+        """Return the venue's time, estimated between readings of its clock."""
         return self._clock.now()
 
     @property
@@ -86,7 +86,7 @@ class OpenAccount:
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
         """Raise a halt, and send an alert.
 
-        why: reason, for people.
+        why: text with the reason for the halt.
         cause: text of the difference that a person acknowledges by clearing the halt; empty if the
             halt has none.
         """

@@ -55,7 +55,7 @@ Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlyi
 class Reconciler:
     """Reconciler of an account, as read from the venue, with the account's journal.
 
-    account: the account's journal, halts and notices.
+    account: the account's journal, halts and alerts.
     feed: source of last trades, against which the venue's marks are validated.
     """
 
@@ -200,7 +200,7 @@ class Reconciler:
         return self.holdings.compare(quantities, self._listed_at)
 
     def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
-        """Return whether a comparison found no discrepancies, or the same as the previous one.
+        """Return whether a comparison is final: no discrepancies, or those quarantined before.
 
         found: discrepancies of the comparison, by symbol.
         """
@@ -350,9 +350,9 @@ class Reconciler:
         self._listed_at = at
 
     def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
-        """Record listed activities, except large bookings, and return these.
+        """Record listed activities except large bookings, and return the large bookings.
 
-        A booking is large if cash has to confirm it, because it exceeds the late-listing tolerance.
+        A large booking exceeds the late-listing tolerance, so that cash has to confirm it.
         """
         large = self._large_bookings(listed)
         self.holdings.add([each for each in listed if each not in large], at)

@@ -161,8 +161,8 @@ class StatusPage:
     def refresh(self) -> None:
         """Rewrite the page if its state has changed.
 
-        A failure is logged once and not raised. Pauses keep the time spent on writing below 5 %;
-        the next page then shows the changes during a pause.
+        A failure is logged once and not raised. Writing takes at most 5 % of the time, so the next
+        page may show a change only after a pause.
         """
         if self._time.elapsed() >= self._rests_until:
             self._try_to_write()
@@ -320,7 +320,7 @@ class EquityCurve:
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
     def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
-        """Return the curve extended by marks, whose first one replaces the last mark.
+        """Return the curve extended by newer marks; the first one replaces the curve's last mark.
 
         marks: marks from `last_mark_at` on, oldest first.
         """
@@ -518,7 +518,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
 
 
 def clock_text(at: np.datetime64) -> str:
-    """Return an instant as text, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
+    """Return a time as text in both zones, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
 
     New York's date is added if it differs from the UTC date.
     """
@@ -531,14 +531,14 @@ def clock_text(at: np.datetime64) -> str:
 
 
 def hour_text(at: np.datetime64) -> str:
-    """Return an instant in UTC as text, such as "20 Feb 16:30"."""
+    """Return a time as text in UTC, such as "20 Feb 16:30"."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
 def day_text(at: np.datetime64) -> str:
-    """Return the New York date of an instant as text, such as "20 Feb 2024"."""
+    """Return the New York date of a time as text, such as "20 Feb 2024"."""
     import pandas as pd
 
     return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

@@ -188,7 +188,7 @@ class TradingJob:
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
         """Return the next instant at which a decision is possible; None without the venue's time.
 
-        Without it the next cycle starts at once.
+        Without the venue's time, the next cycle starts at once.
 
         done: true if the previous cycle made the day's decision; otherwise the cycle is repeated
             while there is time until the auction.
@@ -262,7 +262,7 @@ class TradingJob:
                 return
 
     def _sent(self, batch: OrderBatch) -> Cycle:
-        """Return the cycle of a batch; the account is marked again if an order has filled."""
+        """Return the cycle of a sent batch; the account is marked again if an order has filled."""
         cycle = finish_cycle(batch)
         self._tell_of_bars(
             {

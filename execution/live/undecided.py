@@ -14,7 +14,7 @@ from trainingdata.universe import RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Return, by symbol, why a cycle made no decision on a symbol.
+    """Return the reasons why a cycle made no decision on some symbols, by symbol.
 
     Covers the configured symbols and all symbols with bars. The result is empty for a blocked
     account, because the cycle itself reports the block.

@@ -26,9 +26,9 @@ UNKNOWN_PRICE = float("nan")
 
 
 def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
-    """Return, by symbol, why earlier decided symbols lack the history for a forecast.
+    """Return the reasons why symbols lack the history for a forecast, by symbol.
 
-    symbols: symbols with an earlier decision.
+    symbols: symbols that an earlier cycle has decided on.
     least: smallest number of bars for a forecast.
     """
     listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
