@@ -77,7 +77,7 @@ class AccountEntry:
 
 
 def stated_cash(facts: Mapping[str, Any]) -> Decimal:
-    """Return the cash that a response to /account states, or that its equity implies, USD.
+    """Return the cash in a response to /account, USD; if missing, derive it from the equity.
 
     Alpaca's API reference requires only `id` and `status`, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`.
@@ -119,7 +119,7 @@ class PositionEntry:
 
 
 def parse_side(value: Any) -> str:
-    """Return buy or sell, the first word of an order's side (Alpaca, "Orders": `side`)."""
+    """Return `buy` or `sell`, the first word of an order's side (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
     return said
@@ -193,14 +193,14 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_capitals(value: Any) -> str:
-    """Return the venue's activity type, such as CFEE."""
+    """Validate and return an activity type of the venue, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
 def parse_new_york_midnight(value: Any) -> np.datetime64:
-    """Return the start of a day in New York as an instant."""
+    """Return the New York midnight at which a date (YYYY-MM-DD) starts, as an instant."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")

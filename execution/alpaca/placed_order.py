@@ -28,7 +28,7 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class AlpacaOrder:
-    """An order as the venue's responses describe it.
+    """An order at Alpaca, as the venue's last response describes it.
 
     answer: last response about the order.
     replaced: the order that this one replaces; None for the first of a chain.
