@@ -1,7 +1,6 @@
-"""Beliefs of a decision; they do not depend on the account.
+"""Beliefs of a decision: the symbols that may trade, and their expected returns and covariances.
 
-Beliefs state which symbols may trade, over which periods, with which expected returns, deviations
-and correlation.
+Beliefs are stated for the periods of a plan, and do not depend on the account.
 """
 
 from __future__ import annotations
@@ -52,9 +51,8 @@ class PlanPeriods:
 class BeliefTable(NamedTuple):
     """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    The table of a history has the instants at which a symbol is due to trade or is cut for the
-    night. The table of a decision has only the decision's instant. Compiled code reads the rows it
-    needs.
+    The table of a history has one row per instant at which a symbol is due to trade or is cut for
+    the night. The table of a decision has one row.
 
     symbol: [S] index of each symbol in the panel.
     at: [T] instants.
@@ -105,12 +103,12 @@ class BeliefTable(NamedTuple):
 
     @property
     def symbol_years(self) -> Array:
-        """Market hours of each symbol in the periods, [T, K, S], in years."""
+        """Time in years [T, K, S] for which each symbol's market is open in the periods."""
         return self.years[:, :, self.crypto.astype(np.intp)]
 
     @property
     def until(self) -> np.datetime64:
-        """End of the first period of the first instant."""
+        """End of the first period at the table's first instant."""
         return np.datetime64(self.ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
@@ -134,13 +132,13 @@ class BeliefTable(NamedTuple):
         )
 
     def rows(self, rows: Index) -> BeliefTable:
-        """Return the table of some of the instants."""
+        """Return the beliefs at the instants with these indices."""
         names = [name for name in self._fields if name not in _OF_NO_INSTANT]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
 def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
-    """Return the beliefs of consecutive spans of one history as one table."""
+    """Join the beliefs of consecutive time spans of one history into one table."""
     if len(parts) == 1:
         return parts[0]
     # Every part numbers its matrices from 0; offsets renumber them in the whole.
@@ -155,7 +153,7 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
-    """Return the symbols [m] of a decision: symbols that are held or may be held.
+    """Return the indices [m] of a decision's symbols: symbols that are held or may be held.
 
     All other symbols keep weight 0.
 
@@ -175,7 +173,7 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 def returns_of(
     beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
 ) -> Returns:
-    """Return the returns and covariances that a strategy expects, at instant `row`.
+    """Return the expected returns and covariances of chosen symbols at instant `row`.
 
     The return is 0 for symbols that are not due to trade, the covariance 0 without a forecast.
     Covariances between stocks and crypto are scaled by the share of news that both classes have in
@@ -205,7 +203,7 @@ def returns_of(
             if k == 0:
                 years[a] = symbol_years
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
-            # A symbol that does not decide earns the same whatever is chosen, so its return is 0.
+            # A symbol that is not due to trade earns the same for all weights: its return is 0.
             # Its risk counts, because its position is part of the book.
             if beliefs.adjustable[row, s]:
                 premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years

@@ -1,4 +1,4 @@
-"""Array form of a decision: from beliefs and account to the sizing problem, then to lots.
+"""Conversion of beliefs and account to the sizing problem, and of weights to lots.
 
 Live trading, a backtest and a sweep call the same two functions once per instant.
 """
@@ -52,7 +52,7 @@ class SizingTerms(NamedTuple):
     caps: `Limits.caps`.
     leverage: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
-    rows: group limits of the N rows, without betas.
+    rows: group limits over the N rows, without betas.
     """
 
     crypto: Mask
@@ -81,12 +81,12 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
 
 
 class LabelledRow(NamedTuple):
-    """Account quantities as arrays, with the names of the N columns.
+    """Arrays of an account, with the names of its N rows.
 
     symbols: [N] names; empty for the part of a position that an open order would close.
     crypto: [N] true for crypto.
     row: account arrays with quantities held plus open.
-    reductions: symbols of the columns without a name.
+    reductions: symbols of the rows without a name.
     """
 
     symbols: tuple[str, ...]
@@ -96,7 +96,7 @@ class LabelledRow(NamedTuple):
 
 
 def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
-    """Return an account's arrays and names: the panel's symbols, then other positions."""
+    """Return an account's arrays with names: the panel's symbols, then other positions."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # Exposure counts an open reduction as filled. Until it has filled, the position and its margin

@@ -1,4 +1,4 @@
-"""Decision: from bars and an account to orders and their reasons.
+"""The trader: it turns bars and an account into orders and their reasons.
 
 Backtest and live trading both run this code. `Trader.decide` describes the steps from a bar to an
 order.
@@ -68,7 +68,7 @@ _NOTHING = Decimal(0)
 
 
 class Decider(Protocol):
-    """A strategy, or any other object that turns bars and an account into a decision."""
+    """Interface of a trader: it turns bars and an account into a decision."""
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Return the decision at the panel's last instant; None if no symbol is due to trade."""
@@ -94,7 +94,7 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on an account's inputs; an unsolved problem is a result, not an error."""
+    """Run a strategy on an account; return an unsolved problem as a result without allocation."""
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
@@ -148,11 +148,11 @@ class Trader:
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = no_progress) -> Trader:
-        """Return this trader with its beliefs at every instant of a run computed in advance."""
+        """Return this trader with the beliefs at all instants of a run computed in advance."""
         return replace(self, table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
-        """Return expected returns and risk at each instant of a run, from data known then."""
+        """Return the beliefs at each instant of a run, from data known at that instant."""
         bars = market.bars
         growth = GrowthRanking(
             self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only
@@ -217,7 +217,7 @@ class Trader:
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.build_beliefs(now) if self.table is None else self.table
-        # Symbols that are neither held nor may be held have weight 0 and are left out below.
+        # Symbols that are neither held nor may be held have weight 0 and are skipped below.
         groups = self.limits.group_limits()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
         belief = table.at_instant(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
@@ -236,8 +236,8 @@ class Trader:
             )
 
         now = np.datetime64(belief.at[0])
-        # 5. Weights. Open reductions of symbols that decide are sized again from the position. If
-        # nothing can be sized, they stay open: cancelling them would be new risk.
+        # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If
+        # sizing fails, they stay open: cancelling them would be new risk.
         adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
         withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
         book = account.without(withdrawn)
