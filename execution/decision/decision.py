@@ -368,7 +368,10 @@ class DecisionArrays(NamedTuple):
         )
 
     def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Copy one instant's arrays into row `row`, at the ascending symbol indices `chosen` [m]."""
+        """Copy the arrays of one instant into row `row`.
+
+        chosen: [m] ascending indices of the instant's symbols.
+        """
         every = len(chosen) == self.held.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
             whole = every or name in ("sized", "shadow_prices", "optimality_gap")

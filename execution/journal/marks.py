@@ -26,7 +26,7 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EquityMark:
-    """Equity of an account at an instant, and its point in the linked-return index; USD.
+    """Journal row of an account's equity at an instant, with its point in the return index; USD.
 
     at: instant by the venue's clock.
     equity: cash plus positions.
@@ -118,12 +118,12 @@ class MarkBook:
 
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
-    """Return marks of a journal from an instant on, oldest first."""
+    """Return the marks in a journal from an instant on, oldest first."""
     return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
 def exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of stocks and crypto as text, in multiples of equity."""
+    """Return a log line of the exposure to stocks and crypto, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
@@ -135,7 +135,7 @@ def exposure_line(mark: EquityMark) -> str:
 
 
 def event_exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of event contracts as text, in multiples of equity."""
+    """Return a log line of the exposure to event contracts, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"
@@ -173,7 +173,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
 
 
 def profit_line(point: IndexPoint) -> str:
-    """Return the day's profit as text, net of deposits, for the New York date of the mark."""
+    """Return a log line: profit of the mark's New York date, net of deposits, and equity."""
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
@@ -221,7 +221,7 @@ class IndexPoint:
     def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
         """Return the next point of the index.
 
-        equity: USD.
+        equity: equity at the next point, USD.
         flow: deposits less withdrawals since this point, USD.
         """
         worth = to_decimal(equity)
@@ -242,14 +242,14 @@ class IndexPoint:
     def restarted(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """Return the next point, in a new index that starts at this point."""
+        """Start a new index at this point, and return its next point."""
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
         return IndexPoint.first(self.at, self.equity).next(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:
-    """Return a number as a decimal in its shortest text."""
+    """Return a number as a decimal; a float is converted by its shortest text."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 
