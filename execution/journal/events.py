@@ -127,7 +127,7 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """The record of an account's alerts, to which `Notifier.record_in` writes.
+    """The record of an account's sent alerts, to be passed to `Notifier.record_in`.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
