@@ -1,4 +1,4 @@
-"""Rules of a venue: reasons to refuse an order, and what is allowed for a symbol today."""
+"""Rules of a venue: reasons to refuse an order, and trading properties of symbols."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
 
 
 def price_refusal(order: Order) -> str:
-    """Return why a stock's limit or stop price is off the tick, in Alpaca's words, or "".
+    """Return Alpaca's error text for a stock price off the tick, or an empty string.
 
     From 1 USD on a price has at most two decimals, below it four: Rule 612 of Regulation NMS and
     docs.alpaca.markets/docs/orders-at-alpaca. That page lacks the rule's half cents of 2026.
@@ -186,7 +186,7 @@ def _would_trade_together(order: Order, other: Order) -> bool:
 
 
 class VenueRules:
-    """Properties of each symbol at the venue, read once a day."""
+    """The venue's trading properties of symbols, queried once a day."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -194,7 +194,7 @@ class VenueRules:
         self._assets: Mapping[str, Asset] = {}
 
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
-        """Return the panel with the venue's properties of its symbols.
+        """Return the panel with the venue's trading properties of its symbols.
 
         increments: source of crypto increments, as in `with_venue_rules`.
         """
