@@ -146,7 +146,7 @@ class BrokerConnection(Protocol):
     Every method raises `BrokerError` if a response is missing or invalid.
 
     time: clock by which every wait is measured.
-    unreadable_activities: activities of the last list that could not be read, as text.
+    unreadable_activities: descriptions of activities that the last query could not read.
     """
 
     time: TimeSource

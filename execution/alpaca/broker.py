@@ -47,13 +47,12 @@ ACCOUNT_MAX_AGE_SECONDS = 60.0  # longest use of an account snapshot
 
 
 class AlpacaBroker:
-    """Gateway to one account at the venue: reads the account, and sends orders via the outbox.
+    """Gateway to one Alpaca account: it reads the account, and sends orders through an outbox.
 
-    terms: smallest and largest values of an order; an order that the venue would refuse is not
-        sent.
+    terms: smallest and largest values of an order; an order outside these values is not sent.
     patience: longest wait for orders, seconds; a market order that rests longer is cancelled.
     book: store that records orders before they are sent; None keeps them in memory.
-    time: clock that carries the venue's time forward and times every wait.
+    time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     feed: source of last trades, for positions that the venue does not price.
 
@@ -194,8 +193,8 @@ class AlpacaBroker:
         An order that would break the venue's rules, given the last snapshot and the orders before
         it, is logged and not sent.
 
-        gate: pre-trade checks that run right before each order is sent; fills are checked against
-            the gate's prices.
+        gate: pre-trade checks that run right before each order is sent. A fill far from the gate's
+            price of the symbol is rejected as invalid.
 
         Raises
         ------

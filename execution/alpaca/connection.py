@@ -33,7 +33,7 @@ MAX_CLOCK_LAG = np.timedelta64(
 
 
 def require_alpaca(settings: BrokerSettings) -> None:
-    """Check that the settings name Alpaca; for code that supports no other broker.
+    """Check that the settings name Alpaca, the only broker that the caller supports.
 
     Raises
     ------
@@ -48,8 +48,8 @@ class VenueConnection:
     """Connection to one venue for requests and for the venue's time.
 
     client: the SDK's client, on a transport that retries only reads.
-    unreadable_activities: activities of the last list that could not be read, as text.
-    time: clock that carries the venue's time forward and times every wait.
+    unreadable_activities: descriptions of activities that the last query could not read.
+    time: local clock that measures waits and extrapolates the venue's time.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class VenueConnection:
         return self.estimated_now()
 
     def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
-        """Return the venue's response to a GET of a path; None for status 404."""
+        """Send a GET request for a path, and return the response; None for status 404."""
         from alpaca.common.exceptions import APIError
 
         with self.translate_errors(what):

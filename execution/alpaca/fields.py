@@ -31,7 +31,7 @@ from trainingdata.instants import parse_instant
 
 
 class ClockEntry:
-    """Response to `GET /v2/clock`."""
+    """Fields read from the response to `GET /v2/clock`."""
 
     timestamp = RequiredField("timestamp", parse_timestamp)
     is_open = optional_field(
@@ -43,7 +43,7 @@ class ClockEntry:
 
 
 class AccountEntry:
-    """Response to `GET /v2/account`."""
+    """Fields read from the response to `GET /v2/account`."""
 
     id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
@@ -99,7 +99,7 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
 
 
 class PositionEntry:
-    """An entry of `GET /v2/positions`."""
+    """Fields read from a position in the response to `GET /v2/positions`."""
 
     symbol = RequiredField("symbol", parse_text)
     qty = RequiredField("qty", parse_decimal)
@@ -126,7 +126,7 @@ def parse_side(value: Any) -> str:
 
 
 class OrderEntry:
-    """An order in any response or message."""
+    """Fields read from an order in any response or stream message."""
 
     id = RequiredField("id", parse_text)
     client_order_id = RequiredField("client_order_id", parse_text)
@@ -173,7 +173,7 @@ class OrderEntry:
 
 
 class AssetEntry:
-    """Response to `GET /v2/assets/{symbol}`, and each entry of `GET /v2/assets`."""
+    """Fields read from an asset in the response to `GET /v2/assets` or `/v2/assets/{symbol}`."""
 
     symbol = RequiredField("symbol", parse_text)
     tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
@@ -208,9 +208,9 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
 
 
 class ActivityEntry:
-    """An entry of `GET /v2/account/activities`.
+    """Fields read from an activity in the response to `GET /v2/account/activities`.
 
-    A trade has an instant and a side, any other activity only a date.
+    A trade has an instant and a side; any other activity has only a date.
     """
 
     id = RequiredField("id", parse_text)

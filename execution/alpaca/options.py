@@ -40,7 +40,7 @@ class AlpacaSpreads:
     feed: feed of the stock's prices, `iex` or `sip`.
     patience: longest wait for an order, seconds; an order that rests longer is cancelled.
     book: store that records orders before they are sent; None keeps them in memory.
-    time: clock that carries the venue's time forward and times every wait.
+    time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     """
 
@@ -109,7 +109,7 @@ class AlpacaSpreads:
         Raises
         ------
         OrderRejected
-            for an order that the venue never accepted; `NeverSent` if its sending never started.
+            for an order that the venue never accepted; `NeverSent` if it was never sent.
         OutcomeUnknown
             for an order of unknown outcome.
         """

@@ -103,7 +103,7 @@ def build_beliefs(
     closed = closed_and_due(part)
     scheduled = closed_and_due(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
-    # Stocks are cut for the night even if no symbol is due to trade or has a forecast: the ceiling
+    # Stocks are trimmed overnight even if no symbol is due to trade or has a forecast: the ceiling
     # is the broker's.
     late = ~stocks.intraday_ceiling_applies(part.times)
     trim_overnight = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
@@ -190,7 +190,7 @@ def belief_of_symbol(
     Raises
     ------
     NoForecast
-        if the symbol's latest bar is missing, or the symbol has too few bars before it.
+        if the symbol's latest bar is missing, or the symbol has too few earlier bars.
     """
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
@@ -230,7 +230,7 @@ def belief_of_symbol(
         exclusion_rule=np.zeros(adjustable.shape, dtype=np.int8),
         exiting=np.zeros(adjustable.shape, dtype=bool),
         overnight=late | periods.schedule.is_last_decision_of_session(stocks, here),
-        # The belief is of one symbol alone. The trader's decisions cut the rest for the night.
+        # The belief is of one symbol alone. The trader's decisions trim the rest overnight.
         trim_overnight=np.zeros(1, dtype=bool),
         moments=moments,
         numbers=numbers,

@@ -51,23 +51,24 @@ class PlanPeriods:
 class BeliefTable(NamedTuple):
     """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    The table of a history has one row per instant at which a symbol is due to trade or is cut for
-    the night. The table of a decision has one row.
+    The table of a history has one row per instant at which symbols are due to trade or are trimmed
+    to the overnight ceiling. The table of a decision has one row.
 
     symbol: [S] index of each symbol in the panel.
     at: [T] instants.
     ends: [T, K] ends of the periods.
     overnight: [T] true if the first period includes the night, or if no later decision can reduce
         positions before the night.
-    trim_overnight: [T] true if stocks can be cut for the night, with or without a forecast.
-    years: [T, K, 2] market hours of stocks and of crypto, in years.
+    trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
+        or without a forecast.
+    years: [T, K, 2] time for which the markets of stocks and of crypto are open, years.
     nights: [T, K] number of nights for which a loan costs interest.
     news_overlap: [T, K] share of the news in a period that affects stock and crypto prices alike.
     crypto: [S] true for crypto.
-    adjustable: [T, S] true for symbols whose bar has just closed, whose market is open to fill, and
-        which have a forecast of that bar.
-    exclusion_rule: [T, S] index in the universe's RULES of the rule that excludes the symbol; 0 if
-        it is in the universe.
+    adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
+        and a forecast of that bar exists.
+    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol; 0 for a
+        symbol of the universe.
     exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
         forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.
@@ -76,7 +77,7 @@ class BeliefTable(NamedTuple):
     signal: [T, S] root mean square of the median forecast's return over its whole decay.
     premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
-    matrix: [T] index of the correlation matrix in force.
+    matrix: [T] index in `correlations` of the matrix in force.
     correlations: [D, S, S] correlation matrices, float32.
     """
 
@@ -112,7 +113,7 @@ class BeliefTable(NamedTuple):
         return np.datetime64(self.ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
-        """Return the table of one instant and its relevant symbols; None if none is due to trade.
+        """Return the beliefs at one instant about its relevant symbols; None if it has none.
 
         held: [S] true for held symbols, which are relevant even outside the universe; None includes
             all symbols.
@@ -157,7 +158,8 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 
     All other symbols keep weight 0.
 
-    sigma, exclusion_rule: [K, S] and [S] of one instant, as in `BeliefTable`.
+    sigma: [K, S] standard deviations of the returns at one instant; NaN without a forecast.
+    exclusion_rule: [S] rule that excludes each symbol from the universe; 0 for a symbol in it.
     held: [S] true for symbols that are held.
     """
     chosen = np.empty(len(exclusion_rule), dtype=np.int64)
@@ -182,7 +184,7 @@ def returns_of(
     chosen: [m] indices of the relevant symbols among the S.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
     forecast: true if the strategy uses the forecast.
-    size: m plus the number of positions outside the panel.
+    size: number of rows of the result: m plus the number of positions outside the panel.
     """
     periods = beliefs.mu.shape[1]
     count = len(chosen)

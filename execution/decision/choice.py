@@ -46,7 +46,7 @@ class Rationale(NamedTuple):
     deviation: standard deviation of the return over the horizon.
     premium_weight, forecast_weight: the strategy's weights on premium alone and on forecast alone,
         before limits and costs, multiples of equity. Both are 0 for a rule that uses neither, and
-        NaN if unknown. The difference of their sum to `Choice.kelly` comes from the strategy.
+        NaN if unknown. If their sum differs from `Choice.kelly`, the rest comes from the strategy.
     """
 
     days: float
@@ -74,10 +74,10 @@ class Choice(NamedTuple):
         of equity.
     held: weight of position and open orders before the decision, a multiple of equity.
     target: weight after all limits, a multiple of equity.
-    qty: signed quantity ordered, shares or coins.
+    qty: signed quantity ordered: shares or units of crypto.
     price: price used for sizing, USD.
-    binding: binding limits with their shadow prices: the gain in the plan's expected return net of
-        risk if a limit were one equity higher; NaN if unknown.
+    binding: shadow price of each binding limit, by name: the gain in the plan's expected return net
+        of risk per unit of the limit, in multiples of equity; NaN if unknown.
     cost: one-way cost of trading one USD, USD.
     rationale: figures that explain the target.
     """
@@ -109,7 +109,7 @@ class OrderReason(NamedTuple):
     """The choice that led to an order; `str` returns it as a sentence.
 
     choice: choice of the order's symbol.
-    hours: length of the holding interval.
+    hours: length of the holding interval, hours.
     failure: reason why enhanced sizing failed; empty if it did not.
     legacy: true if the legacy rule sized the order, even if the order id names another strategy.
     """
@@ -130,14 +130,14 @@ class OrderReason(NamedTuple):
 def reason_text(choice: Choice, hours: float) -> str:
     """Return a one-line explanation of a choice: forecast, weights, binding limits and cost.
 
-    hours: length of the holding interval.
+    hours: length of the holding interval, hours.
     """
     if math.isnan(choice.sigma):
         text = f"no forecast: {_change_text(choice)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.rationale, hours)
-        # A stock that is only cut for the night has no weight of the strategy.
+        # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"

@@ -61,7 +61,7 @@ class DecisionColumns(NamedTuple):
     The N symbols belong to one decision or to several consecutive decisions.
 
     binding_bits: bit mask of the reasons in REASONS and `group_limit_names` that bind.
-    shadow_prices: [N, 7 + G] shadow prices of LIMITS and of the group limits, binding or not.
+    shadow_prices: [N, 7 + G] shadow prices of PRICED_LIMITS and of the group limits.
     rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
@@ -214,15 +214,15 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """Decision at one instant: columns for its N symbols, and their orders.
+    """Decision at one instant: figures and orders of its N symbols.
 
     at: instant of the decision.
     until: end of the first period: the next decision that can change the positions.
     equity: equity of the account, USD.
-    stock_ceiling: largest gross of stocks, in multiples of equity.
-    symbols: [N] symbols that were due to trade, that are cut for the night, or that leave the
-        universe.
-    quantities: [N] signed quantities ordered, shares or coins.
+    stock_ceiling: largest gross stock exposure, in multiples of equity.
+    symbols: [N] symbols that were due to trade, are trimmed to the overnight ceiling, or are closed
+        because they have left the universe.
+    quantities: [N] signed quantities ordered: shares or units of crypto.
     columns: columns of the N symbols.
     orders: orders in the sequence in which they are sent.
     rule: sizing rule and symbols of each asset class; empty if no weights were computed.
@@ -317,13 +317,21 @@ class DecisionArrays(NamedTuple):
     sized: [R] true if the strategy has computed weights; otherwise all fields from `unconstrained`
         on are NaN or 0.
     held, target: weights before and after the decision.
-    lots, trimmed, no_order_code: as in `RoundedTargets`.
+    lots: signed number of quantity increments of the target; NaN if the symbol is not traded.
+    trimmed: true for stocks trimmed to the overnight ceiling without new weights.
+    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     price: price used for sizing, USD.
     cost: one-way cost of trading one USD.
-    unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
-        `Allocation`.
-    shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G group limits.
-    optimality_gap: [R] as in `Allocation`.
+    unconstrained: weight over `periods` before limits and costs.
+    allocated: weight under all limits, before it is rounded to lots.
+    binding_bits: bit mask of the limits that bind the weight.
+    bound_price: shadow price of the symbol's own bound.
+    periods: number of plan periods, from the first, over which `unconstrained` is computed.
+    premium, forecast: parts of `unconstrained` due to the premium and due to the forecast.
+    shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
+        borrowing in K periods.
+    optimality_gap: [R] upper bound on the gain of the best book of `limits.max_positions`
+        positions, as a return net of risk and cost.
     """
 
     sized: Mask
@@ -348,7 +356,7 @@ class DecisionArrays(NamedTuple):
     def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
         """Return arrays for R instants and S symbols without positions and targets.
 
-        priced: number of shadow prices: 4 + G + K, as in `BindingLimits`.
+        priced: number of shadow prices: 4 ceilings, G group limits and K borrowing periods.
         """
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
@@ -381,8 +389,8 @@ class DecisionArrays(NamedTuple):
 def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
     """Return the row and symbol indices [N] of all cells with a decision, sorted by both.
 
-    A cell has a decision if its symbol is due to trade, is cut for the night, or is held and has
-    left the universe.
+    A cell has a decision if its symbol is due to trade, is trimmed to the overnight ceiling, or is
+    held and has left the universe.
     """
     exits = beliefs.exiting & (arrays.held != 0.0)
     row, symbol = np.nonzero(beliefs.adjustable | arrays.trimmed | exits)
@@ -398,8 +406,9 @@ def decision_columns(
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
 ) -> DecisionColumns:
-    """Return the columns of the symbols at `cells`, in the order of `decided_cells`.
+    """Return the columns of decisions for the symbols at `cells`.
 
+    cells: row and symbol indices [N], as `decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
     uses_forecast: true if the strategy uses the forecast.
     """

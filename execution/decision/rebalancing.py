@@ -104,7 +104,8 @@ def decision_orders(
     at, until: start and end of the decision's first period.
     columns: columns of the N symbols.
     instruments, held: [N] instrument, and signed quantity held plus open, of each symbol.
-    failure, legacy: fields of the orders' `OrderReason`.
+    failure: reason why enhanced sizing failed; empty if it did not.
+    legacy: true if the legacy rule sized the orders.
     """
     changed = [i for i, quantity in enumerate(quantities) if quantity]
     hours = hours_between(at, until)

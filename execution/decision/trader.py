@@ -76,7 +76,7 @@ class Decider(Protocol):
 
 
 class SizingResult(NamedTuple):
-    """Result of a strategy at an instant, or the reason why there is none.
+    """Result of a strategy at an instant, or the reason why sizing failed.
 
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if sizing was not possible.
@@ -112,7 +112,7 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
 class Trader:
     """Stateless trader: it forecasts, sizes positions and creates orders.
 
-    order_prefix: prefix of the ids of its orders.
+    order_prefix: prefix of the ids of the trader's orders.
     forecaster: source of forecasts.
     correlations: source of correlation matrices.
     sizing: sizing strategy and its parameters.
@@ -198,7 +198,7 @@ class Trader:
 
         1. **Symbols due to trade.** Symbols of the universe whose bar has just closed, whose market
            is open, and for which the schedule has a decision. Positions in symbols that have left
-           the universe are closed then. No other symbol is traded.
+           the universe are closed. No other symbol is traded.
         2. **Forecast.** The latest forecast of each symbol, from the symbol's own last bars.
         3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
            decision and beyond: mu and sigma.
@@ -207,7 +207,7 @@ class Trader:
         5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
            weights under the limits of the time of day.
         6. **The night.** At the last decisions of a session, stocks without a new target weight are
-           cut to the overnight ceiling.
+           trimmed to the overnight ceiling.
         7. **Orders.** Weights become quantities, and the difference to the position and open orders
            becomes orders.
 
@@ -315,7 +315,7 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols due to trade, cut for the night or closed, and their columns.
+        """Return the N symbols due to trade, trimmed overnight or closed, and their columns.
 
         Symbols are indices into the panel.
         """

@@ -63,8 +63,8 @@ class Activity:
     at: instant of a trade; for all other activities the midnight at which their New York date
         starts.
     symbol: symbol in the project's spelling; empty if cash alone changes.
-    quantity: signed change of the position: shares, coins or contracts.
-    price: price in USD per share, coin or option share; None if the venue states none.
+    quantity: signed change of the position: shares, units of crypto or contracts.
+    price: price in USD of one share, unit of crypto or share under an option; None if not stated.
     amount: signed change of cash, USD.
     order_id: the venue's id of the order that traded; empty without an order.
     """

@@ -84,7 +84,7 @@ class DecisionRow:
     """Journal row of a decision.
 
     name: id of the decision.
-    at, until: start and end of the interval that the decision is for.
+    at, until: start and end of the decision's first period.
     decided_at: instant of the decision by the venue's clock.
     equity: equity of the account at the decision, USD.
     stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
@@ -95,7 +95,7 @@ class DecisionRow:
     positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
     ended: outcome of the decision; empty until all its orders are sent.
-    optimality_gap: optimality gap, as in `Decision`; None if unknown.
+    optimality_gap: upper bound on the yearly return that a better book would add; None if unknown.
     group_limit_names: names of the group limits.
     """
 

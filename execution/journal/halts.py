@@ -84,10 +84,10 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A halt of an account: a reason why orders are not sent.
+    """Journal row of a halt, which stops orders of an account.
 
     number: number of the halt, increasing.
-    kind: a key of `HALT_RULES`.
+    kind: kind of the halt, a key of `HALT_RULES`.
     raised_at: start time of the halt by the venue's clock.
     why: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
@@ -222,7 +222,7 @@ class Halts:
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
-        """Return the start and the cause of the active halt of a kind; None without either."""
+        """Return start and cause of the active halt of a kind; None without a halt or a cause."""
         for halt in self.active():
             if halt.kind == kind:
                 found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))

@@ -36,8 +36,9 @@ class EquityMark:
     stock_ceiling: largest gross stock exposure allowed at the mark, in multiples of equity.
     flows: deposits less withdrawals since the previous mark.
     positions: signed value of each position, by symbol.
-    return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: fields of
-        the mark's `IndexPoint`.
+    return_index: index of linked returns at the mark.
+    index_peak, index_at_day_start: its highest value so far, and its value at the day's start.
+    accepted_daily_loss, accepted_drawdown: losses that a person has accepted, as shares.
     """
 
     at: Instant
@@ -189,8 +190,8 @@ class IndexPoint:
     index_peak: highest index so far, above 0.
     index_at_day_start: index at the last mark before the New York date of `at`, or at the first
         mark if there is no earlier one.
-    accepted_daily_loss: loss of the day that a person has accepted, a share; 0 for none.
-    accepted_drawdown: loss since the peak that a person has accepted, a share; 0 for none.
+    accepted_daily_loss: share lost on the day that a person has accepted; 0 for none.
+    accepted_drawdown: share lost since the peak that a person has accepted; 0 for none.
     """
 
     at: np.datetime64
@@ -213,7 +214,7 @@ class IndexPoint:
 
     @classmethod
     def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
-        """Return the first point of an account; an account without equity is a total loss."""
+        """Return the first point of an account; without equity the index is 0, a total loss."""
         begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)

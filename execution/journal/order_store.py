@@ -73,7 +73,7 @@ _AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
 
 
 def role_of(order: AnyOrder) -> OrderRole:
-    """Return the role of an order in its decision."""
+    """Return the role of an order in its decision: `reduction` or `opening`."""
     return "reduction" if order.reduces else "opening"
 
 

@@ -99,7 +99,7 @@ class Refusal:
 
     @property
     def headline(self) -> str:
-        """Short description of the refusal."""
+        """Short description of the refusal, in one phrase."""
         if self.is_pause:
             return PAUSE_CAUSE
         if self.is_block:
@@ -212,7 +212,7 @@ class RefusalBook:
                 _REFUSALS.put(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
-        """Clear all causes, and return their number.
+        """Clear all causes of refusals, and return the number of causes.
 
         by: name of the person who has checked the causes.
         """

@@ -92,8 +92,8 @@ def next_send_time(
 ) -> np.datetime64 | None:
     """Return when the next planned order is sent or expires; None without an unexpired order.
 
-    Orders for the next auction are sent a minute after the venue accepts them, so that clocks
-    agree.
+    Orders for the next auction are sent a minute after the venue starts to accept them, because
+    clocks may differ.
 
     retry: time after which an order that could not be sent is tried again.
     """

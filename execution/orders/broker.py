@@ -83,7 +83,7 @@ def place(
     one price.
 
     cancels: unfilled quantity of each open order that the decision replaces, by order id.
-    gate: pre-trade checks, as in `Broker.submit`.
+    gate: pre-trade checks that run right before each order is sent.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def place_reductions(
 ) -> None:
     """Send reducing orders one by one, so that an error in one does not stop the others.
 
-    gate: pre-trade checks, as in `Broker.submit`.
+    gate: pre-trade checks that run right before each order is sent.
 
     Raises
     ------

@@ -208,9 +208,10 @@ class SpreadOrder:
 
     @property
     def max_loss(self) -> float:
-        """Largest value of one spread to its holder or to its writer, USD.
+        """Largest loss of one spread at expiry to its holder or its writer, USD.
 
-        This is the largest loss of a credit spread; infinite if no leg bounds the loss.
+        Premiums are not included. The loss is the width of a credit spread, and infinite if no leg
+        bounds it.
         """
         width = Decimal(0)
         for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
@@ -221,7 +222,7 @@ class SpreadOrder:
 
     @property
     def is_fully_covered(self) -> bool:
-        """Return whether the order cannot create a liability at expiry, such as a buy-back."""
+        """Return whether the order creates no liability at expiry, as in buying back a spread."""
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:

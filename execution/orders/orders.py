@@ -49,7 +49,7 @@ class Order:
     limit_price: limit price of limit and stop-limit orders, USD.
     stop_price: stop price of stop and stop-limit orders, USD.
     trail_price: distance of a trailing stop from the best price since it was sent, USD.
-    trail_percent: the same distance in percent; a trailing stop has one of the two.
+    trail_percent: distance of a trailing stop in percent; an order has this or `trail_price`.
     extended_hours: true if the order may trade outside regular hours.
     expires_at: instant from which the order is not sent; None without an expiry.
     """
@@ -118,7 +118,7 @@ class Order:
 
     @property
     def is_immediate(self) -> bool:
-        """Return whether the order should trade at once, so that a remainder is cancelled soon."""
+        """Return whether the order should trade at once; an unfilled remainder is cancelled."""
         return self.type == "market" and not self.for_auction
 
     @property
@@ -230,8 +230,8 @@ class Fill(NamedTuple):
     fee: fee in USD.
     at: start of the bar at whose open the order filled; for a fill within a bar, the instant at
         which that bar became known.
-    equity_row_at: instant of the first account row that includes the fill, if that is not `at`: a
-        bar whose start is not an instant of the account fills once the bar is known.
+    equity_row_at: instant of the first account row that includes the fill; None if it is `at`. It
+        differs from `at` if the account has no row at the start of the bar.
     """
 
     client_order_id: str

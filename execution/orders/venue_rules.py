@@ -36,8 +36,7 @@ def refusal(
     asset: the venue's properties of the symbol; None if unknown.
     account: positions and open orders; None if unknown.
     terms: smallest and largest values of an order.
-    at: instant at which the order is sent; None for an order that is sent when the venue accepts
-        it.
+    at: instant at which the order is sent; None skips the check of auction times.
     """
     # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
     # would have refused.
@@ -196,7 +195,8 @@ class VenueRules:
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
         """Return the panel with the venue's trading properties of its symbols.
 
-        increments: source of crypto increments, as in `with_venue_rules`.
+        increments: `broker` takes the venue's quantity increments of crypto, `original` keeps the
+            panel's.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:
