@@ -3,7 +3,6 @@
 The module also finds dividends and splits of an actions file that the prices do not show. Three
 rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 
-
 `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
     than the largest ratio. The bars are rejected unless jumps are accepted.
 `ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, and moves more
