@@ -141,7 +141,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
 
 
 def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
-    """Return `root` and its subfolders if they have a bar file named after one of the symbols."""
+    """Return the folders in and below `root` with a bar file named after one of the symbols."""
     names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
     return sorted({path.parent for path in files if _symbol_of(path) in names})
