@@ -409,7 +409,7 @@ class _Linked(_Unit):
 
 
 class _NotCompiled(Exception):
-    """Compiled code called a function that failed to compile; `_compile_errors` holds the cause."""
+    """Compiled code called a function that failed to compile; `_compile_errors` has the cause."""
 
 
 _compile_errors: list[BaseException] = []

@@ -84,7 +84,7 @@ def one_line(text: str, most: int = 300) -> str:
 def escape_controls(text: str) -> str:
     """Return the text with control and direction characters as escapes, such as `\\x1b`.
 
-    Line ends and tabs stay.
+    Line ends and tabs are not escaped.
     """
     plain = text.isascii() and text.isprintable()
     return text if plain else text.translate(_escapes())

@@ -143,7 +143,7 @@ def duration_text(seconds: float) -> str:
     return " ".join(count_text(count, name) for count, name in parts[:2] if count)
 
 
-# Least amount of data for a figure or a claim on a page. Yearly figures need days and fills.
+# Minimum data for a figure or a claim on a page. Annual figures need days and fills.
 # Intervals, and claims that one run is ahead of another beyond error, need days. Forecast errors
 # are correlated within weeks, so their claims need the weeks that 20 sessions span.
 MIN_FILLS = 30  # fills, for yearly figures

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 TARGET = "_target_"
-# Groups in which custom code may be chosen, and the key of each that names the choice.
+# Settings groups that accept custom code, and the key of each group that names the code.
 PLUGIN_KEYS = {
     "forecaster": "kind",
     "sizing": "strategy",
@@ -57,7 +57,7 @@ PLUGIN_KEYS = {
     "universe": "rank",
     "fees": "",
 }
-# Kind of entry points that give short names, by group of settings.
+# Kind of the entry points whose names are accepted in place of `module.Name`, by settings group.
 ENTRY_POINT_KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",

@@ -221,7 +221,7 @@ class Transport(HTTPAdapter):
         """Send a request once.
 
         end: deadline by the monotonic clock.
-        whole: seconds up to the deadline, for messages.
+        whole: seconds from the first attempt to the deadline, for messages.
         """
         began = time.monotonic()
         seconds = min(end - began, _time_left())

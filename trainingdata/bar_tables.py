@@ -263,7 +263,7 @@ def _is_address(line: bytes) -> bool:
 
 
 def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
-    """Return the table; ignore a symbol column that holds company names."""
+    """Return the table; ignore a symbol column that contains company names."""
     if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
         head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
     return BarTable(path, head, frame)

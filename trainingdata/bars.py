@@ -88,7 +88,7 @@ class Doubt:
 
 
 def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
-    """Merge each symbol's warnings about moves into one, and those about unused bars into one.
+    """Merge a symbol's warnings about moves into one warning, and those about unused bars into one.
 
     The warning about the largest move represents the merged warnings, and states their number and
     period.

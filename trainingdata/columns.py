@@ -23,7 +23,7 @@ UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
-# The same in files without any of the usual names.
+# Names that state the side of the bar in files without any of the usual names.
 _OPENINGS = ("opentime", "timeopen")
 _CLOSINGS = ("closetime", "timeclose")
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)

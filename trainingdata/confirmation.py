@@ -19,19 +19,19 @@ from foundation.arrays import Array, Instants, Mask
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
 from trainingdata.instruments import AssetClass, Instrument
 
-# Factor of the last accepted close, up or down, beyond which an open, high, low or close waits for
-# the next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within:
+# Largest ratio of an open, high, low or close to the last accepted close, up or down; beyond it a
+# bar is pending. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within:
 # the furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40
 # (XRP 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's
 # 2.17 of 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
 LARGEST_MOVE = 1.5
-# The same in the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to 02-02, are
-# within (the low of 01-28 is a third of the close before); a price ten times off is not.
+# The same limit for the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to
+# 02-02, are within (the low of 01-28 is a third of the close before); a price ten times off is not.
 LARGEST_WILD_MOVE = 5.0
-# The same for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
+# The same limit for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
 LARGEST_VOLATILITY_MOVE = 3.0
-# Number of own bars: how long the wider limit lasts, how recent a contradicted bar has to be, and
-# how soon a move has to reverse.
+# Number of a symbol's bars for which the wider limit lasts, in which a bar can be contradicted, and
+# in which a move can reverse.
 RECENT_BARS = 7
 
 CAUSES = {

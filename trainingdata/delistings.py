@@ -276,7 +276,7 @@ def next_session_open(at: np.datetime64) -> np.datetime64:
 
 
 def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
-    """Return the close of a symbol's last bar before its end if that bar is left out, else 0."""
+    """Return the close of a symbol's last bar before its end if that bar is unconfirmed; else 0."""
     if not bars.unconfirmed_bars:
         return 0.0
     s = bars.symbols.index(end.symbol)
@@ -301,7 +301,7 @@ def _is_back(bars: Bars, end: Delisting) -> bool:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
-    """Return the start times of a symbol's bars, including bars that are left out."""
+    """Return the start times of a symbol's bars, including unconfirmed bars."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
 

@@ -40,7 +40,8 @@ SPLIT_LOG_TOL = 0.1  # log distance within which a ratio of closes matches a spl
 OPEN_LOG_TOL = (
     0.1  # the same for the open over the close before: splits take effect between sessions
 )
-# New shares for one old share, and the reverse; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
+# Split ratios: new shares for one old share, and the reverse; 3:2 moves a price by less than
+# `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000
 _WHOLE = range(2, LARGEST_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
@@ -52,7 +53,8 @@ RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
 RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
 NEAR_TOLERANCE = 0.03  # the same including an ordinary night's move: the ratio is named
-# Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
+# Multiples of the usual overnight move beyond which an open is suspect: near a rare split ratio,
+# and anywhere else.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
 MIN_SESSIONS = 20  # overnight moves of a symbol below which none is judged
@@ -395,7 +397,7 @@ def _unconfirmed(
     expected = unsplit / listed.ratio if raw else unsplit
     with np.errstate(divide="ignore"):
         size = abs(np.log(expected / before))
-        # The nearer one counts: by then news has moved the other one, or it is wrong.
+        # The nearer price counts: by then news has moved the other price, or it is wrong.
         apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
     if not raw and listed.ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():

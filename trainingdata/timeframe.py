@@ -473,8 +473,8 @@ def _stock_clock(name: BarName) -> StockClock:
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = days.opens[session] + (np.arange(len(session)) - first) * step
     ends = np.minimum(starts + step, days.closes[session])
-    # There is no decision at the close of a session whose timeframe has several bars a session:
-    # none is left to fill an order in. After a daily bar the next open fills it.
+    # With several bars a session there is no decision at the close, since no later bar of the
+    # session can fill an order. An order decided at a daily bar's end fills at the next open.
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(starts, ends, session, ends[followed], session[followed], whole)

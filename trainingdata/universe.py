@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 SETTINGS_GROUP = "universe"  # the settings group that names a custom function
 GROWTH = "growth"
 RANKS = (GROWTH, "momentum")
-# Rules that exclude a symbol, by the setting of each. A name's position is its number; the first
-# rule that applies counts.
+# Rules that exclude a symbol, named by their settings. The number of a rule is its index here; the
+# first rule that applies counts.
 RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
 TOP, KEEP = RULES.index("top"), RULES.index("keep")
 MAX_WINDOW_DAYS = 1000  # longest window

@@ -64,7 +64,7 @@ class BarFeed:
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
-        """Replace whole histories, unless the new history lacks most of the known bars."""
+        """Replace a symbol's whole history, unless the new history lacks most of the known bars."""
         answers = self._data.tables(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):

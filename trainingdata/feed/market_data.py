@@ -282,8 +282,8 @@ def _put_together(
 ) -> tuple[Instants, Array]:
     """Return start times [N] and values [N, 5] of the bars joined from parts [M, 5].
 
-    Parts outside a session are left out. A bar that closed after `settled` is included only with
-    its last part.
+    Parts outside a session are dropped. A bar that closed after `settled` is included only with its
+    last part.
     """
     begun, ends, within = bars_around(clock, starts)
     # A part without a trade has no bar: an old bar is complete without it.
