@@ -1,6 +1,6 @@
 """Write docs/promises.yaml: commands, names, columns and entries that 1.0.0 will promise to keep.
 
-`make promises` runs it. The keys of docs/SETTINGS.md are promised as well.
+`make promises` runs this module. The keys of docs/SETTINGS.md are promised as well.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HEAD = "# Made by `make promises`; CHANGELOG.md says what it means.\n"
 
 
 def promises() -> dict[str, dict[str, list[str]]]:
-    """Return commands, public names by package, columns by file, and entries of a summary."""
+    """Collect commands, public names by package, columns by file, and entries of a summary."""
     packages = {name: importlib.import_module(name) for name in PACKAGES}
     return {
         "commands": {"kelly-chronos": sorted(COMMANDS.values())},

@@ -1,6 +1,6 @@
-"""Write docs/SETTINGS.md, every key of every configuration, from the settings classes.
+"""Write docs/SETTINGS.md, a table of all settings, from the settings classes.
 
-`make settings-page` runs it.
+`make settings-page` runs this module.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ A configuration has the keys of its classes, and appends the time to their `outp
 
 
 def bases_of(kind: type[Any]) -> list[type[Any]]:
-    """Return the settings classes that a class inherits keys from."""
+    """Return the settings classes from which a class inherits keys."""
     return [base for base in kind.__bases__ if dataclasses.is_dataclass(base)]
 
 
 def own_keys(kind: type[Any]) -> list[str]:
-    """Return the keys of a class without those of its bases."""
+    """Return the keys that a class has in addition to those of its bases."""
     return [key for key in schemas_of(kind) if key in _own(kind)]
 
 
@@ -95,7 +95,7 @@ def _own(kind: type[Any]) -> Mapping[str, Any]:
 
 
 def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
-    """Return a settings class, its bases and the classes of all their fields, by name."""
+    """Return a settings class, its bases and the classes of all their fields, by class name."""
     found = {kind.__name__: kind}
     inner = (settings_class_in(field.type) for field in dataclasses.fields(kind))
     for other in (*bases_of(kind), *inner):
@@ -105,7 +105,7 @@ def nested_classes(kind: type[Any]) -> dict[str, type[Any]]:
 
 
 def table_of(kind: type[Any]) -> str:
-    """Return the table of a settings class, one row for each of its own keys."""
+    """Return the table of a settings class in Markdown, one row for each of its own keys."""
     rows = schemas_of(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
     return "\n".join([HEAD, *(_row(name, rows[name], fields[name]) for name in own_keys(kind))])
@@ -191,7 +191,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def yaml_text(value: Any) -> str:
-    """Return a value as YAML on one line."""
+    """Return a value as one line of YAML."""
     if isinstance(value, list | tuple) and any(map(dataclasses.is_dataclass, value)):
         return f"{len(value)} row{'s' if len(value) > 1 else ''}"
     return f"`{_flow(value)}`"
@@ -209,7 +209,7 @@ def _flow(value: Any) -> str:
 
 
 def page() -> str:
-    """Return the current page."""
+    """Return the content of docs/SETTINGS.md."""
     parts = [INTRODUCTION, *map(_section, CLASSES)]
     for name, kind in sorted(_all_classes().items()):
         if own_keys(kind):
@@ -276,7 +276,7 @@ def _listed(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write docs/SETTINGS.md."""
     PAGE.write_text(page())
 
 

@@ -36,7 +36,7 @@ CRYPTO = "-USD"  # suffix of Yahoo's symbols of crypto
 
 
 def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
-    """Return the complete days of a symbol before today, by date."""
+    """Download a symbol's daily bars of complete days before today, indexed by date."""
     frame: pd.DataFrame = yfinance.Ticker(symbol).history(
         start=start, interval="1d", auto_adjust=False, actions=False
     )
@@ -51,7 +51,7 @@ def days_of(yfinance: Any, symbol: str, start: str, today: str) -> pd.DataFrame:
 
 
 def main(words: Sequence[str]) -> None:
-    """Write a file for each symbol."""
+    """Download the bars of each symbol and write them to a file."""
     flags = argparse.ArgumentParser(description="Daily bars by yfinance")
     flags.add_argument("folder", type=Path)
     flags.add_argument("symbols", nargs="+")

@@ -24,9 +24,9 @@ from trainingdata.bars import Bars
 
 @dataclass(frozen=True)
 class Drift:
-    """A forecaster that extrapolates the mean return.
+    """A forecaster that extrapolates the mean return of recent bars.
 
-    window: own bars of a symbol in the mean.
+    window: number of a symbol's own bars in the mean.
     """
 
     window: int = 60
@@ -35,7 +35,7 @@ class Drift:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on."""
+        """Forecast every symbol at each of its bars that becomes known from `since` on."""
         windows = Windows.from_bars(bars, since, self.window)
         # [N, window], USD, nothing later than the forecast
         closes = windows.contexts(np.arange(len(windows)))

@@ -26,7 +26,7 @@ WINDOWS = 32  # windows in a training step
 
 
 def main() -> None:
-    """Run the command line."""
+    """Parse the command line and fine-tune the checkpoint."""
     parser = argparse.ArgumentParser()
     parser.add_argument("bars", help="folder of CSV or Parquet files, one a symbol")
     parser.add_argument("output", type=Path, help="folder; the checkpoint lies in its model")

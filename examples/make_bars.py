@@ -21,13 +21,13 @@ SHUT = ["2024-01-15", "2024-02-19", "2024-03-29", "2024-05-27"]  # exchange holi
 
 
 def starts_of_stock_bars() -> pd.DatetimeIndex:
-    """Return the starts of the seven bars of each session."""
+    """Return the start times of the seven bars of each session."""
     days = pd.bdate_range(FIRST, LAST, tz="America/New_York").drop(SHUT)
     return pd.DatetimeIndex([day + pd.Timedelta(hours=9.5 + k) for day in days for k in range(7)])
 
 
 def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFrame:
-    """Return a random walk of 0.4 % a bar from a price in USD."""
+    """Return the bars of a random walk with a deviation of 0.4 % a bar, from a price in USD."""
     rng = np.random.default_rng(seed)
     close = price * np.exp(np.cumsum(rng.normal(0.0, 0.004, len(starts))))
     opened = np.append(price, close[:-1])
@@ -42,7 +42,7 @@ def random_bars(starts: pd.DatetimeIndex, price: float, seed: int) -> pd.DataFra
 
 
 def main(folder: Path) -> None:
-    """Write the files of three fictitious stocks and a fictitious coin."""
+    """Write the bar files of three fictitious stocks and a fictitious coin."""
     folder.mkdir(parents=True, exist_ok=True)
     session = starts_of_stock_bars()
     # Days are New York's here, so that stocks and coins end on the same one.

@@ -25,7 +25,7 @@ TRADES = 120
 
 
 def main(path: Path) -> None:
-    """Write the trades of a quarter, two a day."""
+    """Write the trades of one quarter, two a day."""
     rng = np.random.default_rng(7)
     wins = rng.random(TRADES) < 0.7
     results = np.where(wins, rng.uniform(90, 150, TRADES), rng.uniform(-320, -180, TRADES))

@@ -26,7 +26,7 @@ WEEK = 35  # bars
 
 
 def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
-    """Return the forecasts issued at every bar of a stock from the first full week on."""
+    """Return the forecasts at every bar of a stock from the first full week on."""
     starts = pd.to_datetime(bars["timestamp"], utc=True)
     # A bar is known when it ends: after an hour, the session's last after half of one.
     last = starts.dt.tz_convert("America/New_York").dt.hour == 15
@@ -41,7 +41,7 @@ def forecasts_of(symbol: str, bars: pd.DataFrame) -> pd.DataFrame:
 
 
 def main(folder: Path, path: Path) -> None:
-    """Read bar files and write the forecasts."""
+    """Read the bar files and write the forecasts."""
     tables = [
         forecasts_of(symbol, pd.read_csv(folder / f"{symbol}.csv")) for symbol in ("ACME", "ZINC")
     ]

@@ -47,7 +47,7 @@ SETTINGS = {"live": "execution.live.settings:LiveSettings"}
 
 
 def live_overrides(arguments: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the live command line; refuse arguments that are not settings."""
+    """Return the Hydra overrides of the live command line; reject all other arguments."""
 
     from foundation.compose import is_override
 

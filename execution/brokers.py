@@ -19,8 +19,8 @@ from foundation.plugin import entry_point_names, load_entry_point
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 from trainingdata.instruments import instrument, is_symbol, placeholder_symbol
 
-REREAD_SECONDS = 2.0  # seconds before the second reading of an account
-ACCOUNT_READ_DELAYS = (0.0, REREAD_SECONDS)  # seconds before each reading
+REREAD_SECONDS = 2.0  # seconds before an account is read a second time
+ACCOUNT_READ_DELAYS = (0.0, REREAD_SECONDS)  # seconds before each read
 CLOCK_TOLERANCE = np.timedelta64(60, "s")  # largest correction of a clock
 MAX_MULTIPLIER = Decimal(4)  # largest intraday multiple of equity on any stock, by Regulation T
 
@@ -55,14 +55,14 @@ class UnmodelledOrder:
 class AccountReading:
     """An account as read from the venue, with the venue's own figures.
 
-    account: account snapshot. After valuation it is at decision prices: rejected marks at the
-        feed's price, unpriced positions at their last mark.
+    account: account snapshot. Valuation replaces its prices: a rejected mark by the feed's price,
+        a missing one by the last mark.
     cash: cash as the venue states it, USD; the cost of short options is not deducted.
     multiplier: multiple of equity that the venue states as its leverage; values above
         `MAX_MULTIPLIER` are not accepted.
     is_open: true if the venue states that the exchange is open; None if the venue does not state
         it.
-    reread: true for a second attempt, after the first reading was rejected.
+    reread: true for a second attempt, after the first responses were rejected.
     unmodelled_orders: open orders that the account snapshot does not model.
     unpriced: signed quantities of positions without a price at the venue.
     rejected: reasons why marks are rejected, set by valuation; empty if none is.
@@ -79,13 +79,13 @@ class AccountReading:
 
 
 class RereadRequired(BrokerError):
-    """The first reading of an account was rejected, so the account has to be read again."""
+    """The first responses about an account were rejected, so it has to be read again."""
 
 
 class ReadingRejected(BrokerError):
-    """The second reading of an account contradicts the journal too; no decision uses it.
+    """The account contradicts the journal in the second attempt too; no decision uses it.
 
-    account: account snapshot of the rejected reading.
+    account: rejected account snapshot.
     """
 
     def __init__(self, why: str, account: AccountSnapshot) -> None:
@@ -94,15 +94,14 @@ class ReadingRejected(BrokerError):
 
 
 class MarksRejected(ReadingRejected):
-    """A rejected reading whose marks contradict the feed; its account is at the feed's prices."""
+    """The venue's marks contradict the feed's prices; `account` is valued at the feed's prices."""
 
 
 def parse_venue_symbol(name: str) -> str:
     """Return the project's spelling of a venue's symbol: BTCUSD for `BTC/USD`.
 
-    An option keeps its name.
-
-    Any name that is not a stock, crypto or an option becomes a foreign (placeholder) symbol.
+    The symbol of an option is unchanged. Any name that is not a stock, crypto or an option becomes
+    a foreign (placeholder) symbol.
     """
     if is_option(name):
         return name
@@ -110,12 +109,12 @@ def parse_venue_symbol(name: str) -> str:
 
 
 class Gateway(Broker, Protocol):
-    """A broker that reads an account and sends a job's orders, recorded across restarts."""
+    """A broker that reads one account, and sends and records the orders of one job."""
 
     def read_account(self, *, reread: bool = False) -> AccountReading:
         """Return the account as the venue states it.
 
-        reread: true if the previous reading was rejected.
+        reread: true if the previous responses were rejected.
 
         Raises
         ------
@@ -125,16 +124,17 @@ class Gateway(Broker, Protocol):
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the last snapshot is recent, without an event of unknown outcome since."""
+        """Return whether the cached account snapshot is recent and still valid."""
 
     def listed_symbols(self) -> Sequence[str]:
-        """Return the symbols of all active assets, without asset classes that the venue lacks.
+        """Return the symbols of all active assets at the venue.
 
-        They serve as suggestions for a symbol that the venue does not have.
+        Asset classes whose list cannot be read are skipped. The symbols serve as suggestions for a
+        symbol that the venue does not have.
         """
 
     def accept(self, account: AccountSnapshot) -> None:
-        """Use this account snapshot for pre-trade checks until an event of unknown outcome."""
+        """Cache this account snapshot for the pre-trade checks of the next orders."""
 
     def refresh_open_orders(self) -> None:
         """Query orders that were open at their last report, and record the new reports."""
@@ -146,7 +146,7 @@ class BrokerConnection(Protocol):
     Every method raises `BrokerError` if a response is missing or invalid.
 
     time: clock by which every wait is measured.
-    unreadable_activities: activities of the last list that could not be read, as text.
+    unreadable_activities: descriptions of activities that the last query could not read.
     """
 
     time: TimeSource
@@ -156,7 +156,7 @@ class BrokerConnection(Protocol):
     def now(self) -> np.datetime64: ...
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's estimated time; the clock is read first if it never was."""
+        """Return the venue's estimated time; the first call reads the venue's clock."""
 
     def now_or_estimate(self) -> np.datetime64:
         """Return the venue's time, or its estimate if the venue does not respond."""
@@ -174,11 +174,14 @@ class BrokerConnection(Protocol):
         """Return all activities of the account after an instant, oldest first."""
 
     def broker(self, **words: Any) -> Gateway:
-        """Return a gateway for one job's orders; arguments as in `AlpacaBroker`."""
+        """Return a gateway for one job's orders.
+
+        words: keyword arguments of `AlpacaBroker` other than settings, keys and time.
+        """
 
 
 class EstimatedClock:
-    """The venue's clock, estimated from its last reading and the local time since."""
+    """Clock that estimates the venue's time from its last response and the local time since."""
 
     def __init__(self, connection: BrokerConnection) -> None:
         self._connection = connection

@@ -2,9 +2,9 @@
 
     python -m execution.doctor [symbols=[NVDA,BTCUSD]] [broker.url_override=URL] [key=value …]
 
-It takes the settings of the loop. A line begins with `ok`, `warning` or `failure`, and names the
-remedy if it is not ok. It sends no order, and writes nothing but a probe that it removes. Exit code
-0: nothing failed; 1: a check failed; 2: the settings cannot be used.
+The command takes the settings of the live loop. Each line begins with `ok`, `warning` or `failure`,
+and names the remedy unless it is `ok`. The command sends no order, and writes only a probe file
+that it deletes. Exit code 0: no check failed; 1: a check failed; 2: the settings are invalid.
 """
 
 from __future__ import annotations
@@ -63,21 +63,21 @@ from trainingdata.instruments import instrument, is_crypto
 Level = Literal["ok", "warning", "failure"]
 CheckResult = tuple[Level, str]
 
-BAR_LOOKBACK = np.timedelta64(10, "D")  # time in which a traded symbol has a bar
-NOTABLE_OFFSET = 5.0  # seconds
-LARGEST_OFFSET = 60.0
-SIMULATED_OFFSET = 86_400.0  # seconds from which a clock is a practice server's own
+BAR_LOOKBACK = np.timedelta64(10, "D")  # period in which every traded symbol has a bar
+NOTABLE_OFFSET = 5.0  # seconds between the clocks that give a warning
+LARGEST_OFFSET = 60.0  # seconds between the clocks that give a failure
+SIMULATED_OFFSET = 86_400.0  # seconds; beyond it a practice server simulates its time
 GIGABYTE = 2**30
 MIN_FREE_BYTES = 100_000_000  # bytes that must be free before a start
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of a check.
+    """Result of one check.
 
-    level: `ok`, `warning` if the loop can run without it, `failure` if it cannot.
+    level: `ok`, `warning` if the loop can run despite the finding, `failure` if it cannot.
     name: name of the check.
-    found: result in words, with the remedy if the level is not `ok`.
+    found: text of the result, with the remedy if the level is not `ok`.
     """
 
     level: Level
@@ -90,7 +90,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """Inputs that a start of the loop would use, read once when a check first needs them.
+    """Inputs of the checks; the account is requested once, when a check first needs it.
 
     settings: settings of the loop.
     keys: API keys of the account, or the error for missing keys.
@@ -103,7 +103,7 @@ class DoctorContext:
 
     @cached_property
     def symbols(self) -> tuple[str, ...]:
-        """Symbols to be traded, in the project's spelling."""
+        """Configured symbols, in the project's spelling."""
         return tuple(dict.fromkeys(instrument(each).symbol for each in self.settings.symbols))
 
     @property
@@ -139,7 +139,7 @@ class DoctorContext:
 def run_checks(start: DoctorContext) -> Iterator[Finding]:
     """Run all checks in sequence, and yield their findings.
 
-    A check is skipped, with a warning, if the check that it needs has failed.
+    If a check fails, the checks that depend on it are skipped with a warning.
     """
     missing: dict[str, str] = {}  # by failed check: the check to fix first
     for name, (check, needed) in CHECKS.items():
@@ -228,10 +228,12 @@ def _clock(start: DoctorContext) -> CheckResult:
 
 
 def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime64) -> float:
-    """Return the least number of seconds by which a clock is ahead of ours; negative if behind.
+    """Return the smallest offset between the venue's clock and ours that a request proves, seconds.
 
-    shown: instant that the clock showed between `asked` and `heard`.
-    asked, heard: instants by our clock.
+    The offset is positive if the venue's clock is ahead of ours.
+
+    shown: venue time in the response.
+    asked, heard: times by our clock before the request and after the response.
     """
     none = np.timedelta64(0, "ns")
     ahead = max(shown - heard, none) + min(shown - asked, none)
@@ -239,8 +241,9 @@ def clock_offset(shown: np.datetime64, asked: np.datetime64, heard: np.datetime6
 
 
 def check_clock_offset(offset: float, *, is_loopback: bool) -> CheckResult:
-    """Return the result for a clock that is a number of seconds ahead of ours.
+    """Return the level and the text for an offset of the venue's clock from ours.
 
+    offset: seconds by which the venue's clock is ahead of ours; negative if it is behind.
     is_loopback: true if the venue is on this machine, and may be a practice server with its own
         time.
     """
@@ -312,7 +315,7 @@ def _checkpoint(start: DoctorContext) -> CheckResult:
 
 
 def _disk(start: DoctorContext) -> CheckResult:
-    """Check that there is free space, and that a journal can be written, by a probe."""
+    """Check that there is free space, and that a journal can be written, by writing one."""
     places = {"journal": nearest_writable(start.root), "logs": nearest_writable(LOGS)}
     free = {name: shutil.disk_usage(place).free for name, place in places.items()}
     found = ", ".join(f"{size / GIGABYTE:,.1f} GiB for {name}" for name, size in free.items())
@@ -330,12 +333,12 @@ def _disk(start: DoctorContext) -> CheckResult:
 
 
 def nearest_writable(folder: Path) -> Path:
-    """Return the folder or its nearest existing parent, which this user can write to.
+    """Return the folder or, if it is absent, its nearest existing parent.
 
     Raises
     ------
     InputError
-        if that path is not a folder, or this user cannot write there.
+        if the returned path would be a file, or this user cannot write there.
     """
     absolute = folder.expanduser().absolute()
     try:
@@ -367,8 +370,9 @@ def _process(start: DoctorContext) -> CheckResult:
 def check_journal(path: Path, *, traded: bool) -> CheckResult:
     """Check whether the journal is intact, and whether the outcome of every order is known.
 
-    traded: true if another process may be writing the journal. It is then not read completely,
-        because a long read would delay that process's commits.
+    path: path of the account's journal, which may be absent.
+    traded: true if another process may be writing the journal. Its integrity is then not checked,
+        because a long read would delay the commits of that process.
     """
     refuse_misplaced_journal(path.parent.name, path)
     if nearest_writable(path.parent) != path.parent or not path.exists():
@@ -396,7 +400,10 @@ def check_journal(path: Path, *, traded: bool) -> CheckResult:
 
 
 def check_halts(journal: Path) -> CheckResult:
-    """Check whether a halt or the kill file stops orders."""
+    """Check whether an active halt or the kill file stops orders.
+
+    journal: path of the account's journal, which may be absent.
+    """
     kill_file = journal.with_name(KILL_FILE)
     stopped = may_exist(kill_file)
     said = [f"{kill_file} stops everything: remove it."] if stopped else []
@@ -408,7 +415,7 @@ def check_halts(journal: Path) -> CheckResult:
     return "failure" if stopped else "warning", one_line(" ".join(said))
 
 
-# Checks by name, each with the check that has to succeed before it.
+# Checks by name, each with the name of the check that must succeed first; empty for none.
 CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
     "keys": (_keys, ""),
     "venue": (_venue, ""),
@@ -428,7 +435,10 @@ CHECKS: Mapping[str, tuple[Callable[[DoctorContext], CheckResult], str]] = {
 
 
 def run(settings: LiveSettings) -> Result:
-    """Print the finding of each check as soon as it is available; return 1 if a check failed."""
+    """Run all checks, and print each finding as soon as it is available.
+
+    The exit code is 1 if a check failed, else 0.
+    """
     require_alpaca(settings.broker)
     # Library logs are no findings, and would leave a log file behind.
     logging.getLogger().addHandler(logging.NullHandler())

@@ -1,4 +1,4 @@
-"""Quantity of one symbol to trade now, and its reason, for the account at the venue."""
+"""Quantity of one symbol to trade now, with its reason, for the account at the venue."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 BarFetcher = Callable[
     [Sequence[str], np.datetime64], Bars
-]  # bars of symbols as known at an instant
+]  # loads the bars of symbols that are known at an instant
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class SizedQuantity:
     """Quantity of one symbol to trade now.
 
     symbol: name of the symbol.
-    qty: signed quantity.
-    why: reason for the quantity, in words.
+    qty: shares or coins to trade; positive to buy, negative to sell.
+    why: text with the reason for the quantity.
     """
 
     symbol: str
@@ -63,14 +63,24 @@ def get_qty(symbol: str, price: float, *overrides: str) -> Decimal:
     Raises
     ------
     InputError
-        for a symbol, price, configuration or environment that cannot be used, and for a venue that
-        does not respond: no default account is assumed.
+        for an invalid symbol, price, configuration or environment, and if the venue does not
+        respond: no default account is assumed.
     """
     return size_quantity(symbol, price, *overrides).qty
 
 
 def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
-    """Return the quantity of `get_qty` with its reason."""
+    """Return the signed quantity to trade now, with its reason.
+
+    price: price at which the symbol is valued, USD.
+    overrides: `key=value` settings, as on the command line.
+
+    Raises
+    ------
+    InputError
+        for an invalid symbol, price, configuration or environment, and if the venue does not
+        respond.
+    """
     item = instrument(symbol)
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"price: {price:g} is not above 0")
@@ -80,7 +90,7 @@ def size_quantity(symbol: str, price: float, *overrides: str) -> SizedQuantity:
     account = broker.account()
     refuse_unlisted(broker, {item.symbol, *settings.tradable_symbols})
     asset = broker.assets([item.symbol]).get(item.symbol)
-    # Neither can trade, whatever the forecast, so bars and model are not loaded.
+    # A blocked account or symbol cannot trade, so neither bars nor the model are loaded.
     if account.block_reason:
         return SizedQuantity(item.symbol, Decimal(0), account.block_reason)
     if asset is not None and not asset.tradable:
@@ -96,14 +106,14 @@ def decide(
     fetch: BarFetcher,
     asset: Asset | None = None,
 ) -> SizedQuantity:
-    """Return the quantity for an account at the instant of its snapshot.
+    """Return the quantity to trade for an account, at the time of its snapshot.
 
-    symbol: symbol to trade, in the spelling of the bars.
+    symbol: symbol to trade, spelled as in the bars.
     price: price at which the symbol is valued, USD.
     settings: settings of the trader.
-    account: positions and open orders.
-    fetch: source of the bars.
-    asset: the venue's properties of the symbol; None if unknown.
+    account: account snapshot with positions and open orders.
+    fetch: function that loads the bars.
+    asset: the venue's trading properties of the symbol; None if unknown.
     """
     now = account.as_of
     item = instrument(symbol)
@@ -139,9 +149,10 @@ def decide(
 
 
 def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot) -> list[str]:
-    """Return the symbol and the configured symbols, or else the symbols held or ordered.
+    """Return the symbols to size together, because they share ceilings and risk.
 
-    Other symbols are sized with it, because they share the ceilings and the risk.
+    These are the symbol itself and the configured symbols. If none is configured, they are the
+    symbol itself and all symbols with a position or an open order.
     """
     if settings.symbols:
         others = {instrument(name).symbol for name in settings.symbols}
@@ -153,7 +164,10 @@ def _panel_symbols(symbol: str, settings: LiveSettings, account: AccountSnapshot
 def _without_forecast(
     symbol: str, price: float, settings: LiveSettings, account: AccountSnapshot, why: str
 ) -> SizedQuantity:
-    """Return a quantity without new risk, or the legacy rule's if a setting enables it."""
+    """Return the quantity for a symbol without a forecast.
+
+    It adds no risk, unless a setting enables the legacy rule.
+    """
     sizing = settings.sizing
     stocks = settings.named_timeframe.stock_clock
     qty = sizing_quantity.get_qty(
@@ -173,7 +187,7 @@ def _without_forecast(
 
 
 def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
-    """Return the source of bars: the files of `data.dir`, or the venue."""
+    """Return the function that loads bars, from the files of `data.dir` or from the venue."""
     folders = [Path(folder).expanduser() for folder in settings.data.dir]
 
     def from_files(symbols: Sequence[str], now: np.datetime64) -> Bars:
@@ -204,7 +218,7 @@ def _bar_source(settings: LiveSettings, keys: ApiKeys) -> BarFetcher:
 
 
 def _fully_priced(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account if all its positions and orders have a price; else raise BrokerError."""
+    """Return the account. Raises `BrokerError` if a position or an order has no price."""
     for symbol, quantity in account.exposure.items():
         if quantity and symbol not in account.prices:
             raise BrokerError(

@@ -1,4 +1,4 @@
-"""Contract tests of a broker: a custom broker's tests subclass them.
+"""Contract tests for brokers; tests of a custom broker subclass them.
 
     class TestMine(BrokerContract):
         @pytest.fixture
@@ -55,7 +55,7 @@ class BrokerBench:
 
 
 def order(name: str, symbol: str = "SYA", side: Any = "buy", qty: str = "10", **more: Any) -> Order:
-    """Return an order as a decision would create it."""
+    """Return a test order with the given id."""
     return Order(name, symbol, side, Decimal(qty), "test", **more)
 
 

@@ -1,6 +1,6 @@
 """Common base of all packages: errors, settings, command lines, files, compiled functions.
 
-It contains nothing about markets.
+It has no market logic.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ PACKAGES = (
 
 
 def lazy_exports(name: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return the lazy `__getattr__`, the `__dir__` and the `__all__` of a package.
+    """Return `__getattr__`, `__dir__` and `__all__` for a package that imports its names lazily.
 
-    The names are those that it imports from its own modules under `TYPE_CHECKING`.
+    The exported names are the names that the package imports under `TYPE_CHECKING`.
     """
     package = sys.modules[name]
     assert package.__file__ is not None

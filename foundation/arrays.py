@@ -1,4 +1,4 @@
-"""Array types by content; the docstrings that use them state shapes."""
+"""Type aliases of NumPy arrays by element type; docstrings state the shapes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Records = npt.NDArray[np.void]
 
 
 def concatenate_ranges(first: Index, stop: Index) -> Index:
-    """Return the integers first … stop - 1 of each range, concatenated; none if stop ≤ first."""
+    """Return the integers of all ranges [first, stop), concatenated; stop ≤ first adds none."""
     counts = np.maximum(stop - first, 0)
     begin = np.cumsum(counts) - counts
     return np.asarray(np.arange(counts.sum()) + np.repeat(first - begin, counts))

@@ -1,4 +1,4 @@
-"""Charts of a page as JSON data for the page's script, with a text description."""
+"""Charts of a page: JSON data for the page's script, and a text description."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ class Series:
 
     name: name in the legend; empty for a series without a legend entry.
     colour: `first` to `sixth`, `quiet`, or `limit`, which is dashed.
-    x: [T] increasing where a line joins them: instants, numbers, or positions of the chart's
-        labels.
-    values: [T]; NaN leaves a gap.
+    x: [T] positions: instants, numbers, or indices of the chart's labels; increasing for lines.
+    values: [T] heights; NaN leaves a gap.
     form: `steps` last until the next value, `area` fills the space below such steps, `dotted` is a
         line through dots, `band` and `whiskers` reach from `base` to `values`.
     base: [T] lower ends of `band` and `whiskers`.
@@ -52,14 +51,14 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A chart: series over one pair of axes.
+    """A chart: several series over one pair of axes.
 
-    text: description for readers who do not see the chart.
-    series: in drawing order; the legend begins with the last one.
-    unit: format of values; fractions as percent.
+    text: description for readers who cannot see the chart.
+    series: series in drawing order; the legend lists the last one first.
+    unit: format of values; `percent` shows fractions in percent.
     zone: time zone of instants; empty where x are not instants.
-    labels: labels of the positions 0, 1, …; empty where x are numbers or instants.
-    logarithmic: whether a reader may choose a logarithmic scale.
+    labels: labels of the x positions 0, 1, …; empty where x are numbers or instants.
+    logarithmic: whether the page offers a logarithmic scale.
     """
 
     text: str
@@ -71,10 +70,10 @@ class Chart:
 
     @property
     def json(self) -> str:
-        """The chart as JSON, as `foundation/templates/charts.js` reads it.
+        """The chart as JSON for `foundation/templates/charts.js`.
 
-        Instants are epoch seconds, each as the difference to the previous instant. An x equal to
-        the previous series' x is left out.
+        Instants are epoch seconds, each as the difference to the previous instant. A series without
+        x has the x values of the previous series.
         """
         written: list[dict[str, Any]] = []
         before: list[float | None] = []
@@ -106,14 +105,15 @@ class Chart:
 def level_line(
     value: float, x: Array | Instants, colour: str, name: str = "", form: SeriesForm = "line"
 ) -> Series:
-    """Return a horizontal line from the first position to the last one."""
+    """Return a horizontal line at `value` from the first x to the last x."""
     return Series(name, colour, x[[0, -1]], np.full(2, value), form)
 
 
 def thin(values: Array, most: int = MAX_POINTS) -> Index:
-    """Return increasing indices of at most `most` values that preserve the curve's shape.
+    """Return increasing indices of at most `most` values that preserve the shape of a curve.
 
-    The indices include the first and last value, and the lowest and highest value of each stretch.
+    The indices include the first and the last value, and the lowest and the highest value of each
+    segment.
 
     values: [T], T at least 1.
     """
@@ -133,11 +133,11 @@ def thin(values: Array, most: int = MAX_POINTS) -> Index:
 def pit_density_chart(
     text: str, transforms: Sequence[Array], names: Sequence[str], target_name: str
 ) -> Chart:
-    """Return densities of probability integral transforms: 1 in every bin if calibrated.
+    """Return a chart of densities of probability integral transforms; all bins are 1 if calibrated.
 
-    text: description of the first transform.
-    transforms: [N] values from 0 to 1 of each, N at least 1; the first one is filled, the others
-        are steps in the colours after the first.
+    text: description of the chart, completed by the densities of the first transform.
+    transforms: values [N] from 0 to 1 of each forecaster, N at least 1; the first density is a
+        filled area, the others are step lines in the following colours.
     names: names for the legend.
     target_name: name of the line at 1.
     """

@@ -1,9 +1,10 @@
 """Command-line runner of all commands: parse arguments, run the command, exit with a code.
 
-A `Command` names its module, its configuration below `configs`, and the files of its run. Help
-needs the module's docstring alone. Every other line is composed by Hydra from the classes'
-defaults, the YAML files and the words key=value. It is checked before the command's own libraries
-are loaded; of a multirun, -m, every job is checked. An error is one line, with exit code 2.
+A `Command` names its module, its configuration below `configs`, and its output files. Help needs
+only the module's docstring. Hydra composes every other command line from the defaults of the
+settings classes, the YAML files and key=value words. The settings are validated before the
+command's own libraries are loaded; for a multirun (-m), those of every job. An error is one line,
+with exit code 2.
 """
 
 from __future__ import annotations
@@ -58,28 +59,29 @@ _WRONG_CHOICE = re.compile(r"argument (\S+): invalid choice: (.*) \(choose from 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, before its module is imported.
+    """Registration of a command, readable without importing the command's module.
 
     The module's docstring is its help. Its `run(settings)` or `run(settings, progress)` does the
-    work and returns a `Result`; the class in the annotation of `settings` reads a configuration
-    with its `from_config`. A module with other arguments than settings has `read(words)`, which
-    returns the settings and the output folder, or None. A module whose output is not its own folder
-    checks it in `resolve_output(settings, config)`.
+    work and returns a `Result`. The annotation of `settings` is a class with a method
+    `from_config`, which reads the configuration. A module with other arguments than settings has
+    `read(words)`, which returns the settings and the output folder, or None. A module whose output
+    is not its own folder checks it in `resolve_output(settings, config)`.
 
     module: dotted name, as for `python -m`.
-    config: name of its file in configs; None if the command takes flags alone.
-    output: file that each run writes to the output folder, which marks it as an earlier run's;
-        empty if the module checks the folder itself, or writes nothing.
-    keys: keys of this JSON file after every run.
-    interrupted: state after an interruption, for its message.
-    log: name of its file in `logs/`; empty: none.
-    log_links: names in `logs/` of links to the newest of these files, without the suffix.
-    words_parser: `module:function` that converts other words to settings; empty: none.
-    flags: flag of the command line by setting.
-    hydra: whether it takes -m, --config-dir and --config-name.
-    private: whether only the owner may read its files, such as those of an account.
-    extras: extra that installs each optional library.
-    is_listed: whether `kelly-chronos` lists it.
+    config: name of the command's file in `configs`; None if the command takes only flags.
+    output: file that each run writes to the output folder, and that marks the folder as an earlier
+        output; empty if the module checks the folder itself, or writes nothing.
+    keys: keys that this JSON file has after every run.
+    interrupted: text of the message after an interruption: the state of the output.
+    log: name of the log file in `logs/`; empty: none.
+    log_links: names of links in `logs/` to the newest log file, without the suffix.
+    words_parser: `module:function` that converts the command's arguments to key=value words; empty:
+        none.
+    flags: command-line flag by setting.
+    hydra: whether the command takes -m, --config-dir and --config-name.
+    private: whether only the owner may read the output files, such as those of an account.
+    extras: by optional library, the extra of this project that installs it.
+    is_listed: whether `kelly-chronos` lists the command.
     """
 
     module: str
@@ -101,9 +103,9 @@ class Command:
 class Result:
     """Result of a command; `start` writes its files and prints the rest.
 
-    tables: rich tables, or lines between them.
-    sentences: lines printed below them.
-    files: writer of each file by its name in the output; all are written, or none.
+    tables: rich tables and text lines, in print order.
+    sentences: text lines printed below the tables.
+    files: function that writes each output file, by file name; all files are written, or none.
     code: exit code of the process.
     """
 
@@ -114,7 +116,10 @@ class Result:
 
 
 def find_command(module: str) -> Command:
-    """Return the command that a product registers for a module, usually its own package."""
+    """Return the registered command of a module.
+
+    The package of the module is searched first, then the other products.
+    """
     package = module.partition(".")[0]
     own = [importlib.import_module(package).COMMANDS] if package != module else []
     tables = chain(own, product_tables("COMMANDS"))
@@ -125,9 +130,9 @@ def find_command(module: str) -> Command:
 
 
 def start(module: str) -> None:
-    """Run a command with this process's arguments: answer --help and --cfg job, or do its work.
+    """Run a command with the process's arguments; --help and --cfg job only print a text.
 
-    A signal before its work begins also ends it with one line.
+    A signal before the command begins its work also ends the process with one line.
 
     module: module of the command, as registered.
     """
@@ -157,7 +162,7 @@ def start(module: str) -> None:
 
 @contextmanager
 def _gc_disabled() -> Iterator[None]:
-    """Pause the garbage collector in the block, and exempt the block's objects from it afterwards.
+    """Pause the garbage collector during the block; objects of the block are never scanned later.
 
     Libraries stay loaded until the process ends. Scanning them takes a tenth of the loading time,
     and a twentieth of a backtest.
@@ -171,7 +176,7 @@ def _gc_disabled() -> Iterator[None]:
 
 
 def _answer_or_refuse(command: Command, words: list[str]) -> CommandLine | None:
-    """Answer --help and --cfg, or reject invalid arguments before the command is loaded.
+    """Print the text of --help or --cfg, or reject invalid arguments, before the command is loaded.
 
     Return the command line of a command that takes only key=value words, else None.
     """
@@ -242,7 +247,7 @@ def _check_own_files(folder: Path) -> None:
 
 
 def help_text(command: Command) -> str:
-    """Return the text of --help: the docstring, and how to list the settings."""
+    """Return the text of --help: the module's docstring, and how to list the settings."""
     lines = [module_docstring(command.module), "", "-h, --help   this text"]
     if command.config is not None:
         lines.append(
@@ -252,7 +257,7 @@ def help_text(command: Command) -> str:
 
 
 def module_docstring(module: str) -> str:
-    """Return the docstring of a command's module."""
+    """Return the docstring of a command's module without importing the module."""
     # The source is read and not run: to import every command would load every library they use.
     spec = importlib.util.find_spec(_home(module))
     assert spec is not None
@@ -410,9 +415,9 @@ def _end_while_loading(number: int, _: object) -> NoReturn:
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A parser whose errors are one line with exit code 2; `start` answers --help.
+    """An argparse parser that exits with a one-line error and code 2; `start` handles --help.
 
-    settings: whether key=value words may follow the flags, as `overrides`.
+    settings: whether key=value words may follow the flags; they are parsed as `overrides`.
     """
 
     def __init__(self, *, settings: bool = False, **options: Any) -> None:
@@ -422,7 +427,7 @@ class FlagParser(argparse.ArgumentParser):
             self.add_argument("overrides", nargs="*", metavar="key=value")
 
     def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
-        """Add a flag as argparse does, and remember its name for hints."""
+        """Add a flag, and record its name for suggestions in error messages."""
         self._flags += [name for name in names if name.startswith("--")]
         return super().add_argument(*names, **options)
 
@@ -445,9 +450,11 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str]:
-    """Return the flags used in a command line, by the setting that each flag represents.
+    """Return the flags that a command line contains, by setting.
 
-    flags: flag by setting. A flag may be abbreviated, and its value may follow an equals sign.
+    flags: the command's flags by setting. A flag may be abbreviated, and its value may follow an
+        equals sign.
+    words: the command line.
     """
     heads = [word.partition("=")[0] for word in words if word.startswith("--")]
     return {
@@ -460,7 +467,8 @@ def typed_flags(flags: Mapping[str, str], words: Sequence[str]) -> dict[str, str
 def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None:
     """Raise `InputError` for a setting that is set both by a flag and by a key=value word.
 
-    flags: the command's flags by setting; words: its command line.
+    flags: the command's flags by setting.
+    words: the command line.
     """
     typed = typed_flags(flags, words)
     for word in words:
@@ -473,7 +481,8 @@ def refuse_flag_and_word(flags: Mapping[str, str], words: Sequence[str]) -> None
 def name_flags_in_errors(flags: Mapping[str, str], words: Sequence[str]) -> Iterator[None]:
     """Replace setting names by their command-line flags in errors raised within the block.
 
-    flags: the command's flags by setting; words: its command line.
+    flags: the command's flags by setting.
+    words: the command line.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Clocks of a process: instants, monotonic seconds, and waits."""
+"""Clocks of a process: current instant, monotonic seconds, and waits."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Answer = TypeVar("Answer")
 
 
 def utc_now() -> np.datetime64:
-    """Return this machine's UTC time."""
+    """Return the UTC time of this machine."""
     return np.datetime64(datetime.now(UTC).replace(tzinfo=None), "ns")
 
 
 def monotonic_seconds() -> float:
-    """Return monotonic seconds, including sleep of the machine where the system counts it."""
+    """Return monotonic seconds; they include sleep of the machine if the system counts it."""
     source = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(source)
 
 
 class InstantSource(Protocol):
-    """A source of instants: `TimeSource`, or a venue."""
+    """Protocol of clocks that return the current instant, such as `TimeSource` or a venue."""
 
     def now(self) -> np.datetime64: ...
 
 
 @dataclass(frozen=True, slots=True)
 class TimeSource:
-    """A clock that can wait.
+    """A clock: the current instant, monotonic seconds, and waits.
 
-    now: function that returns the instant, UTC.
+    now: function that returns the current instant, UTC.
     elapsed: function that returns monotonic seconds.
     wait: function that waits for a number of seconds.
     """
@@ -49,10 +49,12 @@ class TimeSource:
     wait: Callable[[float], None] = time.sleep
 
     def attempts(self, delays: Sequence[float]) -> Iterator[None]:
-        """Yield once after each of these delays, seconds.
+        """Wait for each delay in turn, and yield after each wait.
 
-        Only idempotent requests are repeated this way: a read, a poll or a cancellation, never an
+        Use this only to repeat idempotent requests: a read, a poll or a cancellation, never an
         order.
+
+        delays: seconds.
         """
         for seconds in delays:
             if seconds:
@@ -67,6 +69,10 @@ class TimeSource:
     ) -> Answer:
         """Return the result of the first successful attempt; else raise the last attempt's error.
 
+        `AccessDenied` and `TradingPaused` are raised at once, because a retry fails, too.
+
+        delays: seconds before each attempt.
+        ask: the request.
         retry_on: errors after which the request is repeated.
         """
         *earlier, last = delays

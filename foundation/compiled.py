@@ -1,10 +1,10 @@
-"""Functions compiled to machine code by numba, kept on disk between processes.
+"""Functions compiled to machine code by numba, cached on disk between processes.
 
 numba invalidates its cache when a function's own file changes. It does not notice changes in other
 files that the function calls or takes numbers from. This module therefore stores machine code under
 a digest of the code of the function's module and of the modules that it imports. The digest ignores
-docstrings, comments and line numbers. Stale machine code never runs; a changed docstring compiles
-at most its own file again. Functions outside the project are not kept.
+docstrings, comments and line numbers. Stale machine code never runs; a changed docstring recompiles
+at most the functions of its own file. Functions outside the project are not cached.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ _CHECKED_HASH = (3).to_bytes(4, "little")
 def module_digest(module: str, project: Path = PROJECT) -> str:
     """Return the SHA-256 of the code of a module and of the project's modules that it imports.
 
-    module: dotted name below `project`, the folder that has the packages.
+    module: dotted name of the module.
+    project: folder that contains the packages.
     """
     digest = hashlib.sha256()
     for name in sorted(module_closure(module, project)):
@@ -162,7 +163,7 @@ AnyArray = TypeVar("AnyArray", bound=np.ndarray[Any, Any])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a function to its own machine code at its first call, and keep it on disk.
+    """Compile a function to its own machine code at its first call, and cache the code on disk.
 
     Compiled callers call it by address, like a function of a shared library. They contain no copy
     of its code, and a function that is never called is never compiled. Division by zero gives inf
@@ -172,27 +173,28 @@ def compiled(function: Function) -> Function:
 
 
 def jit_inline(function: Function) -> Function:
-    """Inline a function's machine code into compiled callers, for calls at every step of a loop.
+    """Inline a function's machine code into compiled callers, for calls in every loop iteration.
 
-    An inlined call is free. Any other call counts references to each array among its arguments.
-    Callers take longer to compile.
+    An inlined call costs nothing. Any other call updates the reference count of each array
+    argument. Callers take longer to compile.
     """
     return cast(Function, _Inlined(function, "-inlined", forceinline=True).as_function())
 
 
 def jit_inline_ir(function: Function) -> Function:
-    """Inline a function's source into its caller before compilation, for a part with one caller.
+    """Inline a function's source into its caller before compilation, if it has one caller.
 
-    It is compiled once, as part of the caller. With several callers compilation takes longer.
+    The function is compiled once, as part of the caller. With several callers compilation takes
+    longer.
     """
     return _with_cache(function, inline="always")
 
 
 def jit_or_python(function: Function) -> Function:
-    """Leave a function in Python, and inline it into compiled callers as `jit_inline` does.
+    """Keep a function in Python, and inline its machine code into compiled callers.
 
-    For a rule that both use: compiled code with 64-bit numbers, Python with exact integers of any
-    size.
+    Use it for a rule that both need: compiled code computes with 64-bit numbers, Python with exact
+    integers of any size.
     """
     return register_jitable(forceinline=True)(function)
 
@@ -200,13 +202,13 @@ def jit_or_python(function: Function) -> Function:
 def jit_fastmath(function: Function) -> Function:
     """Compile a function, and let the compiler reorder its sums for speed.
 
-    The last bits of its results depend on the processor.
+    The last bits of the results depend on the processor.
     """
     return _with_cache(function, fastmath={"reassoc"})
 
 
 def _with_cache(function: Function, part: str = "", module: str = "", **options: Any) -> Function:
-    """Return a function compiled by numba, kept under the digest of `module` (default: its own)."""
+    """Return a function compiled by numba, cached under the digest of `module` or its own."""
     # numba reads the cache folder from its settings when it decorates a function.
     settings: Any = config
     before = settings.CACHE_DIR
@@ -230,13 +232,13 @@ _caching: Any = caching
 
 
 class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
-    """An index of machine code by signature and processor, and a file of each."""
+    """An index of machine code by signature and processor, and one file for each entry."""
 
     def save(self, key: Any, data: Any) -> None:
-        """Write machine code to a file of its own, then its name into the index.
+        """Write machine code to a separate file, then add the file's name to the index.
 
-        numba writes the index first and gives the next free number: a process that ends in between
-        leaves one signature's name on another's code, and so do two that write at once.
+        numba writes the index first and uses the next free number. If a process ends in between, or
+        two processes write at once, one signature's entry would point to another signature's code.
         """
         number = int(hashlib.sha256(repr(key).encode()).hexdigest()[:12], 16)
         name = self._data_name(number)
@@ -245,13 +247,13 @@ class _KeptFiles(_caching.IndexDataCacheFile):  # type: ignore[misc]
 
 
 class _UnderDigest(_caching.CompileResultCacheImpl):  # type: ignore[misc]
-    """A cache in the given folder only: numba's other folders do not know the digest."""
+    """A cache in the given folder only: numba's other cache folders do not depend on the digest."""
 
     _locator_classes = (_caching.UserProvidedCacheLocator,)
 
 
 class _KeptCode(_caching.FunctionCache):  # type: ignore[misc]
-    """A function's machine code on disk. A function that cannot be read or kept is compiled."""
+    """A function's machine code on disk. Code that cannot be read or written is compiled again."""
 
     _impl_class = _UnderDigest
 
@@ -284,7 +286,7 @@ class _Unit(ABC):
     """A function compiled once, without a wrapper for calls from Python.
 
     Unpacking a named tuple of twenty arrays is half of the code of a short function. For calls from
-    Python a second function, the entry, unpacks the arguments and calls the first.
+    Python a second function, the entry, unpacks the arguments and calls the first function.
     """
 
     def __init__(self, function: Callable[..., Any], part: str, **options: Any) -> None:
@@ -296,7 +298,7 @@ class _Unit(ABC):
         self.code: Any = _with_cache(function, part, no_cpython_wrapper=True, **options)
 
     def as_function(self) -> Any:
-        """Return the function for Python; numba compiles calls to it with `write_call`."""
+        """Return the Python function; numba compiles calls to it with `write_call`."""
         signature = inspect.signature(self.function)
         parameters = len(signature.parameters)
 
@@ -341,10 +343,10 @@ class _Unit(ABC):
 
     @abstractmethod
     def write_address(self, context: Any, builder: Any, signature: Any) -> Any:
-        """Write the function's address into a caller's code."""
+        """Emit code into a caller that yields the function's address."""
 
     def write_call(self, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        """Write a call into a caller's code. The caller raises the function's errors."""
+        """Emit a call into a caller's code. The caller raises the function's errors."""
         signature = signature.replace(args=_unliteral(signature.args))
         result, types = signature.return_type, signature.args
         address = self.write_address(context, builder, signature)
@@ -364,7 +366,7 @@ class _Inlined(_Unit):
 
 
 class _Linked(_Unit):
-    """A function called at its address. A caller looks the address up at its first call."""
+    """A function called by its address, which a caller looks up at its first call."""
 
     def result_type(self, types: Types) -> Any:
         """Return the annotated result type, so that a caller compiles without the callee.
@@ -407,7 +409,7 @@ class _Linked(_Unit):
 
 
 class _NotCompiled(Exception):
-    """Compiled code called a function that failed to compile; `_compile_errors` holds the cause."""
+    """Compiled code called a function that failed to compile; `_compile_errors` has the cause."""
 
 
 _compile_errors: list[BaseException] = []
@@ -437,7 +439,7 @@ def _compile_lock(name: str) -> Iterator[None]:
 
 
 def _is_kept(module: str) -> bool:
-    """Return whether the cache holds machine code of a module's current code."""
+    """Return whether the cache has machine code of a module's current code."""
     folder = _cache_folder() / f"{module_digest(module)[:16]}{LINKED}"
     return next(folder.rglob("*.nbi"), None) is not None
 
@@ -496,7 +498,7 @@ binding.add_symbol(_LOOK_UP, cast(int, ctypes.cast(_look_up, ctypes.c_void_p).va
 
 
 class _Compilations(event.Listener):
-    """Log the name of every function that is compiled, and pass it to the `listener` callback."""
+    """A listener that logs the name of each compiled function and calls `listener` with it."""
 
     listener: Callable[[str], None] | None = None
 
@@ -531,7 +533,7 @@ def report_compilations(listener: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[None]:
-    """Report the number of compilations as progress."""
+    """Report the number of functions compiled during the block as progress."""
     numbers = count(1)
 
     def tell(_: str) -> None:
@@ -544,10 +546,10 @@ def count_compilations(progress: Callable[[str, int, int], None]) -> Iterator[No
 
 @contextmanager
 def compile_in_background(program: str, unless: str) -> Iterator[None]:
-    """Run a project module in a second process, which compiles the functions of this process.
+    """Compile this process's functions in a second process that runs the module `program`.
 
     The second process prints the name of each function that it compiles. It starts only if the
-    cache holds no machine code of the module `unless`. It is terminated when the block ends.
+    cache has no machine code of the module `unless`. It is terminated when the block ends.
     """
     if _is_kept(unless):
         yield
@@ -571,7 +573,7 @@ def compile_in_background(program: str, unless: str) -> Iterator[None]:
 
 @cache
 def _cache_folder() -> Path:
-    """Return the cache folder next to this file, or the user's if that is not writable."""
+    """Return the cache folder next to this file, or the user's if that one is not writable."""
     folder = Path(__file__).resolve().parent
     kept = folder / "__pycache__" / "compiled"
     existing = next(each for each in (kept, kept.parent, folder) if each.exists())
@@ -582,7 +584,7 @@ def _cache_folder() -> Path:
 
 @jit_inline
 def copy_row(into: AnyArray, values: AnyArray) -> None:
-    """Write values [n] into an array of the same length.
+    """Copy values [n] into an array of the same length.
 
     numba's assignment of a slice compiles twenty more functions, only to format an error message.
     """
@@ -592,7 +594,7 @@ def copy_row(into: AnyArray, values: AnyArray) -> None:
 
 @jit_inline
 def any_true(marked: Mask) -> bool:
-    """Return whether any mark [n] is set; numba's own `any` compiles six more functions."""
+    """Return whether any entry of a mask [n] is true; numba's `any` compiles six more functions."""
     for k in range(len(marked)):  # noqa: SIM110
         if marked[k]:
             return True
@@ -601,7 +603,7 @@ def any_true(marked: Mask) -> bool:
 
 @compiled
 def true_indices(marked: Mask) -> Index:
-    """Return the ascending positions [m] of the marks [n] that are set."""
+    """Return the increasing indices [m] of the true entries of a mask [n]."""
     count = 0
     for k in range(len(marked)):
         count += marked[k]
@@ -616,7 +618,7 @@ def true_indices(marked: Mask) -> Index:
 
 @jit_inline
 def take(values: AnyArray, chosen: Index) -> AnyArray:
-    """Return values [n] at positions `chosen` [m], or the array itself if m = n."""
+    """Return the values at the indices `chosen` [m] of an array [n]; the array itself if m = n."""
     if len(chosen) == len(values):
         return values
     part: AnyArray = np.empty(len(chosen), dtype=values.dtype)  # type: ignore[assignment]
@@ -627,7 +629,7 @@ def take(values: AnyArray, chosen: Index) -> AnyArray:
 
 @jit_inline
 def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
-    """Return `take` of every row of values [K, n]: [K, m]."""
+    """Return the columns `chosen` [m] of values [K, n]; the array itself if m = n."""
     if len(chosen) == values.shape[1]:
         return values
     part: AnyArray = np.empty((len(values), len(chosen)), dtype=values.dtype)  # type: ignore[assignment]
@@ -639,7 +641,7 @@ def take_columns(values: AnyArray, chosen: Index) -> AnyArray:
 
 @jit_inline
 def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
-    """Write values [m] into an array [n] at positions `chosen` [m]."""
+    """Write values [m] to the indices `chosen` [m] of an array [n]."""
     for a in range(len(chosen)):
         into[chosen[a]] = values[a]
 
@@ -647,8 +649,9 @@ def scatter(into: AnyArray, chosen: Index, values: AnyArray) -> None:
 def without_refcount(array: AnyArray) -> AnyArray:
     """Return an array whose references compiled code does not count.
 
-    For an argument that a compiled function passes on at every step of a loop. Counting references
-    at every call takes a fifth of a loop of small steps. The result must not outlive the argument.
+    Use it for an argument that a compiled function passes on in every iteration of a loop. Counting
+    references at every call takes a fifth of a loop of small steps. The result must not outlive the
+    argument.
     """
     return array
 

@@ -1,4 +1,4 @@
-"""Settings composed by Hydra: defaults of the classes, YAML files, and key=value words.
+"""Composition of settings by Hydra: defaults of the classes, YAML files, and key=value words.
 
 Hydra's errors become an `InputError` of one line. Help does not load this module.
 """
@@ -80,12 +80,12 @@ _EMPTY = ("", "''", '""')
 
 @dataclass(frozen=True, slots=True)
 class CommandLine:
-    """A command line to compose.
+    """The configuration file and the overrides of a command line.
 
-    config: the command's file in `configs`.
+    config: name of the command's file in `configs`.
     overrides: key=value words.
-    config_name: the user's own file in place of it.
-    folder: folder of the user's own files, searched after the project's.
+    config_name: name of the user's file that replaces the command's; empty: none.
+    folder: folder of the user's configuration files, searched after the project's.
     multirun: whether every combination of comma-separated values is a run.
     """
 
@@ -97,14 +97,14 @@ class CommandLine:
 
     @property
     def name(self) -> str:
-        """Name of the composed file."""
+        """Name of the configuration file to compose, the user's or the command's."""
         return self.config_name or self.config
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Return the configuration `configs/<name>.yaml` with overrides applied, read-only.
 
-    Environment variables are read when settings are made from it, not here.
+    Environment variables are resolved later, when settings are created from the configuration.
     """
     return config_of_line(CommandLine(name, overrides))
 
@@ -144,7 +144,7 @@ def _search_words(line: CommandLine) -> tuple[str, ...]:
 
 
 def job_configs(line: CommandLine) -> Iterator[DictConfig]:
-    """Yield the configuration of every run of a multirun: each combination of listed values.
+    """Yield the configuration of each job of a multirun: each combination of listed values.
 
     Raises InputError for an error that Hydra or OmegaConf reports.
     """
@@ -179,7 +179,10 @@ def _class_of(config: str) -> Any:
 
 
 def settings_classes(config: str) -> list[Any]:
-    """Return the settings classes of a configuration; the first class with a key determines it."""
+    """Return the settings classes of a configuration, its own class first.
+
+    If several classes have a key, the first of them determines it.
+    """
     return [_class_of(each) for each in _chain(config)]
 
 
@@ -195,7 +198,7 @@ def _lay_defaults(config: str) -> None:
 
 
 def refuse_values(name: str, config: DictConfig) -> None:
-    """Validate a configuration by its settings classes.
+    """Validate a configuration against its settings classes.
 
     Raises InputError for the first invalid value.
     """
@@ -365,9 +368,9 @@ def _unknown_file(missing: str, error: Any, line: CommandLine) -> InputError:
 
 
 def group_choices(group: str, config: str, folder: Path | None = None) -> list[str]:
-    """List the files of a group in `configs` that fit a configuration's keys.
+    """List the files of a group in `configs` whose keys the configuration has.
 
-    folder: folder of the user's own files, which are listed too.
+    folder: folder of the user's configuration files, which are listed, too.
     """
     keys = {"defaults", TARGET}
     for kind in settings_classes(config):
@@ -383,7 +386,7 @@ def group_choices(group: str, config: str, folder: Path | None = None) -> list[s
 def annotated_yaml(
     values: Mapping[str, Any], kinds: Sequence[Any], indent: str = ""
 ) -> Iterator[str]:
-    """Yield lines of YAML, each with the meaning of its setting as a comment."""
+    """Yield lines of YAML, each with the description of its setting as a comment."""
     keys = {name: about for kind in reversed(kinds) for name, about in keys_in(kind).items()}
     for name, value in values.items():
         about = keys.get(name)
@@ -403,7 +406,7 @@ def annotated_yaml(
 def run_jobs(line: CommandLine, run: Callable[[DictConfig, Path], None]) -> None:
     """Run every job of a multirun with the configured launcher.
 
-    run: function of a job's configuration and the folder that Hydra has created for it.
+    run: function of a job's configuration and of the output folder that Hydra created for the job.
 
     Raises InputError for Hydra's errors, and for a folder that cannot be created.
     """
@@ -433,7 +436,7 @@ def is_override(word: str) -> bool:
 def refuse_repeated(words: Iterable[str]) -> None:
     """Raise `InputError` for a key that two words set: Hydra would silently use the last one.
 
-    A group in braces sets each of its keys.
+    A group in braces sets each key in the braces.
     """
     values: dict[str, str] = {}
     for word in words:
@@ -454,7 +457,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
 def refuse_words(words: Iterable[str]) -> None:
     """Raise `InputError` for `~key`, unknown home folders, and code in Hydra's groups.
 
-    `~key` removes a setting, which would then take its class's default and not the configuration's.
+    `~key` would remove a setting from the configuration, so that the default of its class applies.
     """
     for before, word in pairwise(["", *words]):
         if _REMOVAL.match(word):
@@ -476,7 +479,7 @@ def quoted_value(value: str) -> str:
 
 
 def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
-    """Return key=value words for values by key; None and empty lists are left out."""
+    """Convert values by key to key=value words; None and empty lists are skipped."""
     overrides = []
     for key, value in flags.items():
         if value is None or value == []:
@@ -492,7 +495,7 @@ def flags_to_overrides(flags: Mapping[str, Any]) -> list[str]:
 
 
 def refuse_hydra_settings(line: CommandLine) -> None:
-    """Raise `InputError` for words that are not key=value, and Hydra's settings in a single run."""
+    """Raise `InputError` for words other than key=value, and Hydra's settings in a single run."""
     for word in line.overrides:
         key = word.lstrip("+").partition("=")[0]
         if not is_override(word):
@@ -527,8 +530,8 @@ def refuse_underscored(words: Iterable[str]) -> None:
 
 
 def expand_home(word: str) -> str:
-    """Return the word with the user's home folder in place of a leading `~` of each value.
+    """Return the word with the home folder in place of a leading `~` of each value.
 
-    A shell expands it only at the beginning of a word, and Hydra cannot read it.
+    Shells expand `~` only at the beginning of a word, and Hydra cannot read it.
     """
     return _HOME.sub(lambda _: str(Path.home()), word) if is_override(word) else word

@@ -1,6 +1,6 @@
-"""The terminal, the progress of a command, and the log file of a run.
+"""The terminal, the progress display of a command, and the log file of a run.
 
-Text from outside is printed as text, never as markup or a control sequence.
+Text from outside is printed literally, never as markup or a control sequence.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LOGS = Path("logs")
 
 
 class Terminal(Console):
-    """Standard output without markup: a name with `[/x]` prints as `[/x]`."""
+    """A rich console that prints markup literally: a name with `[/x]` prints as `[/x]`."""
 
     def __init__(self, width: int | None = None, **options: Any) -> None:
         super().__init__(width=width, markup=False, emoji=False, **options)
@@ -52,9 +52,10 @@ class Terminal(Console):
 
 
 def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
-    """Return the console of a command, as wide as its terminal; `WIDTH` wide without a terminal.
+    """Return a console as wide as its terminal, or `WIDTH` characters wide without a terminal.
 
-    stream: default standard output; options: of rich's console.
+    stream: output stream; None: standard output.
+    options: options of `rich.console.Console`.
     """
     # A process can be started without a standard output; then nothing is printed.
     out = stream or sys.stdout
@@ -63,7 +64,7 @@ def open_terminal(stream: IO[str] | None = None, **options: Any) -> Terminal:
 
 
 def print_parts(console: Console, parts: Iterable[RenderableType]) -> None:
-    """Print tables and lines. Only a terminal wraps long lines, between words."""
+    """Print tables and text lines; only on a terminal are long lines wrapped, between words."""
     for part in parts:
         is_line = isinstance(part, str) and not console.is_terminal
         console.print(part, highlight=False, soft_wrap=is_line)
@@ -79,11 +80,11 @@ class LoopTerminal(Terminal):
 
 @contextmanager
 def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """Show the progress of several kinds of work; yield a function of kind, done and total.
+    """Show the progress of several tasks; yield a function of task name, done and total.
 
-    A terminal that can redraw lines shows one bar for each kind. Other outputs, TERM=dumb among
-    them, get a line at the first report, one every two seconds even without new reports, and one
-    at the end.
+    A terminal that can redraw lines shows one progress bar per task. Other outputs, such as
+    TERM=dumb, get a line at the first report, a line every two seconds even without new reports,
+    and a line at the end.
     """
     console = Terminal(stderr=True) if console is None else console
     if not console.is_interactive:
@@ -111,7 +112,7 @@ def show_progress(console: Console | None = None) -> Iterator[Callable[[str, int
 
 
 class _Rate(ProgressColumn):
-    """Rate of a kind of work."""
+    """A progress column with the rate of a task."""
 
     def render(self, task: Task) -> Text:
         """Return the rate as 1,234/s."""
@@ -120,7 +121,7 @@ class _Rate(ProgressColumn):
 
 
 class ProgressLines:
-    """Progress as plain lines, for a file or a pipe.
+    """Progress as plain text lines, for a file or a pipe.
 
     console: output of the lines.
     clock: function that returns monotonic seconds.
@@ -134,7 +135,7 @@ class ProgressLines:
         self._lock = Lock()
 
     def report(self, work: str, done: int, total: int) -> None:
-        """Record the progress of a kind of work; write a line if the last is two seconds old."""
+        """Record the progress of a task; write a line if the last line is two seconds old."""
         with self._lock:
             first = not self._work
             self._work[work] = (done, total)
@@ -166,12 +167,12 @@ class ProgressLines:
 
 
 def log_to_file(name: str, links: Sequence[str] = ()) -> None:
-    """Send log lines and libraries' warnings to this run's file in `logs/`, none to the screen.
+    """Write log lines and warnings of libraries to this run's file in `logs/`, not to the screen.
 
     Only the owner may read the file. Raises `InputError` if `logs` is a file.
 
-    links: names in `logs/`, without the suffix, of links to this file, made at its first line. A
-        later run redirects them.
+    links: names in `logs/`, without the suffix, of links to this file, created with its first line.
+        A later run redirects the links.
     """
     if LOGS.exists() and not LOGS.is_dir():
         raise InputError(f"{LOGS}: it is a file, and the folder of log files is needed there")
@@ -191,7 +192,10 @@ def log_to_file(name: str, links: Sequence[str] = ()) -> None:
 
 @contextmanager
 def tolerate_print_errors() -> Iterator[None]:
-    """Log output errors of the block: a full disk or closed terminal does not end a loop."""
+    """Log output errors within the block instead of raising them.
+
+    A full disk or a closed terminal does not end a loop.
+    """
     try:
         yield
         # `sys.stdout` is None in a process that was started without standard output.
@@ -209,7 +213,7 @@ class EscapingFormatter(logging.Formatter):
 
 
 class _RunLog(logging.FileHandler):
-    """A log file that is created with its folder at its first line.
+    """A log file that is created, with its folder, when the first line is written.
 
     links: names of links to it, without the suffix.
     """

@@ -1,8 +1,8 @@
 """An SQLite file that one process writes and any process may read.
 
-It uses a rollback journal, not a write-ahead log: with a write-ahead log SQLite before 3.51.3 can
-lose what a second connection reads during a checkpoint. A transaction is on disk when it ends, the
-folder's entry included.
+The file uses a rollback journal, not a write-ahead log: with a write-ahead log SQLite before 3.51.3
+can lose data that a second connection reads during a checkpoint. A committed transaction is on
+disk, including the folder's entry.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ BUSY_SECONDS = 5.0  # longest wait of a commit for a reader, and of a reader for
 
 
 class DatabaseFailed(InputError):
-    """A database file cannot be read or written; the failed write has no effect."""
+    """A database file cannot be read or written; a failed write has no effect."""
 
 
 class DatabaseDamaged(DatabaseFailed):
-    """A file is not a SQLite database, or is damaged."""
+    """A file is damaged, or is not a SQLite database."""
 
 
 class Database:
-    """An SQLite file, created if necessary.
+    """A connection to an SQLite file, which is created if necessary.
 
     path: path of the file; None keeps the database in memory.
     """
@@ -65,7 +65,7 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """Run the block as one transaction; a nested transaction joins the outer transaction.
 
-        Nothing is on disk before the outermost block ends. A signal that ends the process is
+        Changes reach the disk when the outermost block ends. A signal that ends the process is
         deferred until then.
         """
         with DeferSignals(), self._named_errors():
@@ -93,7 +93,7 @@ class Database:
             return self._connection.execute(query, values).fetchall()
 
     def create(self, *statements: str) -> None:
-        """Execute definitions in one transaction."""
+        """Execute several statements, such as table definitions, in one transaction."""
         with self.transaction():
             for statement in statements:
                 self._connection.execute(statement)
@@ -114,12 +114,12 @@ class Database:
 
 
 def check_integrity(path: Path) -> None:
-    """Raise `DatabaseDamaged` for a file that is not a SQLite database, or is damaged.
+    """Check the integrity of an SQLite file.
 
     Uncommitted changes of a killed process are rolled back first.
 
-    Raises DatabaseDamaged with SQLite's report; DatabaseFailed if the file cannot be read now,
-    which says nothing about its content.
+    Raises DatabaseDamaged, with SQLite's report, for a file that is damaged or not a SQLite
+    database; DatabaseFailed if the file cannot be read now, which does not mean damage.
     """
     with raise_damaged(), closing(Database(path)) as database:
         said = database.rows("PRAGMA integrity_check")
@@ -129,7 +129,7 @@ def check_integrity(path: Path) -> None:
 
 @contextmanager
 def raise_damaged() -> Iterator[None]:
-    """Raise `DatabaseDamaged` for errors in the block that are caused by damage."""
+    """Convert SQLite errors in the block that mean damage to `DatabaseDamaged`."""
     try:
         yield
     except DatabaseFailed as error:
@@ -139,10 +139,10 @@ def raise_damaged() -> Iterator[None]:
 
 
 def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Row]:
-    """Return the rows of a query on a file that another process may be writing; read-only.
+    """Return the rows of a read-only query, even while another process writes the file.
 
-    A file whose process was killed within a commit is read from a copy, in which the commit is
-    rolled back.
+    If a process was killed during a commit, the query reads a copy in which the commit is rolled
+    back.
 
     Raises DatabaseFailed for a file that cannot be read.
     """
@@ -160,7 +160,9 @@ def query_rows(path: Path, query: str, values: Sequence[object] = ()) -> list[Ro
 
 
 def copy_database(path: Path, folder: Path) -> Path:
-    """Return a copy in another folder; transactions of killed processes are rolled back in it.
+    """Copy a database into another folder and return the path of the copy.
+
+    In the copy, transactions of killed processes are rolled back.
 
     Raises DatabaseFailed if the file cannot be read or is being written.
     """

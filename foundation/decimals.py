@@ -25,7 +25,7 @@ _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNOREC
 
 
 def is_bounded(number: Decimal) -> bool:
-    """Return whether a number is finite and its sums and products stay representable.
+    """Return whether a number is finite, and its sums and products can be represented.
 
     Decimal accepts `NaN`, `Infinity` and any exponent: a sum with 1e9999999 overflows, and a
     product with 1e-9999999 has ten million digits.
@@ -37,10 +37,10 @@ def is_bounded(number: Decimal) -> bool:
 
 
 def parse_number(text: str) -> Decimal:
-    """Return the number in a text of digits 0 to 9, with optional point and exponent.
+    """Parse a number of digits 0 to 9, with optional decimal point and exponent.
 
-    Raises ValueError for anything else, `1_000` and full-width digits included: a typing error must
-    not become money.
+    Raises ValueError for anything else, including `1_000` and full-width digits: a typing error
+    must not become money.
     """
     if not _PLAIN.fullmatch(text):
         raise ValueError(f"{text[:50]!r} is not a number")
@@ -56,7 +56,7 @@ def to_fraction(number: Fraction | Decimal | float) -> Fraction:
 
 
 def check_amount(value: object, name: str) -> Fraction:
-    """Validate a caller's number; return the exact fraction of its decimal digits.
+    """Validate a number passed by a caller; return the exact fraction of its decimal digits.
 
     name: name of the argument, for messages.
 
@@ -96,7 +96,7 @@ def exact_sum(numbers: Iterable[Decimal]) -> Decimal:
 def cents_that_add_up(
     parts: Mapping[Name, Fraction | Decimal | float], total: Decimal
 ) -> dict[Name, Decimal]:
-    """Return USD amounts rounded to the cent that add up to their total.
+    """Round USD amounts to cents so that they add up to their total.
 
     Each amount is rounded down; the missing cents go to the largest remainders.
 
@@ -119,7 +119,7 @@ def table_that_adds_up(
     rows: Mapping[Name, Decimal],
     columns: Mapping[Column, Decimal],
 ) -> dict[Name, dict[Column, Decimal]]:
-    """Return USD amounts rounded to the cent whose rows and columns add up to their totals.
+    """Round a table of USD amounts to cents so that rows and columns add up to their totals.
 
     Columns are rounded first. Rows with a cent too many then give it to rows that lack one, in the
     column in which both have the largest amounts: a column of zeros stays zero.

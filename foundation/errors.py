@@ -18,15 +18,15 @@ CROSS_GROUP_SIMILARITY = 0.75  # the same ratio for a key of another group
 
 
 class InputError(ValueError):
-    """Invalid input of the user; the message states the fault, its place, and the correction."""
+    """Invalid input of the user; the message states the error, its place, and the correction."""
 
 
 class DataError(InputError):
-    """A bar file that cannot be trusted; the message names file, row and value."""
+    """Market data that fail validation; the message names the file, the row and the value."""
 
 
 class BrokerError(InputError):
-    """A venue does not respond, refuses a request, or sends an invalid response.
+    """A venue does not respond, rejects a request, or sends an invalid response.
 
     The message names the venue and the request.
     """
@@ -35,8 +35,8 @@ class BrokerError(InputError):
 class InvalidResponse(BrokerError):
     """A response of the venue that cannot be used.
 
-    why: the invalid part and the reason, at full length: secrets are redacted before the text is
-        cut. The caller adds the name of the request.
+    why: the invalid part and the reason, not truncated, because secrets are redacted first. The
+        caller adds the name of the request.
     """
 
     def __init__(self, why: str) -> None:
@@ -45,7 +45,7 @@ class InvalidResponse(BrokerError):
 
 
 class ResponseRejected(BrokerError):
-    """A response of the venue with an impossible value of a field or an account."""
+    """A response of the venue with an impossible value in a field or an account."""
 
 
 class AccessDenied(BrokerError):
@@ -72,11 +72,11 @@ class OutcomeUnknown(BrokerError):
 
 
 class AccountChanged(BrokerError):
-    """The account differs from the account snapshot of the decision; no order was sent."""
+    """The account has changed since the account snapshot of the decision; no order was sent."""
 
 
 def one_line(text: str, most: int = 300) -> str:
-    """Return the text in one line of at most `most` characters, ending in `…` if it is cut."""
+    """Return the text as one line of at most `most` characters; a cut text ends in `…`."""
     flat = " ".join(text.split())
     return flat if len(flat) <= most else f"{flat[:most]}…"
 
@@ -84,7 +84,7 @@ def one_line(text: str, most: int = 300) -> str:
 def escape_controls(text: str) -> str:
     """Return the text with control and direction characters as escapes, such as `\\x1b`.
 
-    Line ends and tabs stay.
+    Line ends and tabs are not escaped.
     """
     plain = text.isascii() and text.isprintable()
     return text if plain else text.translate(_escapes())
@@ -116,7 +116,7 @@ def unknown_key(key: str, keys: Iterable[str], *, advice: str = "") -> InputErro
 
     key: dotted key as typed.
     keys: dotted keys of all existing settings.
-    advice: where all settings are documented.
+    advice: text that says where all settings are listed.
     """
     known = list(keys)
     group = key.rpartition(".")[0]
@@ -163,8 +163,8 @@ def _same_duration(value: object, choices: Iterable[str]) -> list[str]:
 def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMILARITY) -> list[str]:
     """Return the choice most similar to a word, ignoring case; empty without a similar one.
 
-    If no choice is similar, return those whose first part is: `drop_before` and `drop_after` for
-    `dropp`.
+    If no choice is similar as a whole, return the choices whose first part is similar:
+    `drop_before` and `drop_after` for `dropp`.
     """
     by_fold = {choice.casefold(): choice for choice in reversed(choices)}
     if found := get_close_matches(word.casefold(), by_fold, n=1, cutoff=similarity):
@@ -176,12 +176,12 @@ def closest_choices(word: str, choices: Sequence[str], similarity: float = SIMIL
 
 
 def did_you_mean(choices: Sequence[str]) -> str:
-    """Return the end of a message that suggests choices; empty without choices."""
+    """Return the end of a message that suggests these choices; empty without choices."""
     return f"; did you mean {' or '.join(choices)}?" if choices else ""
 
 
 def list_choices(choices: Sequence[str]) -> str:
-    """Join choices by commas: the first MAX_LISTED by name, the others by their number."""
+    """List the first MAX_LISTED choices, separated by commas, and the number of further choices."""
     more = len(choices) - MAX_LISTED
     names = ", ".join(choices[:MAX_LISTED])
     return f"{names} and {more} more" if more > 0 else names

@@ -1,4 +1,4 @@
-"""Atomic files, and output folders that are checked and locked before a command begins its work."""
+"""Atomic file writes, and output folders that are checked and locked before a command's work."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def check_output(
 ) -> None:
     """Check that a command may write to a folder, and lock it against other processes.
 
-    One process at a time holds a folder: two writers would leave a mixture of files. The folder is
-    created, and held until `release_outputs` or the end of the process.
+    Only one process at a time locks a folder: two writers would leave a mixture of files. The
+    folder is created, and stays locked until `release_outputs` or the end of the process.
 
-    folder: output of the command.
-    mark: pattern of a file that each run of the command writes. A folder with such a file belongs
-        to an earlier run and is overwritten; any other folder must be empty. None: any content is
-        kept.
-    keys: keys of the marking JSON file, or columns of the marking table, after every run.
-    overwrite: whether a folder with other content may be written to.
+    folder: output folder of the command.
+    mark: glob pattern of a file that each run of the command writes. A folder with such a file
+        belongs to an earlier run and is overwritten; any other folder must be empty. None: any
+        content is accepted.
+    keys: keys (JSON) or columns (Parquet) that this file has after every run.
+    overwrite: whether to accept a folder with other content.
 
-    Raises InputError if the folder cannot be written, holds other files, or is locked.
+    Raises InputError if the folder cannot be written, contains other files, or is locked.
     """
     _refuse_folder(folder, f"output: {folder}")
     if mark is not None and not overwrite and folder.exists() and not _is_unfinished(folder):
@@ -51,9 +51,9 @@ def check_output(
 
 
 def may_overwrite(config: DictConfig) -> bool:
-    """Return whether an output folder with other content may be written to.
+    """Return whether the configuration allows an output folder with other content.
 
-    Raises InputError for a setting that is neither true nor false.
+    Raises InputError for a value that is neither true nor false.
     """
     word = config.get(OVERWRITE_KEY, False)
     if not isinstance(word, bool):
@@ -66,8 +66,8 @@ def resolve_output(
 ) -> Path:
     """Return the output folder of a command, checked and locked.
 
-    mark, keys: the file that each run of the command writes there, as in `check_output`.
-    output: the folder, in place of the configured one.
+    mark, keys: the file that marks an earlier run, as in `check_output`.
+    output: folder to use instead of the configured one.
 
     Raises InputError for a folder that may not be written to.
     """
@@ -132,7 +132,7 @@ def _hold(folder: Path) -> None:
 
 
 def release_outputs() -> None:
-    """Unlock the folders of this process; remove folders that it created and left empty."""
+    """Unlock the folders of this process; remove the folders that it created and left empty."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()
@@ -143,14 +143,14 @@ def release_outputs() -> None:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove an empty folder, unless another process holds it."""
+    """Remove an empty folder, unless another process has locked it."""
     with suppress(InputError, OSError):
         _hold(folder)
         folder.rmdir()
 
 
 def check_same_run(folder: Path, name: str) -> None:
-    """Raise `InputError` for a folder with files of another run than its summary's.
+    """Raise `InputError` if files of a folder differ from the digests in the run's summary.
 
     Summaries without digests are not checked.
 
@@ -193,15 +193,16 @@ def check_file(
     overwrite: bool = False,
     word: str = OVERWRITE,
 ) -> None:
-    """Check that a command may write a file, before any work is done for it.
+    """Check, before any work, that a command may write a file.
 
-    path: file that a command writes.
+    path: the file to write.
     name: name of the setting, for messages.
-    is_ours: predicate for existing files that the command wrote and may overwrite; None: all.
+    is_ours: predicate for existing files that the command wrote and may overwrite; None: all files.
     overwrite: whether any other existing file may be overwritten.
-    word: word or flag by which a user allows overwriting, for the message.
+    word: override or flag that allows overwriting, for the message.
 
-    Raises InputError for a folder, for a path that is not writable, and for a foreign file.
+    Raises InputError for a folder, for a path that is not writable, and for a file that the command
+    did not write.
     """
     if path.is_dir():
         raise InputError(f"{name}: {path} is a folder, a file's name is needed")
@@ -253,7 +254,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def remove_stale_parts(path: Path) -> None:
-    """Remove the temporary files that killed processes of this machine have left of a file."""
+    """Remove the temporary files of `path` that killed processes of this machine left behind."""
     for left in path.parent.glob(f".{escape(f'{path.name}.{platform.node()}')}.*.part"):
         if not _is_running(left.suffixes[-2][1:]):
             left.unlink(missing_ok=True)
@@ -271,7 +272,7 @@ def _is_running(number: str) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all, flushed to disk before it has its name."""
+    """Write a file atomically: its content is flushed to disk before the file gets its name."""
     with atomic_file(path) as part:
         part.write_bytes(content)
 
@@ -279,10 +280,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_files_atomically(
     writers: Mapping[str, Callable[[Path], object]], output: Path, name: str = "output"
 ) -> None:
-    """Write several files into a folder; each is renamed into place after all are written.
+    """Write several files into a folder; rename them into place after all are written.
 
-    While several files are renamed the folder is marked as unfinished. After a crash in that phase
-    the folder is a mixture, which `check_same_run` reports. Remaining files of the replaced run are
+    During the renaming the folder is marked as unfinished. After a crash in that phase it contains
+    files of two runs, which `check_same_run` reports. Remaining files of the replaced run are
     removed.
 
     writers: function that writes each file to a path, by file name.
@@ -322,9 +323,11 @@ def _remove_stale(output: Path, writers: Collection[str]) -> None:
 def run_files(
     writers: Mapping[str, Callable[[Path], object]], mark: str, summary: Mapping[str, object]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the writer of each file of a run, last its summary with the digests of the others.
+    """Return the writers of a run's files; the last one writes the summary with all digests.
 
-    mark: the summary's file, one of `SUMMARY_FILES`.
+    writers: function that writes each file, by file name.
+    mark: file name of the summary, one of `SUMMARY_FILES`.
+    summary: content of the summary without the digests of the other files.
     """
     digests: dict[str, str] = {}
 
@@ -379,7 +382,7 @@ OTHERS_PERMISSIONS = stat.S_IRWXG | stat.S_IRWXO  # permissions of the group and
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder that only its owner may access, or restrict an existing one with all in it.
+    """Restrict a folder and its content to the owner; create the folder if necessary.
 
     Links are not changed. Files of other owners are not changed either, which is logged. Every
     start checks every file: 10,000 files take a fifth of a second.

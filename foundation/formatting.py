@@ -1,4 +1,4 @@
-"""Numbers and instants as text for pages, terminals and remarks."""
+"""Numbers and instants as text for pages, terminals and messages."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def number(
     unit: str = "",
     scale: int = 1,
 ) -> str:
-    """Return a number as 1,234.50; a value that rounds to zero has no sign.
+    """Return a number as text such as 1,234.50; a value that rounds to zero has no sign.
 
     sign: whether positive values have a sign, too.
-    before, unit: text between sign and number, and after the number.
-    scale: units in one.
+    before, unit: text between sign and number, and text after the number.
+    scale: factor on the value, 100 for percent.
     """
     if value is None or value != value:
         return NO_VALUE
@@ -40,32 +40,35 @@ def number(
 
 
 def usd(amount: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """Return an amount as $1,234.50 or -$0.10; with `sign` also as +$1.00."""
+    """Return a USD amount as text such as $1,234.50 or -$0.10; with `sign` also +$1.00."""
     return number(amount, places, sign=sign, before="$")
 
 
 def short_usd(amount: Fraction) -> str:
-    """Return an amount as $10,000, with cents only if it has some."""
+    """Return a USD amount as text such as $10,000, with cents only if it has some."""
     return usd(amount, 0 if amount.denominator == 1 else 2)
 
 
 def percent(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """Return a fraction in percent: 12.50% for 0.125."""
+    """Return a fraction as text in percent: 12.50% for 0.125."""
     return number(fraction, places, sign=sign, unit="%", scale=100)
 
 
 def basis_points(fraction: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """Return a fraction in basis points: 1.25 bp for 0.000125."""
+    """Return a fraction as text in basis points: 1.25 bp for 0.000125."""
     return number(fraction, places, sign=sign, unit=" bp", scale=10_000)
 
 
 def multiple(value: Number | None, places: int = 2, *, sign: bool = False) -> str:
-    """Return a multiple of equity as 1.25×."""
+    """Return a multiple of equity as text such as 1.25×."""
     return number(value, places, sign=sign, unit="×")
 
 
 def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> str:
-    """Return a quantity as 1,250.5, without trailing zeros; digits: most of a float's digits."""
+    """Return a quantity as text such as 1,250.5, without trailing zeros.
+
+    digits: maximum number of significant digits of a float.
+    """
     if value is None:
         return NO_VALUE
     exact = value if isinstance(value, Decimal) else Decimal(f"{float(value):.{digits}g}")
@@ -74,33 +77,42 @@ def quantity(value: Number | None, digits: int = 10, *, sign: bool = False) -> s
 
 
 def rounded_price(value: float, places: int = 4, *, before: str = "") -> str:
-    """Return a price rounded to `places`; below 0.001 to four significant digits, 0.00001235."""
+    """Return a price as text with `places` decimals; below 0.001 with four significant digits."""
     if 0 < abs(value) < _SMALL_PRICE:
         places = 3 - math.floor(math.log10(abs(value)))
     return number(value, places, before=before)
 
 
 def price(value: Decimal | float | str) -> str:
-    """Return a price in USD: $1,250.50, with more decimal places if it has more.
+    """Return a USD price as text such as $1,250.50, with more decimal places if it has more.
 
-    A float is shown to eight digits, the precision of a price in a bar file.
+    A float is shown with eight significant digits, the precision of a price in a bar file.
     """
     exact = Decimal(value if isinstance(value, Decimal | str) else f"{value:.8g}")
     return usd(exact, max(len(quantity(exact).partition(".")[2]), 2))
 
 
 def interval(ends: Sequence[Number] | None, words: NumberFormatter, between: str = " to ") -> str:
-    """Return the ends of an interval as 1.0% to 2.0%; empty without an interval."""
+    """Return an interval as text such as 1.0% to 2.0%; empty without an interval.
+
+    ends: lower and upper bound.
+    words: function that formats a bound.
+    between: text between the bounds.
+    """
     return between.join(map(words, ends or ()))
 
 
 def plus_minus(reach: Number | None, words: NumberFormatter) -> str:
-    """Return half the width of an interval as ± 2.0%; empty without one."""
+    """Return the half-width of an interval as text such as ± 2.0%; empty without one.
+
+    reach: half the width of the interval.
+    words: function that formats it.
+    """
     return "" if reach is None else f" ± {words(reach)}"
 
 
 def minute_text(at: np.datetime64) -> str:
-    """Return an instant in UTC as 2024-10-01 14:30Z."""
+    """Return an instant as text such as 2024-10-01 14:30Z, in UTC."""
     return f"{np.datetime_as_string(at, unit='m')}Z".replace("T", " ")
 
 
@@ -108,7 +120,7 @@ MINUTE = 60  # seconds
 
 
 def count_text(number: int, noun: str, plural: str = "") -> str:
-    """Return a number with its noun: 1 day, 1,000 days.
+    """Return a number with its noun as text: 1 day, 1,000 days.
 
     plural: irregular plural of the noun.
     """
@@ -116,7 +128,7 @@ def count_text(number: int, noun: str, plural: str = "") -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration in its two largest units: 980 days 18 hours, 2 minutes 5 seconds.
+    """Return a duration as text in its two largest units, such as 2 minutes 5 seconds.
 
     Durations below one minute are shown as 5.2 s.
     """
@@ -131,7 +143,7 @@ def duration_text(seconds: float) -> str:
     return " ".join(count_text(count, name) for count, name in parts[:2] if count)
 
 
-# Least amount of data for a figure or a claim on a page. Yearly figures need days and fills.
+# Minimum data for a figure or a claim on a page. Annual figures need days and fills.
 # Intervals, and claims that one run is ahead of another beyond error, need days. Forecast errors
 # are correlated within weeks, so their claims need the weeks that 20 sessions span.
 MIN_FILLS = 30  # fills, for yearly figures

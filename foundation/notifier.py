@@ -1,12 +1,12 @@
 """Notices to the operator, and liveness messages to the supervisor of a process.
 
-A separate thread sends a heartbeat every five minutes, and an alert when something needs a person.
-An address that does not respond delays nothing. An alert is sent until it is accepted, also after a
-restart; a refused alert delays no other. Addresses may contain secrets: only their host is ever
-printed.
+A separate thread sends a heartbeat every five minutes, and an alert when the operator has to act.
+An address that does not respond delays nothing. An alert is sent repeatedly until it is accepted,
+also after a restart; a refused alert delays no other alert. Addresses may contain secrets: only
+their host is ever printed.
 
-systemd listens on a datagram socket that the environment names, and restarts a process that has
-been silent for too long (sd_notify(3), sd_watchdog_enabled(3)).
+systemd listens on a datagram socket that the environment names. It restarts a process that sends no
+liveness message for too long (sd_notify(3), sd_watchdog_enabled(3)).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _alert(kind: str, text: str) -> dict[str, str]:
 
 
 def heading(kind: str) -> str:
-    """Return the beginning of a log line about a notice of a kind."""
+    """Return the first words of a notice's log line: `ALERT kind`, or the kind in capitals."""
     return kind.upper() if kind in INFORMATIONAL_KINDS else f"ALERT {kind}"
 
 
@@ -69,13 +69,13 @@ class AlertRecord(Protocol):
 class Notifier:
     """Sender of heartbeats and alerts; an address of None disables them.
 
-    At the end of its context it waits up to ten seconds for pending alerts and for its thread.
+    On exit from its context it waits up to ten seconds for pending alerts and for its thread.
 
     healthcheck: address that is requested at every heartbeat.
     alerts: address to which a JSON object {text, content, kind} is posted; text and content are the
         first 4000 and 2000 characters of the alert.
-    folder: folder in which undelivered alerts are kept over a restart; None keeps none.
-    time: clock by which notices are due.
+    folder: folder that stores undelivered alerts over a restart; None stores none.
+    time: clock of the heartbeats and retries.
     """
 
     def __init__(
@@ -114,11 +114,11 @@ class Notifier:
             self._thread.join(max(end - self._time.elapsed(), 0.0))
 
     def record_in(self, record: AlertRecord) -> None:
-        """Record every later alert in a store."""
+        """Store every later alert in a record, too."""
         self._record = record
 
     def heartbeat(self) -> None:
-        """Send a heartbeat, if five minutes have passed since the last one."""
+        """Send a heartbeat if five minutes have passed since the last one."""
         now = self._time.elapsed()
         if self._healthcheck is None or (
             self._beat_at is not None and now - self._beat_at < HEARTBEAT_SECONDS
@@ -129,9 +129,9 @@ class Notifier:
         self._wake()
 
     def alert(self, kind: str, text: str) -> None:
-        """Send and log an alert of a kind once, until `end_alert` ends its cause.
+        """Send and log an alert of a kind once, until `end_alert` resets the kind.
 
-        Until then, further texts of the same kind are only logged.
+        Further texts of the same kind are only logged.
         """
         if (said := self._raised.get(kind)) is not None:
             if text not in said and len(said) < MAX_LOGGED_TEXTS:
@@ -142,7 +142,7 @@ class Notifier:
         self.announce(kind, text)
 
     def announce(self, kind: str, text: str) -> None:
-        """Send and log an alert or an all-clear at every call."""
+        """Send and log a notice at every call, even if one of the same kind has been sent."""
         if self._alerts is not None:
             with self._changed:
                 self._waiting.append(_alert(kind, text))
@@ -154,11 +154,11 @@ class Notifier:
             self._record.record(kind, text)
 
     def end_alert(self, kind: str) -> None:
-        """End the cause of an alert: the next alert of its kind is sent."""
+        """Reset a kind of alert, so that its next alert is sent."""
         self._raised.pop(kind, None)
 
     def set_alert(self, kind: str, text: str) -> None:
-        """Send an alert of a kind, or end it if the text is empty."""
+        """Send an alert of a kind; an empty text resets the kind instead."""
         if text:
             self.alert(kind, text)
         else:
@@ -293,11 +293,12 @@ def check_url(name: str, url: str | None) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """The supervisor of this process.
+    """The process supervisor, such as systemd, to which liveness messages are sent.
 
-    address: its socket, a path or an abstract name that begins with `@`; empty without one.
-    watchdog: seconds between two liveness messages, half of the supervisor's timeout; None if it
-        expects none from this process.
+    address: socket of the supervisor, a path or an abstract name that begins with `@`; empty
+        without a supervisor.
+    watchdog: seconds between two liveness messages, half of the supervisor's timeout; None if the
+        supervisor expects none from this process.
     """
 
     address: str = ""
@@ -305,7 +306,7 @@ class Supervisor:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Supervisor:
-        """Return the supervisor that the environment names.
+        """Return the supervisor that environment variables describe.
 
         Raises InputError for an invalid address or number.
         """
@@ -321,7 +322,7 @@ class Supervisor:
         return cls(address, microseconds / 2e6)
 
     def notify(self, **fields: object) -> None:
-        """Send fields, as in `notify(READY=1, STATUS="waits for 15:30")`.
+        """Send fields to the supervisor, as in `notify(READY=1, STATUS="waits for 15:30")`.
 
         A lost message is only logged: a supervisor that receives none restarts the process.
         """

@@ -1,4 +1,4 @@
-"""Pages: self-contained HTML from templates in the packages that own the pages."""
+"""HTML pages: self-contained files from templates in the packages that own the pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ CHART_SCRIPTS = ("foundation/uPlot.iife.min.js", "foundation/charts.js")
 
 
 def read_asset(name: str) -> str:
-    """Return the text of a template, style or script; name: PACKAGE/FILE, in `templates`."""
+    """Return the text of a template, style sheet or script.
+
+    name: PACKAGE/FILE, in the folder `templates` of the package.
+    """
     package, file = name.split("/")
     return (files(package) / "templates" / file).read_text(encoding="utf-8")
 
@@ -30,9 +33,9 @@ def style(*names: str) -> Markup:
 
 
 def content_policy(*scripts: str) -> Markup:
-    """Return the tag that forbids a page to fetch anything or run other scripts than these.
+    """Return the Content-Security-Policy tag that blocks requests and all but these scripts.
 
-    It also blocks code in the texts among a page's values.
+    The tag also blocks script code in the values of a page.
 
     scripts: names as in `read_asset`.
     """
@@ -46,28 +49,29 @@ def content_policy(*scripts: str) -> Markup:
 
 
 def script(*names: str) -> Markup:
-    """Return the tags of scripts, which the page's policy has to allow."""
+    """Return script tags; the content policy of the page must allow these scripts."""
     return Markup("".join(f"<script>{read_asset(name)}</script>" for name in names))
 
 
 def render_page(name: str, **values: Any) -> str:
-    """Return the page, or the part of one, from a Jinja template; name: as in `read_asset`.
+    """Return the HTML of a Jinja template, a page or a part of one; text values are escaped.
 
-    Text values are escaped.
+    name: name of the template, as in `read_asset`.
+    values: values of the template's variables.
     """
     return _template(name).render(**values)
 
 
 def table_html(table: Table) -> Markup:
-    """Return a table as a part of a page that includes `foundation/sheet.css`."""
+    """Return a table as HTML for a page that includes `foundation/sheet.css`."""
     return Markup(_template("foundation/sheet.html.j2").module.tabled(table))  # type: ignore[attr-defined]
 
 
 @lru_cache(maxsize=16)
 def _template(name: str) -> Template:
-    """Return a compiled template; compiling takes longer than filling it in.
+    """Return a compiled template, cached because compiling takes longer than rendering.
 
-    A name without a value is an error.
+    A variable without a value is an error.
     """
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 TARGET = "_target_"
-# Groups in which custom code may be chosen, and the key of each that names the choice.
+# Settings groups that accept custom code, and the key of each group that names the code.
 PLUGIN_KEYS = {
     "forecaster": "kind",
     "sizing": "strategy",
@@ -59,7 +59,7 @@ PLUGIN_KEYS = {
     "universe": "rank",
     "fees": "",
 }
-# Kind of entry points that give short names, by group of settings.
+# Kind of the entry points whose names are accepted in place of `module.Name`, by settings group.
 ENTRY_POINT_KINDS = {
     "forecaster": "forecasters",
     "sizing": "strategies",
@@ -93,7 +93,10 @@ def allow_import(name: str) -> None:
 
 
 def allow_named(values: Any) -> None:
-    """Allow imports of the code that a command line's unresolved settings name."""
+    """Allow imports of the custom code that a command line's settings name with `_target_`.
+
+    values: settings as nested mappings and lists, with interpolations unresolved.
+    """
     if isinstance(values, Mapping):
         name = values.get(TARGET)
         if isinstance(name, str):
@@ -103,9 +106,11 @@ def allow_named(values: Any) -> None:
 
 
 def insert_plugins(values: dict[str, Any]) -> None:
-    """Replace each group's `_target_` by its custom code, in settings as plain mappings.
+    """Replace `_target_` in each settings group by the group's key for custom code, in place.
 
-    For fees, `_target_` is a function without arguments that returns them.
+    For fees, `_target_` names a function without arguments; its result replaces the group.
+
+    values: settings as nested plain mappings.
     """
     for group, key in PLUGIN_KEYS.items():
         part = values.get(group)
@@ -122,7 +127,7 @@ def insert_plugins(values: dict[str, Any]) -> None:
 
 
 def child_values(values: Any) -> dict[str, Any]:
-    """Return the parts of a mapping or a list by name or number; empty for other values."""
+    """Return the children of a mapping by key, or of a list by index; empty for other values."""
     if isinstance(values, Mapping):
         return {str(name): part for name, part in values.items()}
     return {str(k): part for k, part in enumerate(values)} if isinstance(values, list) else {}
@@ -139,9 +144,9 @@ def _refuse_elsewhere(values: Any, place: str) -> None:
 
 
 def _placed(group: str, name: object) -> str:
-    """Return the `module.name` of a `_target_`, directly or through an entry point.
+    """Return the `module.name` of a `_target_`, given directly or through an entry point.
 
-    Raises InputError if the command line does not name it, or no installed package offers it.
+    Raises InputError if the command line does not name the code, or no installed package offers it.
     """
     if not isinstance(name, str) or is_plugin(name) or name not in _named:
         _refuse_unnamed(group, name)
@@ -169,9 +174,9 @@ def _refuse_unnamed(group: str, name: object) -> None:
 def load_plugin(group: str, name: str) -> Any:
     """Import `module.name` from the environment or the working folder.
 
-    group: the group whose `_target_` it is.
+    group: settings group whose `_target_` names the code.
 
-    Raises InputError if the command line does not name it, or the import fails.
+    Raises InputError if the command line does not name the code, or the import fails.
     """
     _refuse_unnamed(group, name)
     module, _, attribute = name.rpartition(".")
@@ -189,9 +194,10 @@ def load_plugin(group: str, name: str) -> Any:
 
 @contextmanager
 def plugin_errors(group: str, name: str) -> Iterator[None]:
-    """Run custom code in the block; its errors become errors of the group that names it.
+    """Convert exceptions of custom code in the block to an `InputError` that names the code.
 
-    name: the group's `_target_`, or its call as text (`call_text`).
+    group: settings group whose `_target_` names the code.
+    name: `_target_` of the group, or its call as text (`call_text`).
 
     Raises InputError for any exception, with its file and line; BrokerError and DataError are
     passed on.
@@ -239,7 +245,7 @@ def check_arguments(
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:
-    """Return the name, followed by its arguments if there are any."""
+    """Return the call of custom code as text: `module.Name(window=60)`, or the name alone."""
     if not arguments:
         return name
     words = ", ".join(f"{word}={value!r}" for word, value in arguments.items())
@@ -247,9 +253,10 @@ def call_text(name: str, arguments: Mapping[str, Any]) -> str:
 
 
 def plugin_digest(name: str) -> str:
-    """Return the digest of the source of a plugin's module; empty without a source.
+    """Return the SHA-256 of the source file of a plugin's module; empty without a source.
 
-    It is also empty for code that may not be imported: finding a module imports its package.
+    The digest is also empty for code that may not be imported: finding a module imports its
+    package.
     """
     if name not in _named:
         return ""
@@ -262,9 +269,9 @@ def plugin_digest(name: str) -> str:
 
 
 def _place(error: BaseException, name: str) -> str:
-    """Return file and line of an error: the last one in the module that `name` names.
+    """Return file and line of an error: its last line in the module of the plugin.
 
-    Without a line in that module it is the last one of all.
+    Without a line in that module, return the error's last line.
     """
     import traceback  # not needed for help
 
@@ -297,7 +304,7 @@ def _installed(kind: str) -> Mapping[str, EntryPoint]:
 
 
 def entry_point_names(kind: str) -> list[str]:
-    """Return the entry point names of a kind, the project's first."""
+    """Return the names of all entry points of a kind, those of the project first."""
     return list(
         dict.fromkeys(
             [*_project_entry_points().get(ENTRY_POINT_PREFIX + kind, ()), *_installed(kind)]
@@ -306,7 +313,7 @@ def entry_point_names(kind: str) -> list[str]:
 
 
 def entry_point_target(kind: str, name: str) -> str | None:
-    """Return the `module:attribute` of a name of a kind; None for an unknown name."""
+    """Return the `module:attribute` of an entry point; None for an unknown name."""
     if (own := _project_entry_points().get(ENTRY_POINT_PREFIX + kind, {}).get(name)) is not None:
         return own
     point = _installed(kind).get(name)
@@ -323,9 +330,11 @@ def load_entry_point(kind: str, name: str) -> Any:
 
 
 def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the `COMMANDS` or `SETTINGS` of every product, those of the project first.
+    """Yield one table of every product, the project's products first.
 
     Installed packages are searched only after the project's own products.
+
+    table: `COMMANDS` or `SETTINGS`.
     """
     for name in _project_entry_points().get(f"{ENTRY_POINT_PREFIX}products", ()):
         yield getattr(load_entry_point("products", name), table, {})
@@ -335,10 +344,16 @@ def product_tables(table: str) -> Iterator[Mapping[str, Any]]:
 
 
 def find_entry(table: str, word: str) -> Any:
-    """Return the entry of a word in a table of any product; None without one."""
+    """Return the value of a word in the tables of the products; None if no product has the word.
+
+    table: `COMMANDS` or `SETTINGS`.
+    """
     return next((each[word] for each in product_tables(table) if word in each), None)
 
 
 def merged_table(table: str) -> dict[str, Any]:
-    """Return a table merged over all products."""
+    """Return the tables of all products as one dictionary.
+
+    table: `COMMANDS` or `SETTINGS`.
+    """
     return {word: value for each in product_tables(table) for word, value in each.items()}

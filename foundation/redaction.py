@@ -14,10 +14,10 @@ _IN_ADDRESS = re.compile(r"(?<=://)[^/\s@]+@")
 
 
 def redact_secrets(text: str, secrets: Mapping[str, str]) -> str:
-    """Return the text with each secret replaced by its name, and without passwords in addresses.
+    """Replace each secret in a text by its name, and remove passwords from addresses.
 
-    A secret shorter than 8 letters stays: a key `x` would be replaced in every word. A secret
-    shorter than 16 letters is replaced only as a whole word, a longer secret anywhere.
+    A secret shorter than 8 letters is not replaced: a key `x` would be replaced in every word. A
+    secret shorter than 16 letters is replaced only as a whole word, a longer secret anywhere.
 
     secrets: secrets by their names; forms escaped for Python, JSON and addresses are replaced, too.
     """
@@ -39,7 +39,7 @@ def _forms(secret: str) -> list[str]:
 
 
 class Redactor(Protocol):
-    """An object that knows the secrets of a text, such as the keys of an account."""
+    """Protocol of objects that remove secrets from texts, such as the keys of an account."""
 
     def redact(self, text: str) -> str:
         """Return the text without secrets."""
@@ -47,7 +47,7 @@ class Redactor(Protocol):
 
 
 class NoSecrets:
-    """The redactor of a process without keys."""
+    """A redactor that changes nothing, for a process without keys."""
 
     def redact(self, text: str) -> str:
         return text

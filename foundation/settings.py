@@ -1,4 +1,4 @@
-"""Settings: a class field declares the type, bounds, meaning and default of a setting.
+"""Settings: a class field declares the type, bounds, description and default of a setting.
 
     @settings_class("limits")
     class Limits:
@@ -76,7 +76,7 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Declared:
-    """A field as `setting` declares it."""
+    """The declaration of a field by `setting`."""
 
     default: Any
     field_info: FieldInfo
@@ -86,11 +86,12 @@ class _Declared:
 def setting(
     default: Value, meaning: str, *, hidden: bool = False, key: bool = True, **bounds: Any
 ) -> Value:
-    """Declare a field's default and meaning.
+    """Declare the default, description and bounds of a settings field.
 
-    hidden: whether it may hold a secret, and is left out where settings are printed.
-    key: whether the field is a key of a configuration. A field that follows from others is not, nor
-        one that a model takes from its source: a study sets that with a plus, +index.jumps=0.
+    hidden: whether the value may contain a secret; printed settings do not show it.
+    key: whether the field is a key of a configuration. A field that is derived from others is not,
+        nor is one that a model takes from its source: a study sets that with a plus,
+        +index.jumps=0.
     bounds: pydantic's constraints: gt, ge, lt, le, min_length, pattern.
     """
     extra = {} if key else {"json_schema_extra": _NO_KEY}
@@ -98,7 +99,7 @@ def setting(
 
 
 def required_setting(meaning: str, **bounds: Any) -> Any:
-    """Declare the meaning of a field without a default.
+    """Declare the description and bounds of a settings field without a default.
 
     depth: Annotated[float, required_setting("a share", gt=0, lt=1)]
     """
@@ -107,10 +108,10 @@ def required_setting(meaning: str, **bounds: Any) -> Any:
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings_class(group: str = "") -> Callable[[type[Class]], type[Class]]:
-    """Make a class a frozen dataclass of settings that validates its fields.
+    """Return a decorator that makes a class a frozen dataclass of validated settings.
 
-    Numbers may not contain underscores and are not booleans. A single value where several are
-    needed becomes a list of one.
+    Numbers may not contain underscores and are not booleans. A single value for a list becomes a
+    list of one.
 
     group: prefix of the keys in error messages of instances made in Python.
     """
@@ -180,9 +181,10 @@ def _several(value: Any) -> Any:
 
 
 def settings_error(error: ValidationError, kind: Any, group: str = "") -> InputError:
-    """Return the first problem of invalid settings as an error of one line.
+    """Convert a validation error to an `InputError` of one line about its first problem.
 
-    kind: class of the settings; group: prefix of their keys.
+    kind: class of the settings.
+    group: prefix of their keys.
     """
     problems = error.errors(include_url=False)
     unknown = [each for each in problems if each["type"] == "unexpected_keyword_argument"]
@@ -270,7 +272,7 @@ def _sibling_keys(kind: Any, parts: Sequence[object], place: str) -> list[str]:
 
 
 def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
-    """Return the settings class at a place in another; entry numbers and names are skipped."""
+    """Return the nested settings class at a path; list indices and mapping keys are skipped."""
     for part in parts:
         if part in (hints := get_type_hints(kind)):
             kind = settings_class_in(hints[str(part)])
@@ -278,20 +280,20 @@ def settings_class_at(kind: Any, parts: Sequence[object]) -> Any:
 
 
 def settings_class_in(hint: Any) -> Any:
-    """Return the settings class in a field's annotation, at any depth; None without one."""
+    """Return the settings class in a type annotation, at any depth; None without one."""
     if dataclasses.is_dataclass(hint):
         return hint
     return next(filter(None, map(settings_class_in, get_args(hint))), None)
 
 
 def keys_in(kind: Any) -> dict[str, FieldInfo]:
-    """Return the keys of a settings class, with pydantic's field information."""
+    """Return the configuration keys of a settings class, with pydantic's field information."""
     about_fields: dict[str, FieldInfo] = kind.__pydantic_fields__
     return {name: each for name, each in about_fields.items() if each.json_schema_extra != _NO_KEY}
 
 
 def defaults_in(kind: Any) -> dict[str, Any]:
-    """Return the defaults of a settings class as YAML has them; `???` for a key without one."""
+    """Return the defaults of a settings class as YAML values; `???` for a key without a default."""
     values = {}
     for field in dataclasses.fields(kind):
         if field.name not in keys_in(kind):
@@ -305,7 +307,7 @@ def defaults_in(kind: Any) -> dict[str, Any]:
 
 
 def to_yaml_value(value: Any) -> Any:
-    """Return a setting's value as YAML has it."""
+    """Convert a setting's value to a value that YAML can represent."""
     if dataclasses.is_dataclass(value):
         return {name: to_yaml_value(getattr(value, name)) for name in keys_in(type(value))}
     if isinstance(value, Mapping):
@@ -337,14 +339,17 @@ def _variable(name: str, *default: object) -> str | None:
 
 @cache
 def register_env_resolver() -> None:
-    """Register `_variable` as the reader of `${oc.env:NAME}`, once a process."""
+    """Register the OmegaConf resolver of `${oc.env:NAME}`, once per process.
+
+    An empty environment variable counts as unset.
+    """
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("oc.env", _variable, replace=True)
 
 
 def settings_from_config(kind: type[Settings], config: DictConfig, group: str = "") -> Settings:
-    """Return the validated settings of a composed configuration, or of its part `group`.
+    """Return validated settings from a composed configuration, or from its group `group`.
 
     Raises InputError for the first missing or invalid value.
     """
@@ -402,7 +407,7 @@ def _validated(kind: type[Settings], plain: Any, group: str = "") -> Settings:
 
 
 def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
-    """Yield the dotted names of all settings and groups in plain values."""
+    """Yield the dotted names of all settings and groups in nested mappings."""
     for name, value in values.items():
         yield f"{group}{name}"
         if isinstance(value, dict):
@@ -410,7 +415,9 @@ def dotted_keys(values: Mapping[str, Any], group: str = "") -> Iterator[str]:
 
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Return the settings with some values, named by dotted keys, replaced and checked.
+    """Return a validated copy of the settings with changed values.
+
+    changes: new values by dotted key.
 
     Raises InputError for an unknown key or an invalid value.
     """
@@ -427,10 +434,12 @@ def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
 
 
 def check_config_file(path: Path, group: str, examples: str = "") -> None:
-    """Raise `InputError` for an invalid YAML file of a user: one line with file, line and reason.
+    """Validate a user's YAML file of settings.
 
-    group: group of settings that it is for, the folder below `configs`.
-    examples: where such files are documented; empty: in that folder.
+    group: settings group of the file, its folder below `configs`.
+    examples: text that says where such files are documented; empty: in that folder.
+
+    Raises InputError, one line with file, line and reason, for an invalid file.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -455,7 +464,7 @@ def check_config_file(path: Path, group: str, examples: str = "") -> None:
 
 
 def read_plain_yaml(path: Path) -> Any:
-    """Return the content of a YAML file without aliases.
+    """Return the content of a YAML file; aliases are rejected.
 
     A few lines of aliases can expand to billions of values.
 

@@ -1,4 +1,4 @@
-"""The end of a command, by an error or a signal: one line and an exit code."""
+"""Ends of a command by an error or a signal: one line and an exit code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def exit_with_error(error: Exception) -> NoReturn:
-    """Print one line and exit with code 2."""
+    """Print an error as one line and exit with code 2."""
     print(f"error: {escape_controls(' '.join(str(error).split()))}", file=sys.stderr)  # noqa: T201
     sys.exit(2)
 
 
 @contextmanager
 def one_line_errors(interrupted: str) -> Iterator[list[Path]]:
-    """End an `InputError` with one line and exit code 2, an interruption with 128 + its signal.
+    """Exit with one line and a code: 2 for an `InputError`, 128 + signal for an interruption.
 
     A signal that ends the process is an interruption.
 
-    interrupted: state after an interruption, for its line.
+    interrupted: state after an interruption, for the message.
 
-    It yields a list: folders put into it are removed after either, if they are empty.
+    The context yields a list. After an error or an interruption, folders in this list are removed
+    if they are empty.
     """
     folders: list[Path] = []
     try:
@@ -56,11 +57,11 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 @contextmanager
 def raise_on_signals() -> Iterator[None]:
-    """Raise `Terminated` in the block at a signal that ends the process, or at a hang-up.
+    """Raise `Terminated` in the block when a signal would end the process, hang-ups included.
 
     A signal that the process was started to ignore, as by nohup, stays ignored. Outside the main
-    thread, where Python allows no signal handlers, nothing changes. The error is raised at once, or
-    after an open transaction.
+    thread, where Python allows no signal handlers, the block runs without this protection. The
+    error is raised at once, or after an open transaction.
     """
 
     def end(number: int, _: object) -> None:
@@ -88,7 +89,10 @@ def raise_on_signals() -> Iterator[None]:
 def handle_signals(
     numbers: Iterable[signal.Signals], act: Callable[[int, object], object]
 ) -> Iterator[None]:
-    """Handle signals in the block; those that the process was started to ignore stay ignored."""
+    """Call `act` for signals during the block.
+
+    Signals that the process was started to ignore stay ignored.
+    """
     before = {number: signal.getsignal(number) for number in numbers}
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
@@ -104,13 +108,16 @@ _told: list[signal.Signals] = []  # signals received by the open blocks of `rais
 
 
 def raise_if_signalled() -> None:
-    """Raise `Terminated` if a signal's exception was lost, as in a finaliser."""
+    """Raise `Terminated` if the exception of an earlier signal was lost, as in a finaliser."""
     if _told:
         raise Terminated(_told[0])
 
 
 class Terminated(KeyboardInterrupt):
-    """A signal has interrupted the process; number: number of the signal."""
+    """A signal has interrupted the process.
+
+    number: number of the signal.
+    """
 
     def __init__(self, number: signal.Signals) -> None:
         super().__init__(number.name)
@@ -130,11 +137,11 @@ def _interrupt_with(error: BaseException) -> None:
 
 
 class DeferSignals:
-    """A section that no signal interrupts: a termination signal takes effect at the section's end.
+    """A block that no signal interrupts: a termination signal takes effect at the block's end.
 
     A handler's exception can occur between any two steps of the main thread. Just after the begin
     of a transaction it would leave the transaction open, and later writes would never reach the
-    disk. Sections may be nested.
+    disk. Blocks may be nested.
     """
 
     def __enter__(self) -> None:

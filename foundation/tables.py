@@ -1,4 +1,4 @@
-"""A table for terminals and pages, and JSON output for programs."""
+"""Tables for terminals and pages, and JSON output for programs."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DrawnShape = tuple[str, str]  # kind (a page's colour), and path in a box 1,000 
 class Cell:
     """A cell of a table.
 
-    text: formatted value; description of a drawing.
-    tone: `good`, `bad`, `muted` or `strong`.
+    text: formatted value, or the description of a drawing.
+    tone: `good`, `bad`, `muted` or `strong`; empty: normal.
     subtext: smaller text below.
     line_colour: colour of the row's line in a chart.
-    link: target of the text.
+    link: address that the text links to.
     drawing: shapes that a page draws instead of the text.
     """
 
@@ -46,11 +46,11 @@ Row = Sequence[str | Cell]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Formatted figures; the first column names the row.
+    """A table of formatted values; the first column names the rows.
 
     heads: column headings; empty for a list of named figures.
-    text_columns: indices of further text columns, which are aligned left.
-    optional_columns: indices of the columns that narrow pages and terminals leave out.
+    text_columns: indices of columns aligned left, in addition to the first column.
+    optional_columns: indices of the columns that narrow pages and terminals do not show.
     has_total: whether the last row is the sum of the others.
     """
 
@@ -62,7 +62,7 @@ class Table:
     has_total: bool = False
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the table with as many of its optional columns as fit without wrapping."""
+        """Yield the table with as many optional columns as fit without wrapping."""
         unlimited = options.update_width(MAX_TERMINAL_WIDTH)
         left_out = sorted(self.optional_columns)
         table = self._terminal_table(left_out)
@@ -96,13 +96,16 @@ class Table:
 
 
 def bar_shape(begin: float, end: float, kind: str = "") -> DrawnShape:
-    """Return a bar between two positions, 0 … 100; kind: default `long` or `short` by direction."""
+    """Return a horizontal bar between two positions from 0 to 100.
+
+    kind: colour of the bar; empty: `long` or `short` by its direction.
+    """
     path = f"M{10 * begin:.1f} 10V90H{10 * end:.1f}V10Z"
     return kind or ("long" if end >= begin else "short"), path
 
 
 def json_text(content: Any) -> str:
-    """Return values as JSON: money and quantities as text, instants in UTC.
+    """Return values as JSON text: money and quantities as strings, instants in UTC.
 
     Raises ValueError for NaN and infinity: use None for a missing number.
     """

@@ -1,4 +1,4 @@
-"""Work in several threads: parts of a result, and background work during a block."""
+"""Parallel computation of the parts of a result, and background work during a block."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MAX_THREADS = 16  # threads
 def parallel_map(
     make: Callable[[Part], Made], parts: Iterable[Part]
 ) -> Generator[Made, None, None]:
-    """Yield the results of `map` in order, computed in parallel threads.
+    """Yield `make(part)` of each part, in order, computed in parallel threads.
 
     The number of threads equals that of linear algebra: one per processor, or OMP_NUM_THREADS, at
-    most MAX_THREADS. Later results are computed while one is used; at most one per thread waits in
-    memory. Closing the generator ends the threads.
+    most MAX_THREADS. Later results are computed while one is used; at most one result per thread
+    waits in memory. Closing the generator ends the threads.
     """
     waiting: deque[Future[Made]] = deque()
     with single_threaded_blas() as threads, ThreadPoolExecutor(min(threads, MAX_THREADS)) as pool:
@@ -40,7 +40,10 @@ def parallel_map(
 
 @contextmanager
 def run_in_background(work: Callable[[], object], end: Callable[[], object]) -> Generator[None]:
-    """Run `work` in another thread during the block. `end` makes it return at the block's end."""
+    """Run `work` in another thread during the block.
+
+    end: function that makes `work` return; it is called at the block's end.
+    """
     thread = Thread(target=work, daemon=True)
     thread.start()
     try:
@@ -68,7 +71,7 @@ def _linear_algebra() -> tuple[LibController, ...]:
 
 @contextmanager
 def single_threaded_blas() -> Generator[int, None, None]:
-    """Limit linear algebra to one thread in the whole process; yields its former thread count.
+    """Limit linear algebra to one thread in the whole process; yield the former thread count.
 
     Threads that share a product wait for each other, and for the threads of concurrent products.
     With one thread the last bits of a sum do not depend on the number of processors.

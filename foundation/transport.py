@@ -1,7 +1,8 @@
 """HTTP requests with a total deadline, a shared rate limit, and no repeated orders.
 
-The libraries below limit each wait for bytes, not their sum: a server that sends a byte a second
-never times out. Here the connection is shut down at the deadline, in any phase of the request.
+The HTTP libraries limit each wait for bytes, not the sum of waits: a server that sends a byte a
+second never times out. This module shuts down the connection at the deadline, in any phase of the
+request.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ RETRIED_STATUSES = (429, 500, 502, 503, 504)  # statuses after which a read is r
 
 
 class DeadlineGuard:
-    """A context that shuts down the connection of a request after `seconds`, above 0."""
+    """A context that shuts down the connection of a request after `seconds` (above 0)."""
 
     def __init__(self, seconds: float) -> None:
         self._lock = threading.Lock()
@@ -69,7 +70,7 @@ class DeadlineGuard:
         self._timer.cancel()
 
     def guard(self, connection: socket.socket | None) -> None:
-        """Guard this connection instead of the previous connection."""
+        """Guard this connection in place of the previous one."""
         with self._lock:
             self._socket = connection
             if self.over:
@@ -151,12 +152,12 @@ _POOLS = {"http": _Pool, "https": _PoolTLS}
 
 
 class Transport(HTTPAdapter):
-    """An adapter with rate-limited, time-limited requests; it retries reads and unsent requests.
+    """A requests adapter with rate and time limits; it retries only reads and unsent requests.
 
     timeout: seconds to connect, and to wait for the next bytes.
     deadline: seconds that a request may take, repeats included; pauses that the venue asks for do
         not count.
-    attempts: attempts of a read, or of a connection.
+    attempts: maximum attempts of a read, or of a connection.
     pace: rate limiter of the address.
     signer: function that returns fresh headers for every attempt; None if headers are constant.
     """
@@ -178,13 +179,13 @@ class Transport(HTTPAdapter):
         self._signer = signer
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Return the connections through a proxy, guarded like all others."""
+        """Return the connection manager of a proxy, whose connections also have deadlines."""
         manager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = _POOLS
         return manager
 
     def send(self, request: PreparedRequest, *words: Any, **options: Any) -> Response:
-        """Send a request and read its whole response."""
+        """Send a request and read its complete response."""
         reads = request.method == "GET"
         self._pace.wait()
         whole = min(self._deadline, _time_left())
@@ -220,7 +221,7 @@ class Transport(HTTPAdapter):
         """Send a request once.
 
         end: deadline by the monotonic clock.
-        whole: seconds up to the deadline, for messages.
+        whole: seconds from the first attempt to the deadline, for messages.
         """
         began = time.monotonic()
         seconds = min(end - began, _time_left())
@@ -263,7 +264,7 @@ def _back_off(attempt: int) -> float:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds of Retry-After, 0 to 60; None without a valid value."""
+    """Return the Retry-After header in seconds, 0 to 60; None if it is missing or invalid."""
     text = headers.get("Retry-After", "")
     try:
         seconds = float(text)
@@ -283,16 +284,16 @@ def _note_length(seconds: float, request: PreparedRequest) -> None:
 
 
 def log_pause(seconds: float, why: str) -> None:
-    """Log a long wait, so that it is not taken for a hang."""
+    """Log a long wait with its reason, so that the wait is not mistaken for a hang."""
     if seconds >= LOGGED_WAIT_SECONDS:
         log.warning("waiting %.0f s: %s", seconds, why)
 
 
 class RateLimiter:
-    """A limit on requests per minute that also obeys the venue's remaining count.
+    """A limit on requests per minute that also obeys the venue's rate-limit headers.
 
     limit: requests per minute; None: no limit.
-    time: clock for waits.
+    time: clock of the waits.
     """
 
     def __init__(self, limit: int | None, time: TimeSource = SYSTEM_TIME) -> None:
@@ -312,7 +313,7 @@ class RateLimiter:
         return max(until_free, self._not_before - now, 0.0)
 
     def wait(self) -> None:
-        """Wait until a request is allowed, and count it.
+        """Wait until a request is allowed, and count the request.
 
         Raises ReadTimeout if the time limit ends first.
         """
@@ -327,7 +328,7 @@ class RateLimiter:
             self.time.wait(seconds)
 
     def observe(self, headers: Mapping[str, str]) -> None:
-        """Wait until X-RateLimit-Reset after a response whose X-RateLimit-Remaining is 0."""
+        """Block requests until X-RateLimit-Reset if a response's X-RateLimit-Remaining is 0."""
         reset = headers.get("X-RateLimit-Reset", "")
         if headers.get("X-RateLimit-Remaining") == "0" and reset.isdecimal():
             # The venue counts by the minute: a later reset comes from a wrong clock.
@@ -338,15 +339,20 @@ class RateLimiter:
 
 @cache
 def shared_rate_limiter(where: str, limit: int | None) -> RateLimiter:
-    """Return the rate limiter that all clients of an address share: venues count per account."""
+    """Return the rate limiter that all clients of an address share: venues count per account.
+
+    where: name of the address or the account.
+    limit: requests per minute; None: no limit.
+    """
     return RateLimiter(limit)
 
 
 @contextmanager
 def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[None]:
-    """Convert any error of a request into one line without secrets.
+    """Convert any error of a request in the block to a one-line error without secrets.
 
-    The adapter reports responses with an error status itself, within the block.
+    This function does not check the status of responses: the caller's adapter raises for an error
+    status within the block.
 
     request: name of the venue and of the request.
     redact: function that removes secrets from a text.
@@ -380,7 +386,7 @@ def raise_broker_errors(request: str, redact: Callable[[str], str]) -> Iterator[
 
 
 def connection_error_text(error: RequestException) -> str:
-    """Return the host and the root cause of a request without a response."""
+    """Return the host and the root cause of a request that got no response."""
     host = urlsplit(getattr(error.request, "url", None) or "").netloc or "the address"
     cause: BaseException = error
     # The libraries store a cause in the arguments of their errors.

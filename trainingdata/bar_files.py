@@ -1,4 +1,4 @@
-"""Find the bar files of each symbol, and read them into a panel.
+"""Search for the bar files of each symbol, and reading of these files into a panel.
 
 A file is CSV or Parquet with a header that `trainingdata.file_formats` knows. It has bars of a day,
 of an hour, or of 1 to 30 minutes. The file is named after its symbol, or a column names the symbol
@@ -52,8 +52,9 @@ def find_files(
     A symbol may have several files if each has a column with the symbol, or if the file names are
     periods of one series, such as BTCUSDT-1h-2023-01.
 
+    places: folders of bar files, and single files.
     symbols: the symbols to find; None: all.
-    renames: renames whose old symbols are searched too; an old symbol may have no file.
+    renames: renames whose old symbols are searched, too; an old symbol may have no file.
 
     Raises DataError for a symbol without a file, and for files that are unreadable or ambiguous.
     """
@@ -97,7 +98,11 @@ def find_files(
 
 
 class _Found(NamedTuple):
-    """A file of a symbol; inside: whether a column, not the file name, names the symbol."""
+    """A bar file of a symbol.
+
+    path: path of the file.
+    inside: whether a column, not the file name, names the symbol.
+    """
 
     path: Path
     inside: bool
@@ -136,7 +141,7 @@ def _paths_of(symbol: str, found: Sequence[_Found]) -> tuple[Path, ...]:
 
 
 def folders_with(root: Path, symbols: Sequence[str]) -> list[Path]:
-    """Return `root` and subfolders that hold a bar file named after one of the symbols."""
+    """Return the folders in and below `root` with a bar file named after one of the symbols."""
     names = set(parse_symbols(symbols))
     files = (path for path in root.rglob("*") if path.is_file() and _is_bar_file(path))
     return sorted({path.parent for path in files if _symbol_of(path) in names})
@@ -186,10 +191,11 @@ def read_bars(
     conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
-    """Read the panel of `symbols` up to `end`, history before `start` included.
+    """Read a panel of bars up to `end`, including the history before `start`.
 
     places: folders of bar files, and single files.
     symbols: symbols of the panel; None: all.
+    start, end: bounds between which every symbol needs a bar; None: no bound.
     timeframe: timeframe of the bars; None: days if the files have them, else hours.
     conventions: conventions of files that do not state their own.
     renames: renames of symbols; bars of the old symbol precede bars of the new symbol.
@@ -210,13 +216,15 @@ def read_finer_bars(
     conventions: Conventions = STRICT,
     renames: Sequence[Rename] = (),
 ) -> Bars:
-    """Return the panel of the shortest bars that all files of the symbols can form, up to `end`.
+    """Read a panel, up to `end`, of the shortest bars that the files of all symbols can form.
 
-    timeframe: exclusive upper limit of the bars' length.
+    places: folders of bar files, and single files.
+    symbols: symbols of the panel.
+    timeframe: timeframe than which the bars have to be shorter.
+    conventions: conventions of files that do not state their own.
+    renames: renames of symbols; bars of the old symbol precede bars of the new symbol.
 
-    The other parameters are those of `read_bars`.
-
-    Raises DataError if the files hold no finer bars.
+    Raises DataError if the files have no shorter bars.
     """
     files = find_files(places, symbols, renames)
     read = _read_rows(files, conventions)

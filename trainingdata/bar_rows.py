@@ -1,4 +1,4 @@
-"""Rows of a symbol in its files: known-at instants, prices and volume of each bar."""
+"""The rows of a symbol in its files, validated and converted to bars."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class SymbolFileRows:
     minutes: length of a bar in minutes, 1440 for a day.
     zone: time zone of the stamps, as text.
     ends: whether a stamp is the end of its bar.
-    naive_zone: zone assumed for stamps without one.
-    notes: parts of the file that are ignored or changed.
+    naive_zone: time zone assumed for stamps without one.
+    notes: texts on parts of the file that are ignored or changed.
     path: path of the file, for messages.
     volume_known: whether the unit of the volume is known.
     """
@@ -81,7 +81,9 @@ class SymbolFileRows:
         return self.minutes == DAILY.minutes
 
     def bars(self, timeframe: Timeframe) -> tuple[Instants, Array, Origin]:
-        """Return the bars of a timeframe: known-at instants [n], values [n, 5] and their origin.
+        """Convert the rows to bars of a timeframe.
+
+        Return known-at instants [n], values [n, 5] and the provenance of the bars.
 
         Raises DataError for rows from which the timeframe's bars cannot be made.
         """
@@ -143,9 +145,11 @@ def check_symbol_rows(
     path: str,
     conventions: Conventions,
 ) -> SymbolFileRows:
-    """Return the validated rows of a symbol, oldest first.
+    """Validate the rows of a symbol in its files; return them oldest first.
 
     parts: rows of the symbol in each file, with the columns of the header; files in any order.
+    head: format of the files.
+    item: the instrument.
     path: path of the file, for messages.
     conventions: conventions for anything that the header does not state.
 
@@ -399,7 +403,7 @@ def _no_parts(minutes: int, timeframe: Timeframe) -> str:
 
 
 def bar_length_text(minutes: int) -> str:
-    """Return the name of a bar length, for messages."""
+    """Return a bar length as text for messages: daily bars, 30-minute bars."""
     return "daily bars" if minutes == DAILY.minutes else f"{minutes}-minute bars"
 
 

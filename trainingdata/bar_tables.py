@@ -1,4 +1,4 @@
-"""Read bar files as tables: CSV (UTF-8, commas) or Parquet, with a known header.
+"""Reading of bar files as tables: CSV (UTF-8, commas) or Parquet, with a known header.
 
 No row of a file is dropped silently: a file with an ambiguous row is rejected.
 """
@@ -46,7 +46,7 @@ _OTHER_FORMATS = re.compile(rb"\s*(?:([{\[])|<(?:!|html))", re.IGNORECASE)
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarTable:
-    """The rows of a bar file, with its header.
+    """The rows of a bar file, and the format of its header.
 
     path: path of the file, for messages.
     head: format that the header identifies.
@@ -90,10 +90,10 @@ class BarTable:
 
 
 class SymbolRows(NamedTuple):
-    """The rows of a table by symbol.
+    """The rows of a table, grouped by symbol.
 
     table: table of one file.
-    spellings: spelling of each symbol; empty if no column names symbols.
+    spellings: spelling of each symbol in the file; empty if no column names symbols.
     rows: row indices by spelling.
     """
 
@@ -102,7 +102,7 @@ class SymbolRows(NamedTuple):
     rows: dict[str, Index]
 
     def select(self, symbol: str) -> pd.DataFrame:
-        """Return the rows of a symbol in the file's order."""
+        """Return the rows of a symbol in the order of the file."""
         if len(self.spellings) < 2:
             return self.table.frame
         return self.table.frame.iloc[self.rows[self.spellings[symbol]]]
@@ -111,9 +111,11 @@ class SymbolRows(NamedTuple):
 def gather_symbol_rows(
     tables: Sequence[SymbolRows], symbol: str
 ) -> tuple[list[pd.DataFrame], FileFormat, str]:
-    """Return a symbol's rows in each file of a series, their format, and their path for messages.
+    """Collect a symbol's rows in all files of a series.
 
-    tables: the table of each file; several if each file holds a day or a month of many symbols.
+    Return the rows in each file, the format of the files, and their path for messages.
+
+    tables: the table of each file; several if each file has a day or a month of many symbols.
 
     Raises DataError for files with different headers.
     """
@@ -154,7 +156,7 @@ def _symbol_in(cell: str, form: str) -> str:
 
 
 def symbols_in_column(path: Path) -> tuple[str, ...]:
-    """Return the symbols that a column of a file names; empty without such a column.
+    """Return the symbols in the symbol column of a file; empty without such a column.
 
     Raises DataError if the column cannot be read. `read_table` reports all other faults.
     """
@@ -181,7 +183,7 @@ def _columns(path: Path) -> list[str]:
 
 
 def read_table(path: Path) -> BarTable:
-    """Return the table of a file.
+    """Read a bar file as a table.
 
     Raises DataError for a file that cannot be read.
     """
@@ -261,7 +263,7 @@ def _is_address(line: bytes) -> bool:
 
 
 def _table(path: str, head: FileFormat, frame: pd.DataFrame) -> BarTable:
-    """Return the table; ignore a symbol column that holds company names."""
+    """Return the table; ignore a symbol column that contains company names."""
     if head.symbol in frame.columns and names_companies(head, frame[head.symbol].astype(str)):
         head = replace(head, symbol="", ignored=(*head.ignored, head.symbol))
     return BarTable(path, head, frame)

@@ -56,13 +56,13 @@ class Doubt:
     """A data warning: a possible fault of a symbol's bars, reported with every result.
 
     symbol: the symbol.
-    at: start of the doubtful bar, or of the first of several.
+    at: start of the suspect bar, or of the first of several.
     what: the observed fact.
     effect: the effect on a run's results.
     cure: possible causes, and advice.
     kind: `split` (a usual split ratio), `ratio` (a rare split ratio), `move` (another large move),
-        `action` (a listed action that prices do not show), or `left_out` (a bar left out).
-    size: size of the price move, to rank doubts of one kind.
+        `action` (a listed action that prices do not show), or `left_out` (a bar that is not used).
+    size: size of the price move, to rank warnings of one kind.
     """
 
     symbol: str
@@ -88,9 +88,10 @@ class Doubt:
 
 
 def merge_doubts(doubts: Iterable[Doubt]) -> tuple[Doubt, ...]:
-    """Merge each symbol's doubts about moves into one, and those about bars left out into one.
+    """Merge a symbol's warnings about moves into one warning, and those about unused bars into one.
 
-    The largest doubt represents the merged doubts, and states their number and period.
+    The warning about the largest move represents the merged warnings, and states their number and
+    period.
     """
     groups: dict[tuple[object, ...], list[Doubt]] = {}
     for doubt in sorted(doubts, key=attrgetter("symbol", "at")):
@@ -114,8 +115,8 @@ class Origin:
 
     file: path of the file.
     zone: time zone of the stamps, as text.
-    minutes: length of a row in minutes; shorter than the bar where rows were joined to bars.
-    notes: parts of the file that are ignored, left out or converted.
+    minutes: length of a row in minutes; shorter than the bar if rows were joined to bars.
+    notes: texts on parts of the file that are ignored or converted.
     ends: whether a stamp is the end of its bar, not the start.
     doubts: data warnings about the bars, one per bar.
     volume_known: whether the unit of volume is known.
@@ -146,9 +147,9 @@ class Bars:
     source: short description of the source, for reports.
     timeframe: length of a bar.
     origins: provenance of each symbol's bars; empty if the bars are not from files.
-    unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are left out
-        because no other bar confirms them; empty if no bar is left out.
-    symbols: names of the instruments.
+    unconfirmed_bars: by symbol, known-at instants [n] and values [n, 5] of bars that are not used
+        because no other bar confirms them; empty if all bars are used.
+    symbols: symbols of the instruments.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol cannot be sold short.
     tradable: [S] whether the venue accepts orders in the symbol.
@@ -196,7 +197,7 @@ class Bars:
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """The data warnings about all bars, merged by `merge_doubts`."""
+        """Data warnings about all bars, merged by `merge_doubts`."""
         return self.doubts_between(None, None)
 
     def doubts_between(
@@ -219,7 +220,7 @@ class Bars:
 
     @property
     def present(self) -> Mask:
-        """True where a file has a bar, including bars that are left out; [S, T].
+        """True where a file has a bar, including unconfirmed bars; [S, T].
 
         Only this mask shows that a symbol has no bar; `mask` is false for unconfirmed bars, too.
         """
@@ -238,7 +239,7 @@ class Bars:
         return self.timeframe.clock(kind)
 
     def slice_rows(self, first: int, last: int) -> Bars:
-        """Return rows first … last - 1 as views, without a copy or a check."""
+        """Return instants `first` to `last` - 1 of the panel as views, without validation."""
         part: Bars = object.__new__(Bars)
         put = object.__setattr__
         put(part, "times", self.times[first:last])
@@ -249,7 +250,7 @@ class Bars:
         return part
 
     def at_last_instant(self, symbols: Sequence[str]) -> Bars:
-        """Return the last row of the panel for these symbols, in panel order."""
+        """Return the panel's last instant for these symbols, in panel order."""
         return self.slice_rows(len(self.times) - 1, len(self.times)).select(symbols)
 
     def select(self, symbols: Sequence[str]) -> Bars:
@@ -271,16 +272,16 @@ class Bars:
         )
 
     def until(self, now: np.datetime64) -> Bars:
-        """Return the panel as known at `now`."""
+        """Return the panel of all instants up to `now`."""
         return self.slice_rows(0, int(np.searchsorted(self.times, now, side="right")))
 
     def real_bars(self, s: int) -> tuple[Instants, Array]:
-        """Return the bars of symbol number `s`: known-at instants [N] and values [N, 5]."""
+        """Return the bars of the symbol with index `s`: known-at instants [N] and values [N, 5]."""
         rows = self.mask[s]
         return self.times[rows], self.values[s, rows]
 
     def without(self, left_out: Mask) -> Bars:
-        """Return the panel without the marked bars [S, T], which move to `unconfirmed_bars`."""
+        """Return the panel without the marked bars [S, T]; they are added to `unconfirmed_bars`."""
         if not left_out.any():
             return self
         unconfirmed_bars = []
@@ -299,7 +300,7 @@ class Bars:
         )
 
     def with_unconfirmed(self) -> Bars:
-        """Return the panel including unconfirmed bars, as in its files."""
+        """Return the panel with its unconfirmed bars restored, as in the files."""
         if not self.unconfirmed_bars:
             return self
         values = self.values.copy()
@@ -342,10 +343,11 @@ def build_panel(
     timeframe: Timeframe = HOURLY,
     extra_instants: Instants = NO_INSTANTS,
 ) -> Bars:
-    """Merge the bars of symbols (known-at instants [N], values [N, 5]) into one panel.
+    """Merge the bars of symbols into one panel on the union of their instants.
 
-    The panel's instants are the union of the symbols' instants.
-
+    tables: instrument, known-at instants [N] and values [N, 5] of each symbol.
+    source: short description of the source.
+    timeframe: length of a bar.
     extra_instants: further instants of the panel, with or without a bar.
 
     Raises DataError if `tables` is empty.
@@ -367,11 +369,10 @@ def build_panel(
 def keep_regular_bars(
     starts: Instants, values: Array, item: Instrument, timeframe: Timeframe, path: str
 ) -> tuple[Instants, Array]:
-    """Return known-at instants [N] and values [N, 5] of the bars in regular hours.
-
-    Bars outside regular New York hours are left out.
+    """Select the bars in regular New York hours; return known-at instants [N] and values [N, 5].
 
     starts: start times of the bars.
+    values: prices and volume of the bars.
     path: path of the file, for messages.
 
     Raises DataError for a bar off the timeframe's grid, and if no bar remains.
@@ -411,12 +412,24 @@ def _grid_advice(item: Instrument, timeframe: Timeframe) -> str:
 
 
 def row_error(path: str, row: int, what: str) -> DataError:
-    """Return the DataError about a row of a file, counted from 0; path: path of the file."""
+    """Return the DataError about a row of a file.
+
+    path: path of the file.
+    row: index of the row, counted from 0.
+    what: description of the error.
+    """
     return DataError(f"{path}: row {row + 1}: {what}")
 
 
 def check_bars(starts: Instants, values: Array, path: str) -> None:
-    """Raise `DataError` for unordered starts, prices out of range and negative volumes."""
+    """Validate a file's bars.
+
+    starts: [N] start times of the bars.
+    values: [N, 5] prices and volume.
+    path: path of the file, for messages.
+
+    Raises DataError for unordered starts, prices out of range and negative volumes.
+    """
     # NaT compares false with everything: without this check it would pass for increasing.
     if np.isnat(starts).any():
         raise row_error(path, first_true(np.isnat(starts)), "timestamp is empty")

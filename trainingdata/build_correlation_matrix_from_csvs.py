@@ -4,16 +4,17 @@
         --output correlation/matrix [--lookback 120] [--as-of 2025-06-30]
         [--symbols NVDA BTCUSD …] [--zone America/New_York] [--epoch s] [--stamps begin]
 
---input DIR …        folders of bar files, one per symbol, or single files --output NAME
-NAME.parquet and NAME.json are written --lookback N         sessions; hourly windows are 25/6 as
-many bars --as-of D            New York date, inclusive, or an instant with a zone; default: the
-last bar --symbols SYMBOL …   default: every file --zone ZONE          zone of stamps without a
-zone; default: such stamps are refused --epoch UNIT         unit of epoch timestamps (s, ms, us,
-ns); default: such stamps are refused --stamps SIDE        side of a bar (begin, end) that a stamp
-marks if the file does not state it --overwrite          write over files that are not a correlation
-matrix
+--input DIR …        folders of bar files, one file per symbol, or single files
+--output NAME        NAME.parquet and NAME.json are written
+--lookback N         sessions; hourly windows are 25/6 as many bars
+--as-of D            New York date, inclusive, or an instant with a zone; default: the last bar
+--symbols SYMBOL …   default: every file
+--zone ZONE          time zone of stamps without one; default: such stamps are refused
+--epoch UNIT         unit of epoch timestamps (s, ms, us, ns); default: they are refused
+--stamps SIDE        side of a bar (begin, end) that a stamp marks if the file does not state it
+--overwrite          overwrite files that are not a correlation matrix
 
-It writes `matrix.parquet` (symbols × symbols) and `matrix.json`: known-at instant and source.
+It writes `matrix.parquet` (symbols × symbols) and `matrix.json` (known-at instant and source).
 `correlation.file=correlation/matrix` uses the matrix at instants after it was known.
 """
 
@@ -48,7 +49,11 @@ LOOKBACK = 120  # sessions; the hourly windows are 500 bars then, and in proport
 def build_matrix(
     bars: Bars, estimator: CorrelationEstimator
 ) -> tuple[CorrelationMatrix, dict[str, Any]]:
-    """Return the matrix as of the panel's last 16:00 New York, and metadata for its JSON file."""
+    """Return the matrix as of the panel's last 16:00 New York, and metadata for its JSON file.
+
+    bars: hourly bars.
+    estimator: windows and priors of the estimate.
+    """
     raw, boundary = estimator.estimate(bars)
     matrix = repair_matrix(bars.symbols, raw, boundary)
     facts = {
@@ -91,7 +96,7 @@ def _is_matrix(path: Path) -> bool:
 
 
 def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
-    """Return the validated flags; checks come first, so that no work is lost."""
+    """Parse and validate the flags before any work begins."""
     flags = _parser().parse_args(list(words))
     _refuse_other_files(flags.output, overwrite=flags.overwrite)
     if flags.lookback < 2:
@@ -104,7 +109,7 @@ def read(words: Sequence[str]) -> tuple[argparse.Namespace, None]:
 
 
 def run(settings: argparse.Namespace) -> Result:
-    """Build the matrix and write it."""
+    """Estimate the matrix from the bar files and write it."""
     places = [place.expanduser() for place in settings.input]
     conventions = Conventions(zone=settings.zone, epoch=settings.epoch, stamps=settings.stamps)
     read = read_bars(places, settings.symbols, end=settings.as_of, conventions=conventions)

@@ -3,8 +3,8 @@
 Names in any case and order identify the columns. Most names do not state the time zone, the unit of
 epoch timestamps, the side of a bar that a stamp marks, or the unit of crypto volume. A vendor's
 format (`trainingdata.file_formats.VENDORS`) or a name such as `Gmt time`, `unix` or `Volume BTC`
-states them. Otherwise the cells must show them, or the user states them (`data.zone`, `data.epoch`,
-`data.stamps`, `data.volume_unit`).
+states them. Otherwise the cells must show these conventions, or the user states them (`data.zone`,
+`data.epoch`, `data.stamps`, `data.volume_unit`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UNNAMED = ""  # pandas writes its index without a heading
 # Names that state which side of a bar a stamp is.
 _BEGINS = ("timestamp", "begin", "start")
 _ENDS = ("end",)
-# The same in files without any of the usual names.
+# Names that state the side of the bar in files without any of the usual names.
 _OPENINGS = ("opentime", "timeopen")
 _CLOSINGS = ("closetime", "timeclose")
 _STAMPS = ("date", "time", "datetime", *_BEGINS, *_ENDS)
@@ -101,20 +101,20 @@ def _named_columns(names: Sequence[str], path: str) -> FileFormat:
 
 
 def refuse_other_separator(names: Sequence[str], path: str) -> None:
-    """Reject a header row whose cells are separated by semicolons or tabs."""
+    """Raise `DataError` for a header row whose cells are separated by semicolons or tabs."""
     if why := why_other_separator(names):
         raise _unknown_head(names, path, why)
 
 
 def separator_of(headings: str) -> str:
-    """Return the separator of cells by a vendor's header row; usually a comma."""
+    """Return the separator of a header row: a semicolon for some vendors, else a comma."""
     meanings = {_meaning(name) for name in headings.split(";")}
     written = any(one.semicolons and one.marker_columns <= meanings for one in VENDORS)
     return ";" if written else ","
 
 
 class _Volume(NamedTuple):
-    """The columns of volume.
+    """The volume columns of a file.
 
     name: name of the volume column; None if there is none.
     unit: unit in the column name.
@@ -205,7 +205,7 @@ class _Columns:
 
 
 def names_companies(head: FileFormat, cells: Iterable[str]) -> bool:
-    """Return True if a column `Name` holds company names instead of symbols."""
+    """Return whether the symbol column is called `Name` and contains company names, not symbols."""
     return _meaning(head.symbol) == _NAME and not all(map(is_symbol, cells))
 
 

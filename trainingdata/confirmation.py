@@ -1,11 +1,11 @@
-"""A filter of price errors: bars that no other bar confirms are left out.
+"""A filter of price errors: bars that no other bar confirms are not used.
 
 A bar is pending if one of its prices is far from the last accepted close. The next bar decides. It
 confirms the move if it opens nearer to the pending close than to the last accepted close. It also
 confirms the move if its own open or close lies beyond the limit on the same side. Otherwise the
 pending bar counts as an error, unless prices return to its level soon. After a confirmed move the
 limit is wider for some bars, so that a short squeeze costs few bars. Each bar is judged by data
-known at the decision only, so live trading and a backtest leave out the same bars.
+known at the decision only, so live trading and a backtest reject the same bars.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from foundation.arrays import Array, Instants, Mask
 from trainingdata.bars import CLOSE, OPEN, VOLUME, Bars, Doubt
 from trainingdata.instruments import AssetClass, Instrument
 
-# Factor of the last accepted close, up or down, beyond which an open, high, low or close waits for
-# the next bar. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within:
+# Largest ratio of an open, high, low or close to the last accepted close, up or down; beyond it a
+# bar is pending. All of 210,000 true hours of ten stocks and eight coins, 2023 to 2025, are within:
 # the furthest open and close are 1.26 away (NVDA 2023-05-25), the furthest high 1.37 and low 1.40
 # (XRP 2023-07-13, 2023-08-17). Of 93,000 days of 48 stocks, 2016 to 2023, four are beyond, OXY's
 # 2.17 of 2020-03-09 the furthest. Volume decides nothing: docs/STUDIES.md has the table.
 LARGEST_MOVE = 1.5
-# The same in the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to 02-02, are
-# within (the low of 01-28 is a third of the close before); a price ten times off is not.
+# The same limit for the bars after a confirmed move. The days of GME's squeeze, 2021-01-26 to
+# 02-02, are within (the low of 01-28 is a third of the close before); a price ten times off is not.
 LARGEST_WILD_MOVE = 5.0
-# The same for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
+# The same limit for a close of a volatility index: 2.16 on 2018-02-05 is the largest of the VIX.
 LARGEST_VOLATILITY_MOVE = 3.0
-# Number of own bars: how long the wider limit lasts, how recent a contradicted bar has to be, and
-# how soon a move has to reverse.
+# Number of a symbol's bars for which the wider limit lasts, in which a bar can be contradicted, and
+# in which a move can reverse.
 RECENT_BARS = 7
 
 CAUSES = {
@@ -48,7 +48,7 @@ WAITS = "the bar is not decided on, filled or marked, because it waits for the n
 
 
 def find_unconfirmed(bars: Bars) -> Mask:
-    """Return a mask of unconfirmed bars, [S, T]."""
+    """Return a mask [S, T] of the panel's unconfirmed bars."""
     mask = np.zeros(bars.mask.shape, dtype=bool)
     for s in range(len(bars.symbols)):
         mask[s, bars.mask[s]] = find_unconfirmed_rows(bars.real_bars(s)[1])
@@ -56,19 +56,22 @@ def find_unconfirmed(bars: Bars) -> Mask:
 
 
 def find_unconfirmed_volatility(closes: Array) -> Mask:
-    """Return a mask of unconfirmed daily closes [N] of a volatility index, in points."""
+    """Return a mask [N] of unconfirmed daily closes of a volatility index.
+
+    closes: [N] points.
+    """
     return find_unconfirmed_rows(np.repeat(closes[:, None], 5, axis=1), LARGEST_VOLATILITY_MOVE)
 
 
 def drop_unconfirmed(bars: Bars) -> Bars:
-    """Return the panel without unconfirmed bars; the same panel if there are none."""
+    """Return the panel without unconfirmed bars, or the same panel if there are none."""
     return bars.without(find_unconfirmed(bars))
 
 
 def restore_confirmed(bars: Bars) -> Bars:
-    """Restore the bars that a later bar confirmed: the panel as known in hindsight.
+    """Return the panel with dropped bars restored if a later bar confirms them, as in hindsight.
 
-    Use this for questions about the past only: decisions at the time did not have these bars.
+    Use this only to analyse the past: decisions at the time did not have these bars.
     """
     whole = bars.with_unconfirmed()
     errors = whole.mask & ~bars.mask
@@ -83,7 +86,7 @@ def restore_confirmed(bars: Bars) -> Bars:
 
 
 def find_contradicted(bars: Bars, prices: Mapping[str, float], gap: float) -> Mask:
-    """Return a mask of last bars that contradict the venue's price, [S, T].
+    """Return a mask [S, T] of a symbol's latest bars that contradict the venue's price.
 
     The mask begins after the last recent bar that agrees with the price. If no bar agrees, as for a
     history in other units, only the last bar is marked.
@@ -144,11 +147,12 @@ def find_unconfirmed_rows(values: Array, largest: float = LARGEST_MOVE) -> Mask:
 
 
 def _repeats(values: Array, accepted: int, left_out: Mask, largest: float) -> bool:
-    """Return whether the last bar is near a recent bar that was left out.
+    """Return whether the last bar is near a recent bar that was rejected.
 
     A second bar at a level confirms the level, unless its distance suggests prices in other units.
 
-    values: [n, 5] up to the bar in question; accepted: row of the last accepted close.
+    values: [n, 5] bars up to the bar to judge.
+    accepted: row of the last accepted close.
     """
     bar = values[-1]
     if _apart(bar, values[accepted, CLOSE], LARGEST_WILD_MOVE):
@@ -180,12 +184,12 @@ def _confirms(values: Array, largest: float) -> bool:
 def doubts_about_unconfirmed(
     item: Instrument, starts: Instants, values: Array, left_out: Mask, others: Sequence[Doubt] = ()
 ) -> tuple[Doubt, ...]:
-    """Return the data warnings about a symbol's bars: `others`, and one per bar left out.
+    """Return the data warnings about a symbol's bars: `others`, and one per unconfirmed bar.
 
     starts: [N] start times of the bars.
     values: [N, 5] prices and volume of the bars.
-    left_out: [N] mask of bars that are left out.
-    others: earlier warnings; a warning about a bar that is left out states both effects.
+    left_out: [N] mask of unconfirmed bars.
+    others: earlier warnings; a warning about an unconfirmed bar states both effects.
     """
     waits = starts[left_out]
     doubts = [

@@ -19,7 +19,7 @@ class Conventions:
     zone: time zone of stamps without a zone.
     epoch: unit of epoch timestamps.
     stamps: side of a bar, start or end, that its stamp marks.
-    volume_unit: unit of crypto volume. It overrides the vendor's usual unit.
+    volume_unit: unit of crypto volume; it overrides the vendor's usual unit.
     """
 
     adjusted: bool = False

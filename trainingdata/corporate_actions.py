@@ -1,17 +1,19 @@
 """Dividends, splits and ends of symbols from a file; adjustment of prices for splits.
 
-Settlement applies these events to a book. A file (CSV or Parquet) has one row for each event;
+Settlement applies these events to positions. A file (CSV or Parquet) has one row for each event;
 columns and kinds are read in any case:
 
-    symbol  of a stock; for an end, also of crypto date    New York, YYYY-MM-DD, the ex-date, or the
-    first day without the symbol kind    dividend, split, ended, merger or rename value   dividend:
-    USD per share, in the prices' own units; split: new shares for one old share;
+    symbol  of a stock; for an end, also of crypto
+    date    New York, YYYY-MM-DD, the ex-date, or the first day without the symbol
+    kind    dividend, split, ended, merger or rename
+    value   dividend: USD per share, in the units of the prices;
+            split: new shares for one old share;
             ended: USD paid per share, 0 for nothing, empty for the last price less a stated loss;
-                merger: shares of `into` per share; rename: 1 or empty
-    into    (merger, rename) the symbol that replaces it cash    (merger) USD per share in addition
-    to the new shares known   (ended, merger) when the end was known, a New York date or an instant
-    with a zone; empty
-            for the open of `date`
+            merger: shares of `into` per share; rename: 1 or empty
+    into    (merger, rename) the symbol that replaces the old one
+    cash    (merger) USD per share in addition to the new shares
+    known   (ended, merger) when the end was known, a New York date or an instant with a zone;
+            empty for the open of `date`
 
 Duplicates in a session are rejected: two splits, or one dividend in two rows. A symbol ends once.
 """
@@ -46,9 +48,9 @@ class CorporateAction:
     """A dividend or a split of a stock.
 
     symbol: symbol of the stock.
-    opens: open of the ex-date's session, UTC.
-    ratio: new shares for one old share; 1 where there is no split.
-    dividend: USD per old share; 0 where there is none.
+    opens: open of the session from which the action applies (the ex-date), UTC.
+    ratio: new shares for one old share; 1 without a split.
+    dividend: USD per old share; 0 without a dividend.
     """
 
     symbol: str
@@ -73,7 +75,7 @@ class _Row(NamedTuple):
 
 
 def read_actions(path: Path) -> tuple[ListedEvent, ...]:
-    """Return the events of a file, in time order.
+    """Read the dividends, splits and ends of symbols in a file, in time order.
 
     Raises DataError for an invalid or a duplicate row.
     """
@@ -109,7 +111,7 @@ def _place(event: ListedEvent) -> tuple[object, ...]:
 
 
 def adjust_for_splits(bars: Bars, actions: Sequence[CorporateAction]) -> Bars:
-    """Return raw prices and volumes converted to the units after the panel's last split.
+    """Convert raw prices and volumes to the units after the panel's last split.
 
     Models compare prices across a split; in raw prices a split looks like a large loss.
     """

@@ -2,9 +2,9 @@
 
 Within an asset class the correlation is estimated from hourly returns on the class's own clock.
 Between stocks and crypto it is estimated from daily returns, 16:00 to 16:00 New York on session
-days, because hourly grids of different markets understate it. Estimates change once a day, at
-16:00. With daily bars they change once a month: a window of years then moves as little as a window
-of hours does in a day.
+days, because returns on the hourly grids of different markets understate it. Estimates change once
+a day, at 16:00. With daily bars they change once a month, because a window of years changes as
+little in a month as a window of hours in a day.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MIN_COMMON_ROWS = 3  # two returns have correlation one
 
 
 class MeanCorrelations(NamedTuple):
-    """Mean correlations of daily returns within the stocks, within crypto, and between the two."""
+    """Mean correlations of daily returns among stocks, among crypto, and between the two."""
 
     stocks: float = PRIOR_WITHIN_STOCKS
     crypto: float = PRIOR_WITHIN_CRYPTO
@@ -51,7 +51,7 @@ class CorrelationMatrix:
 
     symbols: symbols of rows and columns.
     values: [S, S] float64, symmetric, unit diagonal, positive definite. An estimator's values are
-        exact in float32, so that a history of matrices needs half the space.
+        exact in float32, so that stored histories of matrices need half the space.
     as_of: instant by which all bars of the estimate were known.
     """
 
@@ -73,25 +73,25 @@ class CorrelationMatrix:
 
 @runtime_checkable
 class CorrelationSource(Protocol):
-    """A source of correlation matrices as known at the end of a panel."""
+    """Protocol of sources of correlation matrices as known at an instant of a panel."""
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """Return the matrix of the panel's symbols as of its last instant."""
         ...
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
+        """Return the matrix [D, S, S] known at each of these instants."""
         ...
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """Mean correlations towards which estimates from few symbols are shrunk."""
+        """Mean correlations to which estimates from few symbols are shrunk."""
         ...
 
 
 @settings_class("correlation")
 class CorrelationEstimator:
-    """Ledoit-Wolf estimates by window, mixed with a prior in proportion to missing data."""
+    """Settings of Ledoit-Wolf estimates, blended with a prior in proportion to missing data."""
 
     hourly_window: int = setting(500, "hourly returns within a class", ge=2)
     session_window: int = setting(120, "16:00-16:00 returns between the classes", ge=2)
@@ -118,12 +118,12 @@ class CorrelationEstimator:
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
         """Return the matrix of the last estimate at or before the panel's end.
 
-        The matrix is a function of the bars up to the estimate: no later bar changes it.
+        The matrix depends only on bars up to the estimate.
         """
         return repair_matrix(bars.symbols, *self.estimate(bars))
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
+        """Return the matrix [D, S, S] known at each of these instants."""
         size = len(bars.symbols)
         matrices = np.empty((len(instants), size, size), dtype=np.float32)
         if not len(instants):
@@ -218,7 +218,7 @@ class _Returns(NamedTuple):
 
 
 class _Closes(NamedTuple):
-    """Returns and closes of a panel, prepared once for all estimates of a history.
+    """A panel's closes and returns, prepared once for all estimates of a history.
 
     hourly: for each asset class the member symbols [M], the instants [N] at which a member has a
         bar, and the returns between these instants, [N - 1, M].
@@ -241,16 +241,16 @@ def _closes_of(bars: Bars, boundary: np.datetime64) -> _Closes:
 
 
 def estimation_times(timeframe: Timeframe, instants: Instants) -> Instants:
-    """Return the as-of instant, a 16:00 New York, of the estimate in force at each instant, [N]."""
+    """Return the as-of instant, a 16:00 New York, of the estimate used at each instant, [N]."""
     return last_month_ends(instants) if timeframe.daily else last_four_pms(instants)
 
 
 def correlations_in_force(
     estimator: CorrelationSource, bars: Bars, instants: Instants
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Return the index [T] of the matrix in force at each instant, and the matrices [D, S, S].
+    """Return the index [T] of the matrix used at each instant, and the matrices [D, S, S].
 
-    A matrix is in force from one estimate to the next, so each matrix is computed once.
+    A matrix is used from one estimate to the next, so that each matrix is computed once.
     """
     boundaries = estimation_times(bars.timeframe, instants)
     _, first, number = np.unique(boundaries, return_index=True, return_inverse=True)
@@ -259,7 +259,7 @@ def correlations_in_force(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedCorrelations:
-    """A source that caches the history of matrices of a panel.
+    """A correlation source that caches the matrices of a panel's instants.
 
     All panels must be parts of one history: panels that end at the same instant have equal bars.
 
@@ -279,7 +279,7 @@ class CachedCorrelations:
         return self.source.matrix_at_end(bars)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the matrices [D, S, S] known to the panel at these instants, one each."""
+        """Return the matrix [D, S, S] known at each of these instants, cached if possible."""
         boundaries = estimation_times(bars.timeframe, instants)
         held, matrices = self._kept.get(bars.now, (None, None))
         if held is None or matrices is None or not np.isin(boundaries, held).all():
@@ -293,7 +293,7 @@ class CachedCorrelations:
 def repair_matrix(
     symbols: tuple[str, ...], values: Array, as_of: np.datetime64
 ) -> CorrelationMatrix:
-    """Return the estimate [S, S] as a positive definite matrix with values exact in float32."""
+    """Return an estimate [S, S] as a positive definite matrix with values exact in float32."""
     with single_threaded_blas():
         whole = raise_eigenvalues(values)
     rounded = whole.astype(np.float32).astype(np.float64)
@@ -301,7 +301,7 @@ def repair_matrix(
 
 
 def raise_eigenvalues(values: Array, least: float = -np.inf) -> Array:
-    """Return the symmetric matrix [S, S] with eigenvalues raised to a floor and a unit diagonal.
+    """Return a symmetric matrix [S, S] with eigenvalues raised to a floor, and a unit diagonal.
 
     A matrix whose eigenvalues are above the floor is unchanged. A matrix of blocks from different
     clocks, or of pairs from different rows, may not be positive definite.
@@ -343,9 +343,12 @@ def _hourly_logs(bars: Bars, members: Index) -> tuple[Index, Array]:
 def session_closes(
     bars: Bars, boundary: np.datetime64, most: int | None = None
 ) -> tuple[Instants, Array]:
-    """Return 16:00 of the last `most` session days up to a boundary, [N], and closes then, [N, S].
+    """Return the 16:00 instants [N] of the last session days up to a boundary, and closes [N, S].
 
-    NaN where a symbol had no bar on the day.
+    A close is NaN if the symbol had no bar on the day.
+
+    boundary: latest instant.
+    most: maximum number of session days; None: all.
     """
     today = new_york_date(np.array([boundary]))[0]
     days = sessions_between(new_york_date(bars.times[:1])[0], today)

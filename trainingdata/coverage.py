@@ -1,4 +1,4 @@
-"""A report on loaded bars: one row per symbol with its gaps, and missing ranges."""
+"""A report on loaded bars: one row per symbol with its gaps, and ranges without bars."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MEANING = (
 
 
 def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
-    """Return one row of the coverage table per symbol with bars."""
+    """Return the rows of the coverage table, one for each symbol with bars."""
     rows = []
     present = bars.present
     for s, item in enumerate(bars.instruments):
@@ -46,9 +46,9 @@ def coverage_rows(bars: Bars) -> list[tuple[str, ...]]:
 
 
 def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple[str, ...]:
-    """Return texts on the parts at the start and the end of a range that have no bars.
+    """Return texts on the parts without bars at the start and the end of a range.
 
-    start, end: the range, as in a run's settings.
+    start, end: bounds of the range, as in the settings of a run.
     """
     said: list[tuple[str, str]] = []
     for s, item in enumerate(bars.instruments):
@@ -76,9 +76,9 @@ def missing_range_texts(bars: Bars, start: str | None, end: str | None) -> tuple
 def coverage_parts(
     bars: Bars, start: str | None = None, end: str | None = None, doubts: Iterable[Doubt] = ()
 ) -> Iterator[RenderableType]:
-    """Yield the parts of the report: bar length, data warnings, table, and missing ranges.
+    """Yield the report's parts: bar length, data warnings, table, and ranges without bars.
 
-    start, end: the range, as in a run's settings.
+    start, end: bounds of the range, as in the settings of a run.
     doubts: data warnings about bars in the range.
     """
     if bars.origins:

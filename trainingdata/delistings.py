@@ -1,11 +1,11 @@
 """Ends of symbols: delistings, mergers, and renames.
 
 A symbol is missing from the first session of its class in which its file has no bar. It ends after
-several such sessions in a row, unless it trades in the next one. With daily bars the end is booked
-at that session's open, with shorter bars at the open of the next session. An unconfirmed bar counts
-as present. The end is known from its booking on: no earlier decision uses it. The last bar of a
-panel is not the end of a symbol. A row of the actions file may state an end, and when the end was
-known.
+several such sessions in a row, unless it trades in the next session. With daily bars the end is
+booked at that session's open, with shorter bars at the open of the following session. An
+unconfirmed bar counts as present. The end is known from its booking on: no earlier decision uses
+it. The last bar of a panel does not end a symbol. A row of the actions file may state an end, and
+when the end was known.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class Delisting:
 
     symbol: the symbol that ends.
     opens: open of the first session without the symbol.
-    booked: open of the first session that is not before `opens` and at which the end was known.
-    price: USD paid per share; NaN where it is unknown.
+    booked: instant of the booking: the first session open, not before `opens`, at which the end was
+        known.
+    price: USD paid per share; NaN if unknown.
     share: further payout, as a fraction of the last price.
-    ratio: further payout, in shares of `into`.
-    into: the symbol that replaces it; empty for none.
+    ratio: further payout, in shares of `into` per share.
+    into: the symbol that replaces the old one; empty for none.
     unconfirmed: last price in USD if no other bar confirms it and `price` depends on it; else 0.
     """
 
@@ -59,7 +60,7 @@ class Delisting:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """The rename of a symbol.
+    """A change of a symbol's name.
 
     symbol: the old symbol.
     opens: open of the first session under the new symbol.
@@ -75,7 +76,7 @@ class Rename:
 class Delistings:
     """Rules for the ends of symbols in a panel.
 
-    listed: ends from the actions file.
+    listed: ends stated in the actions file.
     after: number of sessions without a bar after which a symbol has ended, unless it trades in the
         next session; None: only the actions file ends symbols.
     loss: fraction of the last price that is lost if no file states the payout.
@@ -86,7 +87,7 @@ class Delistings:
     loss: float = DELISTING_LOSS
 
     def booked_until_end(self, bars: Bars) -> tuple[Delisting, ...]:
-        """Return the ends of symbols that are booked by the panel's last instant, in time order."""
+        """Return the ends of symbols booked by the panel's last instant, in time order."""
         found = [
             self._less_loss(each, bars) if np.isnan(each.price) else each
             for each in self.listed
@@ -97,7 +98,7 @@ class Delistings:
         return tuple(sorted(found, key=lambda each: (each.booked, each.symbol)))
 
     def returned(self, bars: Bars) -> tuple[Delisting, ...]:
-        """Return the ends that are cancelled because the symbol trades at their open."""
+        """Return the ends that are cancelled because the symbol trades again at the booking."""
         return tuple(each for each in self._absent(bars) if _is_back(bars, each))
 
     def _absent(self, bars: Bars) -> Iterator[Delisting]:
@@ -127,7 +128,7 @@ class Delistings:
         return replace(end, price=worth * last, share=0.0, unconfirmed=last)
 
     def delisted_mask(self, bars: Bars) -> Mask:
-        """Return a mask [S] of symbols that have ended and had no bar since, at the panel's end."""
+        """Return a mask [S] of symbols that have ended by the panel's end, without a bar since."""
         last = {each.symbol: each.booked for each in self.booked_until_end(bars)}
         return np.array(
             [
@@ -140,11 +141,11 @@ class Delistings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BarAbsence:
-    """Number of sessions without a bar, by symbol and session.
+    """Number of sessions without a bar, by symbol and span.
 
     A span lasts from one session's open to the next; a panel has D spans.
 
-    missing: [S, D] number of spans since the symbol's last bar in which another symbol of the class
+    missing: [S, D] number of spans since the symbol's last bar in which another symbol of its class
         had a bar; 0 before the symbol's first bar.
     following: [D] open of the session after each span.
     """
@@ -154,7 +155,7 @@ class BarAbsence:
 
     @classmethod
     def from_bars(cls, bars: Bars) -> BarAbsence:
-        """Return the absence of bars in a panel."""
+        """Count the spans without a bar of each symbol of a panel."""
         # A bar that becomes known at a session's open belongs to the span before.
         opens = calendar().opens
         number = np.searchsorted(opens, bars.times, side="left")
@@ -169,12 +170,15 @@ class BarAbsence:
 
     @property
     def at_end(self) -> Index:
-        """Number of spans without a bar of each symbol at the panel's end, [S]."""
+        """Number of spans without a bar at the panel's end, [S]."""
         return np.asarray(self.missing[:, -1])
 
 
 def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
-    """Raise `DataError` for an end that the bars contradict, or that leads to a missing symbol."""
+    """Validate the stated ends of symbols against the bars.
+
+    Raises DataError for an end that the bars contradict, or that leads to a symbol without bars.
+    """
     for each in endings:
         if each.symbol not in bars.symbols or each.opens > bars.now:
             continue
@@ -211,7 +215,7 @@ def check_delistings(bars: Bars, endings: Iterable[Delisting]) -> None:
 def join_renamed(
     series: dict[str, SymbolSeries], renames: Sequence[Rename], timeframe: Timeframe
 ) -> None:
-    """Join the bars of old and new symbols under the last symbol, in place.
+    """Join the bars of old and new symbols under the latest symbol, in place.
 
     series: known-at instants, values and origin by symbol.
     renames: renames in time order.
@@ -246,7 +250,10 @@ def join_renamed(
 
 
 def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> str:
-    """Return the latest name of a symbol that was valid at an instant; renames: in time order."""
+    """Return the latest name of a symbol that was valid at an instant.
+
+    renames: renames in time order.
+    """
     for each in renames:
         if each.symbol == symbol and at <= each.opens:
             symbol = each.into
@@ -254,7 +261,7 @@ def latest_symbol(symbol: str, at: np.datetime64, renames: Iterable[Rename]) -> 
 
 
 def earlier_symbols(symbols: Iterable[str], renames: Sequence[Rename]) -> list[str]:
-    """Return the earlier names of symbols, sorted."""
+    """Return all earlier names of symbols, sorted."""
     names = set(symbols)
     for each in reversed(renames):
         if each.into in names:
@@ -269,7 +276,7 @@ def next_session_open(at: np.datetime64) -> np.datetime64:
 
 
 def _last_unconfirmed(bars: Bars, end: Delisting) -> float:
-    """Return the close of a symbol's last bar before its end if that bar is left out, else 0."""
+    """Return the close of a symbol's last bar before its end if that bar is unconfirmed; else 0."""
     if not bars.unconfirmed_bars:
         return 0.0
     s = bars.symbols.index(end.symbol)
@@ -294,7 +301,7 @@ def _is_back(bars: Bars, end: Delisting) -> bool:
 
 
 def _starts(bars: Bars, symbol: str) -> Instants:
-    """Return the start times of a symbol's bars, including bars that are left out."""
+    """Return the start times of a symbol's bars, including unconfirmed bars."""
     s = bars.symbols.index(symbol)
     return bars.clock(bars.instruments[s].kind).started_at(bars.times[bars.present[s]])
 

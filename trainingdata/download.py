@@ -9,7 +9,7 @@
 
 It writes one Parquet file per symbol. After an interruption the next run continues where the last
 one stopped; a later run adds new bars. Stocks are adjusted for splits: if the venue's bars disagree
-with a file's last days, as after a split, the file is loaded again. Settings are those of
+with a file's last days, as after a split, the file is loaded again. Other settings are those of
 configs/live.yaml (`data.feed=sip`, `data.adjustment=raw`, `broker.url_override=URL`). Keys come
 from APCA_API_KEY_ID and APCA_API_SECRET_KEY; crypto needs none.
 """
@@ -66,7 +66,12 @@ def download(
     folder: Path,
     progress: Progress,
 ) -> dict[str, int]:
-    """Extend the files of the symbols up to `end`; return the number of bars in each file.
+    """Extend the files of symbols up to `end`; return the number of bars in each file.
+
+    data: market data of the venue.
+    start, end: first and last instant of the bars.
+    folder: folder of the files.
+    progress: callback of symbol, done and total.
 
     Files are written atomically. If the venue fails, written bars stay, and a later run continues
     after them.
@@ -121,7 +126,7 @@ def _stored_bars(
 ) -> tuple[Instants, Array]:
     """Return known-at instants [N] and values [N, 5] of the bars in a file.
 
-    Empty if the file begins later than `start`, since a run only appends bars.
+    The result is empty if the file begins later than `start`, since a run only appends bars.
     """
     nothing = np.empty(0, dtype="datetime64[ns]"), np.empty((0, len(FIELDS)))
     if not path.exists():
@@ -160,7 +165,7 @@ def _write(
 
 @dataclass(frozen=True, slots=True)
 class DownloadSettings:
-    """Symbols, range, source and folder of a download.
+    """Settings of a download: symbols, range, source and folder.
 
     symbols: symbols to download.
     start, end: first and last instant.
@@ -222,7 +227,7 @@ def read(words: Sequence[str]) -> tuple[DownloadSettings, Path]:
 
 
 def run(settings: DownloadSettings, progress: Progress) -> Result:
-    """Extend the files up to the end."""
+    """Extend the file of each symbol up to the end of the range."""
     stocks = any(not is_crypto(symbol) for symbol in settings.symbols)
     keys = ApiKeys.from_environment(os.environ) if stocks else None
     feed, adjustment = settings.data.feed, settings.data.adjustment

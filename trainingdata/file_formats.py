@@ -1,7 +1,7 @@
 """Formats of bar files by vendor: columns, stamps and volume.
 
-A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its names vary in case or
-contain a coin. `trainingdata.columns` detects the columns of any other file by name.
+A new vendor or format is a new row of `FILE_FORMATS`, or of `VENDORS` if its column names vary in
+case or contain a coin. `trainingdata.columns` detects the columns of any other file by name.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ class Epoch:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """Epoch timestamps of `since` and `until`."""
+        """The epoch timestamps of `since` and `until` in this unit."""
         counts = np.array([self.since, self.until], dtype=f"datetime64[{self.unit}]").astype(int)
         return int(counts[0]), int(counts[1])
 
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """A vendor's format of bar files.
+    """A format of bar files.
 
     vendor: name of the vendor.
-    stamp: columns of a bar's time; texts of several columns are joined by a blank.
-    fields: columns of open, high, low, close and volume.
-    symbol: column of symbols; empty if there is none.
+    stamp: names of the columns of a bar's time; texts of several columns are joined by a blank.
+    fields: names of the columns of open, high, low, close and volume.
+    symbol: name of the column of symbols; empty if there is none.
     symbol_pattern: regular expression of the symbol cells; its group is the symbol.
-    adjusted: column of adjusted closes; its use is noted.
-    others: optional columns that are not read.
+    adjusted: name of the column of adjusted closes; empty if there is none.
+    others: names of optional columns that are not read.
     date_formats: `strptime` formats of stamps that are not ISO text; empty: any fitting format of
         `DATE_FORMATS`.
     zone: time zone of stamps without a zone; empty: the user states it (`data.zone`).
@@ -62,14 +62,14 @@ class FileFormat:
     headless: whether the file has no header row; it then has all columns of the format, in order.
     crypto_volume_unit: unit of the volume of crypto; None: the header does not state it. The volume
         of stocks counts shares.
-    marker_columns: columns that only this vendor writes; without any of them `crypto_volume_unit`
-        is unknown. Empty: no other vendor has this header.
-    quote_volume: column of the volume in the other currency of a pair, which shows the unit.
+    marker_columns: names of columns that only this vendor writes; without any of them
+        `crypto_volume_unit` is unknown. Empty: no other vendor has this header.
+    quote_volume: name of the column of volume in the pair's other currency, which reveals the unit.
     volume_coin: coin in the name of the volume column, BTC in `Volume BTC`.
     volume_named: whether the name of the volume column states its unit.
     decorated: whether numbers may have a dollar sign or commas, and volumes a suffix K, M or B.
     gaps: whether a row without any number means a period without a trade.
-    ignored: columns of the file that are not read.
+    ignored: names of the file's columns that are not read.
     """
 
     vendor: str
@@ -96,7 +96,7 @@ class FileFormat:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that a file may have, required columns first."""
+        """Names of all columns that a file may have, required columns first."""
         optional = (self.symbol, self.adjusted, *self.others)
         return (*self.stamp, *self.fields, *(name for name in optional if name))
 
@@ -205,7 +205,7 @@ FILE_FORMATS = (
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """Meaning of a vendor's columns, which are matched by name in any case and order.
+    """A vendor's columns, which are matched by name in any case and order.
 
     name: name of the vendor.
     marker_columns: normalised column names whose combination only this vendor writes.
@@ -213,7 +213,7 @@ class Vendor:
     close: name of the column of closes.
     semicolons: whether semicolons separate cells.
 
-    The other fields are those of `FileFormat`.
+    The other fields have the same meaning as in `FileFormat`.
     """
 
     name: str

@@ -54,10 +54,13 @@ Fault = Callable[[int, str], InputError]  # of a row, with what is wrong with it
 
 
 def check_zone(zone: str | None, name: str) -> None:
-    """Raise `InputError` for an invalid time zone; name: name of the setting.
+    """Raise `InputError` for an invalid time zone.
 
     EST and similar names are rejected: they are fixed offsets, which differ from New York time by
     an hour for half of the year.
+
+    zone: name in the time-zone database, or None, which is valid.
+    name: name of the setting, for the message.
     """
     if zone is not None and not _is_zone(zone):
         raise InputError(
@@ -114,7 +117,9 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
 
     A date means its midnight, or with `end_of_day` its last nanosecond, because ends are inclusive.
 
-    Raises InputError for any other text; name: name of the setting.
+    name: name of the setting, for the message.
+
+    Raises InputError for any other text.
     """
     import pandas as pd
 
@@ -150,7 +155,7 @@ def parse_instant(text: Any, *, name: str, end_of_day: bool = False) -> np.datet
 
 
 def parse_date(text: str) -> np.datetime64:
-    """Parse a date YYYY-MM-DD.
+    """Parse a date in the form YYYY-MM-DD.
 
     Raises ValueError for any other text; NumPy would also parse `2024`, `today`, and `20240610` as
     a year.
@@ -163,8 +168,8 @@ def parse_date(text: str) -> np.datetime64:
 def history_start(now: np.datetime64, days: int) -> np.datetime64:
     """Return the UTC midnight `days` calendar days before the day of an instant.
 
-    No stock or crypto bar is open at UTC midnight, so a history from this instant begins with whole
-    bars. The result is the same all day.
+    No stock or crypto bar spans a UTC midnight, so that a history from this instant begins with
+    complete bars. The result is the same all day.
     """
     return np.datetime64((now - days * DAY).astype("datetime64[D]"), "ns")
 
@@ -176,7 +181,7 @@ def parse_instant_column(
 
     column: stamps as text or timestamps, at least one row.
     path: path of the file, for messages.
-    before: number of preceding rows of the file, for messages.
+    before: number of rows of the file before these, for messages.
     zone: time zone of stamps without a zone; None: such stamps are rejected.
     advice: end of the message that rejects stamps without a zone.
 
@@ -287,7 +292,7 @@ def cell_text(value: object) -> str:
 
 
 def utc_text(at: np.datetime64) -> str:
-    """Return an instant as text for messages: 2024-10-01T15:30Z."""
+    """Return an instant as text for messages, such as 2024-10-01T15:30Z."""
     return f"{np.datetime_as_string(at, unit='m')}Z"
 
 
@@ -297,12 +302,15 @@ def utc_texts(instants: Instants) -> list[str]:
 
 
 def compact_text(at: np.datetime64) -> str:
-    """Return an instant as text for file names and order ids: 20240305T173000Z."""
+    """Return an instant as text for file names and order ids, such as 20240305T173000Z."""
     return str(at.astype("datetime64[s]")).replace("-", "").replace(":", "") + "Z"
 
 
 def time_text(minutes: int) -> str:
-    """Return a time of day, in minutes after midnight, as text: 09:30."""
+    """Return a time of day as text, such as 09:30.
+
+    minutes: minutes after midnight.
+    """
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
@@ -326,12 +334,12 @@ def at_new_york_time(dates: npt.NDArray[np.datetime64], time: np.timedelta64) ->
 
 
 def new_york_date(instants: Instants) -> npt.NDArray[np.datetime64]:
-    """Return the New York calendar date of each instant, `datetime64[D]`."""
+    """Return the New York calendar date of each instant, [N] `datetime64[D]`."""
     return np.asarray(_new_york_time(instants).astype("datetime64[D]"))
 
 
 def new_york_minutes(instants: Instants) -> npt.NDArray[np.int64]:
-    """Return the New York time of day of each instant, in whole minutes after midnight."""
+    """Return the New York time of day of each instant, in whole minutes after midnight, [N]."""
     minutes = _new_york_time(instants).astype("datetime64[m]").astype(np.int64)
     return np.asarray(minutes % MINUTES_A_DAY)
 
@@ -343,7 +351,7 @@ def _new_york_time(instants: Instants) -> Instants:
 
 @cache
 def new_york_offsets() -> tuple[Instants, npt.NDArray[np.timedelta64]]:
-    """Return the instants [N] of changes of New York's UTC offset, and the offsets [N + 1]."""
+    """Return New York's UTC offsets [N + 1], and the instants [N] at which they change."""
     import pandas as pd
 
     def offsets_at(utc: Instants) -> npt.NDArray[np.timedelta64]:

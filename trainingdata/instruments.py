@@ -68,9 +68,9 @@ _KRAKEN_COINS = {"XBT": "BTC", "XDG": "DOGE"}
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """A tradable symbol.
+    """A symbol with its trading rules.
 
-    symbol: symbol as positions spell it, BTCUSD or NVDA.
+    symbol: symbol in the spelling of positions, BTCUSD or NVDA.
     kind: asset class.
     increment: lot size; by default whole shares and thousandths of a coin.
     tradable: whether the venue accepts orders in the instrument.
@@ -91,12 +91,12 @@ class Instrument:
 
     @property
     def shortable(self) -> bool:
-        """True for a stock that can be borrowed and sold short; False for crypto."""
+        """True for a stock that can be borrowed and sold short; always false for crypto."""
         return self.kind is AssetClass.STOCK and self.borrowable
 
 
 def venue_spelling(symbol: str) -> str:
-    """Return a symbol as the venue's orders and bars spell it: BTC/USD.
+    """Return a symbol in the spelling of the venue's orders and bars: BTC/USD.
 
     The venue's positions, like this project, use BTCUSD.
     """
@@ -115,9 +115,9 @@ def is_stock(symbol: str) -> bool:
 
 
 def placeholder_symbol(name: str) -> str:
-    """Return the placeholder for a holding that is neither a stock nor crypto against the dollar.
+    """Return a placeholder symbol for a position other than stocks and crypto against the dollar.
 
-    Such a holding counts as an untraded stock, for equity and for margin.
+    Such a position counts as an untraded stock, for equity and for margin.
     """
     return f"?{re.sub('[^A-Z0-9.]', '_', name.upper())[:40] or '_'}"
 
@@ -131,7 +131,7 @@ def parse_symbols(words: Iterable[str]) -> list[str]:
 
 
 def normalize_data_symbol(text: str) -> str:
-    """Return the symbol of a bar file's name: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
+    """Return the symbol that a bar file means: BTC-USD, BTC/USD, BTC-USDT and XBTUSD are BTCUSD.
 
     A price in USDT counts as a price in dollars. This applies to bars only: at a venue a pair
     against USDT is a different instrument.
@@ -166,10 +166,9 @@ def is_quoted_in_usdt(text: str) -> bool:
 
 
 def symbol_in_file_name(stem: str) -> str:
-    """Return the symbol as a file name spells it, without the bars' length and period.
+    """Return the symbol as a file name spells it, without bar length and period.
 
-    Examples: nvda_1h → nvda, BTC-USDT-5m → BTC-USDT, BTCUSDT-1h-2023-01 → BTCUSDT, XBTUSD_60 →
-        XBTUSD.
+    nvda_1h gives nvda, BTC-USDT-5m BTC-USDT, BTCUSDT-1h-2023-01 BTCUSDT, and XBTUSD_60 XBTUSD.
     """
     name = series_in_file_name(stem) or _CANDLESTICKS.sub("", stem.strip())
     pair = _PAIR_FILE.fullmatch(name)
@@ -177,7 +176,7 @@ def symbol_in_file_name(stem: str) -> str:
 
 
 def series_in_file_name(stem: str) -> str:
-    """Return the part of a file name that all periods of a series share, or "".
+    """Return the part of a file name that all periods of a series share; else an empty string.
 
     BTCUSDT-1h-2023-01 and BTCUSDT-1h-2023-02 belong to BTCUSDT-1h.
     """
@@ -188,10 +187,11 @@ def series_in_file_name(stem: str) -> str:
 
 
 def why_other_security(text: str) -> str:
-    """Return why a mixed-case name is a different security than its upper-case form, or "".
+    """Return an error text if a mixed-case name means another security than its upper-case form.
 
     On the consolidated tape a lower-case letter marks a preferred share, a right or shares when
-    issued: TpC is a preferred share of AT&T, TPC is Tutor Perini. `Nvda` and `nvda` are NVDA.
+    issued: TpC is a preferred share of AT&T, TPC is Tutor Perini. The result is empty for one
+    security: `Nvda` and `nvda` are NVDA.
     """
     name = text.strip()
     if name in (name.upper(), name.lower(), name.capitalize()) or not _STOCK.fullmatch(
@@ -207,7 +207,10 @@ def why_other_security(text: str) -> str:
 
 
 def nearest_symbol(symbol: str, there: Sequence[str]) -> list[str]:
-    """Return the known symbol nearest to an unknown one: BTCUSD for BTC, else the most similar."""
+    """Return the available symbol nearest to an unknown one: BTCUSD for BTC, else the most similar.
+
+    there: available symbols.
+    """
     pair = f"{symbol}USD"
     return [pair] if pair in there else closest_choices(symbol, there)
 
@@ -217,16 +220,16 @@ def is_symbol(text: str) -> bool:
 
 
 def names_symbol(text: str) -> bool:
-    """Return whether a user's text is a symbol, in any case."""
+    """Return whether a user's text is a symbol, in upper or lower case."""
     return is_symbol(text.strip().upper()) and not why_other_security(text)
 
 
 @cache
 def instrument(symbol: str) -> Instrument:
-    """Return the instrument of a symbol.
+    """Return the instrument of a symbol, with default trading rules.
 
     `BTCUSD`, `BTC/USD` and `BTC-USD` are one crypto pair, `BRK.B`, `BRK-B` and `BRK/B` one class of
-    shares, `?037833100` is foreign.
+    shares, `?037833100` is a foreign security, which is not traded.
 
     Raises InputError for any other text.
     """

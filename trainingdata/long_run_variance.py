@@ -24,9 +24,9 @@ PRIOR_VARIANCE = {AssetClass.STOCK: 0.25**2, AssetClass.CRYPTO: 0.75**2}
 
 
 def long_run_variances(bars: Bars, instants: Instants) -> tuple[npt.NDArray[np.int64], Array]:
-    """Return the index [T] of the row in force at each instant, and yearly variances [D, S].
+    """Return each instant's row index [T], and the table of yearly variances [D, S].
 
-    A row is in force from one 16:00 to the next. The k-th last squared return of a symbol has the
+    A row applies from one 16:00 to the next. The k-th last squared return of a symbol has the
     weight 2^(-k / 60). The prior replaces each missing return of the last 250.
     """
     boundaries = last_four_pms(instants)

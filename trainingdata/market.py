@@ -1,4 +1,4 @@
-"""The market of a run: bars, corporate actions and ends of symbols, and the run's first instant."""
+"""The market of a run: bars, corporate actions, ends of symbols, and the run's first instant."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from trainingdata.splits import find_actions_not_in_prices, refuse_jumps
 class Market:
     """Market data of a run: bars, corporate actions, and ends of symbols.
 
-    bars: history, then the instants of the run.
+    bars: bars of the history and of the run.
     first: index of the run's first instant.
-    actions: dividends and splits of positions in these prices, in time order.
+    actions: dividends and splits to apply to positions in these prices, in time order.
     accept_jumps: whether to apply splits that the prices contradict.
     endings: rules for ends of symbols.
     finer: finer bars for order fills, on a panel that includes all instants of `bars`.
@@ -40,17 +40,17 @@ class Market:
 
     @property
     def history(self) -> Bars:
-        """The bars that are known when the run begins."""
+        """The bars known at the run's first instant."""
         return self.bars.slice_rows(0, self.first + 1)
 
     @property
     def period(self) -> Bars:
-        """The bars that become known in the run."""
+        """The bars of the run, from its first instant on."""
         return self.bars.slice_rows(self.first, len(self.bars.times))
 
     @property
     def doubts(self) -> tuple[Doubt, ...]:
-        """Data warnings about the bars that become known in the run."""
+        """Data warnings about the bars of the run."""
         return self.bars.doubts_between(np.datetime64(self.bars.times[self.first]), self.bars.now)
 
     @property
@@ -64,7 +64,7 @@ class Market:
 
     @property
     def ended(self) -> tuple[Delisting, ...]:
-        """Ends of symbols that are booked in the run, as known at their instants, in time order."""
+        """Ends of symbols booked in the run, in time order; each is known at its booking."""
         begun = self.bars.times[self.first]
         return tuple(
             each for each in self.endings.booked_until_end(self.bars) if each.booked > begun
@@ -72,17 +72,17 @@ class Market:
 
     @property
     def returned(self) -> tuple[Delisting, ...]:
-        """Ends in the run that are cancelled because the symbol trades at their open."""
+        """Ends in the run that are cancelled because the symbol trades again."""
         begun = self.bars.times[self.first]
         return tuple(each for each in self.endings.returned(self.bars) if each.booked > begun)
 
     def on(self, bars: Bars) -> Market:
-        """Return the run on other bars, such as finer bars for fills, from the same instant on."""
+        """Return the same run on other bars, such as finer bars for fills."""
         first = int(np.searchsorted(bars.times, self.bars.times[self.first]))
         return replace(self, bars=bars, first=first, finer=None)
 
     def view(self, end: int | None = None) -> Bars:
-        """Return the first `end` rows, or all rows, as visible to a decision at the last row.
+        """Return the bars visible to a decision at row `end` - 1, or at the last row (None).
 
         Raw prices are adjusted for splits that are known at this row, not for later splits.
         """
@@ -94,7 +94,7 @@ class Market:
         return adjust_for_splits(bars, self.actions)
 
     def views(self) -> Iterator[tuple[int, int, Bars]]:
-        """Yield row ranges [begin, end) of the run between splits, each with its visible panel."""
+        """Yield row ranges [begin, end) of the run between splits, each with its visible bars."""
         count = len(self.bars.times)
         opens = [split.opens for split in self.splits if split.symbol in self.bars.symbols]
         rows = np.searchsorted(self.bars.times, np.array(opens, dtype="datetime64[ns]")).tolist()

@@ -16,12 +16,12 @@ from trainingdata.timeframe import DAYS_A_YEAR
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MidnightValues:
-    """Values of S symbols known at midnights of R days, from bars of D New York days.
+    """Values of S symbols known at the midnights of R days, from bars of D New York days.
 
     bars: the panel.
     days: [R] increasing.
-    window: length in calendar days.
-    begin: the day before all windows, the first day of the daily counts.
+    window: length of a window in calendar days.
+    begin: first day of the daily counts, the day before all windows.
     counts: [D + 1, S] number of bars known at each midnight from `begin` on.
     closes: [D + 1, S] last close known at each midnight; NaN before the first close.
     traded: [D, S] traded value of each day, USD.
@@ -37,7 +37,7 @@ class MidnightValues:
 
     @classmethod
     def before(cls, bars: Bars, days: Dates, window: int) -> MidnightValues:
-        """Return the values over the windows that end before each day."""
+        """Compute the values of the windows that end before each day."""
         begin = days[0] - window - 1
         midnights = midnight(np.arange(begin, days[-1] + 1))
         # A bar that ends at a midnight belongs to the day before it, and is known then.
@@ -65,14 +65,17 @@ class MidnightValues:
         return self.closes[self._places(days)]
 
     def volatility(self) -> Array:
-        """Return the yearly volatility of daily returns in the window, [R, S]; NaN below two."""
+        """Return the annualised volatility of the window's daily returns, [R, S].
+
+        It is NaN for fewer than two returns.
+        """
         a_year = np.array([DAYS_A_YEAR[item.kind] for item in self.bars.instruments])
         last = self._places(self.days)
         variance = _variances(self.counts, self.closes, last - self.window, last)
         return np.asarray(np.sqrt(variance * a_year))
 
     def dollar_volume(self) -> Array:
-        """Return the median daily value in the window, USD, [R, S]; -inf if nothing was traded."""
+        """Return the median daily traded value of the window, USD, [R, S]; -inf without a trade."""
         found = np.full((len(self.days), len(self.bars.symbols)), -np.inf)
         last = self._places(self.days)
         sessions = np.isin(np.arange(self.begin, self.days[-1]), calendar().dates)

@@ -1,4 +1,4 @@
-"""Parse prices and volumes from cells; an invalid cell raises an error with its cause."""
+"""Parsing of prices and volumes from cells; an invalid cell raises an error with its cause."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _NO_NUMBER = ("NaN", "nan")
 
 
 def number_columns(frame: pd.DataFrame, head: FileFormat, path: str) -> Array:
-    """Return open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
+    """Parse open, high, low, close and volume, [N, 5]; finite except in rows without a trade.
+
+    frame: the rows, with the columns of the header.
+    path: path of the file, for messages.
 
     Raises DataError for a cell that is not a number.
     """

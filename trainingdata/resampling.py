@@ -1,7 +1,7 @@
 """Resampling of short bars to longer bars.
 
-Stock bars begin at 09:30 New York, and the last bar ends with the session; crypto bars follow
-crypto's clock.
+Stock bars begin at 09:30 New York, and the last bar ends with the session; crypto bars follow the
+clock of crypto. The short bars are called parts.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ _EPOCH = np.datetime64(0, "ns")
 
 
 def part_lengths(timeframe: Timeframe) -> tuple[int, ...]:
-    """Return the lengths in minutes of bars that can be joined to bars of a timeframe."""
+    """Return the bar lengths, in minutes, that can be joined to bars of a timeframe."""
     lengths = (*PART_MINUTES, HOURLY.minutes)
     return tuple(p for p in lengths if p < timeframe.minutes and timeframe.minutes % p == 0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JoinedBars:
-    """B bars joined from N parts.
+    """B bars joined from N shorter bars, the parts.
 
     times: [B] known-at instant of each bar.
     values: [B, 5] open, high, low, close, volume.
     outside: number of parts outside regular New York hours.
-    cut: number of bars left out because the file begins or ends within the bar.
+    cut: number of bars dropped because the file begins or ends within them.
     lacking: number of bars with missing parts.
     """
 
@@ -71,8 +71,8 @@ def join_bars(
     minutes: length of a part, one of `part_lengths(timeframe)`.
     path: path of the file, for messages.
 
-    A missing part within the file means that there was no trade, since vendors leave out such
-    parts; the bar is complete without the part. A bar in which the file begins or ends is left out.
+    A missing part within the file means that there was no trade, since vendors skip such parts; the
+    bar is complete without it. A bar in which the file begins or ends is dropped.
 
     Raises DataError for start times off the grid, and if no bar is complete.
     """
@@ -100,7 +100,13 @@ def join_days_between_closes(
 ) -> JoinedBars:
     """Join validated stock bars to days between closing auctions (`join_between_closes`).
 
-    Parameters and errors are those of `join_bars`."""
+    starts: [N] start times of the parts, increasing.
+    values: [N, 5] prices and volume of the parts.
+    minutes: length of a part, one of `part_lengths(timeframe)`.
+    path: path of the file, for messages.
+
+    Raises DataError for start times off the grid, and if no bar is complete.
+    """
     _refuse_misplaced(starts, item.kind, minutes, path)
     made = join_between_closes(starts, values, minutes, timeframe)
     if made.outside == len(starts):
@@ -115,14 +121,15 @@ def join_days_between_closes(
 def join_between_closes(
     starts: Instants, values: Array, minutes: int, timeframe: Timeframe
 ) -> JoinedBars:
-    """Join parts to a stock's bars from one closing auction to the decision on the next.
+    """Join parts to a stock's bars from one closing auction to the decision on the next one.
 
     A bar opens with the last price of the previous session, which its high and low include. A bar
-    without a part in the previous session is left out. A bar includes the parts that have ended by
-    its decision. A part that ends later is in no bar, except for its close.
+    without a part in the previous session is dropped. A bar includes the parts that end by its
+    decision. A later part is in no bar, except for its close.
 
     starts: [N] start times of the parts, increasing.
     values: [N, 5] prices and volume of the parts.
+    minutes: length of a part.
     """
     step = minutes * _MINUTE
     days, grid = calendar(), timeframe.stock_clock
@@ -149,9 +156,9 @@ def join_between_closes(
 
 
 def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mask]:
-    """Return start and end of the next bar to end, [N] each, and whether the bar includes the part.
+    """Return the bar that encloses each part: start [N], end [N], and whether there is one [N].
 
-    Between sessions no bar includes a part.
+    Between sessions no bar encloses a part; start and end are then those of the next bar.
     """
     ends = clock.end_of(clock.count_ended_bars(starts) + 1, starts)
     begun = clock.started_at(ends)
@@ -159,7 +166,7 @@ def bars_around(clock: Clock, starts: Instants) -> tuple[Instants, Instants, Mas
 
 
 def join_parts(bar_starts: Instants, parts: Array) -> tuple[Index, Array]:
-    """Return the position of the first part [B], and the values [B, 5], of each joined bar.
+    """Aggregate parts to bars; return each bar's first part [B] (index) and values [B, 5].
 
     bar_starts: [N] start of each part's bar, non-decreasing.
     parts: [N, 5] prices and volume of the parts.

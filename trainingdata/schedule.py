@@ -33,7 +33,7 @@ _ORDINARY = (np.datetime64("2024-01-16", "ns"), np.datetime64("2024-07-16", "ns"
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The schedule of decisions, a subset of the decisions of a clock.
+    """The schedule of decisions, a subset of the decisions of a bar clock.
 
     period: `bars` (every decision of the clock), `weekly` or `monthly` (the first decision that
         fills in a week or a month), or `times` (given times of day).
@@ -45,7 +45,7 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Parse the schedule in a setting.
+        """Parse the text of the setting `schedule`.
 
         Raises InputError for an invalid text.
         """
@@ -62,7 +62,11 @@ class Schedule:
         return cls("times", tuple(sorted(times)))
 
     def check(self, timeframe: Timeframe, kinds: Iterable[AssetClass]) -> None:
-        """Raise `InputError` for a time without a decision, and a class without decisions."""
+        """Validate the times of the schedule against the decisions of asset classes.
+
+        Raises InputError for a time without a decision, and for a class without scheduled
+        decisions.
+        """
         if self.period != "times":
             return
         grids = {kind: _times_of_day(timeframe.clock(kind)) for kind in kinds}
@@ -77,7 +81,7 @@ class Schedule:
                 )
 
     def decides(self, clock: Clock, instants: Instants) -> Mask:
-        """Return whether a class has a scheduled decision at each instant, [N]."""
+        """Return whether an asset class has a scheduled decision at each instant, [N]."""
         decides = clock.is_decision(instants)
         if self.period == "bars":
             return decides
@@ -90,7 +94,7 @@ class Schedule:
     def holding_ends(self, clock: Clock, instants: Instants, holding: Holding) -> Instants:
         """Return the end of the holding interval of a decision at each instant, [N].
 
-        The interval ends at the first decision of the schedule at or after the end by the clock.
+        The interval ends at the first scheduled decision at or after the end by the clock.
 
         Raises InputError for an interval that ends beyond the calendar.
         """
@@ -110,7 +114,7 @@ class Schedule:
         return np.datetime64(self.holding_ends(clock, np.array([now]), holding)[0])
 
     def is_last_decision_of_session(self, stocks: StockClock, instants: Instants) -> Mask:
-        """Return whether no decision on stocks follows within the session of each instant, [N]."""
+        """Return whether the session of each instant has no later decision on stocks, [N]."""
         if not len(instants):
             return np.zeros(0, dtype=bool)
         closes = calendar().closes

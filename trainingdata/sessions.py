@@ -36,7 +36,7 @@ _SEAL = hashlib.sha256().digest_size  # bytes of the digest before the rows of t
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Calendar:
-    """All known regular sessions, D of them.
+    """All known regular sessions of the exchange, D of them.
 
     opens: [D] open of each session.
     closes: [D] close of each session.
@@ -50,7 +50,7 @@ class Calendar:
 
 @cache
 def calendar() -> Calendar:
-    """Return New York's sessions, from the user's cache if possible."""
+    """Return the exchange's sessions, from the user's cache if possible."""
     from platformdirs import user_cache_path
 
     path = user_cache_path("kelly-chronos") / "sessions"
@@ -76,7 +76,7 @@ def _calendar_key() -> bytes:
 
 
 def _kept_columns(path: Path, key: bytes) -> Index | None:
-    """Return the cached columns [3, D] of a key, or None if absent, damaged or of another key."""
+    """Return opens, closes and dates [3, D] from the cache; None if absent, damaged or outdated."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -89,7 +89,7 @@ def _kept_columns(path: Path, key: bytes) -> Index | None:
 
 
 def _keep_columns(path: Path, key: bytes, columns: Index) -> None:
-    """Replace the cached columns [3, D] under a key. A write error is ignored."""
+    """Replace opens, closes and dates [3, D] in the cache under a key. Write errors are ignored."""
     rows = columns.tobytes()
     with suppress(OSError):
         write_atomically(path, hashlib.sha256(key + rows).digest() + rows)
@@ -113,7 +113,7 @@ def _listed_columns() -> Index:
 
 
 def in_session(starts: Instants) -> npt.NDArray[np.bool_]:
-    """Return whether each instant lies within regular New York hours, the close excluded."""
+    """Return whether each instant lies in regular New York hours, the close excluded, [N]."""
     days = calendar()
     k = np.searchsorted(days.opens, starts, side="right") - 1
     return np.asarray((k >= 0) & (starts < days.closes[np.maximum(k, 0)]))
@@ -144,7 +144,7 @@ def news_overlap(begin: Instants, end: Instants) -> Array:
 
 
 def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
-    """Return the nights of debit interest from sessions closed since the previous instant, [N].
+    """Count the nights of debit interest of sessions that closed since the previous instant, [N].
 
     A Friday counts three nights.
     """
@@ -152,7 +152,7 @@ def nights_between(instants: Instants) -> npt.NDArray[np.int64]:
 
 
 def nights_until(begin: Instants, end: Instants) -> npt.NDArray[np.int64]:
-    """Return the nights of debit interest from sessions that close in (begin, end], [N].
+    """Count the nights of debit interest of sessions that close in (begin, end], [N].
 
     A Friday counts three nights.
 
@@ -174,7 +174,7 @@ def has_session_opened(instants: Instants) -> npt.NDArray[np.bool_]:
 
 
 def session_opens_on(dates: npt.NDArray[np.datetime64]) -> Instants:
-    """Return the open of the session of each New York date, [N]; NaT on days without a session."""
+    """Return the session open on each New York date, [N]; NaT on days without a session."""
     days = calendar()
     k = np.minimum(np.searchsorted(days.dates, dates), len(days.dates) - 1)
     return np.where(days.dates[k] == dates, days.opens[k], np.datetime64("NaT", "ns"))
@@ -189,7 +189,7 @@ def first_open_from(date: np.datetime64) -> np.datetime64 | None:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A regular session.
+    """A regular session of the exchange.
 
     date: New York date.
     before: date of the previous session.
@@ -208,7 +208,7 @@ class Session:
 
 
 def session_on(date: np.datetime64) -> Session | None:
-    """Return the session of a New York date; None on a day without a session."""
+    """Return the session on a New York date; None on a day without a session."""
     days = calendar()
     k = int(np.searchsorted(days.dates, date))
     if not 0 < k < len(days.dates) or days.dates[k] != date:
@@ -228,14 +228,17 @@ def sessions_between(first: np.datetime64, last: np.datetime64) -> npt.NDArray[n
 
 
 def last_four_pms(instants: Instants) -> Instants:
-    """Return the last 16:00 New York at or before each instant, [N]."""
+    """Return the last 16:00 New York at or before each instant, [N].
+
+    Raises InputError for an instant outside the calendar.
+    """
     return _last_of(_learning_marks(), instants)
 
 
 def last_fridays(instants: Instants) -> Instants:
     """Return the last Friday, 16:00 New York, at or before each instant, [N].
 
-    Weekly estimates use these instants.
+    These are the instants of weekly estimates.
     """
     marks = _learning_marks()
     fridays = marks[new_york_date(marks).astype(np.int64) % 7 == 1]  # 1970-01-02 was a Friday
@@ -281,7 +284,7 @@ def outside_calendar_error(now: np.datetime64) -> InputError:
 
 
 def outside_calendar_text(now: np.datetime64) -> str:
-    """Return the end of an error message: the calendar's range, and a remedy."""
+    """Return the end of an error message: the range of the calendar, and advice."""
     dates = calendar().dates
     place = f"lies outside the exchange calendar ({dates[0]} to {dates[-1]})"
     early = now < dates[0] + (dates[-1] - dates[0]) // 2

@@ -43,14 +43,19 @@ FINER_BARS_RTOL = 1e-3
 
 
 class ListedEvents(NamedTuple):
-    """The events of an actions file by kind, each kind in time order."""
+    """The events of an actions file by kind, each kind in time order.
+
+    actions: dividends and splits.
+    endings: delistings and mergers.
+    renames: changes of a symbol's name.
+    """
 
     actions: tuple[CorporateAction, ...] = ()
     endings: tuple[Delisting, ...] = ()
     renames: tuple[Rename, ...] = ()
 
     def renamed_by(self, at: np.datetime64 | None) -> list[Rename]:
-        """Return the renames up to an instant, or all renames for None."""
+        """Return the renames up to an instant; None: all renames."""
         return [each for each in self.renames if at is None or each.opens <= at]
 
 
@@ -139,9 +144,9 @@ class DataSettings:
         end: str | None,
         timeframe: Timeframe | None = None,
     ) -> Bars:
-        """Return the panel of all bars up to `end`, including the history before `start`.
+        """Load the panel of all bars up to `end`, including the history before `start`.
 
-        Unconfirmed bars (`trainingdata.confirmation`) are left out.
+        Unconfirmed bars (`trainingdata.confirmation`) are not used.
 
         symbols: symbols; a word may list several, separated by commas; empty: all symbols.
         start, end: New York dates, both inclusive, or instants with a zone.
@@ -184,7 +189,7 @@ class DataSettings:
         )
 
     def _doubted(self, bars: Bars) -> Bars:
-        """Leave out unconfirmed bars, and record every data warning in `Origin.doubts`."""
+        """Drop unconfirmed bars, and record every data warning in `Origin.doubts`."""
         listed = self.listed_actions()
         raw = self.adjustment == "raw"
         jumps = find_unexplained_jumps(bars, listed, raw=raw)
@@ -205,12 +210,15 @@ class DataSettings:
         return replace(bars, origins=tuple(origins)).without(left_out)
 
     def market(self, bars: Bars, first: int = 0) -> Market:
-        """Return the market data of a run from instant index `first` on: bars, actions and ends."""
+        """Return the market data of a run: its bars, corporate actions and ends of symbols.
+
+        first: index of the run's first instant in `bars`.
+        """
         endings = Delistings(self._events().endings, self.delisted_after, self.delisting_loss)
         return Market(bars, first, self.corporate_actions(), self.accept_jumps, endings)
 
     def with_finer(self, market: Market) -> Market:
-        """Return the market with the finer bars that fill orders, if `data.fills` names some.
+        """Return the market with finer bars for order fills, if `data.fills` names such files.
 
         Raises InputError for files that cannot be used, or that contradict the market's bars.
         """
@@ -237,16 +245,16 @@ class DataSettings:
     def bars_up_to(
         self, symbols: Sequence[str], now: np.datetime64, timeframe: Timeframe | None = None
     ) -> Bars:
-        """Return the bars in files that were known at an instant, for symbols with such a bar.
+        """Load the bars in files that were known at an instant; every symbol needs such a bar.
 
-        timeframe: timeframe of the bars, as in `bars`.
+        timeframe: timeframe of the bars; None: days if the files have them, else hours.
 
         Raises InputError for files that cannot be used.
         """
         return self._of_files(symbols, None, now, timeframe)
 
     def corporate_actions(self) -> tuple[CorporateAction, ...]:
-        """Return the dividends and splits to apply to positions in these prices.
+        """Return the dividends and splits to book on positions, because the prices lack them.
 
         Raises InputError for a file that cannot be used, or prices that include dividends already.
         """
@@ -269,7 +277,7 @@ class DataSettings:
         return found
 
     def _events(self) -> ListedEvents:
-        """Return the events of the actions file in time order, under the symbols' latest names."""
+        """Read the events of the actions file in time order, under the symbols' latest names."""
         if self.actions is None:
             return ListedEvents()
         try:
@@ -324,6 +332,7 @@ class DataSettings:
 def refuse_not_synthetic(names: Sequence[str], searched: str = "") -> None:
     """Raise `InputError` for symbols that the synthetic market does not have.
 
+    names: symbols to check.
     searched: folder that was searched for their bars, for the message.
     """
     unknown = next((symbol for symbol in names if symbol not in SYMBOLS), None)
@@ -348,19 +357,19 @@ def load_bars(
     volume_unit: VolumeUnit | None = None,
     accept_jumps: bool = False,
 ) -> Bars:
-    """Load the bars of folders or files as a panel on one clock.
+    """Load the bars of folders or files as one panel on a common clock.
 
     The panel's values are [S, T, 5]: open, high, low, close, volume.
 
     folders: folders or files, CSV or Parquet; one file per symbol, or files with a symbol column.
     symbols: symbols of the panel; empty: all.
-    start, end: New York dates, both inclusive, or instants with a zone. History before `start` is
-        kept, since the first decision needs it.
+    start, end: New York dates, both inclusive, or instants with a zone. The panel includes the
+        history before `start`, which the first decision needs.
     timeframe: `1d`, `1h`, `30m`, `15m` or `5m`; shorter bars are joined to it. None: days if the
         files have them, else hours.
     zone: time zone of stamps without a zone, such as America/New_York; None: such stamps are
         rejected.
-    epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`.
+    epoch: unit of epoch timestamps, `s`, `ms`, `us` or `ns`, if the files do not state it.
     stamps: side of a bar, `begin` or `end`, that a stamp marks, if the files do not state it.
     volume_unit: unit of crypto volume, `coins` or `usd`, if the files do not state it.
     accept_jumps: whether price jumps that resemble a split are accepted and reported in the panel's
@@ -383,7 +392,7 @@ def load_bars(
 
 
 def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
-    """Return the range as instants; None: the panel's first or last instant."""
+    """Return a range's bounds as instants; None: the panel's first or last instant."""
     first = parse_instant(start, name="start") if start else bars.times[0]
     last = parse_instant(end, name="end", end_of_day=True) if end else bars.now
     return np.datetime64(first), np.datetime64(last)
@@ -392,9 +401,10 @@ def resolve_span(bars: Bars, start: str | None, end: str | None) -> Span:
 def build_finer_panel(finer: Bars, bars: Bars, first: int) -> Bars:
     """Return a panel of finer bars whose instants include all instants of `bars`.
 
-    Finer bars outside every bar of `bars` are left out, since no decision knows them.
+    Finer bars outside every bar of `bars` are dropped, since no decision knows them.
 
     finer: finer bars of the same symbols, from files.
+    bars: the panel of the run.
     first: index of the instant after which every bar needs finer bars.
 
     Raises DataError for bars without finer bars, or contradicted by finer bars.

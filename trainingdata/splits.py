@@ -1,13 +1,14 @@
-"""Detection of moves that resemble unadjusted splits or spin-offs.
+"""Detection of price moves that resemble unadjusted splits or spin-offs.
 
 The module also finds dividends and splits of an actions file that the prices do not show. Three
 rules classify a stock's moves. Crypto pairs have no splits and are not checked.
 
-- `split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
-than the largest ratio. Rejected unless accepted. - `ratio`: a session opens within
-`RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, beyond `RATIO_MULTIPLE` times the symbol's usual
-overnight move. Reported as a data warning. - `move`: a session opens beyond `MOVE_MULTIPLE` times
-the usual overnight move, as after a spin-off. Reported as a data warning.
+`split`: closes and open differ by about a whole ratio (2:1 to 1,000:1), or closes differ by more
+    than the largest ratio. The bars are rejected unless jumps are accepted.
+`ratio`: a session opens within `RATIO_TOLERANCE` of a ratio below 2:1, or of 5:2, and moves more
+    than `RATIO_MULTIPLE` times the symbol's usual overnight move. Reported as a data warning.
+`move`: a session opens beyond `MOVE_MULTIPLE` times the usual overnight move, as after a spin-off.
+    Reported as a data warning.
 
 docs/STUDIES.md has the error rates of the last two rules, from `studies/doubtful_prices.py`.
 """
@@ -39,7 +40,8 @@ SPLIT_LOG_TOL = 0.1  # log distance within which a ratio of closes matches a spl
 OPEN_LOG_TOL = (
     0.1  # the same for the open over the close before: splits take effect between sessions
 )
-# New shares for one old share, and the reverse; 3:2 moves a price by less than `MIN_SPLIT_MOVE`.
+# Split ratios: new shares for one old share, and the reverse; 3:2 moves a price by less than
+# `MIN_SPLIT_MOVE`.
 LARGEST_RATIO = 1000
 _WHOLE = range(2, LARGEST_RATIO + 1)
 SPLIT_RATIOS = (*map(Fraction, _WHOLE), *(Fraction(1, k) for k in _WHOLE))
@@ -51,7 +53,8 @@ RARE_RATIOS = tuple(Fraction(*sides) for pair in _RARE for sides in (pair, pair[
 _RARE_LOGS = np.log([float(ratio) for ratio in RARE_RATIOS])
 RATIO_TOLERANCE = 0.005  # relative distance from a ratio within which an open matches it
 NEAR_TOLERANCE = 0.03  # the same including an ordinary night's move: the ratio is named
-# Multiples of the usual overnight move beyond which an open is doubtful: near a ratio, anywhere.
+# Multiples of the usual overnight move beyond which an open is suspect: near a rare split ratio,
+# and anywhere else.
 RATIO_MULTIPLE = 8.0
 MOVE_MULTIPLE = 15.0
 MIN_SESSIONS = 20  # overnight moves of a symbol below which none is judged
@@ -142,6 +145,7 @@ def find_unexplained_jumps(
 ) -> tuple[Doubt, ...]:
     """Find lasting price jumps of stocks that resemble a split, and actions that prices contradict.
 
+    bars: the panel.
     actions: corporate actions of a file, in time order.
     raw: whether prices are not adjusted for splits; a listed split then explains a jump.
     """
@@ -167,6 +171,7 @@ def find_doubtful_opens(
     left_out: [S, T] mask of unconfirmed bars; a price that reverses is not a split.
     actions: corporate actions of a file; moves are corrected for dividends, and for splits if
         prices are raw.
+    raw: whether prices are not adjusted for splits.
     """
     found = []
     for s, item in enumerate(bars.instruments):
@@ -194,7 +199,8 @@ class OvernightMoves(NamedTuple):
     """Overnight moves of a stock: previous close and open of each session, [N] each.
 
     rows: indices of the sessions' first bars among the symbol's bars.
-    before, after: closes and opens in USD; opens are adjusted for the session's corporate actions.
+    before: previous closes, USD.
+    after: opens, USD, adjusted for the session's corporate actions.
     """
 
     rows: Index
@@ -219,8 +225,9 @@ def overnight_moves(
 
     starts: [B] start times of the symbol's bars.
     values: [B, 5] prices and volume of the bars.
-    left_out: [B] mask of bars that are left out.
+    left_out: [B] mask of unconfirmed bars.
     actions: corporate actions of the symbol.
+    raw: whether prices are not adjusted for splits.
     """
     firsts = np.flatnonzero(np.diff(new_york_date(starts)).astype(np.int64) != 0) + 1
     before = _closes_before(values, left_out)[firsts]
@@ -233,10 +240,11 @@ def overnight_moves(
 
 
 def judge_moves(moves: Array) -> tuple[Array, Mask, Mask]:
-    """Return moves in usual overnight moves, and a mask of doubtful moves per rule, [N] each.
+    """Classify overnight moves; return their size and a mask of doubtful moves per rule, [N] each.
 
-    The first rule flags a move near a rare ratio, the second rule any other large move. Fewer than
-    `MIN_SESSIONS` moves are not judged.
+    The size is a multiple of the symbol's usual overnight move. The first mask flags moves near a
+    rare split ratio, the second mask any other large move. Fewer than `MIN_SESSIONS` moves are not
+    classified.
 
     moves: [N] log overnight moves of a symbol.
     """
@@ -302,7 +310,7 @@ def _stays(values: Array, row: int, before: float) -> bool:
 
 
 def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
-    """Count the listed splits that unadjusted prices would show."""
+    """Count the listed splits that prices would show if they were not adjusted."""
     count = 0
     for action in actions:
         if action.symbol in bars.symbols and abs(np.log(action.ratio)) > OPEN_LOG_TOL:
@@ -312,7 +320,7 @@ def count_checked_splits(bars: Bars, actions: Sequence[CorporateAction]) -> int:
 
 
 def refuse_jumps(jumps: Sequence[Doubt], *, accepted: bool) -> None:
-    """Raise `DataError` for the first jump unless jumps are accepted."""
+    """Raise `DataError` for the first jump, unless the user accepts jumps."""
     if jumps and not accepted:
         one = jumps[0]
         more = f" (and {len(jumps) - 1} more)" if len(jumps) > 1 else ""
@@ -389,7 +397,7 @@ def _unconfirmed(
     expected = unsplit / listed.ratio if raw else unsplit
     with np.errstate(divide="ignore"):
         size = abs(np.log(expected / before))
-        # The nearer one counts: by then news has moved the other one, or it is wrong.
+        # The nearer price counts: by then news has moved the other price, or it is wrong.
         apart = np.abs(np.log(around[1, [OPEN, CLOSE]] / expected))
         from_split = np.abs(np.log(around[1, [OPEN, CLOSE]] * listed.ratio / unsplit))
     if not raw and listed.ratio != 1.0 and apart.min() > OPEN_LOG_TOL >= from_split.max():

@@ -1,9 +1,9 @@
-"""Checks of a stock's stamps against the exchange's calendar: their zone and side of the bar.
+"""Checks of a stock's stamps against the exchange's calendar: their time zone and side of the bar.
 
-Stamps are rejected only if two conditions hold. The stamps miss the start or the end of nearly all
-sessions, of the whole year, of summer or of winter. And stamps shifted by hours, or read as the
-other side of bars, match nearly all starts and ends. Files with hours before and after the session,
-with half-days, gaps or few rows are accepted.
+Stamps are rejected only if two conditions hold. First, the stamps miss the start or the end of
+nearly all sessions, of the whole year, of summer or of winter. Second, stamps shifted by hours, or
+read as the other side of bars, match nearly all starts and ends. Files with hours before and after
+the session, with half-days, gaps or few rows are accepted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _COLUMNS = {True: "end", False: "timestamp"}
 
 @dataclass(frozen=True, slots=True)
 class CalendarFit:
-    """Fit of bar starts to the exchange's calendar.
+    """How well the bar starts of a stock fit the exchange's calendar.
 
     sessions: number of sessions with any bar.
     trading: share of bar starts between 04:00 and 20:00 New York on session days.
@@ -49,7 +49,7 @@ class CalendarFit:
 
     @property
     def poor(self) -> bool:
-        """True if the assumed zone and side of the bar are implausible."""
+        """True if the assumed time zone and side of the bar are implausible."""
         return self.trading < 0.9 or self.opened < 0.2 or self.closed < 0.2
 
     @property
@@ -60,7 +60,10 @@ class CalendarFit:
 
 
 def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
-    """Return the fit of a stock's bar starts [N] of this length to the calendar."""
+    """Return the fit of a stock's bar starts [N] to the calendar.
+
+    minutes: length of a bar.
+    """
     days = calendar()
     step = np.timedelta64(minutes, "m")
     dates = new_york_date(starts)
@@ -82,9 +85,12 @@ def fit_to_calendar(starts: Instants, minutes: int) -> CalendarFit:
 
 
 def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
-    """Return the start times of bars of this length that end at these instants, [N].
+    """Return the start times of bars that end at these instants, [N].
 
     A stock's last bar of a session may be shorter.
+
+    ends: [N] end times of the bars.
+    minutes: length of a bar.
     """
     step = np.timedelta64(minutes, "m")
     if kind is AssetClass.CRYPTO:
@@ -97,7 +103,7 @@ def bar_starts(kind: AssetClass, ends: Instants, minutes: int) -> Instants:
 
 
 def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends: bool) -> None:
-    """Raise `DataError` for stock stamps [N] that fit the calendar only with another zone or side.
+    """Raise `DataError` for stock stamps [N] that fit only another time zone or side of the bar.
 
     minutes: length of a bar, 1 … 60.
     zone: assumed time zone of the stamps, as text.
@@ -134,7 +140,7 @@ def refuse_misread(stamps: Instants, minutes: int, zone: str, path: str, *, ends
 
 
 def are_ends_by_calendar(stamps: Instants) -> bool | None:
-    """Return whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
+    """Infer whether a stock's stamps [N] are ends of bars; None if the calendar cannot tell.
 
     In regular hours, start stamps include the open and never the close; end stamps the reverse.
     """

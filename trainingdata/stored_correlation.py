@@ -1,6 +1,6 @@
 """A correlation matrix in files that cannot execute code: Parquet, with a JSON file.
 
-The Parquet file holds the values; the JSON file holds the known-at instant and the source.
+The Parquet file has the values; the JSON file has the known-at instant and the source.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from trainingdata.instants import parse_instant, utc_text
 def write_correlation(
     matrix: CorrelationMatrix, facts: Mapping[str, Any], path: Path
 ) -> tuple[Path, Path]:
-    """Write a matrix as Parquet and JSON, each atomically, and return both paths.
+    """Write a matrix as Parquet and JSON, each file atomically; return both paths.
 
     facts: additional entries of the JSON file.
+    path: path NAME of the files NAME.parquet and NAME.json.
     """
     import pandas as pd
 
@@ -51,7 +52,9 @@ def write_correlation(
 
 
 def read_correlation(path: Path) -> CorrelationMatrix:
-    """Return the matrix of `NAME.parquet` and `NAME.json`.
+    """Read the matrix in `NAME.parquet` and `NAME.json`.
+
+    path: NAME, or the path of either file.
 
     Raises InputError for files that are missing or do not contain a correlation matrix.
     """
@@ -84,7 +87,7 @@ def matrix_paths(path: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredCorrelation:
-    """A correlation source with one stored matrix for all instants from its known-at instant on.
+    """A correlation source that returns one stored matrix from its known-at instant on.
 
     matrix: the stored matrix.
     """
@@ -93,11 +96,11 @@ class StoredCorrelation:
 
     @property
     def prior_means(self) -> MeanCorrelations:
-        """The default prior means, since an external matrix does not state its own."""
+        """The default prior means, since a stored matrix has none."""
         return MeanCorrelations()
 
     def matrix_at_end(self, bars: Bars) -> CorrelationMatrix:
-        """Return the part of the matrix for the panel's symbols.
+        """Return the part of the matrix that has the panel's symbols.
 
         Raises InputError if the matrix was not known at the panel's end, or lacks a symbol.
         """
@@ -119,7 +122,7 @@ class StoredCorrelation:
         return CorrelationMatrix(bars.symbols, values, self.matrix.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the panel's part of the matrix for each instant, [D, S, S].
+        """Return the panel's part of the matrix once for each instant, [D, S, S].
 
         Raises InputError if the matrix was not known at the first instant.
         """
@@ -134,7 +137,7 @@ class StoredCorrelation:
 class CorrelationSettings(CorrelationEstimator):
     """Settings of correlations: an estimate with these windows and priors, or a file.
 
-    The other fields are the fields of `CorrelationEstimator`.
+    The fields without a description here are those of `CorrelationEstimator`.
     """
 
     kind: str = setting(
@@ -182,7 +185,7 @@ class CorrelationSettings(CorrelationEstimator):
 
 @dataclass(frozen=True, slots=True)
 class FactorCorrelation:
-    """A correlation source that reduces matrices to a few common factors.
+    """A correlation source that reduces the matrices of another source to a few common factors.
 
     source: source of the full matrices.
     factors: number of factors; a matrix of at most as many symbols is unchanged.
@@ -201,7 +204,7 @@ class FactorCorrelation:
         return CorrelationMatrix(found.symbols, values, found.as_of)
 
     def matrices_at(self, bars: Bars, instants: Instants) -> Array32:
-        """Return the reduced matrices [D, S, S] known to the panel at these instants, one each."""
+        """Return the reduced matrix [D, S, S] known at each of these instants."""
         matrices = self.source.matrices_at(bars, instants)
         for day, values in enumerate(matrices):
             matrices[day] = keep_factors(values.astype(np.float64), self.factors)
@@ -212,8 +215,11 @@ def keep_factors(correlation: Array, factors: int) -> Array:
     """Return the factor-model correlation [S, S]: strongest factors plus idiosyncratic variance.
 
     The result is L L' + diag(1 - the squares of each row of L), with L the eigenvectors of the
-    largest eigenvalues times the eigenvalues' square roots (principal factors). Each symbol keeps
-    an idiosyncratic variance of at least a thousandth, so that the matrix is positive definite.
+    largest eigenvalues times the eigenvalues' square roots (principal factors). Each symbol has an
+    idiosyncratic variance of at least a thousandth, so that the matrix is positive definite.
+
+    correlation: [S, S] full matrix.
+    factors: number of factors.
     """
     if factors >= len(correlation):
         return correlation

@@ -3,8 +3,8 @@
 Returns are correlated and heavy-tailed, with volatility clustering. Stocks have a U-shaped intraday
 volatility, overnight gaps and quiet weekends; crypto trades around the clock. The predictability is
 known: the expected return of a bar, after its open, is `edge` standard deviations times the
-    symbol's own standardised momentum. So the information coefficient of the true conditional mean
-    at one bar is `edge`. With `edge=0` the same shocks give the same market without predictability.
+symbol's own standardised momentum. So the information coefficient of the true conditional mean at
+one bar is `edge`. With `edge=0` the same shocks give the same market without predictability.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ WORLD = 0.6  # loading of a class factor on the factor all classes share
 class SyntheticMarket:
     """Parameters of the synthetic market.
 
-    seed: seed of every draw, at least 0.
+    seed: seed of all random draws, at least 0.
     edge: information coefficient at one bar, 0 … 0.5.
-    start: New York date of the first bars; half a year of history before a backtest fills
-        correlations and contexts.
+    start: New York date of the first bars; half a year of history before a backtest suffices for
+        correlations and forecast contexts.
     end: New York date of the last bars, inclusive.
     symbols: stocks and crypto pairs of the market.
     timeframe: timeframe of the bars.
@@ -57,7 +57,7 @@ class SyntheticMarket:
             raise InputError(f"data.seed: {self.seed} is negative")
 
     def bars(self) -> Bars:
-        """Return the bars of every symbol; the same seed gives the same bars.
+        """Generate the bars of every symbol; the same seed gives the same bars.
 
         Raises InputError if no session lies between `start` and `end`.
         """

@@ -1,4 +1,4 @@
-"""Read a user's list, CSV or Parquet, as rows of text."""
+"""Reading of a user's list, CSV or Parquet, as rows of text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 def text_rows(
     path: Path, columns: Sequence[str], what: tuple[str, str], more: Sequence[str] = ()
 ) -> list[dict[str, str]]:
-    """Return the stripped cells of each row by column; an empty cell is an empty text.
+    """Read the rows of a file as stripped cells by column name; an empty cell is an empty text.
 
-    Columns are found in any case.
+    Column names match in any case.
 
     columns: required columns.
-    more: optional columns.
     what: content of the file and its verb, `have` or `has`, for messages.
+    more: optional columns.
 
     Raises DataError for a file that cannot be read, or a column that is missing or repeated.
     """
@@ -57,7 +57,7 @@ def text_rows(
 
 
 def why_other_separator(names: Sequence[str]) -> str:
-    """Return an error text for a header separated by semicolons or tabs; else an empty string."""
+    """Return an error text if semicolons or tabs separate a header's cells; else an empty text."""
     for separator, name in _OTHER_SEPARATORS.items():
         if len(names) == 1 and separator in names[0]:
             return f"its cells are separated by {name}; save it with commas"

@@ -6,7 +6,8 @@ end at 16:00 New York. All instants are UTC `datetime64[ns]`.
 
 Daily bars with fills in the closing auction (`fill="close"`) have another grid. Such a bar begins
 with a closing auction, includes the night, and becomes known a quarter of an hour before the next
-closing auction, at its decision. So here, too, a decision is filled at the next bar's open.
+closing auction, at its decision. So with this grid, too, a decision is filled at the next bar's
+open.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ Slots = npt.NDArray[np.int8]
 
 @dataclass(frozen=True, slots=True)
 class Timeframe:
-    """Length of bars, with the fill of daily decisions and the crypto day.
+    """Length of bars, fill of daily decisions, and boundary of crypto days.
 
     name: name in settings; `1m` bars may fill orders, but have no decisions.
     fill: fill of a daily decision on stocks: at the next open, or in the closing auction of the
@@ -88,7 +89,7 @@ class Timeframe:
 
     @property
     def auction(self) -> Literal["opg", "cls"] | None:
-        """Time in force of orders for the auction at a stock bar's start; None if there is none."""
+        """Time in force of orders in the auction at a stock bar's start; None without one."""
         if not self.daily:
             return None
         return "opg" if self.fill == "open" else "cls"
@@ -133,7 +134,7 @@ class Timeframe:
         return _coin_clock(self.name, self.crypto_day)
 
     def requested_timeframe(self, kind: AssetClass) -> Timeframe:
-        """Return the timeframe to request from Alpaca to form this timeframe's bars of a class.
+        """Return the timeframe to request from Alpaca for bars that are joined to this timeframe.
 
         Alpaca's hourly stock bars lie on clock hours and include time before the open: only its
         half-hour bars fit a grid from 09:30. Alpaca's crypto days do not begin at midnight UTC. A
@@ -146,7 +147,7 @@ class Timeframe:
         return Timeframe("30m") if self.minutes >= HOURLY.minutes else self
 
     def last_known(self, kind: AssetClass, now: np.datetime64) -> np.datetime64:
-        """Return the latest possible known-at instant of a bar at `now`."""
+        """Return the end of the last complete bar at `now`, when the bar becomes known."""
         clock = self.clock(kind)
         here = np.array([now])
         return np.datetime64(clock.end_of(clock.count_ended_bars(here), here)[0])
@@ -159,7 +160,7 @@ TIMEFRAMES = tuple(map(Timeframe, get_args(TimeframeName)))
 
 
 def following_ends(clock: Clock, instants: Instants, ahead: int) -> Instants:
-    """Return the known-at instants [N, ahead] of the `ahead` bars after each instant."""
+    """Return the known-at instants [N, ahead] of the next `ahead` bars after each instant."""
     numbers = clock.count_ended_bars(instants)[:, None] + np.arange(1, 1 + ahead)
     return clock.end_of(numbers, instants)
 
@@ -171,7 +172,7 @@ def nth_end_after(clock: Clock, instants: Instants, ahead: int) -> Instants:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalendarClock:
-    """The bars and decisions of a class that follow a calendar: N bars, K decisions.
+    """The bars and decisions of an asset class that follow a calendar: N bars, K decisions.
 
     starts: [N] start of each bar.
     ends: [N] end of each bar, at which it becomes known.
@@ -187,12 +188,15 @@ class CalendarClock:
     decision_session: npt.NDArray[np.int64]
 
     def known_at(self, starts: Instants) -> Instants:
-        """Return the known-at instants of bars by start time, [N]; NaT where no bar starts."""
+        """Return the end, at which it becomes known, of the bar with each start time, [N].
+
+        The end is NaT if no bar starts at that time.
+        """
         k = np.minimum(np.searchsorted(self.starts, starts), len(self.starts) - 1)
         return np.where(self.starts[k] == starts, self.ends[k], _NEVER)
 
     def started_at(self, ends: Instants) -> Instants:
-        """Return the start times of bars with these known-at instants, [N]; NaT where no bar ends.
+        """Return the start time of the bar that ends at each instant, [N]; NaT if no bar ends then.
 
         This is the inverse of `known_at`.
         """
@@ -204,7 +208,10 @@ class CalendarClock:
         return np.asarray(np.searchsorted(self.ends, instants, side="right"), dtype=np.int64)
 
     def end_of(self, numbers: Index, instants: Instants) -> Instants:
-        """Return the end times of the bars with these numbers, counted from 1, after `instants`.
+        """Return the end times of calendar bars by their numbers.
+
+        numbers: numbers of the bars, counted from 1.
+        instants: instants for the error message.
 
         Raises InputError for a bar beyond the calendar.
         """
@@ -213,7 +220,7 @@ class CalendarClock:
         return np.asarray(self.ends[numbers - 1])
 
     def position(self, instants: Instants) -> Array:
-        """Return the number of bars elapsed by each instant, [N], fractional within a bar.
+        """Return the number of bars elapsed by each instant, [N], with the fraction of an open bar.
 
         The number is constant while the market is closed.
         """
@@ -223,12 +230,12 @@ class CalendarClock:
         return np.asarray(done + np.clip(share, 0.0, 1.0) * (done < len(self.starts)))
 
     def is_decision(self, instants: Instants) -> Mask:
-        """Return whether each instant is a decision: a bar has closed, and a later bar can fill."""
+        """Return whether each instant is a decision, [N]: a bar ends, and a later bar can fill."""
         k = np.minimum(np.searchsorted(self.decisions, instants), len(self.decisions) - 1)
         return np.asarray(self.decisions[k] == instants)
 
     def decisions_between(self, first: np.datetime64, last: np.datetime64) -> Instants:
-        """Return every decision in [first, last]."""
+        """Return all decisions in [first, last]."""
         begin = np.searchsorted(self.decisions, first)
         end = np.searchsorted(self.decisions, last, side="right")
         return self.decisions[begin:end]
@@ -239,7 +246,10 @@ class CalendarClock:
         return np.where(k > 0, self.decisions[k - 1], _NEVER)
 
     def fill_dates(self, instants: Instants) -> npt.NDArray[np.datetime64]:
-        """Return the New York date of a decision's fill, the date of the next bar, [N]."""
+        """Return the New York date on which a decision at each instant is filled, [N].
+
+        It is the date of the next bar.
+        """
         k = np.minimum(self.count_ended_bars(instants), len(self.starts) - 1)
         return new_york_date(self.starts[k])
 
@@ -266,7 +276,7 @@ class CalendarClock:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StockClock(CalendarClock):
-    """The clock of stocks: bars within exchange sessions; with daily bars every end is a decision.
+    """The clock of stocks: bars within sessions; with daily bars every bar's end is a decision.
 
     whole: number of bars of a full session.
     """
@@ -284,14 +294,14 @@ class StockClock(CalendarClock):
 
     @property
     def places(self) -> int:
-        """Number of slots of a day in `slots`."""
+        """Number of different slots of a day, as in `slots`."""
         return self.whole
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Return the slots of the bar ending at each instant and of `ahead` bars after it, [N, …].
+        """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
 
-        The later bars are calendar bars. A slot is a bar's index within its session; slot 0
-        includes the night.
+        The next bars are calendar bars. A slot is a bar's index within its session; slot 0 includes
+        the night.
 
         Raises InputError for bars beyond the calendar.
         """
@@ -302,13 +312,13 @@ class StockClock(CalendarClock):
         return np.asarray(place[k[:, None] + np.arange(1 + ahead)])
 
     def slot_text(self, place: int) -> str:
-        """Return the New York time by which bars of a slot have ended, such as 10:30."""
+        """Return the New York time at which bars of a slot have ended, such as 10:30."""
         opens, closes = self.starts[0], self.ends[self.whole - 1]
         ended = min(opens + (place + 1) * (self.ends[0] - opens), closes)
         return time_text(int(new_york_minutes(np.array([ended]))[0]))
 
     def is_weekend_slot(self, place: int) -> bool:
-        """Return whether a slot is a weekend slot."""
+        """Return False: stocks have no weekend slots."""
         return False
 
     def intraday_ceiling_applies(self, instants: Instants) -> Mask:
@@ -366,7 +376,11 @@ class CryptoClock:
         return np.asarray((instants - _EPOCH) / self.length)
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Return the New York hour of each bar's start, or 0 for days; weekends are separate."""
+        """Return the slots of the bar ending at each instant and of the next bars, [N, 1 + ahead].
+
+        A slot is the New York hour of the bar's start, or 0 for daily bars; weekends have separate
+        slots.
+        """
         import pandas as pd
 
         if not len(ends):
@@ -426,7 +440,10 @@ class NewYorkDayClock(CalendarClock):
         return 2
 
     def slots(self, ends: Instants, ahead: int) -> Slots:
-        """Return 1 for a day that ends on a weekend, during which stocks are closed; else 0."""
+        """Return the slots of the day ending at each instant and of the next days, [N, 1 + ahead].
+
+        A slot is 1 for a day that ends on a weekend, when stocks are closed; else 0.
+        """
         k = np.searchsorted(self.ends, ends)[:, None] + np.arange(1 + ahead)
         if k.size and k.max() >= len(self.ends):
             raise outside_calendar_error(ends.max())
@@ -456,8 +473,8 @@ def _stock_clock(name: BarName) -> StockClock:
     first = np.repeat(np.cumsum(counts) - counts, counts)
     starts = days.opens[session] + (np.arange(len(session)) - first) * step
     ends = np.minimum(starts + step, days.closes[session])
-    # There is no decision at the close of a session whose timeframe has several bars a session:
-    # none is left to fill an order in. After a daily bar the next open fills it.
+    # With several bars a session there is no decision at the close, since no later bar of the
+    # session can fill an order. An order decided at a daily bar's end fills at the next open.
     whole = int(-(-FULL_SESSION // step))
     followed = np.append(session[1:] == session[:-1], False) | (whole == 1)
     return StockClock(starts, ends, session, ends[followed], session[followed], whole)

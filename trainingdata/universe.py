@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 SETTINGS_GROUP = "universe"  # the settings group that names a custom function
 GROWTH = "growth"
 RANKS = (GROWTH, "momentum")
-# Rules that exclude a symbol, by the setting of each. A name's position is its number; the first
-# rule that applies counts.
+# Rules that exclude a symbol, named by their settings. The number of a rule is its index here; the
+# first rule that applies counts.
 RULES = ("", "classes", "members", "min_bars", "min_price", "max_volatility", "top", "keep")
 TOP, KEEP = RULES.index("top"), RULES.index("keep")
 MAX_WINDOW_DAYS = 1000  # longest window
@@ -57,7 +57,7 @@ Rank = Callable[[Bars], Any]
 
 @settings_class(SETTINGS_GROUP)
 class UniverseSettings:
-    """Settings of the rule for the symbols that the strategy may hold at each instant."""
+    """Settings of the universe: the rule for the symbols that may be held at each instant."""
 
     top: int | None = setting(None, "the largest so many of those that pass; none: all", ge=1)
     by: Literal["dollar_volume"] = setting(
@@ -121,9 +121,10 @@ class UniverseSettings:
         return self.rank == GROWTH
 
     def rule(self) -> Universe:
-        """Return the universe that these settings define.
+        """Build the universe that these settings define.
 
-        Raises InputError for a custom rank that is not a function, and a list that cannot be read.
+        Raises InputError for a custom rank that is not a function; DataError for a list of members
+        that cannot be read.
         """
         rank = (
             load_plugin(SETTINGS_GROUP, self.rank) if self.rank and is_plugin(self.rank) else None
@@ -159,11 +160,11 @@ class UniverseSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Universe:
-    """A rule of membership, with the data for its evaluation.
+    """The rule of the symbols that may be held, with the data for its evaluation.
 
     settings: settings of the rule.
     members: list of members, or None.
-    rank: custom function from the bars known at a renewal to a score per symbol, or None.
+    rank: custom function that maps the bars known at a renewal to a score per symbol, or None.
     """
 
     settings: UniverseSettings = field(default_factory=UniverseSettings)
@@ -171,7 +172,7 @@ class Universe:
     rank: Rank | None = None
 
     def exclusion_rules(self, bars: Bars, instants: Instants) -> Rule:
-        """Return the rule (index in RULES, or 0) that excludes each symbol, by instant, [T, S].
+        """Return the rule (index in RULES, or 0) that excludes each symbol at each instant, [T, S].
 
         The result does not include a rank by growth, which `keep_best` applies to the expected
         returns of a decision.
@@ -182,7 +183,7 @@ class Universe:
         return self._left_out_on(bars, days)[number]
 
     def renewals(self, instants: Instants) -> Dates:
-        """Return the day whose midnight renewed the membership of each instant, [T]."""
+        """Return the day whose midnight renewed the membership valid at each instant, [T]."""
         dates = new_york_date(instants).astype("datetime64[D]")
         if self.settings.rebalance == "weekly":
             # 1970-01-01 was a Thursday.
@@ -267,9 +268,9 @@ def keep_best(rule: Rule, score: Array, most: int, number: int) -> None:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Members:
-    """M memberships of symbols, from a list.
+    """M memberships of symbols, from a file.
 
-    file: path of the list.
+    file: path of the file.
     symbols: [M] symbol of each membership.
     begins: [M] first day of each membership.
     ends: [M] first day after each membership.
@@ -282,13 +283,16 @@ class Members:
 
     @property
     def changes(self) -> Dates:
-        """Days on which a membership begins or ends, in order."""
+        """Days on which a membership begins or ends, increasing."""
         return np.unique(np.concatenate([self.begins, self.ends[self.ends != NO_END_DATE]]))
 
     def on(self, dates: Dates, symbols: tuple[str, ...]) -> Mask:
-        """Return whether each symbol is a member on each day, [R, S]; days increase.
+        """Return whether each symbol is a member on each day, [R, S].
 
-        Raises DataError if no symbol is in the list.
+        dates: [R] increasing days.
+        symbols: the S symbols.
+
+        Raises DataError if no symbol is in the file.
         """
         place = {symbol: s for s, symbol in enumerate(symbols)}
         rows = [m for m, symbol in enumerate(self.symbols) if symbol in place]
@@ -305,7 +309,7 @@ class Members:
 
 
 def read_members(path: Path) -> Members:
-    """Return the memberships of a file.
+    """Read the memberships in a file.
 
     Raises DataError for rows that are invalid or overlap.
     """

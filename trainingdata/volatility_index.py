@@ -29,9 +29,9 @@ MIN_MEDIAN, MAX_MEDIAN = 2.0, 200.0
 def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
     """Read the closes of a volatility index by date, in points, without unconfirmed closes.
 
-    The session after a close that is left out is not traded, in a backtest and live.
+    The session after an unconfirmed close is not traded, in a backtest and live.
 
-    path: a Parquet file with `timestamp` and `close`.
+    path: path of a Parquet file with columns `timestamp` and `close`.
     key: setting of the path, for messages.
 
     Raises DataError for a file that cannot be read or trusted.
@@ -77,12 +77,12 @@ def read_volatility_index(path: str, key: str = "bars.vix") -> pd.Series:
 def intraday_volatility_index(
     before: float, index: npt.ArrayLike, close: float, response: float = VOLATILITY_RESPONSE
 ) -> npt.NDArray[np.float64]:
-    """Estimate the volatility index from its previous close and the move of the stock index.
+    """Estimate a volatility index from its previous close and the move of the stock index since.
 
     The estimate is before · (index / close) ^ -response.
 
-    before: the volatility index at its previous close, points.
-    index: current stock index.
+    before: previous close of the volatility index, points.
+    index: current level of the stock index.
     close: previous close of the stock index, in the units of `index`.
     response: elasticity: log gain of the volatility index per log loss of the stock index.
     """

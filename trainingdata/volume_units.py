@@ -1,7 +1,7 @@
-"""The unit of crypto volume in a file, and its conversion to coins.
+"""The unit of crypto volume in a file, and the conversion of volume to coins.
 
-Vendors differ by orders of magnitude: Yahoo writes USD, Binance's coin-margined futures contracts
-of 10 or 100 USD, most others coins. The volume of stocks counts shares.
+Vendors differ by orders of magnitude: Yahoo writes USD, Binance's coin-margined futures count
+contracts of 10 or 100 USD, most other vendors count coins. The volume of stocks counts shares.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROUNDING = 1e-3
 
 
 class CryptoVolume(NamedTuple):
-    """Volume of crypto and its unit.
+    """Volume of crypto, and whether its unit is known.
 
     coins: [N] volume in coins, or in the file's unit if the unit is unknown.
     known: whether the unit is known.
@@ -42,11 +42,12 @@ def convert_crypto_volume(
 ) -> CryptoVolume:
     """Convert the volume of rows [N, 5] to coins.
 
+    Evidence in the rows takes precedence, then the user's unit, then the vendor's usual unit.
+
     frame: the rows, with the columns of the header.
+    head: format of the file.
     unit: unit stated by the user; None: the unit of the format.
     path: path of the file, for messages.
-
-    Evidence in the rows takes precedence, then the user's unit, then the vendor's usual unit.
 
     Raises DataError for a user's unit that contradicts the rows or the heading.
     """
@@ -93,10 +94,10 @@ def _vendor(head: FileFormat) -> str:
 
 
 def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | None:
-    """Infer the unit from the quote volume; None if it fits no unit or several.
+    """Infer the unit from the quote volume; None if the quote volume fits no unit or several.
 
-    Quote volume over volume is a price within the bar for coins, and coins per contract, contract
-    size over a price within the bar, for coin-margined futures.
+    For volume in coins, quote volume over volume is a price within the bar. For coin-margined
+    futures, it is the contract size over a price within the bar (coins per contract).
     """
     import pandas as pd
 
@@ -123,8 +124,8 @@ def _shown_by_quote_volume(values: Array, column: pd.Series) -> CryptoVolume | N
 def require_volume_units(bars: Bars, use: str, escape: str = "") -> None:
     """Raise `InputError` for bars whose unit of volume is unknown.
 
-    use: purpose of the volume, for the message.
-    escape: a setting that needs no volume, if there is one.
+    use: setting or feature that needs the volume, for the message.
+    escape: a setting that needs no volume, for the message; empty for none.
     """
     for symbol, origin in zip(bars.symbols, bars.origins, strict=False):
         if not origin.volume_known:

@@ -1,7 +1,7 @@
 """Parsing of Alpaca's account, positions and open orders into an `AccountSnapshot`.
 
-Every position counts in the equity. A position that is neither a stock nor crypto known to this
-project counts at its last mark.
+Equity includes every position. A position that is neither a stock nor crypto known to this project
+is valued at its last mark.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class AccountResponses:
 
     facts, positions, orders, clock: responses to /account, /positions, /orders (open ones) and
         /clock.
-    in_flight: orders of unknown outcome.
+    in_flight: intents of our orders with an unknown outcome.
     reread: true if the previous responses were inconsistent. Differences that price moves between
-        the responses explain are then accepted.
+        the responses can explain are then accepted.
     last_prices: last trade prices, USD, of symbols without a price in the responses.
-    sent: our orders among the open ones, by id. Their terms replace terms missing from a response.
-        An unreadable order that is not ours is an `UnmodelledOrder`.
+    sent: our open orders as they were sent, by id. Their terms complete a response that lacks some.
+        An unreadable order of another client becomes an `UnmodelledOrder`.
     paper: true if the account trades without real money.
     """
 
@@ -81,10 +81,10 @@ class AccountResponses:
 
 
 def parse_reading(answers: AccountResponses) -> AccountReading:
-    """Parse the venue's responses about an account.
+    """Return the account that the venue's responses describe.
 
-    An unreadable order that is not ours is not among the account's orders. A position without a
-    price is not among its positions.
+    The account snapshot excludes unreadable orders of other clients and positions without a price.
+    The result lists both separately.
 
     Raises
     ------
@@ -218,7 +218,7 @@ def _account_of(
 def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapshot:
     """Return the account with fills added to its positions.
 
-    Its cash is unchanged: the account is read again before the next decision.
+    Cash is unchanged, because the account is read again before the next decision.
     """
     held = dict(account.positions)
     prices = dict(account.prices)
@@ -232,15 +232,15 @@ def with_fills(account: AccountSnapshot, fills: Sequence[Fill]) -> AccountSnapsh
 def is_trading_status(status: str, *, paper: bool) -> bool:
     """Return whether an account with this status may place orders.
 
-    Of Alpaca's `AccountStatus`, ACTIVE may trade on live and paper accounts, PAPER_ONLY on paper.
-    Any other status is an account that is not open yet, is being changed, is restricted or is
-    closed.
+    In Alpaca's `AccountStatus`, ACTIVE may trade on live and paper accounts, PAPER_ONLY on paper
+    accounts. Any other status marks an account that is not open yet, is being changed, is
+    restricted or is closed.
     """
     return status == ACTIVE or (paper and status == PAPER_ONLY)
 
 
 def account_blocks(facts: Entry, *, paper: bool) -> list[str]:
-    """Return the reasons in a response to /account for which the account may not trade."""
+    """Return the reasons why an account may not trade, from a response to /account."""
     status = AccountEntry.status.read(facts)
     blocks = [f"has {block.name}" for block in AccountEntry.blocks if block.read(facts)]
     return blocks if is_trading_status(status, paper=paper) else [f"is {status}", *blocks]
@@ -252,7 +252,7 @@ def _block_reason(facts: Entry, *, paper: bool) -> str:
 
 
 def _with_held_back(account: AccountSnapshot, available: Mapping[str, Decimal]) -> AccountSnapshot:
-    """Return the account; symbols whose quantity is partly held back become uncertain."""
+    """Return the account with symbols marked uncertain if part of their position is locked."""
     reductions = account.open_reductions
     held_back = set()
     for symbol, quantity in available.items():
@@ -281,9 +281,10 @@ def _reserved_cash(open_orders: Sequence[Order], prices: Mapping[str, float]) ->
 
 
 def parse_open_order(entry: Entry) -> list[Order]:
-    """Return the remainder of an open order in a list; empty for options and orders by value.
+    """Return the unfilled part of an open order, as a list of at most one order.
 
-    Legs of the order are excluded: they wait for the order, and close what it opens.
+    The list is empty for options, and for orders by value (notional). Legs that wait for the order
+    and then close its position are excluded.
     """
     if _is_of_options(entry) or _is_by_value(entry):
         return []

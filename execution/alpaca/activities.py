@@ -49,8 +49,8 @@ def activities_since(connection: VenueConnection, after: np.datetime64) -> list[
     """Return all activities of the account after an instant, oldest first.
 
     An activity with only a date is included if its date is after the instant; such activities are
-    often listed late. A row that cannot be read is left out and named in `unreadable_activities` of
-    the connection. Its effect appears in positions and cash.
+    often listed late. An unreadable row is skipped and described in the connection's
+    `unreadable_activities`. Positions and cash still include its effect.
     """
     activities, unreadable_activities = [], []
     with connection.translate_errors("activities"):
@@ -71,6 +71,15 @@ def _in_words(entry: Response, why: str) -> str:
 
 
 def activity_of(entry: Response) -> Activity:
+    """Return the activity that an entry of the venue's list describes.
+
+    A cancelled activity has quantity and amount 0.
+
+    Raises
+    ------
+    InvalidResponse
+        for an entry that cannot be read.
+    """
     name = ActivityEntry.id.read(entry)
     try:
         kind = kind_of(ActivityEntry.kind.read(entry))
@@ -85,7 +94,7 @@ def activity_of(entry: Response) -> Activity:
 
 
 def kind_of(word: str) -> ActivityKind:
-    """Return the activity kind for a venue's activity type."""
+    """Return the project's activity kind for a venue's activity type, such as CFEE."""
     if word.startswith("DIV"):
         return "dividend"
     return "option" if word.startswith("OP") else _KINDS.get(word, "other")

@@ -43,17 +43,16 @@ log = logging.getLogger(__name__)
 
 # Assets; for more, the whole list is read, as 200 requests a minute are allowed.
 MAX_SINGLE_ASSET_QUERIES = 50
-ACCOUNT_MAX_AGE_SECONDS = 60.0  # seconds for which a reading of the account may be used
+ACCOUNT_MAX_AGE_SECONDS = 60.0  # longest use of an account snapshot
 
 
 class AlpacaBroker:
-    """Gateway to one account at the venue: reads the account, and sends orders via the outbox.
+    """Gateway to one Alpaca account: it reads the account, and sends orders through an outbox.
 
-    terms: smallest and largest values of an order; an order that the venue would refuse is not
-        sent.
+    terms: smallest and largest values of an order; an order outside these values is not sent.
     patience: longest wait for orders, seconds; a market order that rests longer is cancelled.
-    book: store of orders before they are sent; None keeps them in memory.
-    time: clock that carries the venue's time forward and times every wait.
+    book: store that records orders before they are sent; None keeps them in memory.
+    time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     feed: source of last trades, for positions that the venue does not price.
 
@@ -106,10 +105,10 @@ class AlpacaBroker:
 
         An order of unknown outcome counts as open, and makes its symbol uncertain. Cash for crypto
         never exceeds the venue's non-marginable buying power. Positions that are neither stocks nor
-        crypto count at their last mark. The cost of buying back short options is deducted from
+        crypto are valued at their last mark. The cost of buying back short options is deducted from
         cash.
 
-        reread: true if the previous reading of the account was rejected.
+        reread: true if the previous responses were rejected.
 
         Raises
         ------
@@ -165,7 +164,10 @@ class AlpacaBroker:
 
     @property
     def has_recent_account(self) -> bool:
-        """Return whether the account was read within a minute, without an unknown event since."""
+        """Return whether the cached account snapshot is at most a minute old and still valid.
+
+        A cancellation, a failed request or an order that still rests invalidates the snapshot.
+        """
         return (
             self._last is not None
             and self._time.elapsed() - self._read_at <= ACCOUNT_MAX_AGE_SECONDS
@@ -188,11 +190,11 @@ class AlpacaBroker:
         """Send orders in sequence, wait until all are final, and return their fills.
 
         The wait ends after `patience`. An order that the venue rejects is logged and has no fills.
-        An order that the venue would refuse, given the last snapshot and later fills, is treated
-        the same.
+        An order that would break the venue's rules, given the last snapshot and the orders before
+        it, is logged and not sent.
 
-        gate: pre-trade checks that run right before each order is sent; fills are checked against
-            the gate's prices.
+        gate: pre-trade checks that run right before each order is sent. A fill far from the gate's
+            price of the symbol is rejected as invalid.
 
         Raises
         ------
@@ -270,7 +272,7 @@ class AlpacaBroker:
     def cancel(self, client_order_ids: Iterable[str]) -> dict[str, Decimal]:
         """Cancel open orders by id, and return the unfilled quantity of each.
 
-        Other orders are not touched. An order that the venue does not know is not in the result.
+        Other orders are unaffected. An order that the venue does not know is not in the result.
 
         Raises
         ------
@@ -329,7 +331,7 @@ class AlpacaBroker:
 
 
 class AlpacaConnection(VenueConnection):
-    """A `BrokerConnection` to the Alpaca account of given API keys."""
+    """A `BrokerConnection` to the Alpaca account that the API keys belong to."""
 
     held = read_positions
     activities_since = activities_since

@@ -26,14 +26,14 @@ ALPACA = "alpaca"  # registered name of the broker
 NOT_FOUND_STATUS = 404
 NO_TIME = np.timedelta64(0, "ns")
 MAX_ON_TIME_LAG = np.timedelta64(1, "s")
-KEPT_PACE_SECONDS = 60.0  # seconds of equal pace after which a slow clock is accepted again
+KEPT_PACE_SECONDS = 60.0  # seconds in step with ours after which a slow clock is accepted again
 MAX_CLOCK_LAG = np.timedelta64(
     300, "s"
 )  # largest lag of a clock behind the time that has passed here
 
 
 def require_alpaca(settings: BrokerSettings) -> None:
-    """Check that the settings name Alpaca; for code that supports no other broker.
+    """Check that the settings name Alpaca, the only broker that the caller supports.
 
     Raises
     ------
@@ -45,11 +45,11 @@ def require_alpaca(settings: BrokerSettings) -> None:
 
 
 class VenueConnection:
-    """Connection to one venue, for requests and the venue's time.
+    """Connection to one venue for requests and for the venue's time.
 
     client: the SDK's client, on a transport that retries only reads.
-    unreadable_activities: activities of the last list that could not be read, as text.
-    time: clock that carries the venue's time forward and times every wait.
+    unreadable_activities: descriptions of activities that the last query could not read.
+    time: local clock that measures waits and extrapolates the venue's time.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class VenueConnection:
             return self.record_clock(self.client.get_clock())
 
     def record_clock(self, clock: Response) -> np.datetime64:
-        """Return the time in a response to /clock, and estimate the venue's later time from it.
+        """Return the time in a response to /clock, and base later estimates on it.
 
-        A time that has advanced more than the local clock, or has gone back, is used only if a
-        second response agrees; otherwise the second one is used.
+        A time that has advanced more than the local clock, or has gone back, needs a second
+        response that agrees. If the second response disagrees, its own time is used.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class VenueConnection:
         )
 
     def estimated_now(self) -> np.datetime64:
-        """Return the venue's estimated time; the clock is read first if it never was."""
+        """Return the venue's estimated time; the first call reads the venue's clock."""
         if self._read_clock is None:
             return self.now()
         return _carried(self._read_clock, self.time.elapsed())
@@ -157,7 +157,7 @@ class VenueConnection:
         return self.estimated_now()
 
     def lookup(self, what: str, path: str, query: dict[str, str] | None = None) -> Response | None:
-        """Return the venue's response to a GET of a path; None for status 404."""
+        """Send a GET request for a path, and return the response; None for status 404."""
         from alpaca.common.exceptions import APIError
 
         with self.translate_errors(what):

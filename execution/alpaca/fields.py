@@ -31,7 +31,7 @@ from trainingdata.instants import parse_instant
 
 
 class ClockEntry:
-    """Response to `GET /v2/clock`."""
+    """Fields read from the response to `GET /v2/clock`."""
 
     timestamp = RequiredField("timestamp", parse_timestamp)
     is_open = optional_field(
@@ -43,7 +43,7 @@ class ClockEntry:
 
 
 class AccountEntry:
-    """Response to `GET /v2/account`."""
+    """Fields read from the response to `GET /v2/account`."""
 
     id = RequiredField("id", parse_text)
     # Alpaca's reference: "currently will always be the value USD".
@@ -77,7 +77,7 @@ class AccountEntry:
 
 
 def stated_cash(facts: Mapping[str, Any]) -> Decimal:
-    """Return the cash that a response to /account states, or that its equity implies, USD.
+    """Return the cash in a response to /account, USD; if missing, derive it from the equity.
 
     Alpaca's API reference requires only `id` and `status`, and defines equity as the sum of cash,
     `long_market_value` and `short_market_value`.
@@ -99,7 +99,7 @@ def stated_cash(facts: Mapping[str, Any]) -> Decimal:
 
 
 class PositionEntry:
-    """An entry of `GET /v2/positions`."""
+    """Fields read from a position in the response to `GET /v2/positions`."""
 
     symbol = RequiredField("symbol", parse_text)
     qty = RequiredField("qty", parse_decimal)
@@ -119,14 +119,14 @@ class PositionEntry:
 
 
 def parse_side(value: Any) -> str:
-    """Return buy or sell, the first word of an order's side (Alpaca, "Orders": `side`)."""
+    """Return `buy` or `sell`, the first word of an order's side (Alpaca, "Orders": `side`)."""
     if not isinstance(value, str) or (said := value.partition("_")[0]) not in ("buy", "sell"):
         raise ValueError("not buy or sell")
     return said
 
 
 class OrderEntry:
-    """An order in any response or message."""
+    """Fields read from an order in any response or stream message."""
 
     id = RequiredField("id", parse_text)
     client_order_id = RequiredField("client_order_id", parse_text)
@@ -173,7 +173,7 @@ class OrderEntry:
 
 
 class AssetEntry:
-    """Response to `GET /v2/assets/{symbol}`, and each entry of `GET /v2/assets`."""
+    """Fields read from an asset in the response to `GET /v2/assets` or `/v2/assets/{symbol}`."""
 
     symbol = RequiredField("symbol", parse_text)
     tradable = OptionalField("tradable", parse_bool, False, "it is not traded")
@@ -193,14 +193,14 @@ _CAPITALS = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
 
 
 def parse_capitals(value: Any) -> str:
-    """Return the venue's activity type, such as CFEE."""
+    """Validate and return an activity type of the venue, such as CFEE."""
     if not isinstance(value, str) or not _CAPITALS.fullmatch(value):
         raise ValueError("no word of capitals")
     return value
 
 
 def parse_new_york_midnight(value: Any) -> np.datetime64:
-    """Return the start of a day in New York as an instant."""
+    """Return the New York midnight at which a date (YYYY-MM-DD) starts, as an instant."""
     day = _DAY.fullmatch(value) if isinstance(value, str) else None
     if day is None or not 1990 <= int(day[1][:4]) <= 2200:
         raise ValueError("no day")
@@ -208,9 +208,9 @@ def parse_new_york_midnight(value: Any) -> np.datetime64:
 
 
 class ActivityEntry:
-    """An entry of `GET /v2/account/activities`.
+    """Fields read from an activity in the response to `GET /v2/account/activities`.
 
-    A trade has an instant and a side, any other activity only a date.
+    A trade has an instant and a side; any other activity has only a date.
     """
 
     id = RequiredField("id", parse_text)

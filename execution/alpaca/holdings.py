@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 Entry = Mapping[str, Any]
 
 ROUNDING = Decimal(1)  # USD
-# Fractions of a sum by which prices may move it between two responses: at the first reading, and at
-# a second one, which only prices should have changed.
+# Fractions of a sum by which prices may move it between two responses: at the first read, and at a
+# second one, which only prices should have changed.
 FIRST_REL_TOL = Decimal("0.001")
 REREAD_REL_TOL = Decimal("0.01")
 STOCKS = "us_equity"
@@ -37,7 +37,7 @@ OTHERS = "other"  # other asset classes, and positions without a price of today
 def read_positions(
     connection: VenueConnection, is_needed: Callable[[str], bool] = lambda name: True
 ) -> dict[str, VenuePosition]:
-    """Return every position by symbol, foreign symbols and options included.
+    """Return all positions by symbol, including foreign symbols and options.
 
     is_needed: predicate on the venue's symbols; errors in positions of other symbols are ignored.
     """
@@ -58,9 +58,9 @@ def read_positions(
 
 @dataclass(slots=True)
 class ParsedPositions:
-    """Entries of /positions, by symbol: stocks, crypto and foreign positions.
+    """Quantities, prices and values of all positions, parsed from /positions.
 
-    quantities: signed quantities by symbol.
+    quantities: signed quantities of stocks, crypto and foreign positions, by symbol.
     prices: prices by symbol, USD.
     available: quantities that no order reserves, if the venue states them.
     short_proceeds: proceeds of open shorts, USD.
@@ -90,7 +90,7 @@ class ParsedPositions:
 
 
 def has_price(position: Entry) -> bool:
-    """Return whether a position states a price or a value of today."""
+    """Return whether the venue states a current price or market value of a position."""
     return bool(PositionEntry.price.read(position) or PositionEntry.market_value.read(position))
 
 

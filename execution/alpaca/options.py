@@ -39,8 +39,8 @@ class AlpacaSpreads:
     scale: ratio of the index to the stock's price, for options on the index.
     feed: feed of the stock's prices, `iex` or `sip`.
     patience: longest wait for an order, seconds; an order that rests longer is cancelled.
-    book: store of orders before they are sent; None keeps them in memory.
-    time: clock that carries the venue's time forward and times every wait.
+    book: store that records orders before they are sent; None keeps them in memory.
+    time: local clock that measures waits and extrapolates the venue's time.
     job: name of the job that sends the orders, as stored in the book.
     """
 
@@ -74,7 +74,7 @@ class AlpacaSpreads:
         return self._data.close_of(day, self.now())
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Return quotes of options; options without a quote of the last 20 minutes are left out."""
+        """Return the quotes of options, without those that have no quote of the last 20 minutes."""
         by_symbol = {contract.symbol: contract for contract in contracts}
         quotes = {}
         now = self._venue.estimated_now()
@@ -84,7 +84,7 @@ class AlpacaSpreads:
         return quotes
 
     def submit(self, order: SpreadOrder, gate: OrderGate = UNGUARDED) -> SpreadFill:
-        """Send an order once, and wait until it has filled, or is cancelled after `patience`.
+        """Send an order once, wait until it fills, and cancel its remainder after `patience`.
 
         gate: pre-trade checks that run right before the order is sent.
 
@@ -101,14 +101,15 @@ class AlpacaSpreads:
         return self._traded(name, self._outbox.cancel_and_wait(placed))
 
     def resume(self, client_order_id: str, *, retry_gate: OrderGate | None) -> SpreadFill:
-        """Return the fill of an earlier order; an order that is still open is cancelled.
+        """Cancel an earlier order if it is still open, and return its fill.
 
-        retry_gate: gate of a second post, as in `Outbox.resolve`; None posts no second time.
+        retry_gate: pre-trade gate of a second post if the venue does not know the order; None posts
+            no second time.
 
         Raises
         ------
         OrderRejected
-            for an order that the venue never accepted; `NeverSent` if its sending never started.
+            for an order that the venue never accepted; `NeverSent` if it was never sent.
         OutcomeUnknown
             for an order of unknown outcome.
         """

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_ORDERS_LISTED = 500  # the most that the venue lists at once
-ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each reading of an order whose response is rejected
+ORDER_READ_DELAYS = (0.0, 0.1)  # seconds before each query of an order whose response is rejected
 # Attempts for an order while the venue returns 429, which means that it did not process it.
 MAX_POSTS = 5
 MAX_SUCCESSORS = 10  # longest chain of replaced orders
@@ -45,7 +45,7 @@ AMBIGUOUS_STATUSES = (408, 409, 425)  # below 500, with an unknown outcome of th
 
 
 class OrderVenue(VenueConnection):
-    """Order requests to Alpaca.
+    """Client for order requests to Alpaca.
 
     If a response about an accepted order contradicts itself, the order is queried once more.
 
@@ -120,7 +120,7 @@ class OrderVenue(VenueConnection):
             return self._followed(AlpacaOrder.parse(client_order_id, answer, self.prices))
 
     def open_entries(self) -> tuple[Response, ...]:
-        """Return the venue's entries of all open orders, our own and others, oldest first."""
+        """Return the venue's entries of all open orders of the account, oldest first."""
         query = {"status": "open", "limit": MAX_ORDERS_LISTED, "nested": "true"}
         return parse_objects(self.client.get("/orders", query))[::-1]
 
@@ -131,7 +131,7 @@ class OrderVenue(VenueConnection):
             return self._followed(self._read(order))
 
     def await_done(self, orders: Sequence[AlpacaOrder], patience: float) -> list[AlpacaOrder]:
-        """Return the orders once all are final, or as they are after `patience` seconds."""
+        """Wait at most `patience` seconds for all orders to be final; return the last reports."""
         seen = list(orders)
         end = self.time.elapsed() + patience
         step = 0.05
@@ -142,7 +142,7 @@ class OrderVenue(VenueConnection):
         return seen
 
     def with_legs(self, order: AlpacaOrder) -> AlpacaOrder:
-        """Return the order with its legs, which some responses lack."""
+        """Return the order with its legs, queried again if the last response lacks them."""
         if OrderEntry.legs.read(order.answer):
             return order
         with self.translate_errors(f"order {order.name}"):
@@ -193,7 +193,7 @@ class OrderVenue(VenueConnection):
 
 
 def order_request(order: AnyOrder) -> dict[str, Any]:
-    """Return the order as a request in the venue's format."""
+    """Return the request body of an order in the venue's format."""
     if isinstance(order, Order):
         return _of_one_symbol(order)
     if isinstance(order, SpreadOrder):

@@ -28,7 +28,7 @@ NO_PRICES: Mapping[str, float] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class AlpacaOrder:
-    """An order as the venue's responses describe it.
+    """An order at Alpaca, as the venue's last response describes it.
 
     answer: last response about the order.
     replaced: the order that this one replaces; None for the first of a chain.
@@ -81,7 +81,7 @@ class AlpacaOrder:
 
     @property
     def client_order_id(self) -> str:
-        """Client order id of the first order of the chain, the one that was sent."""
+        """Client order id of the first order of the chain, the one that we sent."""
         return self.chain[-1].name
 
     @property
@@ -112,7 +112,7 @@ class AlpacaOrder:
 
     @property
     def progress(self) -> OrderProgress:
-        """Progress of the order for the order store.
+        """State and filled quantity of the order, as recorded in the order store.
 
         A replaced order continues as its successor. If a response does not state the filled
         quantity, the order counts as open.

@@ -1,4 +1,4 @@
-"""Beliefs from bars: expected returns and risk at one instant or over a whole history.
+"""Computation of beliefs from bars: expected returns and risk at one or at all instants.
 
 A backtest computes the beliefs of all instants once, a live loop only those of the last instant.
 Both use the same functions, with identical results.
@@ -43,7 +43,7 @@ ALL_SYMBOLS = Universe()
 
 
 class NoForecast(DataError):
-    """The symbol has no forecast at the instant."""
+    """A symbol has no forecast at the requested instant."""
 
 
 class GrowthRanking(NamedTuple):
@@ -59,10 +59,11 @@ class GrowthRanking(NamedTuple):
     long_only: Mask
 
     def scores(self, table: BeliefTable) -> Array:
-        """Return [T, S] expected return over all periods, net of entry cost, per deviation.
+        """Return [T, S] scores: expected return net of entry cost, per standard deviation.
 
-        Kelly growth is half the square of this ratio. For symbols that may be short the absolute
-        return counts. The score is NaN without a forecast.
+        Return and deviation are over all periods; Kelly growth is half the square of their ratio.
+        A symbol that may be short is scored by the absolute value of its expected return. The score
+        is NaN without a forecast.
         """
         years = table.symbol_years.sum(axis=1)
         ratios = self.prior.class_sharpe(table.crypto_correlation)
@@ -86,11 +87,11 @@ def build_beliefs(
     universe: Universe = ALL_SYMBOLS,
     growth: GrowthRanking | None = None,
 ) -> BeliefTable:
-    """Return beliefs at every instant from `since` on, each from bars up to that instant alone.
+    """Return the beliefs at every instant from `since` on, each from bars up to that instant.
 
     forecaster, correlations: sources of forecasts and correlation matrices.
-    bars: panel.
-    since: first instant.
+    bars: panel of bars.
+    since: first instant with beliefs.
     rule: rule that derives sigma from forecast quantiles.
     periods: periods of a plan, or a single holding interval.
     progress: callback for the progress of the forecasts.
@@ -102,8 +103,8 @@ def build_beliefs(
     closed = closed_and_due(part)
     scheduled = closed_and_due(part, periods.schedule)
     stocks = bars.timeframe.stock_clock
-    # Stocks are cut for the night even if nothing decides or has a forecast: the ceiling is the
-    # broker's.
+    # Stocks are trimmed overnight even if no symbol is due to trade or has a forecast: the ceiling
+    # is the broker's.
     late = ~stocks.intraday_ceiling_applies(part.times)
     trim_overnight = np.asarray(late & stocks.is_decision(part.times) & closed.any(axis=1))
     looked_at = np.flatnonzero(scheduled.any(axis=1) | trim_overnight)
@@ -119,7 +120,7 @@ def build_beliefs(
         forecaster.forecast(bars, since, progress), bars, rows, times, ends, rule
     )
     # A symbol whose forecast has no deviation in some period cannot be sized, and one whose last
-    # forecast is not of the bar that has just closed would decide on old news. Neither is traded.
+    # forecast is not of the bar that has just closed would use old information. Neither is traded.
     with np.errstate(invalid="ignore"):
         spreads = (moments.sigma[:, 0] > 0) & np.isfinite(moments.sigma).all(axis=1)
     exclusion_rule = universe.exclusion_rules(bars, times)
@@ -189,7 +190,7 @@ def belief_of_symbol(
     Raises
     ------
     NoForecast
-        if the symbol's latest bar is missing, or the symbol has too few bars before it.
+        if the symbol's latest bar is missing, or the symbol has too few earlier bars.
     """
     if symbol not in bars.symbols:
         raise NoForecast(f"{symbol}: no forecast: there are no bars of it")
@@ -229,7 +230,7 @@ def belief_of_symbol(
         exclusion_rule=np.zeros(adjustable.shape, dtype=np.int8),
         exiting=np.zeros(adjustable.shape, dtype=bool),
         overnight=late | periods.schedule.is_last_decision_of_session(stocks, here),
-        # The belief is of one symbol alone. The trader's decisions cut the rest for the night.
+        # The belief is of one symbol alone. The trader's decisions trim the rest overnight.
         trim_overnight=np.zeros(1, dtype=bool),
         moments=moments,
         numbers=numbers,
@@ -239,7 +240,7 @@ def belief_of_symbol(
 
 
 def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
-    """Return [T, S] true where a symbol's bar closed and its class is due to trade.
+    """Return the mask [T, S] of symbols due to trade: the bar has closed, the class is scheduled.
 
     A class is due only while its market is open, so that orders can fill.
     """
@@ -248,9 +249,9 @@ def closed_and_due(bars: Bars, schedule: Schedule = EVERY_BAR) -> Mask:
 
 
 def deciding_symbols(bars: Bars) -> Mask:
-    """Return [S] true for symbols whose bar closed at the panel's last instant.
+    """Return the mask [S] of symbols that are due to trade at the panel's last instant.
 
-    A symbol also counts only if its market is open then, so that orders can fill.
+    The bar of such a symbol has just closed, and its market is open, so that orders can fill.
     """
     closed: Mask = closed_and_due(bars.slice_rows(len(bars.times) - 1, len(bars.times)))[0]
     return closed

@@ -1,7 +1,6 @@
-"""Beliefs of a decision; they do not depend on the account.
+"""Beliefs of a decision: the symbols that may trade, and their expected returns and covariances.
 
-Beliefs state which symbols may trade, over which periods, with which expected returns, deviations
-and correlation.
+Beliefs are stated for the periods of a plan, and do not depend on the account.
 """
 
 from __future__ import annotations
@@ -52,24 +51,24 @@ class PlanPeriods:
 class BeliefTable(NamedTuple):
     """Beliefs about S symbols at T instants, over K consecutive periods.
 
-    The table of a history has the instants at which a symbol is due to trade or is cut for the
-    night. The table of a decision has only the decision's instant. Compiled code reads the rows it
-    needs.
+    The table of a history has one row per instant at which symbols are due to trade or are trimmed
+    to the overnight ceiling. The table of a decision has one row.
 
     symbol: [S] index of each symbol in the panel.
     at: [T] instants.
     ends: [T, K] ends of the periods.
     overnight: [T] true if the first period includes the night, or if no later decision can reduce
         positions before the night.
-    trim_overnight: [T] true if stocks can be cut for the night, with or without a forecast.
-    years: [T, K, 2] market hours of stocks and of crypto, in years.
+    trim_overnight: [T] true if stocks can be trimmed to the overnight ceiling at the instant, with
+        or without a forecast.
+    years: [T, K, 2] time for which the markets of stocks and of crypto are open, years.
     nights: [T, K] number of nights for which a loan costs interest.
     news_overlap: [T, K] share of the news in a period that affects stock and crypto prices alike.
     crypto: [S] true for crypto.
-    adjustable: [T, S] true for symbols whose bar has just closed, whose market is open to fill, and
-        which have a forecast of that bar.
-    exclusion_rule: [T, S] index in the universe's RULES of the rule that excludes the symbol; 0 if
-        it is in the universe.
+    adjustable: [T, S] true for symbols due to trade: the bar has just closed, the market is open,
+        and a forecast of that bar exists.
+    exclusion_rule: [T, S] index in `RULES` of the universe rule that excludes the symbol; 0 for a
+        symbol of the universe.
     exiting: [T, S] true for excluded symbols that can be closed at the instant, with or without a
         forecast.
     mu: [T, K, S] expected returns; NaN without a forecast.
@@ -78,7 +77,7 @@ class BeliefTable(NamedTuple):
     signal: [T, S] root mean square of the median forecast's return over its whole decay.
     premium: [T, S] yearly return of the symbol if its class has a Sharpe ratio of 1.
     crypto_correlation: [T] correlation of the diversified crypto class with the stock market.
-    matrix: [T] index of the correlation matrix in force.
+    matrix: [T] index in `correlations` of the matrix in force.
     correlations: [D, S, S] correlation matrices, float32.
     """
 
@@ -105,16 +104,16 @@ class BeliefTable(NamedTuple):
 
     @property
     def symbol_years(self) -> Array:
-        """Market hours of each symbol in the periods, [T, K, S], in years."""
+        """Time in years [T, K, S] for which each symbol's market is open in the periods."""
         return self.years[:, :, self.crypto.astype(np.intp)]
 
     @property
     def until(self) -> np.datetime64:
-        """End of the first period of the first instant."""
+        """End of the first period at the table's first instant."""
         return np.datetime64(self.ends[0, 0])
 
     def at_instant(self, now: np.datetime64, held: Mask | None = None) -> BeliefTable | None:
-        """Return the table of one instant and its relevant symbols; None if none is due to trade.
+        """Return the beliefs at one instant about its relevant symbols; None if it has none.
 
         held: [S] true for held symbols, which are relevant even outside the universe; None includes
             all symbols.
@@ -134,13 +133,13 @@ class BeliefTable(NamedTuple):
         )
 
     def rows(self, rows: Index) -> BeliefTable:
-        """Return the table of some of the instants."""
+        """Return the beliefs at the instants with these indices."""
         names = [name for name in self._fields if name not in _OF_NO_INSTANT]
         return self._replace(**{name: getattr(self, name)[rows] for name in names})
 
 
 def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
-    """Return the beliefs of consecutive spans of one history as one table."""
+    """Join the beliefs of consecutive time spans of one history into one table."""
     if len(parts) == 1:
         return parts[0]
     # Every part numbers its matrices from 0; offsets renumber them in the whole.
@@ -155,11 +154,12 @@ def concatenate_beliefs(parts: Sequence[BeliefTable]) -> BeliefTable:
 
 @compiled
 def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
-    """Return the symbols [m] of a decision: symbols that are held or may be held.
+    """Return the indices [m] of a decision's symbols: symbols that are held or may be held.
 
     All other symbols keep weight 0.
 
-    sigma, exclusion_rule: [K, S] and [S] of one instant, as in `BeliefTable`.
+    sigma: [K, S] standard deviations of the returns at one instant; NaN without a forecast.
+    exclusion_rule: [S] rule that excludes each symbol from the universe; 0 for a symbol in it.
     held: [S] true for symbols that are held.
     """
     chosen = np.empty(len(exclusion_rule), dtype=np.int64)
@@ -175,7 +175,7 @@ def relevant_symbols(sigma: Array, exclusion_rule: Rule, held: Mask) -> Index:
 def returns_of(
     beliefs: BeliefTable, row: int, chosen: Index, class_sharpe: Array, forecast: bool, size: int
 ) -> Returns:
-    """Return the returns and covariances that a strategy expects, at instant `row`.
+    """Return the expected returns and covariances of chosen symbols at instant `row`.
 
     The return is 0 for symbols that are not due to trade, the covariance 0 without a forecast.
     Covariances between stocks and crypto are scaled by the share of news that both classes have in
@@ -184,7 +184,7 @@ def returns_of(
     chosen: [m] indices of the relevant symbols among the S.
     class_sharpe: [2] yearly Sharpe ratios of stocks and of crypto, as used by the strategy.
     forecast: true if the strategy uses the forecast.
-    size: m plus the number of positions outside the panel.
+    size: number of rows of the result: m plus the number of positions outside the panel.
     """
     periods = beliefs.mu.shape[1]
     count = len(chosen)
@@ -205,7 +205,7 @@ def returns_of(
             if k == 0:
                 years[a] = symbol_years
                 universe[a] = np.isfinite(sigma[0, s]) and beliefs.exclusion_rule[row, s] == 0
-            # A symbol that does not decide earns the same whatever is chosen, so its return is 0.
+            # A symbol that is not due to trade earns the same for all weights: its return is 0.
             # Its risk counts, because its position is part of the book.
             if beliefs.adjustable[row, s]:
                 premium[k, a] = beliefs.premium[row, s] * class_sharpe[kind] * symbol_years

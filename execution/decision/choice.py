@@ -1,4 +1,4 @@
-"""Decision on one symbol and its reasons, in numbers and in words.
+"""The decision on one symbol and its explanation, in numbers and as text.
 
 Readers of a journal import this module, so it needs no compiled code.
 """
@@ -32,10 +32,10 @@ _PARTS = " (premium %+.3f, forecast %+.3f)"
 
 
 class Rationale(NamedTuple):
-    """Figures that explain a target; NaN without a forecast.
+    """Figures that explain a target weight; NaN without a forecast.
 
-    The figures cover the horizon that determined the target: the whole plan, or the part of it,
-    from the decision on, whose Kelly weight explains the target (`sizing.explanation`).
+    The figures cover the horizon that determined the target: the whole plan, or its first periods,
+    whose Kelly weight explains the target (`sizing.explanation`).
 
     days: calendar days of the horizon.
     sharpe: Sharpe ratio of the symbol's asset class, stated or implied.
@@ -46,7 +46,7 @@ class Rationale(NamedTuple):
     deviation: standard deviation of the return over the horizon.
     premium_weight, forecast_weight: the strategy's weights on premium alone and on forecast alone,
         before limits and costs, multiples of equity. Both are 0 for a rule that uses neither, and
-        NaN if unknown. The difference of their sum to `Choice.kelly` comes from the strategy.
+        NaN if unknown. If their sum differs from `Choice.kelly`, the rest comes from the strategy.
     """
 
     days: float
@@ -74,10 +74,10 @@ class Choice(NamedTuple):
         of equity.
     held: weight of position and open orders before the decision, a multiple of equity.
     target: weight after all limits, a multiple of equity.
-    qty: signed quantity ordered, shares or coins.
+    qty: signed quantity ordered: shares or units of crypto.
     price: price used for sizing, USD.
-    binding: binding limits with their shadow prices: the gain in the plan's expected return net of
-        risk if a limit were one equity higher; NaN if unknown.
+    binding: shadow price of each binding limit, by name: the gain in the plan's expected return net
+        of risk per unit of the limit, in multiples of equity; NaN if unknown.
     cost: one-way cost of trading one USD, USD.
     rationale: figures that explain the target.
     """
@@ -96,7 +96,7 @@ class Choice(NamedTuple):
 
     @property
     def bound_by(self) -> str:
-        """Names of the binding limits, joined by `+`."""
+        """Names of the limits and reasons that bind, joined by `+`."""
         return "+".join(self.binding)
 
     @property
@@ -106,11 +106,11 @@ class Choice(NamedTuple):
 
 
 class OrderReason(NamedTuple):
-    """Reason of an order: the choice that led to it.
+    """The choice that led to an order; `str` returns it as a sentence.
 
     choice: choice of the order's symbol.
-    hours: length of the holding interval.
-    failure: failure of enhanced sizing; empty without one.
+    hours: length of the holding interval, hours.
+    failure: reason why enhanced sizing failed; empty if it did not.
     legacy: true if the legacy rule sized the order, even if the order id names another strategy.
     """
 
@@ -128,16 +128,16 @@ class OrderReason(NamedTuple):
 
 
 def reason_text(choice: Choice, hours: float) -> str:
-    """Return the reasons of a choice in one line.
+    """Return a one-line explanation of a choice: forecast, weights, binding limits and cost.
 
-    hours: length of the holding interval.
+    hours: length of the holding interval, hours.
     """
     if math.isnan(choice.sigma):
         text = f"no forecast: {_change_text(choice)}"
     else:
         text = _NEXT % (choice.mu * 1e4, choice.sigma * 1e4, hours)
         text += plan_text(choice.rationale, hours)
-        # A stock that is only cut for the night has no weight of the strategy.
+        # A stock that is only trimmed overnight has no weight of the strategy.
         unlimited = ""
         if not math.isnan(choice.kelly):
             unlimited = f" unconstrained {choice.kelly:+.3f}{parts_text(choice.rationale)},"
@@ -162,7 +162,7 @@ def _change_text(choice: Choice) -> str:
 
 
 def no_order_text(choice: Choice, equity: float) -> str:
-    """Return in one line why a symbol has no order; empty if the symbol has an order.
+    """Return the reason why a symbol has no order, in one line; empty if it has an order.
 
     equity: equity of the account, USD.
     """
@@ -229,15 +229,15 @@ def _expected_text(choice: Choice) -> str:
 
 
 def parts_text(rationale: Rationale) -> str:
-    """Return the weights on premium and on forecast in brackets; empty unless both are used."""
+    """Return the weights on premium and on forecast as text; empty unless both are used."""
     parts = rationale.premium_weight, rationale.forecast_weight
     return _PARTS % parts if all(abs(part) >= MIN_WEIGHT_SHOWN for part in parts) else ""
 
 
 def plan_text(rationale: Rationale, hours: float) -> str:
-    """Return the figures that explain a choice beyond the forecast to the next decision.
+    """Return premium, forecast and deviation over the horizon that determined a choice, as text.
 
-    The result is empty if that forecast determined the choice and no premium is stated.
+    The text is empty if that horizon ends at the next decision and no premium is stated.
 
     hours: hours to the next decision.
     """

@@ -61,7 +61,7 @@ class DecisionColumns(NamedTuple):
     The N symbols belong to one decision or to several consecutive decisions.
 
     binding_bits: bit mask of the reasons in REASONS and `group_limit_names` that bind.
-    shadow_prices: [N, 7 + G] shadow prices of LIMITS and of the group limits, binding or not.
+    shadow_prices: [N, 7 + G] shadow prices of PRICED_LIMITS and of the group limits.
     rationale: one column per field of `Rationale`.
     group_limit_names: [G] names of the group limits.
     """
@@ -82,7 +82,7 @@ class DecisionColumns(NamedTuple):
     def from_choices(
         cls, choices: Sequence[Choice], group_limit_names: tuple[str, ...] = ()
     ) -> DecisionColumns:
-        """Return the columns of choices; shadow prices of limits that do not bind are 0."""
+        """Return choices as columns; shadow prices of limits that do not bind are 0."""
         names = names_by_bit(REASONS, group_limit_names)
         priced = (*PRICED_LIMITS, *group_limit_names)
 
@@ -112,7 +112,7 @@ class DecisionColumns(NamedTuple):
         return names_by_bit(REASONS, self.group_limit_names)
 
     def at(self, chosen: Index | slice) -> DecisionColumns:
-        """Return the columns of some of the N symbols."""
+        """Return the columns of the selected symbols."""
         names = self._fields[: self._fields.index("rationale")]
         columns: dict[str, Any] = {name: getattr(self, name)[chosen] for name in names}
         return self._replace(
@@ -120,9 +120,9 @@ class DecisionColumns(NamedTuple):
         )
 
     def choice(self, i: int, symbol: str, qty: Decimal) -> Choice:
-        """Return row i as a `Choice`.
+        """Return the `Choice` of row `i`.
 
-        symbol: name of the symbol.
+        symbol: name of the row's symbol.
         qty: signed quantity ordered.
         """
         prices = self.shadow_prices[i].tolist()
@@ -183,7 +183,7 @@ def _bits_of(binding: Iterable[str], names: tuple[str, ...]) -> int:
 
 
 def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
-    """Return the columns of consecutive decisions as one."""
+    """Join the columns of consecutive decisions."""
     if len(parts) == 1:
         return parts[0]
     first = parts[0]
@@ -197,7 +197,7 @@ def concatenate_columns(parts: Sequence[DecisionColumns]) -> DecisionColumns:
 
 @dataclass(frozen=True, slots=True)
 class ClassRule:
-    """Rule that sized the adjustable symbols of one asset class; `str` is its log line.
+    """Sizing rule of one asset class and the symbols that it sized; `str` is its log line.
 
     kind: asset class.
     log_phrase: name of the rule in the log, for which operators search.
@@ -214,18 +214,18 @@ class ClassRule:
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class Decision:
-    """Decision at one instant: columns for its N symbols, and their orders.
+    """Decision at one instant: figures and orders of its N symbols.
 
     at: instant of the decision.
     until: end of the first period: the next decision that can change the positions.
     equity: equity of the account, USD.
-    stock_ceiling: largest gross of stocks, in multiples of equity.
-    symbols: [N] symbols that were due to trade, that are cut for the night, or that leave the
-        universe.
-    quantities: [N] signed quantities ordered, shares or coins.
+    stock_ceiling: largest gross stock exposure, in multiples of equity.
+    symbols: [N] symbols that were due to trade, are trimmed to the overnight ceiling, or are closed
+        because they have left the universe.
+    quantities: [N] signed quantities ordered: shares or units of crypto.
     columns: columns of the N symbols.
     orders: orders in the sequence in which they are sent.
-    rule: sizing rule and symbols of each asset class; empty if the strategy has not sized.
+    rule: sizing rule and symbols of each asset class; empty if no weights were computed.
     failure: reason why enhanced sizing failed; empty if it did not.
     optimality_gap: upper bound on the improvement by the best book of `limits.max_positions`
         positions, as a yearly return net of risk and cost; NaN if unknown. Equality ignores it.
@@ -248,7 +248,7 @@ class Decision:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """Rows of `columns`, one per symbol."""
+        """Choices of the symbols, one per row of `columns`."""
         named = enumerate(zip(self.symbols, self.quantities, strict=True))
         return tuple([self.columns.choice(i, symbol, qty) for i, (symbol, qty) in named])
 
@@ -259,7 +259,7 @@ class Decision:
 
     @property
     def cancelled(self) -> dict[str, Decimal]:
-        """Unfilled quantity at the decision of each order that it replaces, by order id."""
+        """Unfilled quantity of each order that the decision replaces, by client order id."""
         return {order.client_order_id: order.qty for order in self.cancels}
 
     def _compared(self) -> tuple[object, ...]:
@@ -277,7 +277,7 @@ class Decision:
 
 
 def gap_a_year(gap: float, at: np.datetime64, ends: Instants) -> float:
-    """Return an optimality gap over the periods of a plan as a gap per year.
+    """Convert an optimality gap over the periods of a plan into a gap per year.
 
     ends: [K] ends of the periods.
     """
@@ -296,7 +296,7 @@ def decision_of_choices(
     optimality_gap: float = 0.0,
     group_limit_names: tuple[str, ...] = (),
 ) -> Decision:
-    """Return the decision that recorded choices make; the fields are those of `Decision`."""
+    """Return a decision rebuilt from recorded choices; arguments are fields of `Decision`."""
     return Decision(
         at=at,
         until=until,
@@ -312,20 +312,26 @@ def decision_of_choices(
 
 
 class DecisionArrays(NamedTuple):
-    """Results of sizing for R instants and S symbols; [R, S] unless stated.
+    """Sizing results for R instants and S symbols, filled by compiled code; [R, S] unless stated.
 
-    Compiled code fills the arrays.
-
-    sized: [R] true if the strategy has sized; otherwise all fields from `unconstrained` on are NaN
-        or 0.
+    sized: [R] true if the strategy has computed weights; otherwise all fields from `unconstrained`
+        on are NaN or 0.
     held, target: weights before and after the decision.
-    lots, trimmed, no_order_code: as in `RoundedTargets`.
+    lots: signed number of quantity increments of the target; NaN if the symbol is not traded.
+    trimmed: true for stocks trimmed to the overnight ceiling without new weights.
+    no_order_code: reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     price: price used for sizing, USD.
     cost: one-way cost of trading one USD.
-    unconstrained, allocated, binding_bits, bound_price, periods, premium, forecast: as in
-        `Allocation`.
-    shadow_prices: [R, 4 + G + K] as in `BindingLimits`, G group limits.
-    optimality_gap: [R] as in `Allocation`.
+    unconstrained: weight over `periods` before limits and costs.
+    allocated: weight under all limits, before it is rounded to lots.
+    binding_bits: bit mask of the limits that bind the weight.
+    bound_price: shadow price of the symbol's own bound.
+    periods: number of plan periods, from the first, over which `unconstrained` is computed.
+    premium, forecast: parts of `unconstrained` due to the premium and due to the forecast.
+    shadow_prices: [R, 4 + G + K] shadow prices of 4 account ceilings, of G group limits, and of
+        borrowing in K periods.
+    optimality_gap: [R] upper bound on the gain of the best book of `limits.max_positions`
+        positions, as a return net of risk and cost.
     """
 
     sized: Mask
@@ -350,7 +356,7 @@ class DecisionArrays(NamedTuple):
     def empty(cls, rows: int, size: int, priced: int) -> DecisionArrays:
         """Return arrays for R instants and S symbols without positions and targets.
 
-        priced: number of shadow prices: 4 + G + K, as in `BindingLimits`.
+        priced: number of shadow prices: 4 ceilings, G group limits and K borrowing periods.
         """
         columns: dict[str, Any] = {
             name: np.full((rows, size), np.nan) for name in cls._fields if name != "shadow_prices"
@@ -370,7 +376,10 @@ class DecisionArrays(NamedTuple):
         )
 
     def write(self, row: int, chosen: Index, instant: DecisionArrays) -> None:
-        """Write one instant's arrays for the symbols at ascending positions `chosen` [m]."""
+        """Copy the arrays of one instant into row `row`.
+
+        chosen: [m] ascending indices of the instant's symbols.
+        """
         every = len(chosen) == self.held.shape[1]
         for name, column, values in zip(self._fields, self, instant, strict=True):
             whole = every or name in ("sized", "shadow_prices", "optimality_gap")
@@ -378,9 +387,10 @@ class DecisionArrays(NamedTuple):
 
 
 def decided_cells(beliefs: BeliefTable, arrays: DecisionArrays) -> tuple[Index, Index]:
-    """Return instants and symbols [N] due to trade, to be cut for the night, or to be closed.
+    """Return the row and symbol indices [N] of all cells with a decision, sorted by both.
 
-    Symbols to be closed have left the universe. Instants are in order, and the symbols of each.
+    A cell has a decision if its symbol is due to trade, is trimmed to the overnight ceiling, or is
+    held and has left the universe.
     """
     exits = beliefs.exiting & (arrays.held != 0.0)
     row, symbol = np.nonzero(beliefs.adjustable | arrays.trimmed | exits)
@@ -396,10 +406,11 @@ def decision_columns(
     uses_forecast: bool,
     group_limit_names: tuple[str, ...] = (),
 ) -> DecisionColumns:
-    """Return the columns of the symbols at `cells`, in the order of `decided_cells`.
+    """Return the columns of decisions for the symbols at `cells`.
 
+    cells: row and symbol indices [N], as `decided_cells` returns them.
     class_sharpe: [R, 2] Sharpe ratios of stocks and crypto that the strategy uses.
-    uses_forecast: true if the strategy sizes by the forecast.
+    uses_forecast: true if the strategy uses the forecast.
     """
     row, symbol = cells
     adjustable = beliefs.adjustable[cells]
@@ -449,10 +460,10 @@ def _rationale_of(
 ) -> tuple[Array, ...]:
     """Return the fields of `Rationale`, [N] each, over the periods that determine each target.
 
-    A field is NaN where the strategy has not sized.
+    A field is NaN for cells without a new weight.
 
-    cells: instants and symbols [N].
-    sized: [N] true where the strategy has sized.
+    cells: row and symbol indices [N].
+    sized: [N] true for cells with a new weight.
     """
     row, symbol = cells
     last = np.where(sized, arrays.periods[cells], 1) - 1
@@ -482,9 +493,10 @@ def decision_arrays(
 ) -> DecisionArrays:
     """Return the arrays of one instant for the S symbols of a panel.
 
-    allocation: result of the strategy; None if the strategy has not sized.
-    problem, after: problem and targets of the panel's symbols, then of positions outside the panel.
-    price: [S] USD.
+    allocation: result of the strategy; None if it computed no weights.
+    problem, after: sizing problem and rounded targets; the panel's symbols come first, then
+        positions outside the panel.
+    price: [S] price used for sizing, USD.
     """
     size = len(price)
 
@@ -525,7 +537,7 @@ def _no_allocation(problem: DecisionProblem) -> Allocation:
 def class_rules(
     instruments: Sequence[Instrument], adjustable: Mask, strategy: Strategy, leverage: float
 ) -> tuple[ClassRule, ...]:
-    """Return the rule that sized the adjustable symbols, per asset class.
+    """Return the sizing rule of each asset class, with the symbols that it sized.
 
     leverage: leverage granted to stocks.
     """

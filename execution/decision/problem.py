@@ -1,6 +1,6 @@
-"""Array form of a decision: from beliefs and account to the sizing problem, then to lots.
+"""Conversion of beliefs and account to the sizing problem, and of weights to lots.
 
-Live trading, a backtest and a sweep call the same two functions once per instant.
+Live trading, a backtest and a sweep all call `problem_of` and `round_to_lots` at every instant.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class SizingTerms(NamedTuple):
     long_only: [N] true for rows that may not be short, even if the venue lends shares.
     cost: [N] one-way cost of trading one USD.
     forecast: true if the strategy uses the forecast.
-    caps: `Limits.caps`.
+    caps: symbol cap, crypto cap, margin equity (USD) and position count, from `Limits.caps`.
     leverage: largest gross stock exposure intraday, and overnight, in multiples of equity.
     order_price_buffer: factor on the price at which the venue checks orders.
-    rows: group limits of the N rows, without betas.
+    rows: group limits over the N rows, without betas.
     """
 
     crypto: Mask
@@ -67,7 +67,7 @@ class SizingTerms(NamedTuple):
 
 @compiled
 def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
-    """Return the terms of the symbols at positions `chosen` [m] of a panel."""
+    """Return the terms of the symbols at indices `chosen` [m] of a panel."""
     return SizingTerms(
         take(terms.crypto, chosen),
         take(terms.long_only, chosen),
@@ -81,12 +81,12 @@ def select_terms(terms: SizingTerms, chosen: Index) -> SizingTerms:
 
 
 class LabelledRow(NamedTuple):
-    """Account quantities as arrays, with the names of the N columns.
+    """Arrays of an account, with the names of its N rows.
 
-    symbols: [N] names; empty for the part of a position that an open order would close.
+    symbols: [N] names; empty in rows for the part of a position that an open order would close.
     crypto: [N] true for crypto.
     row: account arrays with quantities held plus open.
-    reductions: symbols of the columns without a name.
+    reductions: symbols of the rows without a name.
     """
 
     symbols: tuple[str, ...]
@@ -96,7 +96,7 @@ class LabelledRow(NamedTuple):
 
 
 def labelled_row(bars: Bars, account: AccountSnapshot, terms: OrderSizeLimits) -> LabelledRow:
-    """Return an account's arrays and names: the panel's symbols, then other positions."""
+    """Return an account's arrays with names: the panel's symbols, then other positions."""
     exposure = account.exposure
     outside = [symbol for symbol in exposure if symbol not in bars.symbols]
     # Exposure counts an open reduction as filled. Until it has filled, the position and its margin
@@ -145,7 +145,7 @@ class RoundedTargets(NamedTuple):
 
     target: [N] target weight.
     lots: [N] signed number of increments of the target; NaN for rows that are not traded.
-    trimmed: [N] true for stocks that are cut for the night without new weights.
+    trimmed: [N] true for stocks trimmed to the overnight ceiling without new weights.
     no_order_code: [N] reason why a change makes no order: 0 for none, `TOO_SMALL` or `DUST`.
     """
 
@@ -216,12 +216,12 @@ def round_to_lots(
 ) -> RoundedTargets:
     """Round weights [N] towards zero to the lots of each row.
 
-    Stocks without new weights (no forecast, a missing bar, a failed solver) are cut to the broker's
-    overnight ceiling before the night, all by the same share. Without equity, every position that
-    may trade now or is to be cut is closed. Symbols that leave the universe are closed in any case.
+    Before the night, stocks without new weights (no forecast, a missing bar, a failed solver) are
+    trimmed to the broker's overnight ceiling, all by the same share. Without equity, every position
+    that can trade is closed. Symbols that leave the universe are always closed.
 
     sized: true if `weights` solve the problem. Otherwise positions are unchanged.
-    trim_overnight: true if stocks can be cut for the night at this instant.
+    trim_overnight: true if stocks can be trimmed to the overnight ceiling at this instant.
     """
     held = problem.account.held
     adjustable = problem.account.adjustable
@@ -357,7 +357,7 @@ def _keep_to_net_limit(
 def _mark_unsized_stocks(
     trimmable: Mask, problem: DecisionProblem, sized: bool, account: AccountArrays
 ) -> None:
-    """Mark the tradable stocks [N] without a new target weight, to be cut for the night."""
+    """Mark tradable stocks [N] without a new target weight, to be trimmed overnight."""
     for s in range(account.position_count):
         sized_now = (sized and problem.account.adjustable[s]) or problem.account.exiting[s]
         trimmable[s] = account.tradable[s] and not (problem.limits.crypto[s] or sized_now)

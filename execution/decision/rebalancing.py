@@ -98,12 +98,14 @@ def decision_orders(
     failure: str,
     legacy: bool,
 ) -> tuple[Order, ...]:
-    """Return the orders for the signed quantities [N] that a decision orders.
+    """Return the orders for the signed quantities [N] of a decision.
 
     strategy: prefix of the order ids.
+    at, until: start and end of the decision's first period.
     columns: columns of the N symbols.
     instruments, held: [N] instrument, and signed quantity held plus open, of each symbol.
-    failure, legacy: fields of the orders' `OrderReason`.
+    failure: reason why enhanced sizing failed; empty if it did not.
+    legacy: true if the legacy rule sized the orders.
     """
     changed = [i for i, quantity in enumerate(quantities) if quantity]
     hours = hours_between(at, until)
@@ -126,7 +128,7 @@ def hours_between(at: np.datetime64, until: np.datetime64) -> float:
 
 
 def ordered_quantity(lots: float, increment: Decimal, held: Decimal) -> Decimal:
-    """Return the signed quantity ordered to hold `lots` increments; 0 if `lots` is NaN.
+    """Return the signed order quantity that reaches `lots` increments; 0 if `lots` is NaN.
 
     held: signed quantity held plus open.
     """
@@ -177,7 +179,7 @@ def replaced_orders(
 def quantities_without(
     quantities: Mapping[str, Decimal], account: AccountSnapshot, replaced: Sequence[Order]
 ) -> dict[str, Decimal]:
-    """Return order quantities that reach the same targets after some open orders are cancelled."""
+    """Adjust order quantities so that they reach the same targets after orders are cancelled."""
     before = account.exposure
     after = account.without(replaced).exposure
     changed = {}
@@ -219,7 +221,7 @@ def _order_quantity(before: Decimal, after: Decimal, increment: Decimal) -> Deci
 
 
 def split_quantity(quantity: Decimal, largest: float, increment: Decimal) -> list[Decimal]:
-    """Return the quantity in parts of at most `largest`; an empty list for 0.
+    """Split a quantity into parts of at most `largest`; return an empty list for 0.
 
     Parts differ by at most one increment. The last part also includes the remainder that is not a
     whole increment.

@@ -76,6 +76,7 @@ class TradingSettings(PanelSettings):
 
     @property
     def decisions(self) -> Schedule:
+        """Schedule of decisions."""
         return Schedule.parse(",".join(self.schedule))
 
     def bars(self) -> Bars:
@@ -106,7 +107,7 @@ class TradingSettings(PanelSettings):
         self.decisions.check(timeframe, sorted(kinds))
 
     def check_files(self) -> None:
-        """Check the files and folders that are named in addition to the bars.
+        """Check the files and folders, other than bars, that the settings name.
 
         Reading bars takes long, and forecasting longer, so the files are checked first.
 
@@ -125,7 +126,7 @@ class TradingSettings(PanelSettings):
     def unused_rows(
         self, symbols: Collection[str], actions: Sequence[CorporateAction | Delisting]
     ) -> list[str]:
-        """Return one sentence per file or table that names symbols outside a run."""
+        """Return a warning for each file or table that names symbols outside a run."""
         tables: dict[str, Sequence[CorporateAction | Delisting | SymbolRate]] = {
             "data.actions": actions,
             "margin.borrow_rates": self.margin.borrow_rates,
@@ -144,7 +145,7 @@ class TradingSettings(PanelSettings):
         return said
 
     def with_increments(self, bars: Bars) -> Bars:
-        """Return the panel with the increments that these settings name."""
+        """Return the panel with the quantity increments that `increments` selects."""
         if self.increments == "original":
             return bars
         instruments = []

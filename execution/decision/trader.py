@@ -1,4 +1,4 @@
-"""Decision: from bars and an account to orders and their reasons.
+"""The trader: it turns bars and an account into orders and their reasons.
 
 Backtest and live trading both run this code. `Trader.decide` describes the steps from a bar to an
 order.
@@ -69,7 +69,7 @@ _NOTHING = Decimal(0)
 
 
 class Decider(Protocol):
-    """A strategy, or any other object that turns bars and an account into a decision."""
+    """Interface of a trader: it turns bars and an account into a decision."""
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
         """Return the decision at the panel's last instant; None if no symbol is due to trade."""
@@ -77,7 +77,7 @@ class Decider(Protocol):
 
 
 class SizingResult(NamedTuple):
-    """Result of a strategy at an instant, or the reason why there is none.
+    """Result of a strategy at an instant, or the reason why sizing failed.
 
     inputs: inputs of the strategy.
     allocation: result of the strategy; None if sizing was not possible.
@@ -95,7 +95,7 @@ class SizingResult(NamedTuple):
 
 
 def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArrays) -> SizingResult:
-    """Run a strategy on an account's inputs; an unsolved problem is a result, not an error."""
+    """Run a strategy on an account; return an unsolved problem as a result without allocation."""
     if not inputs.adjustable.any():
         return SizingResult(inputs, None, strategy)
     if not account.equity > 0:
@@ -113,7 +113,7 @@ def run_strategy(strategy: Strategy, inputs: SizingInputs, account: AccountArray
 class Trader:
     """Stateless trader: it forecasts, sizes positions and creates orders.
 
-    order_prefix: prefix of the ids of its orders.
+    order_prefix: prefix of the ids of the trader's orders.
     forecaster: source of forecasts.
     correlations: source of correlation matrices.
     sizing: sizing strategy and its parameters.
@@ -149,11 +149,11 @@ class Trader:
         return PlanPeriods(sizing.holding_interval(), sizing.signal_bars, days, self.schedule)
 
     def over(self, market: Market, progress: Progress = no_progress) -> Trader:
-        """Return this trader with its beliefs at every instant of a run computed in advance."""
+        """Return this trader with the beliefs at all instants of a run computed in advance."""
         return replace(self, table=self.build_beliefs(market, progress))
 
     def build_beliefs(self, market: Market, progress: Progress = no_progress) -> BeliefTable:
-        """Return expected returns and risk at each instant of a run, from data known then."""
+        """Return the beliefs at each instant of a run, from data known at that instant."""
         bars = market.bars
         growth = GrowthRanking(
             self.prior, self.costs.expected(bars.crypto, self.fees), bars.long_only
@@ -199,7 +199,7 @@ class Trader:
 
         1. **Symbols due to trade.** Symbols of the universe whose bar has just closed, whose market
            is open, and for which the schedule has a decision. Positions in symbols that have left
-           the universe are closed then. No other symbol is traded.
+           the universe are closed. No other symbol is traded.
         2. **Forecast.** The latest forecast of each symbol, from the symbol's own last bars.
         3. **Moments.** The forecast is read over the periods of a plan, from this fill to the next
            decision and beyond: mu and sigma.
@@ -208,7 +208,7 @@ class Trader:
         5. **Weights.** The strategy, by default half-Kelly net of trading costs, gives target
            weights under the limits of the time of day.
         6. **The night.** At the last decisions of a session, stocks without a new target weight are
-           cut to the overnight ceiling.
+           trimmed to the overnight ceiling.
         7. **Orders.** Weights become quantities, and the difference to the position and open orders
            becomes orders.
 
@@ -218,7 +218,7 @@ class Trader:
         # instants in one pass, and both read the same numbers.
         now = Market(bars, len(bars.times) - 1)
         table = self.build_beliefs(now) if self.table is None else self.table
-        # Symbols that are neither held nor may be held have weight 0 and are left out below.
+        # Symbols that are neither held nor may be held have weight 0 and are skipped below.
         groups = self.limits.group_limits()
         counts = {*account.exposure, *account.open_reductions, *groups.markets}
         belief = table.at_instant(bars.now, np.array([symbol in counts for symbol in bars.symbols]))
@@ -244,8 +244,8 @@ class Trader:
             )
 
         now = np.datetime64(belief.at[0])
-        # 5. Weights. Open reductions of symbols that decide are sized again from the position. If
-        # nothing can be sized, they stay open: cancelling them would be new risk.
+        # 5. Weights. Open reductions of symbols due to trade are sized again from the position. If
+        # sizing fails, they stay open: cancelling them would be new risk.
         adjustable = {bars.symbols[s] for s in np.flatnonzero(belief.adjustable[0]).tolist()}
         withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
         book = account.without(withdrawn)
@@ -324,7 +324,7 @@ class Trader:
         sizing: SizingResult,
         rounded: RoundedTargets,
     ) -> tuple[Index, DecisionColumns]:
-        """Return the N symbols due to trade, cut for the night or closed, and their columns.
+        """Return the N symbols due to trade, trimmed overnight or closed, and their columns.
 
         Symbols are indices into the panel.
         """

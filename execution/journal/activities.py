@@ -1,4 +1,4 @@
-"""Activities that the venue lists for an account: trades in `fills`, others in `activities`.
+"""Activities that the venue lists for an account, in tables `fills` (trades) and `activities`.
 
 Field `since_opening` of a row is 0 if the journal's opening balance includes the activity, else 1.
 """
@@ -63,8 +63,8 @@ class Activity:
     at: instant of a trade; for all other activities the midnight at which their New York date
         starts.
     symbol: symbol in the project's spelling; empty if cash alone changes.
-    quantity: signed change of the position: shares, coins or contracts.
-    price: price in USD per share, coin or option share; None if the venue states none.
+    quantity: signed change of the position: shares, units of crypto or contracts.
+    price: price in USD of one share, unit of crypto or share under an option; None if not stated.
     amount: signed change of cash, USD.
     order_id: the venue's id of the order that traded; empty without an order.
     """
@@ -109,14 +109,14 @@ class Activity:
 
 @dataclass(frozen=True, slots=True)
 class FillRow:
-    """Row of a trade.
+    """Journal row of a trade.
 
     id: the venue's id of the trade.
     order: client order id; empty for a trade of another client's order.
     order_id: the venue's id of the order.
     symbol: symbol in the project's spelling.
     quantity: signed quantity.
-    price: USD.
+    price: price of one unit, USD.
     at: instant of the trade.
     listed_at: instant at which the trade was read.
     since_opening: 0 if the opening balance includes the activity, else 1.
@@ -140,7 +140,7 @@ class FillRow:
 
 @dataclass(frozen=True, slots=True)
 class BookingRow:
-    """Row of a booking, that is of an activity other than a trade.
+    """Journal row of a booking: an activity other than a trade.
 
     id: the venue's id of the booking.
     kind: kind of the activity.
@@ -178,7 +178,7 @@ _BOOKINGS = JournalTable(
 
 
 class ActivityBook:
-    """Activities that the venue has listed for one account."""
+    """The activities of one account in its journal, as listed by the venue."""
 
     def __init__(self, database: Database, events: EventLog) -> None:
         self._database = database
@@ -187,7 +187,7 @@ class ActivityBook:
         _BOOKINGS.create(database)
 
     def unwritten(self, activities: Iterable[Activity]) -> list[Activity]:
-        """Return activities that are not recorded, or that were recorded with different content."""
+        """Return the activities that are not yet recorded, or recorded with different content."""
         return [each for each in activities if self._changed(each, ALL_TIME, 0) is not None]
 
     def write(
@@ -195,7 +195,7 @@ class ActivityBook:
     ) -> list[tuple[Activity, Decimal]]:
         """Record new and changed activities, and return them with their changes of cash.
 
-        Each change is the signed USD by which the expected cash changes. A changed activity
+        A change of cash is the signed amount, USD, to add to the expected cash. A changed activity
         replaces its earlier row. A fill is linked to the order intent with the venue's order id,
         once the intent has that id. Option legs and exit orders have other order ids and are not
         linked.
@@ -234,7 +234,7 @@ class ActivityBook:
         return None if last is None else last.at
 
     def traded(self, symbol: str, order_id: str) -> Decimal:
-        """Return the unsigned quantity of a symbol that an order has traded.
+        """Return the total quantity, unsigned, that an order has traded in a symbol.
 
         order_id: the venue's id of the order.
         """
@@ -254,9 +254,9 @@ class ActivityBook:
         )
 
     def position_changes(self, symbol: str, since: np.datetime64) -> dict[str, Decimal]:
-        """Return changes of a position by bookings listed after an instant, by id, oldest first.
+        """Return position changes by bookings listed after an instant, by booking id.
 
-        Share transfers between accounts are excluded.
+        The changes are signed quantities, oldest first, without share transfers between accounts.
         """
         condition = "WHERE symbol = ? AND listed_at > ? AND kind != 'share transfer' ORDER BY rowid"
         found = _BOOKINGS.rows(self._database, condition, (symbol, format_instant(since)))
@@ -265,7 +265,7 @@ class ActivityBook:
     def _changed(
         self, activity: Activity, at: np.datetime64, since_opening: int
     ) -> tuple[FillRow | BookingRow | None, FillRow | BookingRow] | None:
-        """Return an activity's row before and after; None if the activity has not changed."""
+        """Return an activity's old and new row; None if the activity has not changed."""
         table = _table(activity)
         before = table.last(self._database, "WHERE id = ?", (activity.id,))
         after = _row(activity, at, since_opening)
@@ -281,13 +281,13 @@ class ActivityBook:
 
 
 def fills_of(database: Database, since: np.datetime64) -> list[FillRow]:
-    """Return trades after an instant that the opening balance excludes, oldest first."""
+    """Return trades after an instant, oldest first, without those in the opening balance."""
     condition = "WHERE since_opening > 0 AND at > ? ORDER BY at, rowid"
     return _FILLS.rows(database, condition, (format_instant(since),))
 
 
 def bookings_of(database: Database) -> list[BookingRow]:
-    """Return all bookings that the opening balance excludes, in listing order."""
+    """Return all bookings in listing order, without those in the opening balance."""
     return _BOOKINGS.rows(database, "WHERE since_opening > 0 ORDER BY listed_at, rowid")
 
 

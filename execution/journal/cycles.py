@@ -1,6 +1,6 @@
 """Cycles of an account's jobs: their results, and the deadline of the next cycle.
 
-A loop records the deadline, so that other processes can detect an overdue cycle.
+The live loop records the deadline, so that other processes can detect an overdue cycle.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CYCLE_SLACK_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class CycleRow:
-    """Row of a cycle of a job and its result.
+    """Journal row of one cycle of a job, with its result.
 
     number: number of the cycle, increasing.
     job: name of the job.
@@ -72,6 +72,9 @@ class CycleBook:
     ) -> None:
         """Record the end and the result of a cycle.
 
+        decision: id of the cycle's decision; empty without one.
+        fills: number of fills in the cycle.
+        idle_reason: reason why there is no decision; empty if there is one.
         failure: error that ended the cycle; empty for none.
         """
         came_to = {
@@ -83,7 +86,10 @@ class CycleBook:
         _CYCLES.change(self._database, "WHERE number = ?", (number,), ended_at=at, **came_to)
 
     def last(self, *, ended: bool = False) -> CycleRow | None:
-        """Return the latest cycle, or the latest that has ended; None without one."""
+        """Return the latest cycle; None without one.
+
+        ended: true skips a cycle that has not ended.
+        """
         condition = "job = ?" + (" AND ended_at IS NOT NULL" if ended else "")
         return _CYCLES.last(self._database, f"WHERE {condition} ORDER BY number DESC", (self._job,))
 
@@ -111,12 +117,12 @@ def cycles_of(database: Database, job: str) -> list[CycleRow]:
 
 @dataclass(frozen=True, slots=True)
 class NextCycle:
-    """The next cycle of a loop.
+    """Journal row of the next scheduled cycle.
 
     job: name of the cycle's job.
     due: scheduled start of the cycle, by the venue's clock.
     overdue_at: deadline of the cycle, by this machine's clock.
-    only: key of the only row.
+    only: constant key of the table's only row.
     """
 
     job: Text
@@ -136,7 +142,7 @@ _NEXT = JournalTable("next_cycle", NextCycle, key="only")
 
 
 class NextCycleBook:
-    """Record of an account's next cycle in its journal.
+    """The record of an account's next cycle in its journal.
 
     database: the account's journal.
     seconds: longest duration of a cycle by the settings, seconds.

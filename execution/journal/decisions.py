@@ -1,4 +1,4 @@
-"""Decisions and orders of an account's job, recorded on disk before any order is sent.
+"""Decisions of an account's job, recorded on disk with their orders before any order is sent.
 
 A decision and its orders are written in one transaction. The status page and the drift report read
 these tables; instants are UTC, as text that sorts.
@@ -36,13 +36,13 @@ _ENDED = "ended"
 
 
 def choice_entry(choice: Choice) -> dict[str, Any]:
-    """Return the JSON entry of a choice; quantities are text, NaN is null."""
+    """Return a choice as a JSON object; the quantity is text, NaN and infinity are null."""
     entry = {**choice._asdict(), "qty": str(choice.qty), "rationale": choice.rationale._asdict()}
     return {key: _without_nan(value) for key, value in entry.items()}
 
 
 def decode_choice(entry: Mapping[str, Any]) -> Choice:
-    """Return the choice of a journal's entry."""
+    """Return the choice that a journal's JSON entry encodes."""
     written = entry["rationale"]
     rationale = {key: _number(written[key]) for key in Rationale._fields if key != "shrinkage"}
     numbers = ("mu", "sigma", "kelly", "held", "target", "price", "cost")
@@ -81,21 +81,21 @@ Choices = Annotated[Mapping[str, Choice], PlainValidator(_choices), PlainSeriali
 
 @dataclass(frozen=True, slots=True)
 class DecisionRow:
-    """Row of a decision.
+    """Journal row of a decision.
 
     name: id of the decision.
-    at, until: start and end of the interval that the decision is for.
+    at, until: start and end of the decision's first period.
     decided_at: instant of the decision by the venue's clock.
     equity: equity of the account at the decision, USD.
     stock_ceiling: largest gross stock exposure at the decision, in multiples of equity.
     failure: reason why sizing failed; empty without a failure.
     rules: sizing rules of the strategy, one sentence each.
     choices: choices by symbol.
-    cancels: unfilled quantity at the decision of each order that it replaces, by order id.
+    cancels: unfilled quantity of each order that the decision replaces, by order id.
     positions: positions at the decision, signed quantities by symbol.
     job: name of the job that decided.
     ended: outcome of the decision; empty until all its orders are sent.
-    optimality_gap: optimality gap, as in `Decision`; None if unknown.
+    optimality_gap: upper bound on the yearly return that a better book would add; None if unknown.
     group_limit_names: names of the group limits.
     """
 
@@ -130,7 +130,7 @@ DECISIONS = JournalTable(
 
 
 class ChoiceRow(NamedTuple):
-    """The last choice of a symbol, with its decision and the decision's interval."""
+    """The last choice of a symbol, with the id and the interval of its decision."""
 
     decision: str
     at: np.datetime64
@@ -159,7 +159,7 @@ class DecisionJournal:
         return bool(self._database.rows(query, (self._job, format_instant(at), WITHDRAWN)))
 
     def write(self, decision: Decision, account: AccountSnapshot) -> str:
-        """Write a decision and its orders in one transaction, and return its name.
+        """Write a decision and its orders in one transaction, and return the decision's id.
 
         A second decision at the same instant replaces the first, for example after the account has
         changed; the unsent orders are planned again.
@@ -209,7 +209,10 @@ class DecisionJournal:
                 self._book.plan(replace(self._planned(order, name, at), role="night"))
 
     def next_overnight_trim(self, closes: np.datetime64) -> tuple[str, int]:
-        """Return an unused id and number for the next overnight cut before a close."""
+        """Return an unused id, and its number, for the next overnight cut before a close.
+
+        closes: instant of the session's close.
+        """
         prefix = f"{self._job}-night-{compact_text(closes)}-"
         earlier = self._book.select("decision GLOB ?", (f"{prefix}*",))
         numbers = [int(intent.decision.removeprefix(prefix)) for intent in earlier]
@@ -219,7 +222,7 @@ class DecisionJournal:
     def deny_unsent(self) -> None:
         """Mark intents as denied that a crashed process planned but never sent.
 
-        `live.resumption` resumes unfinished decisions.
+        Intents of unfinished decisions stay planned; `live.resumption` resumes these decisions.
         """
         unfinished = {decision.name for decision in self.unfinished_decisions()}
         with self._database.transaction():
@@ -246,7 +249,7 @@ class DecisionJournal:
         return DECISIONS.rows(self._database, condition, (self._job,))
 
     def last_decision(self) -> DecisionRow | None:
-        """Return the last decision; None before the first."""
+        """Return the job's last decision; None before the first."""
         condition = "NOT INDEXED WHERE job = ? ORDER BY rowid DESC"
         return DECISIONS.last(self._database, condition, (self._job,))
 

@@ -23,12 +23,12 @@ UNDECIDED = "undecided"  # reasons why a cycle did not decide symbols; an index 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event of an account.
+    """Journal row of an event.
 
     number: number of the event, increasing.
     at: instant by this machine's clock.
     kind: kind of the event, one word.
-    subject: id of the order, job or decision that it concerns.
+    subject: id of the order, job or decision that the event concerns.
     content: details as JSON.
     """
 
@@ -57,7 +57,7 @@ _EVENTS = JournalTable(
 
 
 class EventLog:
-    """The events of one account.
+    """The append-only event log of one account.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.
@@ -86,7 +86,7 @@ class EventLog:
         return int(self._database.rows("SELECT coalesce(max(number), 0) FROM events")[0][0])
 
     def last_undecided(self, job: str) -> dict[str, str]:
-        """Return why a job's last cycle made no decision on some symbols, by symbol."""
+        """Return the reasons why a job's last cycle skipped symbols, by symbol."""
         latest = "WHERE kind = 'undecided' AND subject = ? ORDER BY number DESC"
         event = _EVENTS.last(self._database, latest, (job,))
         return {} if event is None else dict(event.content)
@@ -100,7 +100,7 @@ class EventLog:
     def events(self, subject: str | None = None) -> list[Event]:
         """Return events, oldest first.
 
-        subject: id that limits this to one subject; None for all events.
+        subject: id of the subject of the events; None for all subjects.
         """
         if subject is None:
             return _EVENTS.rows(self._database, "ORDER BY number")
@@ -109,7 +109,13 @@ class EventLog:
 
 @dataclass(frozen=True, slots=True)
 class NoticeRow:
-    """Row of an alert that was sent; text: text without secrets."""
+    """Journal row of a sent alert.
+
+    number: number of the alert, increasing.
+    at: instant by this machine's clock.
+    kind: kind of the alert.
+    text: text of the alert, without secrets.
+    """
 
     number: Integer
     at: Instant
@@ -121,7 +127,7 @@ _NOTICES = JournalTable("notices", NoticeRow, autoincrement=True)
 
 
 class NoticeBook:
-    """Alerts that were sent to a person, as recorded by `Notifier.record_in`.
+    """The record of an account's sent alerts, to be passed to `Notifier.record_in`.
 
     database: the account's journal.
     redactor: redactor that removes secrets from what is recorded.

@@ -1,4 +1,4 @@
-"""Tables of expected positions and cash, and of the fills and bookings that they include."""
+"""Tables of expected positions and cash, and of the fills and bookings included in them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,28 @@ FILLS_UNAPPLIED = (
 
 
 class ExpectedPosition(NamedTuple):
-    """Expected signed position in a symbol, and the crypto fee that may be missing from it."""
+    """Expected signed position in a symbol, and the crypto fee that may still reduce it."""
 
     quantity: Decimal = NO_QUANTITY
     fee: Decimal = NO_QUANTITY
 
     def with_change(self, change: Decimal, fee: Decimal = NO_QUANTITY) -> ExpectedPosition:
-        """Return the expected position after a change from which the venue may withhold a fee."""
+        """Return the expected position after a change; `fee` is what the venue may still deduct."""
         return ExpectedPosition(
             EXACT_CONTEXT.add(self.quantity, change), EXACT_CONTEXT.add(self.fee, fee)
         )
 
     def accepting(self, actual: Decimal) -> ExpectedPosition:
-        """Return the expected position after the actual one is accepted; a fee is deducted once."""
+        """Return the expected position after the actual quantity is accepted.
+
+        If the quantities differ, the fee counts as deducted.
+        """
         return self if actual == self.quantity else ExpectedPosition(actual)
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedRow:
-    """Row of the expected position in a symbol."""
+    """Journal row of the expected position in a symbol, with the fee that may reduce it."""
 
     symbol: Text
     qty: ExactDecimal
@@ -44,7 +47,7 @@ class ExpectedRow:
 
 @dataclass(frozen=True, slots=True)
 class AppliedFill:
-    """Row of an order or a booking, with its quantity that expected positions include."""
+    """Journal row: quantity of an order or a booking that expected positions include."""
 
     name: Text
     qty: ExactDecimal
@@ -56,15 +59,15 @@ APPLIED_FILLS = JournalTable("applied_fills", AppliedFill)
 
 @dataclass(frozen=True, slots=True)
 class OpeningBalance:
-    """Expected cash, USD.
+    """Journal row of the expected cash, carried forward from the opening balance; USD.
 
     begun_at: start time of the journal.
-    cash: opening balance plus trades and bookings since.
+    cash: opening balance plus all later trades and bookings.
     booked: signed sum of bookings (activities other than trades).
     accepted_unexplained_usd: signed difference of the venue's cash from the expected cash at the
         last accepted account snapshot; None before the first.
     accepted_booked: `booked` at that snapshot; None before the first.
-    number: key of the only row.
+    number: constant key of the table's only row.
     """
 
     begun_at: Instant
@@ -76,7 +79,7 @@ class OpeningBalance:
 
     @property
     def accepted(self) -> tuple[Decimal, Decimal] | None:
-        """Last accepted cash difference, and bookings then, USD; None before the first."""
+        """Last accepted cash difference, and sum of bookings at that time, USD; None if none."""
         if self.accepted_unexplained_usd is None or self.accepted_booked is None:
             return None
         return self.accepted_unexplained_usd, self.accepted_booked

@@ -23,12 +23,12 @@ from trainingdata.instants import utc_text
 HaltKind = Literal["positions", "symbols", "cash", "journal", "daily_loss", "drawdown"]
 HaltScope = Literal["everything", "openings", "symbols"]
 
-AUTO = "itself"  # in place of a person's name, if the cause of a halt has gone
+AUTO = "itself"  # in place of a person's name, if the cause of a halt has ended
 
 
 @dataclass(frozen=True, slots=True)
 class HaltRule:
-    """Effect of a kind of halt, and how it ends.
+    """Effect of a kind of halt, and the way in which it ends.
 
     forbids: scope of forbidden orders: all orders, all but reductions, or orders in the symbols
         that the cause names. Halts of positions and of cash still allow buying back short options.
@@ -84,10 +84,10 @@ HALT_RULES: Mapping[HaltKind, HaltRule] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """A halt of an account: a reason why orders are not sent.
+    """Journal row of a halt, which stops orders of an account.
 
     number: number of the halt, increasing.
-    kind: a key of `HALT_RULES`.
+    kind: kind of the halt, a key of `HALT_RULES`.
     raised_at: start time of the halt by the venue's clock.
     why: reason of the halt in one line.
     cleared_at: end time of the halt by the venue's clock; None while the halt is active.
@@ -126,7 +126,7 @@ class Halt:
 class HaltChanges:
     """Halts to end automatically, and halts to raise afterwards.
 
-    ended: kinds of halts.
+    ended: kinds of the halts to end.
     raised: reasons of the halts to raise, by kind.
     """
 
@@ -188,10 +188,10 @@ class Halts:
         return True
 
     def clear(self, kind: HaltKind, by: str, at: np.datetime64) -> Halt | None:
-        """End the active halt of a kind, and return the halt; None without one.
+        """End the active halt of a kind, and return it; return None if none is active.
 
         by: name of the person who clears the halt.
-        at: instant by the venue's clock, which also times the marks that losses are measured by.
+        at: instant by the venue's clock, which also timestamps the marks of the loss limits.
 
         Raises
         ------
@@ -209,9 +209,9 @@ class Halts:
         return ended
 
     def acknowledged_cause(self, kind: HaltKind) -> str:
-        """Return the cause of the last halt of a kind if a person has cleared it, else empty.
+        """Return the cause that a person acknowledged by clearing the last halt of a kind.
 
-        The result is also empty after `consume_acknowledgement`.
+        The result is empty without such a cause, and after `consume_acknowledgement`.
         """
         last = self.latest().get(kind)
         if last is None or last.is_active or last.cleared_by == AUTO:
@@ -222,7 +222,7 @@ class Halts:
         return "" if found is None else found.cause
 
     def active_cause(self, kind: HaltKind) -> tuple[np.datetime64, str] | None:
-        """Return the start and the cause of the active halt of a kind; None without either."""
+        """Return start and cause of the active halt of a kind; None without a halt or a cause."""
         for halt in self.active():
             if halt.kind == kind:
                 found = _CAUSES.last(self._database, "WHERE halt = ?", (halt.number,))
@@ -230,9 +230,9 @@ class Halts:
         return None
 
     def quarantined(self) -> frozenset[str]:
-        """Return quarantined symbols.
+        """Return the symbols that are not traded because of unresolved discrepancies.
 
-        Quarantined symbols are not traded until a person or the venue resolves their discrepancies.
+        A person or the venue resolves the discrepancies.
         """
         standing = self.active_cause("symbols")
         return frozenset() if standing is None else frozenset(json.loads(standing[1]))
@@ -244,7 +244,7 @@ class Halts:
         _CAUSES.change(self._database, unused, (kind,), acknowledgement_used=1)
 
     def apply(self, changes: HaltChanges, at: np.datetime64) -> None:
-        """End and raise halts in one transaction."""
+        """End halts and raise new ones in one transaction."""
         with self._database.transaction():
             for kind in changes.ended:
                 self.clear(kind, AUTO, at)

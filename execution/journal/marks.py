@@ -26,7 +26,7 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class EquityMark:
-    """Equity of an account at an instant, and its point in the linked-return index; USD.
+    """Journal row of an account's equity at an instant, with its point in the return index; USD.
 
     at: instant by the venue's clock.
     equity: cash plus positions.
@@ -36,8 +36,9 @@ class EquityMark:
     stock_ceiling: largest gross stock exposure allowed at the mark, in multiples of equity.
     flows: deposits less withdrawals since the previous mark.
     positions: signed value of each position, by symbol.
-    return_index, index_peak, index_at_day_start, accepted_daily_loss, accepted_drawdown: fields of
-        the mark's `IndexPoint`.
+    return_index: index of linked returns at the mark.
+    index_peak, index_at_day_start: its highest value so far, and its value at the day's start.
+    accepted_daily_loss, accepted_drawdown: losses that a person has accepted, as shares.
     """
 
     at: Instant
@@ -118,12 +119,12 @@ class MarkBook:
 
 
 def marks_of(database: Database, since: np.datetime64) -> list[EquityMark]:
-    """Return marks of a journal from an instant on, oldest first."""
+    """Return the marks in a journal from an instant on, oldest first."""
     return MARKS.rows(database, "WHERE at >= ? ORDER BY at", (format_instant(since),))
 
 
 def exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of stocks and crypto as text, in multiples of equity."""
+    """Return a log line of the exposure to stocks and crypto, in multiples of equity."""
     if mark.equity <= 0:
         held = f"stocks {mark.gross_stock:,.2f} USD, coins {mark.gross_crypto:,.2f} USD"
         return f"exposure: no equity; {held}"
@@ -135,7 +136,7 @@ def exposure_line(mark: EquityMark) -> str:
 
 
 def event_exposure_line(mark: EquityMark) -> str:
-    """Return the exposure of event contracts as text, in multiples of equity."""
+    """Return a log line of the exposure to event contracts, in multiples of equity."""
     worth = sum(mark.positions.values())
     if mark.equity <= 0:
         return f"exposure: no equity; contracts {worth:,.2f} USD"
@@ -173,7 +174,7 @@ def mark_of(account: AccountSnapshot, limits: Limits, flows: float) -> EquityMar
 
 
 def profit_line(point: IndexPoint) -> str:
-    """Return the day's profit as text, net of deposits, for the New York date of the mark."""
+    """Return a log line: profit of the mark's New York date, net of deposits, and equity."""
     # Adding 0.0 turns a rounded -0.0 into 0.0.
     earned = round(-float(point.daily_loss), 4) + 0.0
     return f"PnL: {earned:+.2%} today, equity {point.equity:,.2f} USD"
@@ -189,8 +190,8 @@ class IndexPoint:
     index_peak: highest index so far, above 0.
     index_at_day_start: index at the last mark before the New York date of `at`, or at the first
         mark if there is no earlier one.
-    accepted_daily_loss: loss of the day that a person has accepted, a share; 0 for none.
-    accepted_drawdown: loss since the peak that a person has accepted, a share; 0 for none.
+    accepted_daily_loss: share lost on the day that a person has accepted; 0 for none.
+    accepted_drawdown: share lost since the peak that a person has accepted; 0 for none.
     """
 
     at: np.datetime64
@@ -213,7 +214,7 @@ class IndexPoint:
 
     @classmethod
     def first(cls, at: np.datetime64, equity: Decimal | float) -> IndexPoint:
-        """Return the first point of an account; an account without equity is a total loss."""
+        """Return the first point of an account; without equity the index is 0, a total loss."""
         begin = max(to_decimal(equity), _NOTHING)
         base = begin or _ONE
         return cls(at, to_decimal(equity), begin, base, base)
@@ -221,7 +222,7 @@ class IndexPoint:
     def next(self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float) -> IndexPoint:
         """Return the next point of the index.
 
-        equity: USD.
+        equity: equity at the next point, USD.
         flow: deposits less withdrawals since this point, USD.
         """
         worth = to_decimal(equity)
@@ -242,14 +243,14 @@ class IndexPoint:
     def restarted(
         self, at: np.datetime64, equity: Decimal | float, flow: Decimal | float
     ) -> IndexPoint:
-        """Return the next point, in a new index that starts at this point."""
+        """Start a new index at this point, and return its next point."""
         if self.equity <= 0:
             return IndexPoint.first(at, equity)
         return IndexPoint.first(self.at, self.equity).next(at, equity, flow)
 
 
 def to_decimal(value: Decimal | float) -> Decimal:
-    """Return a number as a decimal in its shortest text."""
+    """Return a number as a decimal; a float is converted by its shortest text."""
     return value if isinstance(value, Decimal) else Decimal(repr(float(value)))
 
 

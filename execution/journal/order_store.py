@@ -1,8 +1,8 @@
 """Order intents: orders that are recorded on disk before they are sent to the venue.
 
-After a crash or a lost response, the store lists the orders that the venue may have, by id. Absence
-at the venue is not a proof, because an order can arrive after every query. An intent in the store
-counts as open until the venue has reported its end.
+After a crash or a lost response, the store lists the orders that the venue may have, by id. A query
+that finds no order proves nothing, because the order can still arrive later. An intent counts as
+open until the venue has reported its end.
 
 An intent is recorded as `planned` with its decision, or as `submitting` when it is sent:
 
@@ -73,7 +73,7 @@ _AFTER: Mapping[OrderState, tuple[OrderState, ...]] = {
 
 
 def role_of(order: AnyOrder) -> OrderRole:
-    """Return the role of an order in its decision."""
+    """Return the role of an order in its decision: `reduction` or `opening`."""
     return "reduction" if order.reduces else "opening"
 
 
@@ -83,14 +83,14 @@ MAX_TIME_IN_FLIGHT = np.timedelta64(24, "h")
 
 @dataclass(frozen=True, slots=True)
 class OrderProgress:
-    """State of an accepted order as the venue reports it.
+    """State of an accepted order as the venue last reported it.
 
-    state: state `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
+    state: `accepted`, `filled`, `canceled`, `expired`, `rejected` or `replaced`.
     venue_id: id of the order at the venue.
-    filled: filled quantity, shares, coins or contracts.
+    filled: filled quantity: shares, units of crypto or contracts.
     filled_price: mean price of the fills, USD; None before the first fill, and for multi-leg
         orders.
-    successor: client order id of the order that replaced it.
+    successor: client order id of the order that replaced this one; empty without one.
     """
 
     state: OrderState
@@ -102,13 +102,12 @@ class OrderProgress:
 
 @dataclass(frozen=True, slots=True)
 class OrderIntent:
-    """An order and its state on the way to the venue.
+    """An order as recorded before it is sent, and its state.
 
     order: the order; its client order id is unique in the account.
-    sent_at: instant by the venue's clock at which the intent was planned, and later at which it was
-        sent.
-    state: state of the intent, as in the module's docstring.
-    why: reason given by the venue, or reason why the intent was denied.
+    sent_at: instant by the venue's clock at which the intent was sent, or planned if it is unsent.
+    state: state of the intent; the module's docstring lists the transitions.
+    why: reason of the state: the venue's reason for a rejection, or ours for a denial.
     job: name of the job that sends the order.
     venue: name of the venue.
     decision: id of the order's decision; empty without one.
@@ -132,7 +131,7 @@ class OrderIntent:
 
     @property
     def single_order(self) -> Order:
-        """The intent's order of a stock or of crypto.
+        """The intent's order, which must be for a stock or crypto.
 
         Raises
         ------
@@ -152,7 +151,7 @@ class OrderIntent:
         return self.order.expires_at is None or bool(now < self.order.expires_at)
 
     def is_lost(self, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not know by `now` can no longer reach it."""
+        """Return whether an order that is unknown to the venue can no longer arrive after `now`."""
         expires = self.order.expires_at
         end = self.sent_at if expires is None else max(self.sent_at, expires)
         return bool(now >= end + MAX_TIME_IN_FLIGHT)
@@ -160,7 +159,7 @@ class OrderIntent:
 
 @dataclass(frozen=True, slots=True)
 class _IntentRow:
-    """Row of an intent; terms: encoded order of the intent."""
+    """Journal row of an intent; `terms` is its encoded order."""
 
     client_order_id: Text
     job: Text
@@ -232,8 +231,8 @@ class OrderStore:
     """The order intents of one account.
 
     database: journal of the account; None keeps the intents in memory.
-    events: log of changes of state; None creates one in the same database.
-    refusals: the account's refusal book; None creates one without alerts.
+    events: log of state changes; None creates a log in the same database.
+    refusals: the account's refusal book; None creates a book without alerts.
     """
 
     def __init__(
@@ -284,7 +283,7 @@ class OrderStore:
             self._events.append(state, intent.client_order_id, encode_order(intent.order))
 
     def set_state(self, client_order_id: str, state: OrderState, why: str = "") -> None:
-        """Record the state of an intent.
+        """Change the recorded state of an intent; an unknown id is ignored.
 
         why: reason for the state.
 
@@ -303,7 +302,7 @@ class OrderStore:
             self._events.append(state, client_order_id, why)
 
     def refuse(self, client_order_id: str, state: OrderState, why: str) -> None:
-        """Record that the venue has refused an intent, and send an alert for a new cause.
+        """Record that the venue has refused an intent, and alert once per cause.
 
         state: the intent's new state, `rejected` or `denied`.
         """
@@ -379,7 +378,7 @@ class OrderStore:
         return self.select("decision = ?", (decision,))
 
     def unsent_reasons_of(self, decision: str) -> dict[str, str]:
-        """Return the reasons why orders of a decision are not at the venue, by order id."""
+        """Return the reasons why orders of a decision were denied or rejected, by order id."""
         return {
             intent.client_order_id: intent.why
             for intent in self.of_decision(decision)
@@ -387,7 +386,11 @@ class OrderStore:
         }
 
     def with_event_since(self, number: int, events: str) -> tuple[OrderIntent, ...]:
-        """Return the intents with an event after `number` that meets SQL condition `events`."""
+        """Return the intents that have an event after a given one.
+
+        number: number of the given event.
+        events: SQL condition on the events.
+        """
         concerned = f"SELECT subject FROM events WHERE number > ? AND ({events})"
         return self.select(f"client_order_id IN ({concerned})", (number,))
 

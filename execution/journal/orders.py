@@ -1,4 +1,4 @@
-"""Journal encoding of orders, the same for every venue."""
+"""Encoding of orders as JSON objects in the journal, the same for every venue."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from execution.orders.orders import PRICE_FIELDS, Order, Side
 
 
 def encode_order(order: AnyOrder) -> dict[str, Any]:
-    """Return the JSON object of an order; numbers are exact text."""
+    """Return the terms of an order as a JSON object; numbers are exact text."""
     if isinstance(order, Order):
         prices = {name: getattr(order, name) for name in PRICE_FIELDS}
         return {

@@ -50,18 +50,18 @@ CANCELLED_POLL_DELAYS = (0.0, 0.1, 0.5, 1.0, 2.0)  # the same, for an order that
 CANCEL_DELAYS = (0.0, 0.1, 0.5, 1.0)  # seconds before each attempt to cancel
 QUERY_SECONDS = 20.0  # seconds for one series of queries
 CANCEL_SECONDS = 30.0  # seconds for all requests that end one order
-BUSY_PATIENCE = 60.0  # seconds that an order waits while the venue throttles
+BUSY_PATIENCE = 60.0  # longest wait of an order while the venue limits requests
 
 
 class LookupResult(Enum):
-    """Result of a query that finds no order."""
+    """Result of a query that has found no order."""
 
     NOT_FOUND = "the venue has none of its id"
     NO_RESPONSE = "the venue does not answer"
 
 
 class OrderDenied(OrderRejected):
-    """The order was not sent to the venue, or the venue certainly did not process it."""
+    """The order was not sent, or the venue has certainly not processed it."""
 
 
 class OrderPaused(OrderDenied):
@@ -96,12 +96,12 @@ def expiry_text(intent: OrderIntent) -> str:
 
 
 def is_unsent(intent: OrderIntent) -> bool:
-    """Return whether an intent is not at the venue and was never accepted there."""
+    """Return whether an intent was never accepted by the venue and is not on its way."""
     return intent.state in UNSENT_STATES and not intent.was_accepted
 
 
 class OrderReport(Protocol):
-    """Venue's report on an order."""
+    """Interface of a venue's report on an order."""
 
     @property
     def client_order_id(self) -> str:
@@ -125,7 +125,7 @@ Placed = TypeVar("Placed", bound=OrderReport)
 
 
 class Venue(Protocol[Placed]):
-    """Order requests to one venue.
+    """Interface for order requests to one venue.
 
     name: name of the venue, as stored in the order store.
     time: clock by which waits are measured.
@@ -167,13 +167,13 @@ class Venue(Protocol[Placed]):
         ...
 
     def cancel(self, placed: Placed) -> None:
-        """Cancel a resting order; an order that has ended in the meantime is not an error."""
+        """Cancel a resting order; do nothing for an order that has already ended."""
         ...
 
     def reload(self, placed: Placed) -> Placed: ...
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not know by `now` can no longer reach it."""
+        """Return whether an order that is unknown to the venue can no longer arrive after `now`."""
         ...
 
 
@@ -248,7 +248,7 @@ class Outbox(Generic[Placed]):
             self.book.deny(planned, why)
 
     def refresh(self, intents: Iterable[OrderIntent]) -> tuple[OrderIntent, ...]:
-        """Query the venue for intents, record the reports, and return intents without a response.
+        """Query intents at the venue, record its reports, and return intents without a report.
 
         All queries together take at most 20 seconds.
         """
@@ -260,14 +260,14 @@ class Outbox(Generic[Placed]):
                 try:
                     self._resync(intent, ONE_POLL, gate=None)
                 except BrokerError as error:
-                    # A missing answer makes one symbol uncertain, not the account.
+                    # A missing response makes one symbol uncertain, not the account.
                     log.warning("%s", error)
                     if not isinstance(error, OrderRejected):
                         silent.append(intent)
         return tuple(silent)
 
     def may_have_left(self, client_order_id: str) -> bool:
-        """Return whether an order may have been sent, that is, was recorded for submission."""
+        """Return whether an order may have been sent: its submission was recorded."""
         intent = self.book.get(client_order_id)
         return intent is not None and intent.state != "planned"
 
@@ -279,15 +279,15 @@ class Outbox(Generic[Placed]):
     def resolve(
         self, client_order_id: str, *, retry_gate: OrderGate | None = None
     ) -> Placed | Literal["unknown"] | None:
-        """Return the final state of one of our orders; None if it was never sent.
+        """Return the final report on one of our orders; None if it was never at the venue.
 
-        A resting order is cancelled. The result is `unknown` for an order that may still arrive at
-        the venue, and for an order that does not end when it is cancelled. The queries take at most
-        20 seconds.
+        A resting order is cancelled first. The result is `unknown` for an order that may still
+        arrive at the venue, and for an order that does not end when it is cancelled. The queries
+        take at most 20 seconds.
 
-        retry_gate: gate of a second post with the same id if the venue does not know the order;
-            None posts no second time. A second post may trade like a new order, so the account must
-            not have changed since the decision.
+        retry_gate: pre-trade gate of a second post with the same id, if the venue does not know the
+            order; None posts no second time. A second post may trade like a new order, so the
+            account must not have changed since the decision.
         """
         from foundation.transport import time_limit
 
@@ -313,7 +313,7 @@ class Outbox(Generic[Placed]):
     def cancel_and_wait(self, placed: Placed) -> Placed:
         """Cancel an order if it is open, wait for its end, and record and return its report.
 
-        The order may still be open if the venue is slow. The requests take at most 30 seconds.
+        The result may still be open if the venue is slow. The requests take at most 30 seconds.
         """
         from foundation.transport import time_limit
 
@@ -340,7 +340,7 @@ class Outbox(Generic[Placed]):
             return self._resolved(intent, self._query(intent, polls, gate))
 
     def record(self, placed: Placed) -> Placed:
-        """Record the progress of an order in the book, and return the order.
+        """Record the venue's report on an order in the book, and return the report.
 
         If two orders have the same id, the store tracks the first. A rejection after acceptance is
         recorded as a refusal.
@@ -411,7 +411,7 @@ class Outbox(Generic[Placed]):
     def _unknown(self, intent: OrderIntent, result: LookupResult) -> OrderRejected | OutcomeUnknown:
         """Return the error for an intent that queries do not find."""
         name = intent.client_order_id
-        # One reading of the clock may be wrong: it is read again before an order counts as lost.
+        # One response may be wrong: the clock is read again before an order counts as lost.
         if (
             result is LookupResult.NOT_FOUND
             and self._venue.is_lost(intent, self._venue.estimated_now())
@@ -479,7 +479,7 @@ class Outbox(Generic[Placed]):
         return result
 
     def _taken(self, name: str, polls: Sequence[float]) -> Placed:
-        """Query an accepted order, which is never sent again, regardless of the result."""
+        """Query an accepted order; such an order is never sent again."""
         answer = self._poll(name, polls)
         if isinstance(answer, LookupResult):
             raise BrokerError(f"order {name}: the venue took it, and does not say how it is now")

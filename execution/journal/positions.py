@@ -36,7 +36,12 @@ MAX_UNLISTED_CRYPTO_FEE = Fraction(
 
 @dataclass(frozen=True, slots=True)
 class PositionRow:
-    """Row of a position at the venue; price: the venue's price, USD; None if unknown."""
+    """Journal row of a position at the venue.
+
+    symbol: symbol of the position.
+    quantity: signed quantity.
+    price: the venue's price of one unit, USD; None if unknown.
+    """
 
     symbol: Text
     quantity: ExactDecimal
@@ -45,7 +50,7 @@ class PositionRow:
 
 _FILLED_SINGLES = "filled != '0' AND json_extract(terms, '$.kind') = 'single'"
 _OPENING = JournalTable("opening_positions", PositionRow)  # when the journal began
-_HELD = JournalTable("held_positions", PositionRow)  # at the last accepted reading
+_HELD = JournalTable("held_positions", PositionRow)  # at the last accepted account snapshot
 
 
 class PositionChange(NamedTuple):
@@ -67,10 +72,10 @@ class PositionChange(NamedTuple):
 
 @dataclass(slots=True)
 class Ledger:
-    """Running position from its trades, at average cost.
+    """A position and its realised profit, computed from its trades at average cost.
 
     quantity: signed quantity.
-    entry: mean price of a unit, USD; 0 for a flat position.
+    entry: mean entry price of one unit, USD; 0 for a flat position.
     realised: profit of closed units, USD.
     priced: true if every unit has a known cost.
     """
@@ -86,6 +91,7 @@ class Ledger:
         return self.entry * self.quantity
 
     def apply(self, trade: PositionChange) -> None:
+        """Apply a change of the position to quantity, entry price and realised profit."""
         if trade.kind == "split":
             self._split(trade.quantity)
         elif trade.amount is None:
@@ -122,8 +128,12 @@ class Ledger:
 class PositionProfit(NamedTuple):
     """A position and its profits, USD; None where the journal cannot determine a figure.
 
-    entry: average cost of a unit.
-    last: the venue's price; None for a closed position.
+    symbol: symbol of the position.
+    quantity: signed quantity; 0 for a closed position.
+    entry: average cost of one unit.
+    last: the venue's price of one unit; None for a closed position.
+    unrealised: profit of the open position at `last`.
+    realised: profit of closed units.
     """
 
     symbol: str
@@ -153,7 +163,7 @@ class PositionBook:
             _OPENING.put(self._database, position)
 
     def read(self, account: AccountSnapshot) -> None:
-        """Record the account's present positions in place of earlier ones."""
+        """Record the positions of an account snapshot, replacing the earlier ones."""
         with self._database.transaction():
             self._database.execute(f"DELETE FROM {_HELD.name}")
             for symbol, quantity in account.positions.items():
@@ -162,7 +172,7 @@ class PositionBook:
                     _HELD.put(self._database, PositionRow(symbol, quantity, price))
 
     def profits(self) -> list[PositionProfit]:
-        """Return open positions and closed ones with a profit or loss, by symbol."""
+        """Return the profits of open positions, and of closed ones if not 0, sorted by symbol."""
         ledgers = ledgers_of(self._trades())
         held = {each.symbol: each for each in _HELD.rows(self._database)}
         symbols = {*held, *(symbol for symbol, ledger in ledgers.items() if ledger.realised)}
@@ -213,7 +223,7 @@ def ledgers_of(trades: Iterable[PositionChange]) -> dict[str, Ledger]:
 def position_profit(symbol: str, held: PositionRow | None, ledger: Ledger) -> PositionProfit:
     """Return the profit of a position from its ledger.
 
-    The entry is unknown if the quantities of position and ledger differ.
+    The entry price is unknown if the quantities of position and ledger differ.
     """
     quantity = Decimal(0) if held is None else held.quantity
     difference = to_fraction(quantity) - ledger.quantity

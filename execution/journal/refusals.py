@@ -66,13 +66,13 @@ _VENUE = OrderScope("venue", "venue", reduces=False)
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A cause for which the venue currently refuses orders.
+    """Journal row of a cause for which the venue currently refuses orders.
 
     cause: the venue's reason without the numbers of a single order.
     first_at, last_at: send times of the first and the last refused order, by the venue's clock.
     orders: number of refused orders.
     last: text of the last refused order and the venue's full response.
-    scopes: scopes in which the venue has refused orders and accepted none since.
+    scopes: markets in which the venue has refused orders and has accepted none since.
     """
 
     cause: Text
@@ -99,7 +99,7 @@ class Refusal:
 
     @property
     def headline(self) -> str:
-        """Short description of the refusal."""
+        """Short description of the refusal, in one phrase."""
         if self.is_pause:
             return PAUSE_CAUSE
         if self.is_block:
@@ -108,7 +108,7 @@ class Refusal:
 
     @property
     def heading(self) -> str:
-        """Start of a text line about this refusal."""
+        """First words of a text line about this refusal."""
         if self.is_pause or self.is_block:
             return self.headline
         return "refused by the venue"
@@ -135,7 +135,7 @@ _REFUSALS = JournalTable("refusals", Refusal)
 
 
 class RefusalBook:
-    """The refusals of one account.
+    """The record of one account's order refusals, and sender of their alerts.
 
     database: the account's journal.
     events: event log that records the first refusal and the end of each cause.
@@ -158,7 +158,7 @@ class RefusalBook:
         return _REFUSALS.rows(self._database, "ORDER BY first_at, cause")
 
     def refuse(self, order: AnyOrder, answer: str, at: np.datetime64) -> None:
-        """Record a refused order, and send an alert for a new cause.
+        """Record a refused order, and alert once per cause.
 
         answer: the venue's response, without the order's id.
         """
@@ -169,7 +169,7 @@ class RefusalBook:
         )
 
     def accept(self, order: AnyOrder) -> None:
-        """Record an accepted order; `end_step` then clears the causes that it contradicts."""
+        """Record an accepted order; `end_step` later clears causes that the order contradicts."""
         self._accepted |= {scope_of(order), _VENUE}
 
     def report_block(self, why: str, at: np.datetime64) -> None:
@@ -212,7 +212,7 @@ class RefusalBook:
                 _REFUSALS.put(self._database, replace(row, scopes=left))
 
     def clear(self, by: str) -> int:
-        """Clear all causes, and return their number.
+        """Clear all causes of refusals, and return the number of causes.
 
         by: name of the person who has checked the causes.
         """
@@ -259,7 +259,7 @@ def active_refusals(database: Database) -> list[Refusal]:
 
 
 def scope_of(order: AnyOrder) -> OrderScope:
-    """Return the scope of an order."""
+    """Return the market of an order, and whether the order reduces a position."""
     if isinstance(order, Order):
         kind: MarketKind = "stock" if is_stock(order.symbol) else "crypto"
         return OrderScope(order.symbol, kind, order.reduces)

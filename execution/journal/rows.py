@@ -85,10 +85,10 @@ class JournalTable(Generic[Value]):
 
     name: name of the table.
     columns: names of the table's columns.
-    kind: dataclass of the rows; `Json` fields are text in the table.
+    kind: dataclass of the rows; its `Json` fields are stored as text.
     key: columns that identify a row; empty for the first column.
-    autoincrement: true if SQLite counts the first column.
-    column_names: names of columns that differ from their fields.
+    autoincrement: true if SQLite numbers the rows in the first column.
+    column_names: column name by field, for columns whose name differs from the field.
     computed: definitions of generated columns.
     more: further SQL definitions, such as indices.
     """
@@ -194,7 +194,7 @@ class JournalTable(Generic[Value]):
         clause: str = "",
         values: Sequence[object] = (),
     ) -> list[Made]:
-        """Return the objects that `make` builds from the rows that a clause selects.
+        """Build an object with `make` from each row that an SQL clause selects.
 
         A row from which `make` cannot build an object is reported as damaged.
         """
@@ -207,12 +207,12 @@ class JournalTable(Generic[Value]):
     def last(
         self, database: Database, clause: str = "", values: Sequence[object] = ()
     ) -> Value | None:
-        """Return the first row that a clause selects; None without one."""
+        """Return the first row that an SQL clause selects; None without one."""
         found = self.rows(database, f"{clause} LIMIT 1", values)
         return found[0] if found else None
 
     def read_rows(self, path: Path, clause: str = "") -> list[Value]:
-        """Return rows of a file that another process may write; empty without the table."""
+        """Read rows from a file that another process may write; return none without the table."""
         return self._values(query_table(path, self.name, self._query(clause)), path)
 
     def _key_of(self, row: Value) -> list[object]:
@@ -236,7 +236,7 @@ class JournalTable(Generic[Value]):
 
 
 def digest_of(cells: Mapping[str, object]) -> str:
-    """Return the digest of a row.
+    """Return the digest by which corruption of a row is detected.
 
     cells: values by column, without the digest.
     """
@@ -269,7 +269,7 @@ def _refuse_changed_rows(path: Path, table: str) -> None:
 
 @contextmanager
 def damage_reported(path: Path | None, table: str, *key: object) -> Iterator[None]:
-    """Return a context manager that reports failures to decode a journal row as damage.
+    """Return a context manager that turns errors in decoding a row into `DatabaseDamaged`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Version of a journal's schema: only the current version is read.
+"""Version of the journal's database schema; journals of other versions are refused.
 
 SQLite keeps the number as the file's `user_version`, which is 0 until the first table is created.
 """
@@ -36,7 +36,7 @@ def create_tables(database: Database, *definitions: str) -> None:
 
 @contextmanager
 def open_current_schema(path: Path) -> Iterator[Database]:
-    """Open a journal for reading; a journal without tables reads as an empty one.
+    """Open a journal for reading; a file without tables is read as an empty journal.
 
     Raises
     ------

@@ -5,10 +5,10 @@
     python -m execution.live clear refused --by NAME
     python -m execution.live kill [--flatten]
 
-`status` ends with exit code 1 if a cycle is late (it has not ended by the time that its loop
-announced), and while the venue refuses orders. The account is the only one in `data/live`; of
-several, the one that is traded now; or `--account ID` in `--folder FOLDER`. Both flags may be
-before or after the command.
+`status` exits with code 1 if a cycle is late (not finished by the time that its loop announced),
+and while the venue refuses orders. The default account is the only one in `data/live` or, if there
+are several, the one that a process trades now. `--account ID` and `--folder FOLDER` select another
+account. Both flags may be placed before or after the command.
 
 --by NAME            person who has checked the halt, or the refused orders, that are cleared
 --flatten            cancel open orders and close all positions too
@@ -71,9 +71,10 @@ def status(path: Path, now: np.datetime64) -> Result:
     """Report the state of an account from its journal.
 
     The exit code is `TROUBLE` if the next cycle is late, and while the venue refuses orders. The
-    journal is not checked completely, because that would delay the commits of a loop.
+    journal's integrity is not checked, because a long read would delay the loop's commits.
 
-    now: instant by this machine's clock.
+    path: path of the account's journal.
+    now: present time by this machine's clock.
     """
     refuse_empty_journal(path)
     with open_current_schema(path) as database:
@@ -148,12 +149,13 @@ def _alert_lines(database: Database) -> Iterator[str]:
 
 
 def clear(path: Path, kind: HaltKind, by: str) -> Result:
-    """End the halt of a kind that a person has checked.
+    """Clear the active halt of one kind, which a person has checked.
 
-    The halt ends at the venue's last known time. This machine's clock may differ, and events before
-    the clearing would seem to follow it.
+    The clearing is recorded at the venue's last known time. By this machine's clock, which may
+    differ, earlier events could seem to follow the clearing.
 
-    by: name of the person who has checked it.
+    path: path of the account's journal.
+    by: name of the person who has checked the halt.
 
     Raises
     ------
@@ -176,7 +178,8 @@ def clear(path: Path, kind: HaltKind, by: str) -> Result:
 def clear_refused(path: Path, by: str) -> Result:
     """Clear the causes of refused orders, which a person has checked.
 
-    by: name of the person who has checked it.
+    path: path of the account's journal.
+    by: name of the person who has checked the causes.
 
     Raises
     ------
@@ -206,18 +209,18 @@ def _last_known(halts: Sequence[Halt], mark: EquityMark | None) -> np.datetime64
 
 
 def kill(folder: Path, *, flatten: bool) -> Result:
-    """Stop the loop by a kill file; the loop cancels open orders, and may close all positions.
+    """Write a kill file, so that the loop cancels open orders and stops.
 
-    If the account was last traded from another folder, both folders get the file, because another
-    user may trade the account from here.
+    If the account was last traded from another folder, the file is written to both folders, because
+    another user may trade the account from `folder`.
 
     folder: folder of the account.
-    flatten: true to close all positions.
+    flatten: true to close all positions too.
 
     Raises
     ------
     InputError
-        if the file cannot be written, or positions cannot be closed.
+        if the file cannot be written, or `flatten` is true and no loop will close the positions.
     """
     folder = folder.absolute()
     folders = [each for each in dict.fromkeys((active_folder(folder), folder)) if each.is_dir()]

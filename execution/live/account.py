@@ -1,4 +1,4 @@
-"""One account at a venue, shared by all jobs: read, reconciled, guarded and marked to market."""
+"""Account at a venue, shared by all jobs: reconciliation, guards and marks to market."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ from trainingdata.sessions import in_session
 
 log = logging.getLogger(__name__)
 
-# Seconds before each reading of positions and activities that do not agree.
+# Seconds before each comparison of positions with activities, until both agree.
 COMPARISON_READ_DELAYS = (*ACCOUNT_READ_DELAYS, ACCOUNT_READ_DELAYS[-1])
 
 
 class IdentityMismatch(InputError):
-    """The account at the venue is not the one that the process started with."""
+    """The venue's account id differs from the id with which the process started."""
 
 
 class LiveAccount:
     """Account at a venue, reconciled with the account's journal.
 
     connection: connection to the venue.
-    account: the account's journal, halts and notices.
+    account: the account's journal, halts and alerts.
     settings: settings of the loop.
     feed: source of last trades, against which the venue's marks are validated.
     stop: stop signal; once it is set, no new order is sent.
@@ -70,8 +70,8 @@ class LiveAccount:
         self.book, self.halts, self.notices = account.book, account.halts, account.notices
         self.guards = Guards(settings.guards, self.halts, self.book, account.kill_file, stop)
         self.reconciler = Reconciler(account, feed)
-        # USD that open spreads and those on their way can lose, by the root of their options, as
-        # last reported by each job.
+        # Maximum loss of open and pending spreads, USD by root of their options, as last reported
+        # by each job.
         self.spread_risk_by_job: dict[str, Mapping[str, float]] = {}
         self.cycles_made = False  # whether the trading job has done all its cycles
         self._settings = settings
@@ -97,9 +97,16 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> SnapshotGate:
-        """Return the gate (pre-trade checks) of orders in some symbols.
+        """Return the gate (pre-trade checks) of orders in these symbols.
 
-        The parameters are those of `with_guard_data`.
+        account: fresh account snapshot.
+        needed: true if the orders require last trades; reducing orders do not.
+        at_risk: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+
+        Raises
+        ------
+        BrokerError
+            if `needed` is true and the feed does not respond.
         """
         return self.guards.check(
             self.with_guard_data(account, symbols, needed=needed, at_risk=at_risk)
@@ -113,14 +120,18 @@ class LiveAccount:
         needed: bool = True,
         at_risk: Mapping[str, float] | None = None,
     ) -> AccountSnapshot:
-        """Return the snapshot with the data that guards need for orders in some symbols.
+        """Return the snapshot with the data by which guards check orders in these symbols.
 
-        The data are the symbols' last trades (None if the feed does not respond), and the risk of
-        spreads. Open orders in other symbols count at their cost, discrepancies in options at their
-        largest loss.
+        The data are the symbols' last trades (None if the feed does not respond), prices of open
+        orders in other symbols, and the maximum loss of spreads and of discrepancies in options.
 
-        needed: true if last trades are required; reducing orders need none.
-        at_risk: USD that spreads can lose, by root; None takes the jobs' reports.
+        needed: true if the orders require last trades; reducing orders do not.
+        at_risk: maximum loss of open spreads, USD by root; None takes the jobs' last reports.
+
+        Raises
+        ------
+        BrokerError
+            if `needed` is true and the feed does not respond.
         """
         names = sorted(set(symbols))
         trades: Mapping[str, LastTrade] | None
@@ -138,7 +149,7 @@ class LiveAccount:
         return replace(account, last_trades=trades, at_risk=risks)
 
     def at_risk(self) -> dict[str, float]:
-        """Return USD that open spreads of all jobs can lose, by the root of their options."""
+        """Return the maximum loss of all jobs' open spreads, USD by root of their options."""
         risks: defaultdict[str, float] = defaultdict(float)
         for stated in self.spread_risk_by_job.values():
             for root, usd in stated.items():
@@ -148,8 +159,7 @@ class LiveAccount:
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects.
 
-        The symbol of a discrepancy that persists in three comparisons is quarantined by the next
-        `check`.
+        If a discrepancy persists in three comparisons, the next `check` quarantines its symbol.
 
         Raises
         ------
@@ -173,7 +183,17 @@ class LiveAccount:
         self.reconciler.quarantine(found, held)
 
     def check(self, reading: AccountReading) -> AccountSnapshot:
-        """Return the checked snapshot of an account reading; raises as `Reconciler.check`."""
+        """Check an account reading against the journal, and return its snapshot for decisions.
+
+        While all positions are being closed, the account is returned without this check.
+
+        Raises
+        ------
+        RereadRequired
+            for unexplained cash or unconfirmed marks at the first reading.
+        ReadingRejected
+            for unexplained cash or unconfirmed marks at the second reading.
+        """
         self._check_hours(reading)
         self._check_multiplier(reading.multiplier)
         if self._stop.flattening:
@@ -203,10 +223,10 @@ class LiveAccount:
         self.notices.set_alert("multiplier", text if multiplier > MAX_MULTIPLIER else "")
 
     def read_activities(self) -> None:
-        """Record activities that are new since the last query; none before the opening balance.
+        """Query the venue's activities and record the new ones, once there is an opening balance.
 
-        A trade priced far from its order is fetched again. A booking larger than the late-listing
-        tolerance is recorded only once the cash balance confirms it.
+        A list with a trade priced far from its order is fetched again. A booking larger than the
+        late-listing tolerance is recorded only once the cash balance confirms it.
         """
         reconciler = self.reconciler
         if not reconciler.holdings.begun:
@@ -254,7 +274,7 @@ class LiveAccount:
         raise BrokerError("the account: something trades in it whenever it is read")
 
     def mark(self, account: AccountSnapshot) -> None:
-        """Record an equity mark of an account, and raise or end halts by its losses."""
+        """Record an equity mark of the account, and raise or end the loss halts."""
         flows = self.flows() - self.account.marks.flows_before(account.as_of)
         mark = mark_of(account, self._settings.limits, flows)
         with self.account.database.transaction():
@@ -268,16 +288,16 @@ class LiveAccount:
     def flows(self) -> float:
         """Return deposits less withdrawals since the start of the journal, USD.
 
-        A transfer counts from its first listing, not from its date, which starts before the money
-        arrives. Transfers listed with the opening balance are part of its cash. Dividends, interest
-        and fees are profit or cost. The value of shares moved between accounts is too, because the
-        venue states no amount.
+        A transfer counts from its first listing, not from its date, which is earlier than the
+        money's arrival. Transfers that were listed with the opening balance are part of its cash.
+        Dividends, interest and fees count as profit or loss. So do shares that are moved between
+        accounts, because the venue states no amount.
         """
         return float(self.reconciler.holdings.listed.net_transfers(ALL_TIME))
 
 
 def _opening(held: Mapping[str, VenuePosition]) -> Iterator[PositionRow]:
-    """Yield rows of stocks and crypto at the venue's present price; options have other tables."""
+    """Yield opening rows of stocks and crypto at the venue's price; options have other tables."""
     for symbol, (quantity, worth) in held.items():
         if quantity and not is_option(symbol):
             yield PositionRow(symbol, quantity, worth / abs(quantity) if worth else None)

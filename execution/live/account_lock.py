@@ -1,8 +1,8 @@
-"""Locks that allow one process and one journal for each account.
+"""Locks that restrict an account to one process and one journal.
 
 The first lock belongs to the user, not to a folder. A note next to the lock names the account's
 journal. The account may be traded only with that journal, because its open orders, halts and kill
-file apply to the whole account. A second lock is in the journal's folder, because two users have
+file apply to the whole account. The second lock is in the journal's folder, because two users have
 separate user locks but may share a journal.
 """
 
@@ -48,27 +48,30 @@ _ACCOUNT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class AccountInUse(InputError):
-    """The account is in use: another process holds one of its locks."""
+    """Another process has locked the account."""
 
 
 def is_account_id(name: str) -> bool:
-    """Return whether a name is a valid account id, which cannot lead to another folder."""
+    """Return whether a name is a valid account id: 1 to 64 letters, digits, `-` and `_`.
+
+    Such a name cannot point to another folder.
+    """
     return _ACCOUNT_ID.fullmatch(name) is not None
 
 
 def state_folder(account_id: str) -> Path:
-    """Return the folder of an account's user lock, and of the note that names its last journal."""
+    """Return the folder with the user's lock of an account and the note that names its journal."""
     return user_state_path("kelly-chronos") / "accounts" / account_id
 
 
 @contextmanager
 def account_lock(account_id: str) -> Iterator[Path]:
-    """Hold the user's lock of an account, and yield the lock's folder.
+    """Lock an account for this user during a `with` block, and yield the lock's folder.
 
     Raises
     ------
     AccountInUse
-        if another process holds the lock.
+        if another process has locked the account.
     InputError
         for an invalid id, or a folder that cannot be locked.
     """
@@ -81,12 +84,12 @@ def account_lock(account_id: str) -> Iterator[Path]:
 
 @contextmanager
 def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
-    """Hold the lock of an account in a folder, which is created if absent.
+    """Lock an account in a folder during a `with` block; the folder is created if absent.
 
     Raises
     ------
     AccountInUse
-        if another process holds the lock.
+        if another process has locked the account in this folder.
     InputError
         for a folder that cannot be locked.
     """
@@ -110,7 +113,7 @@ def folder_lock(account_id: str, folder: Path) -> Iterator[None]:
 
 
 def is_traded(account_id: str, folder: Path) -> bool:
-    """Return whether a process holds a lock of an account.
+    """Return whether a process, such as a loop that trades the account, has locked it.
 
     folder: folder of the account's journal.
     """
@@ -118,8 +121,8 @@ def is_traded(account_id: str, folder: Path) -> bool:
 
 
 def is_locked(account_id: str, folder: Path) -> bool:
-    """Return whether a process holds the lock of an account in a folder."""
-    # Trying a lock that was never held would create its file.
+    """Return whether a process has locked an account in a folder."""
+    # An attempt to lock would create the lock file.
     if not os.path.lexists(folder / LOCK_FILE):
         return False
     try:
@@ -130,7 +133,7 @@ def is_locked(account_id: str, folder: Path) -> bool:
 
 
 class LockedJournal(NamedTuple):
-    """The journal of an account whose locks are held.
+    """Open journal of an account that this process has locked.
 
     database: the open journal.
     folder: folder of the journal file.
@@ -146,9 +149,9 @@ class LockedJournal(NamedTuple):
 def open_journal(
     account_id: str, root: Path, *, replace_damaged: bool = False
 ) -> Iterator[LockedJournal]:
-    """Hold the locks of an account, and open its journal in `root/<account id>`.
+    """Lock an account, and open its journal in `root/<account id>`, during a `with` block.
 
-    replace_damaged: true to move a damaged journal away, and start a new one.
+    replace_damaged: true to rename a damaged journal, and start a new one.
     """
     with account_lock(account_id) as folder:
         path = (root / account_id / JOURNAL_FILE).absolute()
@@ -199,13 +202,13 @@ def _checked(path: Path, replace_damaged: bool, *, known: bool) -> Path | None:
 
 
 def refuse_empty_journal(path: Path) -> None:
-    """Reject an empty journal file: a journal has content as soon as it is created."""
+    """Raise `DatabaseDamaged` for an empty file: a journal has content from its creation on."""
     if path.stat().st_size == 0:
         raise DatabaseDamaged(f"{path}: the journal is damaged: nothing is left in it")
 
 
 def refuse_unusable(path: Path) -> None:
-    """Refuse a journal that is damaged, or of another schema.
+    """Raise an error for a journal that is damaged, or has another schema.
 
     Raises
     ------
@@ -236,7 +239,13 @@ def may_exist(path: Path) -> bool:
 
 
 def recorded_journal(account_id: str) -> Path | None:
-    """Return the journal path that this user last used for an account; None without a record."""
+    """Return the path of the journal that this user last opened for an account, if any.
+
+    Raises
+    ------
+    InputError
+        if the note with the path cannot be read.
+    """
     note = state_folder(account_id) / _JOURNAL_NOTE
     try:
         return Path(note.read_text(encoding="utf-8"))
@@ -247,7 +256,7 @@ def recorded_journal(account_id: str) -> Path | None:
 
 
 def refuse_misplaced_journal(account_id: str, path: Path) -> None:
-    """Refuse a journal whose path differs from the recorded one, or if that one is missing."""
+    """Raise `InputError` if the account's recorded journal is missing, or is not at `path`."""
     known = recorded_journal(account_id)
     if known is None:
         return

@@ -1,4 +1,4 @@
-"""Selection of an account in a folder: the named account, else the one that is traded."""
+"""Selection of an account's folder: the named account, or the one that is traded now."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ SPREADS_JOB = "spreads"  # job of option spreads
 
 
 def account_folder(root: Path, account: str | None) -> Path:
-    """Return the folder of the named account, of the only one, or of the only one traded now.
+    """Return the folder of the named account.
 
-    An account whose journal is missing still has its folder and its last status page.
+    Without a name, this is the only account or, among several, the only one that is traded now. An
+    account whose journal is missing still has its folder and its last status page.
 
     root: folder of all accounts.
-    account: name of the account; None selects the only one.
+    account: name of the account; None without a name.
 
     Raises
     ------
@@ -66,9 +67,10 @@ def account_folder(root: Path, account: str | None) -> Path:
 
 
 def active_folder(folder: Path) -> Path:
-    """Return the folder from which an account is traded.
+    """Return the folder of the journal that this user last opened for an account.
 
-    folder: folder of the account, as given on the command line.
+    folder: folder of the account, as given on the command line. It is returned if a process has
+        locked the account there, or no other folder is recorded.
     """
     noted = recorded_journal(folder.name)
     if noted is None or not noted.parent.is_dir() or is_locked(folder.name, folder):

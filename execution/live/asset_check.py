@@ -1,4 +1,4 @@
-"""Refusal of symbols that the venue does not have, before any decision or record."""
+"""Checks that the venue lists the configured symbols, before any decision."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ log = logging.getLogger("live")
 
 
 def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
-    """Refuse the first symbol that the venue does not have; the message names the nearest one.
+    """Raise an error if the venue does not list one of the symbols.
+
+    The message names the first unlisted symbol and the most similar listed one.
 
     Raises
     ------
     InputError
-        for a symbol that the venue does not have.
+        for a symbol that the venue does not list.
     BrokerError
         if the venue does not respond.
     """
@@ -34,12 +36,17 @@ def refuse_unlisted(gateway: Gateway, symbols: Iterable[str]) -> None:
 
 
 def refuse_misspelt(gateway: Gateway, symbols: Iterable[str], journal: Path) -> None:
-    """Refuse a symbol that the venue does not have, unless a loop has decided on it before.
+    """Raise an error for a symbol that the venue does not list, unless a loop decided on it.
 
-    A symbol that was decided before has been delisted since, so a restart continues with the other
+    A symbol in the last decisions has been delisted since, so a restart continues with the other
     symbols. If the venue does not respond, no symbol is refused; the cycles query the venue again.
 
     journal: path of the account's journal, which may be absent.
+
+    Raises
+    ------
+    InputError
+        for an unlisted symbol without an earlier decision.
     """
     try:
         unlisted = _unlisted(gateway, symbols)

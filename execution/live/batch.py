@@ -1,4 +1,4 @@
-"""Orders of a recorded decision on their way to the venue."""
+"""Batches of orders of recorded decisions, and the outcomes of sending them."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class OrderBatch:
 
     name: id of the decision in the journal; empty without a decision.
     orders: orders of the batch.
-    gate: gate of the orders.
-    cancels: unfilled quantity at the decision of each order that it replaces, by order id.
+    gate: pre-trade gate of the orders.
+    cancels: unfilled quantity of each order that the decision replaces, by order id.
     cycle: cycle of the decision; None for a decision of an earlier process.
     planned_orders: orders of the decision that the venue will accept only later.
     is_final: true if this is the decision's last batch of orders.
     retries: true if a failed batch is sent again unchanged.
     fills: fills of the orders.
-    is_last: true if the decision is not made again after a replaced order has filled.
-    is_withdrawn: true if a replaced order has filled and the decision was withdrawn.
+    is_last: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
+    is_withdrawn: true if the decision was withdrawn, because an order that it replaces has filled.
     """
 
     name: str
@@ -58,11 +58,11 @@ def record_batch(
     *,
     is_last: bool = True,
 ) -> OrderBatch:
-    """Record the decision of a cycle, and return its batch.
+    """Record the decision of a cycle in the journal, and return the batch of its orders.
 
     live: account that provides the pre-trade gate.
-    seconds: lifetime of the decision's orders, seconds; later they are not sent.
-    is_last: as in `OrderBatch`.
+    seconds: lifetime of the decision's orders, seconds; expired orders are not sent.
+    is_last: true for the cycle's last attempt; a fill of a replaced order leads to no new decision.
     """
     if cycle.decision is None:
         return OrderBatch("", (), UNGUARDED, cycle=cycle, is_final=False)  # without any order
@@ -126,7 +126,13 @@ def _ended_in_trouble(batch: OrderBatch, journal: DecisionJournal) -> Iterator[N
 
 
 def finish_cycle(batch: OrderBatch) -> Cycle:
-    """Return the cycle of a batch that was sent."""
+    """Return the cycle of a sent batch, with the batch's fills.
+
+    Raises
+    ------
+    ValueError
+        for a batch of a decision of an earlier process.
+    """
     if batch.cycle is None:
         raise ValueError(f"batch {batch.name} follows from no cycle")
     if not batch.name:

@@ -1,9 +1,9 @@
 """Comparison of an account's cash with its journal.
 
 Every decision divides by equity, so cash is reconciled like positions. Expected cash is the opening
-balance plus trades and bookings. Some bookings are listed late: fees in crypto and of exchanges at
+balance plus trades and bookings. The venue lists some bookings late: crypto and exchange fees at
 the end of the day, interest at the end of the month, a dividend or a deposit a day later. Cash may
-therefore differ by a share of equity, in total or since the last accepted snapshot.
+therefore differ by a fraction of equity, in total or since the last accepted snapshot.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ ROUNDING = Decimal(1)  # USD
 
 @dataclass(frozen=True, slots=True)
 class CashDifference:
-    """Difference of the venue's cash from the journal's, USD.
+    """Difference between the venue's cash and the journal's, USD.
 
-    unexplained_usd: venue's cash less opening balance, trades and bookings; signed.
-    booked: signed sum of bookings (activities other than trades).
+    unexplained_usd: the venue's cash less opening balance, trades and bookings; signed.
+    booked: sum of all bookings (activities other than trades); signed.
     """
 
     unexplained_usd: Decimal
@@ -36,7 +36,7 @@ class CashDifference:
 
     @property
     def cause(self) -> str:
-        """Text of the difference that a person acknowledges by clearing the halt."""
+        """JSON text of the difference; a person acknowledges it by clearing the halt."""
         return json.dumps(
             {"unexplained_usd": plain_text(self.unexplained_usd), "booked": plain_text(self.booked)}
         )
@@ -47,13 +47,16 @@ class CashDifference:
         return cls(Decimal(said["unexplained_usd"]), Decimal(said["booked"]))
 
     def is_near(self, other: CashDifference, tolerance: Decimal) -> bool:
-        """Return whether both differences agree within a tolerance, USD."""
+        """Return whether this difference equals another one within a tolerance, USD."""
         apart = (self.unexplained_usd - other.unexplained_usd, self.booked - other.booked)
         return max(map(abs, apart)) <= tolerance
 
 
 def cash_tolerance(equity: Decimal) -> Decimal:
-    """Return the tolerance of an account's cash, USD."""
+    """Return the largest cash difference that late bookings may explain, USD.
+
+    equity: equity of the account, USD.
+    """
     return LATE_BOOKING_SHARE * abs(equity) + ROUNDING
 
 
@@ -62,9 +65,10 @@ def unexplained_cash_reason(
 ) -> str:
     """Return why a difference in cash is unexplained, or an empty string.
 
+    now: present difference.
     before: last accepted difference; None before the first one.
     equity: equity of the account as the venue states it, USD.
-    bids: USD that open purchases of crypto may have reserved.
+    bids: cash that the venue may have reserved for open purchases of crypto, USD.
     """
     last = before or CashDifference(Decimal(0), now.booked)
     moved = now.unexplained_usd - last.unexplained_usd

@@ -34,7 +34,7 @@ from trainingdata.timeframe import Timeframe
 
 log = logging.getLogger(__name__)
 
-# Age of the last bar from which an instant is too old; half a bar's length if that is less.
+# Age of the last bar from which no decision is made; half a bar's length if that is shorter.
 MAX_BAR_AGE = np.timedelta64(30, "m")
 BAR_POLL_SECONDS = 2.0  # seconds between queries for a late bar
 
@@ -43,14 +43,17 @@ NOTHING_CLOSED = "nothing decides at this instant (no bar closed for a market th
 
 
 class AccountProtocol(Protocol):
-    """An account reconciled with its journal, whose orders pass a pre-trade gate."""
+    """An account that is reconciled with its journal and provides a pre-trade gate."""
 
     def reconcile(self) -> None:
         """Compare the account's positions with the positions that its journal expects."""
         ...
 
     def gate(self, account: AccountSnapshot, symbols: Iterable[str]) -> OrderGate:
-        """Return the pre-trade gate of orders in these symbols, from a fresh account snapshot."""
+        """Return the pre-trade gate of orders in these symbols.
+
+        account: fresh account snapshot.
+        """
         ...
 
 
@@ -61,12 +64,12 @@ class Cycle:
     account: account snapshot at the prices of the decision.
     bars: bars of the decision.
     decision: decision of the cycle; None for an idle cycle.
-    fills: fills of its orders.
-    idle_reason: reason why there is no decision; empty otherwise.
+    fills: fills of the decision's orders.
+    idle_reason: reason why the cycle made no decision; empty if it made one.
     rejected_bars: reasons why the last bar of a symbol was rejected, by symbol.
     name: id of the decision in the journal; empty for an unrecorded decision.
-    unsent_reasons: reasons why orders of the decision are not at the venue, by order id.
-    planned: orders of the decision that are sent later, once the venue accepts them.
+    unsent_reasons: reasons why orders of the decision were not sent, by order id.
+    planned: orders of the decision that a later cycle sends, once the venue accepts them.
     """
 
     account: AccountSnapshot
@@ -92,13 +95,13 @@ def decide_cycle(
     journal: DecisionJournal | None = None,
     live: AccountProtocol | None = None,
 ) -> Cycle:
-    """Run the trader on the present account and the known bars, at the venue's latest prices.
+    """Run the trader on the current account and bars at the venue's latest prices.
 
     rules: the venue's rules for each symbol; None sets no restrictions.
-    time: clock by which waits for late bars are measured.
+    time: clock that measures the wait for late bars.
     validator: bar validator of earlier cycles; None creates one.
-    journal: journal of earlier decisions, whose instants get no second decision; None allows any
-        instant.
+    journal: journal of earlier decisions; an instant that it contains is not decided again. None
+        allows every instant.
     live: account to reconcile again after waiting for bars; None skips reconciliation.
     """
     validator = validator or BarValidator()
@@ -133,7 +136,11 @@ def decide_cycle(
 
 
 def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarValidator) -> Cycle:
-    """Return a cycle without a decision, with its reason and the account at the bars' prices."""
+    """Return a cycle without a decision.
+
+    account: account snapshot; the cycle values it at the bars' last closes.
+    why: reason why the cycle makes no decision.
+    """
     bars, rejected_bars = validator.validate(bars, {})
     return Cycle(
         account.with_prices(last_closes_by_symbol(bars)),
@@ -145,7 +152,7 @@ def idle_cycle(account: AccountSnapshot, bars: Bars, why: str, validator: BarVal
 
 
 def _unpriced_order(account: AccountSnapshot) -> str:
-    """Return the open order of unknown exposure, for want of a price, as text; else empty."""
+    """Describe an open order whose exposure is unknown for lack of a price; empty without one."""
     for order in account.open_orders:
         if order.symbol not in account.prices:
             return (
@@ -158,7 +165,7 @@ def _unpriced_order(account: AccountSnapshot) -> str:
 def _await_bars(
     feed: BarFeed, now: np.datetime64, patience: float, time: TimeSource
 ) -> tuple[Bars, bool]:
-    """Wait until no bar is late or patience has ended; return the bars, and true if it waited."""
+    """Wait for late bars, at most `patience` seconds; return the bars and whether it waited."""
     bars = feed.bars(now)
     at = now
     most = np.timedelta64(round(patience * 1000), "ms")
@@ -181,7 +188,7 @@ def _say_missing(bars: Bars) -> None:
 
 
 def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
-    """Return why no decision may be made, or an empty string."""
+    """Return why the account or the age of the bars allows no decision, or an empty string."""
     if account.block_reason:
         return account.block_reason
     if account.as_of >= (end := decision_deadline(bars, bars.now)):
@@ -191,7 +198,7 @@ def _idle_reason(account: AccountSnapshot, bars: Bars) -> str:
 
 
 def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
-    """Return the panel; symbols in which the account allows no orders become untradable."""
+    """Return the panel with the symbols marked untradable in which the account allows no orders."""
     if account.uncertain_symbols:
         names = " ".join(sorted(account.uncertain_symbols))
         log.warning("what is held and open is not certain, nothing is ordered: %s", names)
@@ -205,9 +212,9 @@ def _without_unknown(bars: Bars, account: AccountSnapshot) -> Bars:
 
 
 def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
-    """Return the deadline for a decision on bars of a given instant.
+    """Return the latest time for a decision on bars that ended at a given instant.
 
-    For daily bars of stocks this is the latest time to send orders for the next auction.
+    For daily bars of stocks, this is the latest time to send orders for the next auction.
     """
     timeframe = bars.timeframe
     stocks = not bars.crypto.all()
@@ -219,13 +226,18 @@ def decision_deadline(bars: Bars, at: np.datetime64) -> np.datetime64:
 def next_decision_instant(
     now: np.datetime64, symbols: Sequence[str], timeframe: Timeframe, schedule: Schedule = EVERY_BAR
 ) -> np.datetime64:
-    """Return the next instant after `now` at which any of these symbols may be due to trade."""
+    """Return the next time after `now` at which the schedule allows trades in a symbol.
+
+    symbols: symbols to trade.
+    timeframe: timeframe of the bars.
+    schedule: schedule of the decisions.
+    """
     kinds = {instrument(symbol).kind for symbol in symbols}
     return min(schedule.holding_end(timeframe.clock(kind), now) for kind in kinds)
 
 
 def no_decision_reason(settings: TradingSettings) -> str:
-    """Return why a trader with these settings makes no decision at an instant of bars."""
+    """Return the reason to report if the trader of these settings made no decision at a bar."""
     if settings.decisions == EVERY_BAR:
         return NOTHING_CLOSED
     return f"no decision is due (schedule={','.join(settings.schedule)})"

@@ -1,13 +1,13 @@
-"""Expected positions and cash of an account, kept in its journal, and discrepancies from them.
+"""Expected positions and cash of an account, stored in its journal, and discrepancies from them.
 
 Expected positions are the opening balance, plus fills of our orders as the venue reports them, plus
 bookings confirmed by the actual positions. Such bookings are splits, expiries of options, and
 shares from an exercise. A manual trade is a discrepancy, even if the venue lists it.
 
-Three differences are tolerated. A difference within the remainder of an order that may still fill.
-The fee of a crypto purchase, which the venue withholds in crypto and lists hours later (Alpaca,
-"Crypto Fees"). An expired option: it is expected to be gone after its last session, but its expiry
-is listed a day later.
+Three kinds of differences are tolerated. First, a difference up to the remainder of an order that
+may still fill. Second, the fee of a crypto purchase, which the venue withholds in crypto and lists
+hours later (Alpaca, "Crypto Fees"). Third, the absence of an expired option: the position ends
+after its last session, but the venue lists the expiry a day later.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ from foundation.decimals import CENT, EXACT_CONTEXT, INFINITY, exact_sum, plain_
 from trainingdata.instants import DAY
 from trainingdata.instruments import is_crypto, is_symbol
 
-MAX_CRYPTO_FEE = Decimal("0.01")  # share of a purchase; above any fee of the venue
-EXPLAINED_RATIO = 10  # least ratio of a difference to its part that bookings leave unexplained
+MAX_CRYPTO_FEE = Decimal("0.01")  # fraction of a purchase; above any fee of the venue
+EXPLAINED_RATIO = 10  # least ratio of a surplus to the part that bookings leave unexplained
 MAX_PRICE_RATIO = 2  # largest ratio of a trade's price to its order's mean price, up or down
-# Activities are queried from this long before the last trade: a booking that has only a date is
-# listed after a night, a weekend, or with the statement of a month's last days.
+# Activities are queried again from this long before the last trade: a booking that has only a date
+# is listed after a night, a weekend, or with the statement of a month's last days.
 ACTIVITY_OVERLAP = np.timedelta64(7, "D").astype("timedelta64[ns]")
 # Filled quantities of orders and quantities of bookings, by name.
 _FILLED = "SELECT client_order_id, filled FROM intents"
@@ -66,7 +66,7 @@ SomeOrder = TypeVar("SomeOrder", Order, UnmodelledOrder)
 
 
 class Tolerance(NamedTuple):
-    """Tolerance of a position below and above its expected quantity; both are at least 0."""
+    """Tolerated deviations of a position below and above its expected quantity, both at least 0."""
 
     below: Decimal = NO_QUANTITY
     above: Decimal = NO_QUANTITY
@@ -83,7 +83,7 @@ class Discrepancy:
     symbol: symbol, or the underlying of options.
     expected, found: signed shares, coins or contracts of a position; for an order, numbers of
         orders.
-    reason: text that names the difference.
+    reason: text that describes the difference.
     order: id of an unknown order; empty for a position.
     """
 
@@ -114,7 +114,7 @@ class Discrepancy:
 
     @property
     def cause(self) -> str:
-        """Text of the order or the surplus that a person acknowledges by clearing the halt."""
+        """Order id or surplus, as text; a person acknowledges it by clearing the halt."""
         return self.order or plain_text(self.surplus)
 
 
@@ -148,8 +148,8 @@ class ExpectedPositions:
 
         held: signed quantity of every position, by symbol.
         cash: USD.
-        at: instant by the venue's clock, read before positions, cash and activities.
-        listed: activities since `at - ACTIVITY_OVERLAP`, which the positions include.
+        at: time of the venue's clock, read before positions, cash and activities.
+        listed: activities since `at - ACTIVITY_OVERLAP`, which the positions already include.
         """
         with self._database.transaction():
             OPENING_BALANCE.insert(self._database, OpeningBalance(at, cash))
@@ -163,7 +163,7 @@ class ExpectedPositions:
     def add(self, activities: Iterable[Activity], at: np.datetime64) -> int:
         """Record new activities in one transaction, and return their number.
 
-        at: instant by the venue's clock at which the activities were listed.
+        at: time of the venue's clock when it listed the activities.
         """
         with self._database.transaction():
             written = self.listed.write(activities, at, since_opening=1)
@@ -186,13 +186,13 @@ class ExpectedPositions:
         )
 
     def compare(self, held: Mapping[str, Decimal], at: np.datetime64) -> dict[str, Discrepancy]:
-        """Update expected positions, and return discrepancies by symbol.
+        """Apply new fills and bookings to expected positions; return discrepancies by symbol.
 
-        A trade can happen between two responses, so a discrepancy counts only when a second
-        comparison confirms it.
+        A trade can occur between two responses of the venue, so the caller confirms a discrepancy
+        by a second comparison.
 
-        held: signed quantities by symbol.
-        at: instant by the venue's clock.
+        held: the venue's positions, signed quantities by symbol.
+        at: time of the venue's clock.
         """
         with self._database.transaction():
             before = self.expected()
@@ -222,7 +222,7 @@ class ExpectedPositions:
         return found
 
     def acknowledge(self, surpluses: Mapping[str, Decimal], orders: Iterable[str]) -> None:
-        """Add acknowledged surpluses to the expected positions.
+        """Add acknowledged surpluses to the expected positions, and record acknowledged orders.
 
         surpluses: signed quantities by symbol.
         orders: ids of acknowledged unknown orders.
@@ -238,7 +238,10 @@ class ExpectedPositions:
                 self._events.append("acknowledged", name)
 
     def unknown_orders(self, orders: Iterable[SomeOrder]) -> list[SomeOrder]:
-        """Return orders that are not ours, do not replace one of ours, and are not acknowledged."""
+        """Return the orders that this journal does not explain.
+
+        These are neither our own orders nor their replacements, and no person acknowledged them.
+        """
         ours = "client_order_id = ?1 OR successor = ?1"
         return [
             order
@@ -248,12 +251,12 @@ class ExpectedPositions:
         ]
 
     def unlisted_fills(self, at: np.datetime64) -> str:
-        """Return an order that reports more fills than the venue lists, as text; else empty.
+        """Describe an order whose filled quantity exceeds its listed fills; empty without one.
 
-        The caller rejects such a list of activities. A fill that is not listed within a day is not
-        expected any more: positions and cash have to show it then.
+        The caller then rejects the list of activities. Orders sent more than a day ago are not
+        checked; positions and cash have to show their fills.
 
-        at: instant by the venue's clock.
+        at: time of the venue's clock.
         """
         single_order = "symbol IS NOT NULL AND successor = '' AND sent_at > ?"
         for intent in self._intents.select(
@@ -270,7 +273,10 @@ class ExpectedPositions:
         return ""
 
     def mispriced_trades(self, activities: Iterable[Activity]) -> str:
-        """Return new trades far from their order's mean price, as text; else empty."""
+        """Describe new trades at more than twice, or less than half, their order's mean price.
+
+        The text is empty if there are none.
+        """
         trades = [each for each in self.listed.unwritten(activities) if each.is_trade]
         orders = self._intents.select(
             f"venue_id IN ({', '.join('?' * len(trades))})", tuple(each.order_id for each in trades)
@@ -301,7 +307,7 @@ class ExpectedPositions:
         return CashDifference(*accepted) if accepted else None
 
     def accept_cash(self, difference: CashDifference) -> None:
-        """Record a cash difference, to the cent, as accepted; later ones are compared with it."""
+        """Record a cash difference as accepted, to the cent; later ones are compared with it."""
         cents = [
             each.quantize(CENT, context=EXACT_CONTEXT)
             for each in (difference.unexplained_usd, difference.booked)
@@ -334,7 +340,7 @@ class ExpectedPositions:
         return None if found is None else found.qty
 
     def _apply(self, query: str, *values: str) -> None:
-        """Record quantities, selected by an SQL query as name and quantity, as applied."""
+        """Record quantities as applied; an SQL query selects the names and quantities."""
         for name, quantity in self._database.rows(query, values):
             APPLIED_FILLS.put(self._database, AppliedFill(name, parse_amount(quantity)))
 
@@ -367,11 +373,13 @@ def find_discrepancies(
     tolerances: Mapping[str, Tolerance],
     at: np.datetime64,
 ) -> dict[str, Discrepancy]:
-    """Return the discrepancies of positions, by symbol.
+    """Compare positions with expected positions, and return the discrepancies by symbol.
+
+    A difference within its tolerance is no discrepancy, nor is the absence of an expired option.
 
     expected, held: signed quantities by symbol; a missing symbol is 0.
     tolerances: tolerances by symbol; 0 for a missing symbol.
-    at: instant by the venue's clock.
+    at: time of the venue's clock.
     """
     found = {}
     for symbol in sorted({*expected, *held}):
@@ -387,14 +395,16 @@ def find_discrepancies(
 def explaining_bookings(
     surplus: Decimal, changes: Mapping[str, Decimal], tolerance: Tolerance
 ) -> list[str]:
-    """Return names of bookings that explain at least 90 % of a surplus, or an empty list.
+    """Return the names of bookings that explain at least 90 % of a surplus, or an empty list.
 
-    Either all bookings together explain the surplus, or the ones that reduce it successively.
-    Bookings that are part of the opening balance or were acknowledged may be listed late and
-    explain nothing. The remaining 10 % allow a split to explain a surplus that includes a few
-    shares traded by hand.
+    The function tries all bookings together, and then those that reduce the surplus one after
+    another. A booking that the opening balance or an acknowledgement already includes may be listed
+    late, and then explains nothing. The other 10 % allow a split to explain a surplus that includes
+    a few shares traded by hand.
 
+    surplus: actual less expected quantity, signed.
     changes: signed quantities of unapplied bookings by name, oldest first.
+    tolerance: tolerance of the position.
     """
     nearer = []
     left = surplus
@@ -411,7 +421,7 @@ def explaining_bookings(
 
 
 def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Decimal]:
-    """Return the signed change of each position that a filled quantity of an order causes."""
+    """Return the signed position changes, by symbol, that a filled quantity of an order causes."""
     if isinstance(intent.order, SpreadOrder):
         legs = {leg.contract.symbol: leg.side for leg in intent.order.legs}
     else:
@@ -420,7 +430,10 @@ def position_changes_of(intent: OrderIntent, quantity: Decimal) -> dict[str, Dec
 
 
 def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Tolerance]:
-    """Return the tolerances of positions for the remainders of orders that may still fill."""
+    """Return the tolerance of each position for the remainders of orders that may still fill.
+
+    waiting: intents of the orders.
+    """
     tolerances: defaultdict[str, Tolerance] = defaultdict(Tolerance)
     for intent in waiting:
         order = intent.order
@@ -437,10 +450,13 @@ def fill_tolerances(waiting: Iterable[OrderIntent]) -> defaultdict[str, Toleranc
 
 
 def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> Decimal:
-    """Return the largest fee in crypto that the venue may withhold from a purchase.
+    """Return the largest fee, in coins, that the venue may withhold from a purchase; else 0.
 
-    Earlier fees plus this one are capped at a share of the largest position. If the venue charges
-    no fee in crypto, the tolerance therefore does not grow with turnover.
+    The sum of this fee and earlier ones is capped at a fraction of the largest position. If the
+    venue charges no fee in coins, the tolerance therefore does not grow with turnover.
+
+    change: signed change of the position.
+    position: expected position before the change.
     """
     if not (change > 0 and is_symbol(symbol) and is_crypto(symbol)):
         return NO_QUANTITY
@@ -452,10 +468,10 @@ def max_crypto_fee(symbol: str, change: Decimal, position: ExpectedPosition) -> 
 
 
 class DiscrepancyValue(NamedTuple):
-    """Largest value of surpluses, USD; infinite if unknown.
+    """Largest value of discrepancies in positions, USD; infinite if unbounded.
 
     stocks: value of stocks and crypto.
-    options: larger of largest loss and value of the options, by root.
+    options: maximum loss of the options or, if larger, their market value, by root.
     """
 
     stocks: Decimal = NO_QUANTITY
@@ -469,9 +485,9 @@ class DiscrepancyValue(NamedTuple):
 def value_discrepancies(
     surpluses: Mapping[str, Decimal], units: Mapping[str, Decimal], marked: Mapping[str, float]
 ) -> DiscrepancyValue:
-    """Return the largest value of surpluses.
+    """Return the largest value of surpluses, USD, for stocks and crypto and for options.
 
-    Without a price and a mark, a long surplus counts as 0, a short one as infinite.
+    If neither a price nor a mark is known, a long surplus counts as 0 and a short one as infinite.
 
     surpluses: signed quantities by symbol.
     units: value of one share, coin or contract, USD by symbol.

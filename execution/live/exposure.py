@@ -36,7 +36,10 @@ class PositionRange:
         return max(-self.low, self.high)
 
     def with_open(self, quantity: Decimal) -> PositionRange:
-        """Return the range with an order that may fill completely, partly or not at all."""
+        """Return the range after adding an open order, which may fill completely, partly or never.
+
+        quantity: signed remainder of the order.
+        """
         return PositionRange(
             self.low + min(quantity, _NOTHING), self.high + max(quantity, _NOTHING)
         )
@@ -47,10 +50,10 @@ class PositionRange:
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """Ranges of positions and risks that an account may reach.
+    """Positions and losses that an account can reach, for any combination of fills of its orders.
 
     ranges: ranges of positions in stocks and crypto, by symbol.
-    at_risk: USD that spreads can lose, by the root of their options.
+    at_risk: maximum loss of spreads, USD by root of their options.
     """
 
     ranges: Mapping[str, PositionRange]
@@ -60,9 +63,9 @@ class Exposure:
         return self.ranges.get(symbol, PositionRange())
 
     def with_order(self, order: GuardedOrder, intent: OrderIntent | None = None) -> Exposure:
-        """Return the exposure including one more order, which may fill.
+        """Return the exposure after adding an order, which may fill completely, partly or never.
 
-        A reduction frees no exposure before it has filled.
+        A reducing order lowers no exposure before it has filled.
 
         intent: recorded intent of the order; None without one.
         """
@@ -76,7 +79,7 @@ class Exposure:
         return Exposure(self.ranges, {**self.at_risk, order.root: risk})
 
     def gross(self, snapshot: AccountSnapshot) -> float:
-        """Return the largest gross exposure of positions plus the largest loss of spreads, USD."""
+        """Return the largest gross exposure of positions plus the maximum loss of spreads, USD."""
         total = sum(self.at_risk.values())
         for symbol, position_range in self.ranges.items():
             if position_range.largest:
@@ -89,10 +92,10 @@ def build_exposure(
     sent: Iterable[tuple[GuardedOrder, OrderIntent | None]],
     excluded: str = "",
 ) -> Exposure:
-    """Return the range of every position: the snapshot plus orders sent since.
+    """Return the exposure from a snapshot's positions and open orders, and from later orders.
 
     sent: orders sent since the snapshot, each with its intent; None if it is not recorded yet.
-    excluded: id of an order to leave out.
+    excluded: id of an open order to skip.
     """
     ranges = {symbol: PositionRange(held, held) for symbol, held in snapshot.positions.items()}
     exposure = Exposure(ranges, snapshot.spread_risks)
@@ -105,10 +108,10 @@ def build_exposure(
 
 
 def open_order_prices(account: AccountSnapshot, source: TradeSource) -> dict[str, float]:
-    """Return prices at which open orders of symbols without a price would trade, USD.
+    """Return prices of symbols that have open orders but no price in the snapshot, USD.
 
-    An open order may be in a symbol that is neither held nor traded by this process; such an order
-    counts at its cost. A market order counts at the last trade, which may be of the day before.
+    Such a symbol may be neither in the portfolio nor traded by this process. The price is the
+    order's limit or stop price; for a market order it is the last trade, which may be a day old.
 
     source: source of last trades.
 

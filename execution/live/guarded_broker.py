@@ -17,7 +17,7 @@ from execution.orders.orders import Fill, Order
 
 log = logging.getLogger(__name__)
 
-MAX_MARK_READINGS = 3  # readings of an account for a mark, while deposits or withdrawals arrive
+MAX_MARK_READINGS = 3  # readings for one mark, if deposits or withdrawals arrive
 
 
 class GuardedBroker:
@@ -37,12 +37,12 @@ class GuardedBroker:
         return self._gateway.now()
 
     def account(self) -> AccountSnapshot:
-        """Return the account snapshot; if the first reading is rejected, the account is read again.
+        """Read the account, and return its snapshot; a rejected first reading is repeated once.
 
         Raises
         ------
         ReadingRejected
-            if the second reading contradicts the journal too.
+            if the second reading contradicts the journal as well.
         BrokerError
             if the venue does not respond.
         """
@@ -65,11 +65,12 @@ class GuardedBroker:
         )
 
     def submit(self, orders: Sequence[Order], gate: OrderGate | None = None) -> list[Fill]:
-        """Send orders as `Broker.submit` does; a stale account snapshot is first read again.
+        """Send orders, and return their fills.
 
-        Reductions do not require an accepted account snapshot.
+        The account is read first if its last snapshot is stale. If that reading is rejected, only
+        a batch of reducing orders is sent.
 
-        gate: pre-trade gate; None checks without a snapshot, so that no position is opened.
+        gate: pre-trade gate; None checks orders without a snapshot, so that no position is opened.
         """
         if orders and not self._gateway.has_recent_account:
             try:
@@ -87,14 +88,14 @@ class GuardedBroker:
         return self._gateway.assets(symbols)
 
     def refresh_open_orders(self) -> None:
-        """Query orders that were open at their last report, and record the new reports."""
+        """Query the orders whose last recorded state was open, and record their new states."""
         self._gateway.refresh_open_orders()
 
     def read_and_mark(self) -> AccountSnapshot:
-        """Return the account snapshot, and record an equity mark net of deposits and withdrawals.
+        """Read the account, record its equity mark, and return the snapshot.
 
-        A deposit between snapshot and mark would count as profit, a withdrawal as a loss. A loss
-        may halt the account.
+        The account is read up to three times while deposits or withdrawals arrive, because a
+        deposit between snapshot and mark would count as profit. A loss may halt the account.
         """
         for _ in range(MAX_MARK_READINGS):
             before = self._live.flows()

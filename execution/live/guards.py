@@ -1,8 +1,8 @@
 """Guards: the last check before an order is sent.
 
-Halts and the kill file stop every order. All other guards refuse only openings: refusing a
-reduction is a risk too, so no limit stops reductions. Only an implausible limit price holds a
-reduction back.
+The kill file, and halts with the scope `everything`, stop every order. Limits refuse only opening
+orders, because refusing a reduction is a risk too. A reduction is refused only for a quarantined
+symbol, a closed exchange, or an implausible limit price.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ class GuardSettings:
 
 
 class Guards:
-    """Limits, halts and the kill file of one account; `check` returns the gate of its orders.
+    """Pre-trade checks of one account's orders, by its limits, its halts and its kill file.
 
     halts: halts of the account.
     book: order store with the orders of all jobs of the account.
     kill_file: path of the kill file; while the file exists, no order is sent.
-    stop: signal that stops all new orders. While all positions are being closed, only reductions
-        are sent, despite halts and the kill file.
+    stop: signal that stops all new orders. While all positions are being closed, only reducing
+        orders are sent, despite halts and the kill file.
     """
 
     def __init__(
@@ -102,8 +102,8 @@ class Guards:
     def check(self, snapshot: AccountSnapshot | None) -> SnapshotGate:
         """Return the gate that checks orders against a snapshot.
 
-        snapshot: fresh account snapshot; since then only orders that this gate allows may be sent.
-            Without a snapshot no order may open a position.
+        snapshot: fresh account snapshot; all orders sent since must pass this gate. None allows no
+            order that opens a position.
         """
         return SnapshotGate(self, snapshot)
 
@@ -117,7 +117,9 @@ class Guards:
     ) -> str:
         """Return why an order may not be sent, or an empty string.
 
-        now: instant of the venue's clock.
+        role: role of the order in its decision.
+        now: time of the venue's clock.
+        snapshot: fresh account snapshot; None allows no order that opens a position.
         passed: orders that were allowed since the snapshot, by id.
         """
         if self._stop.flattening:
@@ -271,12 +273,12 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotGate:
-    """An `OrderGate`: the guards of an account, with the snapshot to check orders against.
+    """Gate that checks orders by the guards of an account, against one snapshot.
 
     guards: guards of the account.
-    snapshot: fresh account snapshot; None allows no openings.
-    passed: orders that the guards allowed since the snapshot, by id; they use up headroom, so that
-        two orders cannot use the same.
+    snapshot: fresh account snapshot; None allows no order that opens a position.
+    passed: orders that were allowed since the snapshot, by id; each reduces the headroom of later
+        orders.
     """
 
     guards: Guards
@@ -301,14 +303,14 @@ class SnapshotGate:
 
 
 def stop_reason(halts: Halts, kill_file: Path) -> str:
-    """Return why every order is forbidden, or an empty string."""
+    """Return why the kill file or a halt stops every order, or an empty string."""
     if may_exist(kill_file):
         return f"{kill_file} is there; nothing is sent before it is removed"
     return halt_reason(halts, "everything")
 
 
 def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
-    """Return the active halt with this scope as text, or an empty string."""
+    """Describe the first active halt with this scope; empty without one."""
     for halt in halts.active():
         if halt.rule.forbids == forbidden:
             return f"halted: {halt}"
@@ -316,8 +318,10 @@ def halt_reason(halts: Halts, forbidden: HaltScope) -> str:
 
 
 def rate_limit_reason(book: OrderStore, order: AnyOrder, now: np.datetime64, most: int) -> str:
-    """Return why no further order may open a position in this hour, or an empty string.
+    """Return why the limit on orders per hour refuses an opening order, or an empty string.
 
+    book: order store with the orders of all jobs.
+    now: time of the venue's clock.
     most: largest number of orders per hour, over all jobs.
     """
     since = now - HOUR
@@ -343,7 +347,7 @@ def _position(
 
 
 def _measure(order: GuardedOrder, snapshot: AccountSnapshot) -> tuple[float, str]:
-    """Return the capital that `max_position` is a share of, USD, and its name.
+    """Return the capital that `max_position` is a fraction of, USD, and its name.
 
     The risk of spreads is limited by both the balance that spreads are sized from and the venue's
     equity, which may be larger.

@@ -1,8 +1,8 @@
-"""The event loop: it steps each job on that job's schedule, one job at a time, until stopped.
+"""Event loop that steps each job on the job's own schedule, one job at a time, until stopped.
 
-A failed step ends, and the loop continues with the next one. The loop ends only after as many
-consecutive failures as the settings allow. While it waits, it sends heartbeats and reacts to a stop
-at once.
+After a failed step the loop continues with the next one. The loop ends with an error only after as
+many consecutive failures as the settings allow. While it waits, it sends heartbeats, and a stop
+signal ends the wait at once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from foundation.signals import Terminated, handle_signals
 
 log = logging.getLogger(__name__)
 
-MAX_WAIT_SECONDS = 5.0  # seconds between two signs of life
+MAX_WAIT_SECONDS = 5.0  # longest wait between two heartbeats
 MIN_WAIT_SECONDS = 0.05
 VENUE_RETRY_SECONDS = 15.0  # seconds between two attempts to reach a venue at the start
-MAX_CLOCK_RATE = 100_000.0  # seconds of a practice server's clock in one of ours
+MAX_CLOCK_RATE = 100_000.0  # largest speed of a practice server's clock, relative to ours
 SECOND = np.timedelta64(1, "s")
 
 
@@ -41,23 +41,26 @@ class Job(Protocol):
     def name(self) -> str: ...
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return when to step the job next; at once if that is not after `now`, never if None."""
+        """Return the time of the job's next step; None if no step follows.
+
+        The job is due at once if this time is not after `now`.
+        """
         ...
 
     def step(self) -> object:
-        """Run one step; the loop's observer receives its result."""
+        """Run one step, and return its result for the loop's observer."""
         ...
 
     def finish(self, *, flatten: bool) -> list[str]:
         """Cancel open orders before the loop ends, and close positions if `flatten` is true.
 
-        Returns the positions that were to be closed and are still held.
+        Return a description of each position that was to be closed and is still open.
         """
         ...
 
 
 class LoopClock(Protocol):
-    """The venue's clock, as a loop reads it."""
+    """Clock of the venue, by which a loop schedules its jobs."""
 
     def now(self) -> np.datetime64: ...
 
@@ -70,17 +73,17 @@ class LoopClock(Protocol):
 
 
 class LoopObserver(Protocol):
-    """Receiver of a loop's progress."""
+    """Observer that a loop notifies of its progress."""
 
     def expect(self, job: str, due: np.datetime64, now: np.datetime64) -> None:
-        """Record the job that is stepped next, before the loop waits for it.
+        """Record the job and the time of the next step, before the loop waits for it.
 
-        now: instant that the clock shows.
+        now: present time of the loop's clock.
         """
         ...
 
     def wait(self, job: str, due: np.datetime64) -> None:
-        """Send heartbeats while the loop waits for an instant."""
+        """Send heartbeats while the loop waits for the next step."""
         ...
 
     def end_step(self, job: str, outcome: object) -> None:
@@ -92,22 +95,22 @@ class LoopObserver(Protocol):
 
 
 class StopSignal:
-    """A signal that stops the loop, with its reason.
+    """A request to stop the loop, with its reason.
 
-    A signal handler may set it at any moment, also within `wait` of the same thread. The signal
-    therefore has no lock that this thread could hold already, unlike `threading.Event`.
+    A signal handler may set it at any moment, even during `wait` in the same thread. Unlike
+    `threading.Event`, it therefore uses no lock that this thread may already have acquired.
     """
 
     def __init__(self) -> None:
         self._told: SimpleQueue[None] = SimpleQueue()
         self.why = ""
-        self.flattening = False  # everything is to be closed before the loop ends
+        self.flattening = False  # true if all positions are to be closed before the loop ends
 
     def __bool__(self) -> bool:
         return bool(self.why)
 
     def tell(self, why: str) -> None:
-        """Stop the loop after the order in flight.
+        """Request that the loop stops after the order in flight.
 
         why: reason in a few words.
         """
@@ -115,7 +118,7 @@ class StopSignal:
         self._told.put(None)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a number of seconds or until stopped, and return whether it was stopped."""
+        """Wait for a number of seconds or until a stop is requested; return whether it was."""
         with suppress(Empty):
             self._told.get(timeout=seconds)
             # Put back to wake other waiting threads and later waits.
@@ -125,7 +128,7 @@ class StopSignal:
 
 @contextmanager
 def stop_on_signals(stop: StopSignal) -> Iterator[None]:
-    """Set `stop` when the process receives a termination signal; a second one ends it at once.
+    """Request a stop at the first termination signal; a second one ends the process at once.
 
     A signal that the process was started to ignore, as by nohup, stays ignored.
     """
@@ -140,7 +143,7 @@ def stop_on_signals(stop: StopSignal) -> Iterator[None]:
 
 
 class Loop:
-    """A loop that steps jobs when they are due.
+    """Event loop that steps jobs when they are due.
 
     jobs: jobs of the loop.
     clock: the venue's clock.
@@ -165,12 +168,12 @@ class Loop:
         self._notices = notices
         self._observer = observer
         self._halt_after = max_failed_cycles
-        # Seconds of the venue's clock in one of ours, by the last wait; the first one is short.
+        # Speed of the venue's clock relative to ours, by the last wait; the first wait is short.
         self._rate = MAX_CLOCK_RATE
         self._failures = dict.fromkeys((job.name for job in jobs), 0)
 
     def run(self) -> None:
-        """Step jobs until none is due, or the loop is stopped."""
+        """Step jobs until no job has a next step, or a stop is requested."""
         last: Job | None = None
         while not self._stop:
             now = self._clock.now()

@@ -12,33 +12,36 @@ import numpy as np
 from execution.journal.halts import AUTO, Halt, HaltChanges, HaltKind, Halts
 from execution.journal.marks import EquityMark, IndexPoint, MarkBook, new_york_day, to_decimal
 
-# Growth of an accepted loss that halts again, a share of its limit.
+# Growth of an accepted loss, a fraction of its limit, that raises the halt again.
 REHALT_GROWTH = Decimal("0.25")
 
 
 class LossLimits(Protocol):
-    """Losses at which openings are halted, as shares of equity; see the settings of guards."""
+    """Loss limits, fractions of equity, at which opening orders are halted."""
 
     @property
     def daily_loss(self) -> float:
-        """Limit of the loss in a day, a share of the day's first equity."""
+        """Largest loss in a day, a fraction of the day's first equity."""
         ...
 
     @property
     def drawdown(self) -> float:
-        """Limit of the drawdown, a share of the highest equity."""
+        """Largest drawdown, a fraction of the highest equity."""
         ...
 
     @property
     def resume(self) -> float:
-        """Share of the drawdown limit at which its halt ends."""
+        """Fraction of the drawdown limit at or below which the drawdown halt ends."""
         ...
 
 
 def write_mark(
     book: MarkBook, halts: Halts, mark: EquityMark, limits: LossLimits
 ) -> tuple[IndexPoint, HaltChanges]:
-    """Record a mark, raise or end halts by its losses, and return its point and the changes."""
+    """Record an equity mark, and raise or clear the loss halts.
+
+    Return the mark's index point and the changes of halts.
+    """
     latest = halts.latest()
     last = book.point_before(mark.at)
     point = next_point(last, mark.at, mark.equity, mark.flows, latest, limits)
@@ -56,10 +59,14 @@ def next_point(
     halts: Mapping[HaltKind, Halt],
     limits: LossLimits,
 ) -> IndexPoint:
-    """Return a mark's index point, with losses that a person has accepted since the last one.
+    """Return the index point of a mark, including losses that a person has accepted.
 
-    After a total loss a new index starts once no `drawdown` halt is active and equity is above 0.
+    A person accepts a loss by clearing its halt. After a total loss, a new index starts once no
+    `drawdown` halt is active and equity is above 0.
 
+    last: point of the previous mark; None before the first.
+    equity: equity at the mark, USD.
+    flow: deposits less withdrawals since the previous mark, USD.
     halts: last halt of each kind.
     """
     if last is None:
@@ -83,9 +90,9 @@ def next_point(
 def loss_halts(
     point: IndexPoint, halts: Mapping[HaltKind, Halt], limits: LossLimits
 ) -> HaltChanges:
-    """Return the loss halts to clear automatically, and then the ones to raise.
+    """Return the loss halts to clear automatically and the loss halts to raise.
 
-    A halt is raised once the loss is at its limit, and is not raised again while it is active.
+    A halt is raised once the loss reaches its limit, and is not raised again while it is active.
     `daily_loss` ends at the start of the next New York date. `drawdown` ends once the loss from the
     peak is at most `resume` × its limit. A total loss halts until a person clears it.
 
@@ -94,6 +101,7 @@ def loss_halts(
     `daily_loss` the acceptance lasts for that date, for `drawdown` until the drawdown has recovered
     to `resume` × its limit.
 
+    point: index point of the latest mark.
     halts: last halt of each kind.
     """
     ended: list[HaltKind] = []
@@ -126,7 +134,7 @@ def _back(limits: LossLimits) -> Decimal:
 def _halts(loss: Decimal, limit: float, let: Decimal) -> bool:
     """Return whether a loss halts the account.
 
-    let: loss that a person has accepted, a share.
+    let: loss that a person has accepted, a fraction.
     """
     grown = let + REHALT_GROWTH * to_decimal(limit)
     # No loss exceeds 1: a total loss halts, whatever loss was accepted before.

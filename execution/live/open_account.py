@@ -1,4 +1,4 @@
-"""An account that a process has opened, with its locks, journal, halts and alerts."""
+"""An account that this process has locked and opened, with its journal, halts and alerts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class OpenAccount:
     """Journal, halts and alerts of one account, shared by all jobs of a process.
 
     name: name of the account.
-    database: journal of the account, whose locks this process holds.
+    database: journal of the account, which this process has locked.
     folder: folder of the journal.
     notices: sender of alerts.
-    redactor: redactor that removes secrets from what is recorded and printed.
+    redactor: redactor that removes secrets from journal entries and printed text.
     clock: the venue's clock, estimated between readings.
-    cycle_seconds: longest duration of a cycle by the settings, seconds.
+    cycle_seconds: longest duration of a cycle that the settings allow, seconds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class OpenAccount:
         notices.record_in(self)
 
     def record(self, kind: str, text: str) -> None:
-        """Record an alert, and print it."""
+        """Record an alert in the journal, and print it on standard error."""
         self._alerts.record(kind, text)
         # The reason that ends the process is printed as its last line.
         if kind != "stopped":
@@ -73,7 +73,7 @@ class OpenAccount:
                 sys.stderr.write(f"{heading(kind)}: {self._redactor.redact(text)}\n")
 
     def now(self) -> np.datetime64:
-        """Return the instant by the venue's clock, estimated between readings."""
+        """Return the venue's time, estimated between readings of its clock."""
         return self._clock.now()
 
     @property
@@ -86,13 +86,15 @@ class OpenAccount:
     def halt(self, kind: HaltKind, why: str, *, cause: str = "") -> None:
         """Raise a halt, and send an alert.
 
-        cause: item that a person acknowledges by clearing the halt, as in `Halts.raise_halt`.
+        why: text with the reason for the halt.
+        cause: text of the difference that a person acknowledges by clearing the halt; empty if the
+            halt has none.
         """
         new = self.halts.raise_halt(kind, why, self.now(), cause=cause)
         self._tell_of_halt(kind, why, new=new)
 
     def end_halt(self, kind: HaltKind) -> None:
-        """End a halt whose cause has ended."""
+        """End the active halt of a kind, because its cause is resolved."""
         self.halts.apply(HaltChanges(ended=(kind,)), self.now())
         self.notices.end_alert(f"halt {kind}")
 
@@ -104,9 +106,9 @@ class OpenAccount:
             self._tell_of_halt(kind, why, new=True)
 
     def _tell_of_halt(self, kind: HaltKind, why: str, *, new: bool) -> None:
-        """Alert about a halt once.
+        """Send an alert about a halt, once.
 
-        new: true if no halt of the same kind was active, which ends earlier alerts.
+        new: true if no halt of the same kind was active; an earlier alert is then closed first.
         """
         if new:
             self.notices.end_alert(f"halt {kind}")
@@ -127,13 +129,18 @@ def open_account(
     unattended: bool = False,
     dry: bool = False,
 ) -> Iterator[OpenAccount]:
-    """Hold the locks of an account, and open its journal in `root/<name>`.
+    """Lock an account, and open its journal in `root/<name>`, during a `with` block.
 
-    healthcheck, alerts: URLs of the health check and of alerts, as in `Notifier`.
-    cycle_seconds: longest duration of a cycle by the settings, seconds.
-    replace_damaged: true to move a damaged journal away, and start a new one.
+    healthcheck, alerts: URLs that receive heartbeats and alerts; None sends none.
+    cycle_seconds: longest duration of a cycle that the settings allow, seconds.
+    replace_damaged: true to rename a damaged journal, and start a new one.
     unattended: true to send an alert about an error that ends the process.
-    dry: true for a dry run: no alerts, a journal in memory, and no locks.
+    dry: true for a dry run: a journal in memory, no locks, and nothing written to the folder.
+
+    Raises
+    ------
+    InputError
+        if the account's kill file exists, or its journal cannot be locked or opened.
     """
     with ExitStack() as held:
         folder, damaged_copy = root, None

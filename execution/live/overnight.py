@@ -1,7 +1,7 @@
-"""Reduction of the book to the broker's overnight leverage, and closing of all positions.
+"""Orders that reduce positions to the overnight leverage, and orders that close all positions.
 
-The last decision of a session sizes the book for the night. Later price moves, delayed orders and
-manual trades change the book, so it is checked twice more before the close.
+The last decision of a session sizes positions for the night. Later price moves, delayed orders and
+manual trades change them, so positions are checked twice more before the close.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ log = logging.getLogger("live")
 
 MINUTE = np.timedelta64(1, "m")
 CHECKS_BEFORE_CLOSE = (10 * MINUTE, 2 * MINUTE)  # before the close
-FLATTEN_LEG = 9  # in place of a leg, in the ids of orders that close everything
+FLATTEN_LEG = 9  # number, in place of a leg, in the ids of orders that close all positions
 CHECK_RETRY = np.timedelta64(15, "s")  # time until a failed check is repeated
 NOTHING_YET = np.datetime64("1970-01-01", "ns")
 
 
 class OvernightTrimmer:
-    """Checks of one account's book ten and two minutes before each close.
+    """Trimmer of positions to the overnight ceiling, ten and two minutes before each close.
 
-    A cut is an order that reduces the book. A cut of unknown outcome counts as done and is sent
-    again with the same id, because a second order could sell the same shares twice. Shares of a
-    reduction that may never fill count as held, and other shares are cut instead.
+    A trim order of unknown outcome counts as filled. It is sent again with the same id, because a
+    second order could sell the same shares twice. Shares that another reducing order of unknown
+    outcome may still sell count as positions, and other shares are trimmed instead.
 
-    desk: broker that sends the cuts.
+    desk: broker that sends the trim orders.
     live: the account.
     journal: journal of the job that trades stocks.
     settings: settings of the loop.
@@ -79,7 +79,7 @@ class OvernightTrimmer:
         )
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the time of the next check in the session of an instant; None without one.
+        """Return the time of the next check in the session of `now`; None if none remains.
 
         The time may be in the past.
         """
@@ -92,7 +92,10 @@ class OvernightTrimmer:
         return max(looks[0], self._not_before) if looks else None
 
     def step(self, now: np.datetime64) -> bool:
-        """Check the book if a check is due, and return true if so; a failed check is repeated."""
+        """Check positions if a check is due, and return whether one was.
+
+        A failed check is repeated.
+        """
         closes = session_close(now, self.closes)
         due = self.due(now)
         if closes is None or due is None or now < due:
@@ -110,10 +113,10 @@ class OvernightTrimmer:
         return True
 
     def _look(self, closes: np.datetime64, *, last: bool) -> None:
-        """Cut the book to the overnight ceiling; send an alert if the last check finds it above."""
+        """Trim positions to the overnight ceiling; alert if the last check finds them above it."""
         self._ask_again(closes)
         self._desk.refresh_open_orders()
-        # Open stock orders of decisions and earlier cuts; an auction cannot be cancelled.
+        # Open stock orders of decisions and earlier trims; auction orders cannot be cancelled.
         self._desk.cancel(
             order.client_order_id
             for order in self._seen().open_orders
@@ -153,7 +156,10 @@ class OvernightTrimmer:
             self._live.notices.alert("overnight", f"{text}; the broker may sell of it")
 
     def send(self, orders: Sequence[Order], account: AccountSnapshot, name: str) -> None:
-        """Record reducing orders under a group name, and send the orders."""
+        """Record reducing orders in the journal under one name, and send them.
+
+        account: account snapshot by which the gate checks the orders.
+        """
         gate = self._live.gate(account, {order.symbol for order in orders}, needed=False)
         self._journal.write_orders(name, orders, account.as_of)
         for order in orders:
@@ -178,7 +184,7 @@ class OvernightTrimmer:
         ]
 
     def _ask_again(self, closes: np.datetime64) -> None:
-        """Send earlier cuts of unknown outcome again with their original ids."""
+        """Send earlier trim orders of unknown outcome again, with their original ids."""
         cuts = [cut for cut in self._of_unknown_outcome("night") if cut.expires_at == closes]
         if not cuts:
             return
@@ -192,9 +198,9 @@ class OvernightTrimmer:
         return parse_order_prefix(order.client_order_id) == self._settings.order_prefix
 
     def _wash_trade_symbols(self, account: AccountSnapshot) -> set[str]:
-        """Return symbols whose cut could trade against an unknown order, or an auction order.
+        """Return symbols whose trim could trade against an unknown order or an auction order.
 
-        The venue refuses such a cut as a wash trade; other symbols are cut more instead.
+        The venue refuses such a trim as a wash trade; other symbols are trimmed more instead.
         """
         return {
             order.symbol
@@ -205,10 +211,10 @@ class OvernightTrimmer:
 
 
 def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np.datetime64 | None:
-    """Return the close of the session on an instant's New York date; None without a session.
+    """Return the close of the session on the New York date of `now`; None without a session.
 
-    closes: the venue's next close, if it states one; the earlier of this close and the calendar's
-        counts.
+    closes: the venue's next close; None if unknown. The earlier of it and the calendar's close is
+        returned.
     """
     session = session_on(new_york_date(np.array([now]))[0])
     if session is None:
@@ -219,7 +225,7 @@ def session_close(now: np.datetime64, closes: np.datetime64 | None = None) -> np
 
 
 def exceeds_overnight_ceiling(account: AccountSnapshot, limits: Limits) -> bool:
-    """Return whether the account exceeds its broker's overnight leverage."""
+    """Return whether the account's positions exceed the broker's overnight leverage."""
     needed = _equity_needed(account, limits, limits.overnight_leverage, account.positions)
     return needed > max(account.equity, 0.0) * (1 + CEILING_TOL)
 
@@ -233,17 +239,17 @@ def overnight_trims(
     number: int,
     tradable: Collection[str],
 ) -> tuple[Order, ...]:
-    """Return market orders that cut the book to the overnight ceiling; empty if it is below.
+    """Return market orders that trim positions to the overnight ceiling; empty if none is needed.
 
-    Every stock of ours is cut by the same share of its certain quantity. Quantities are whole
-    shares, rounded up: no excess is left by rounding.
+    Every tradable stock is trimmed by the same fraction of its certain quantity. Quantities are
+    rounded up to whole shares, so that positions are not above the ceiling by rounding.
 
-    account: account snapshot at the latest prices, whose positions count as held.
+    account: account snapshot at the latest prices.
     certain: parts of the positions that no order of unknown outcome may still reduce; only these
-        parts are cut.
+        parts are trimmed.
     limits: limits of weights.
     strategy: prefix of the order ids.
-    closes, number: close of the session, and number of the cut before it, for the order ids.
+    closes, number: close of the session, and number of the trim before it, for the order ids.
     tradable: symbols that may be traded.
     """
     ours = {s: q for s, q in certain.items() if q and s in tradable and is_stock(s)}
@@ -285,18 +291,18 @@ def with_reductions(account: AccountSnapshot, reductions: Iterable[Order]) -> Ac
 
 
 def after_closing_auction(account: AccountSnapshot) -> AccountSnapshot:
-    """Return the account as if all position-reducing auction orders had filled completely."""
+    """Return the account as if its reducing auction orders had filled completely."""
     return with_reductions(account, (each for each in account.open_orders if each.for_auction))
 
 
 def flattening_orders(
     account: AccountSnapshot, strategy: str, tradable: Collection[str], terms: OrderSizeLimits
 ) -> tuple[Order, ...]:
-    """Return market orders that close every position of ours whose market is open.
+    """Return market orders that close every tradable position whose market is open.
 
     strategy: prefix of the order ids.
     tradable: symbols that may be traded.
-    terms: smallest and largest values of an order; larger positions are closed in parts.
+    terms: smallest and largest value of an order; larger positions are closed by several orders.
     """
     orders = []
     open_now = bool(in_session(np.array([account.as_of]))[0])
@@ -323,7 +329,7 @@ def _reduction(name: str, symbol: str, held: Decimal, quantity: Decimal, reason:
 def _equity_needed(
     account: AccountSnapshot, limits: Limits, overnight: float, positions: Mapping[str, Decimal]
 ) -> float:
-    """Return the equity that positions need overnight, USD: a share of stocks, all of crypto."""
+    """Return the equity that positions need overnight, USD: a fraction of stocks, all of crypto."""
     lent = limits.with_account_leverage(account.leverage).intraday_leverage
     ceiling = min(overnight, lent) * account.free_equity_share
     held = {symbol: abs(float(quantity)) for symbol, quantity in positions.items() if quantity}

@@ -1,7 +1,7 @@
 """Reconciliation of one account with its journal, without queries to the venue.
 
 A symbol whose position or orders differ from the journal is quarantined: one alert is sent, and the
-symbol counts in every limit but is not traded. If discrepancies exceed a share of equity, the
+symbol counts in every limit but is not traded. If discrepancies exceed a fraction of equity, the
 account is halted.
 """
 
@@ -45,7 +45,7 @@ from trainingdata.delistings import MAX_PAYOUT_MULTIPLE
 
 log = logging.getLogger(__name__)
 
-# Largest value of discrepancies, a share of equity, at which other symbols are still traded. It
+# Largest value of discrepancies, a fraction of equity, at which other symbols are still traded. It
 # equals the daily loss limit (`guards.daily_loss`), so that losing all of it ruins no account.
 MAX_DISCREPANCY = Decimal("0.1")
 DISCREPANCY_HALTS: tuple[HaltKind, HaltKind] = ("positions", "symbols")
@@ -53,9 +53,9 @@ Discrepancies = Mapping[str, Sequence[Discrepancy]]  # by symbol, or by underlyi
 
 
 class Reconciler:
-    """Comparison of the account as read from the venue with its journal.
+    """Reconciler of an account, as read from the venue, with the account's journal.
 
-    account: the account's journal, halts and notices.
+    account: the account's journal, halts and alerts.
     feed: source of last trades, against which the venue's marks are validated.
     """
 
@@ -79,17 +79,17 @@ class Reconciler:
         """Return the snapshot for decisions, with discrepancies quarantined.
 
         Unexplained cash at a second reading halts the account. A person's acknowledgement counts
-        once, and only for the difference that the halt was raised for.
+        once, and only for the cash difference that raised the halt.
 
-        reading: account as read from the venue, valued by `value`.
+        reading: account as read from the venue, with positions valued by `value`.
 
         Raises
         ------
         RereadRequired
             for unexplained cash or unconfirmed marks at the first reading.
         ReadingRejected
-            for unexplained cash or unconfirmed marks at the second reading; `MarksRejected`, with
-            the account at the feed's prices, for marks.
+            for unexplained cash or unconfirmed marks at the second reading. For marks it is a
+            `MarksRejected` with the account at the feed's prices.
         """
         marks = reading.rejected
         equity = _equity(reading.account)
@@ -117,9 +117,11 @@ class Reconciler:
         return account
 
     def value(self, reading: AccountReading) -> AccountReading:
-        """Return the reading with validated marks and with its unpriced positions valued.
+        """Validate the marks of a reading, and value its positions without a price.
 
-        Unpriced positions that are not rejected stay in `unpriced`.
+        The last trade, if known, replaces a rejected mark, and the last accepted mark a missing
+        price. Reasons for rejection are in the result's `rejected`. Its `unpriced` has only the
+        positions that caused no rejection.
         """
         rejected = self._marks.rejected(reading.account, reread=reading.reread)
         known = {symbol: price for symbol, price in rejected.items() if price > 0}
@@ -134,7 +136,7 @@ class Reconciler:
     ) -> tuple[AccountSnapshot, dict[str, str]]:
         """Return the account with unpriced positions at their last marks, and reasons of rejection.
 
-        A last mark is not accepted for a large part of the account. An unpriced position that was
+        A last mark is rejected if the position is a large part of the account. A position that was
         never marked is rejected if short, and counts as 0 USD if long.
         """
         marked = self._last_marked()
@@ -164,7 +166,7 @@ class Reconciler:
     def _is_cleared(self, now: CashDifference, equity: Decimal) -> bool:
         """Return whether a person has acknowledged this cash difference.
 
-        An acknowledged difference is part of the opening balance from then on.
+        An acknowledged difference becomes part of the opening balance.
         """
         cause = self._halts.acknowledged_cause("cash")
         if not cause or not now.is_near(CashDifference.from_cause(cause), cash_tolerance(equity)):
@@ -182,36 +184,43 @@ class Reconciler:
             self._account.end_halt("cash")
 
     def note_acknowledgements(self) -> None:
-        """Record what a person has acknowledged before positions are compared."""
+        """Load the causes that a person acknowledged, before positions are compared."""
         self._cleared = {*map(self._halts.acknowledged_cause, DISCREPANCY_HALTS)}
 
     def late_fills(self) -> str:
-        """Return an order that reports more fills than are listed, as text; else empty."""
+        """Describe an order whose filled quantity exceeds its listed fills; empty without one."""
         return self.holdings.unlisted_fills(self._listed_at)
 
     def compare(self, held: Mapping[str, VenuePosition]) -> Mapping[str, Discrepancy]:
-        """Return discrepancies from the expected positions; `quarantine` applies them.
+        """Compare positions with the expected positions, and return the discrepancies by symbol.
 
-        held: positions that were read after activities were last recorded, by symbol.
+        held: the venue's positions by symbol, read after activities were last recorded.
         """
         quantities = {symbol: each.quantity for symbol, each in held.items()}
         return self.holdings.compare(quantities, self._listed_at)
 
     def is_stable(self, found: Mapping[str, Discrepancy]) -> bool:
-        """Return whether a comparison is final: it found no discrepancy, or no new one."""
+        """Return whether a comparison is final: no discrepancies, or those quarantined before.
+
+        found: discrepancies of the comparison, by symbol.
+        """
         return not found or _surpluses(found) == _surpluses(self._differences or {})
 
     def quarantine(
         self, found: Mapping[str, Discrepancy], held: Mapping[str, VenuePosition]
     ) -> None:
-        """Quarantine the symbols of the discrepancies in a final comparison."""
+        """Set the discrepancies whose symbols the next `check` quarantines.
+
+        found: discrepancies of the last comparison, by symbol.
+        held: the venue's positions by symbol.
+        """
         self._units = self._unit_values(held, found)
         self._put_differences(found)
 
     def explained_quantities(self, positions: Mapping[str, Decimal]) -> dict[str, Decimal]:
         """Return the part of each position that the journal explains.
 
-        A quarantined symbol that was not yet compared since the start is left out.
+        Before the first comparison of this process, quarantined symbols are skipped.
         """
         differences, unknown = self._differences or {}, set()
         if self._differences is None:
@@ -223,9 +232,9 @@ class Reconciler:
         return {symbol: quantity for symbol, quantity in ours.items() if symbol not in unknown}
 
     def option_risks(self) -> dict[str, float]:
-        """Return USD that discrepancies in options can lose, by root; excludes unbounded losses.
+        """Return the maximum loss of option discrepancies and unmodelled orders, USD by root.
 
-        An unbounded risk halts the account.
+        Unbounded losses are excluded, because they halt the account.
         """
         risks: defaultdict[str, float] = defaultdict(float)
         ordered = [(order.place, order.at_risk) for order in self._unknown_orders]
@@ -259,10 +268,10 @@ class Reconciler:
     def _quarantine(
         self, account: AccountSnapshot, others: Sequence[UnmodelledOrder]
     ) -> AccountSnapshot:
-        """Return the account with symbols that have discrepancies marked as untradable.
+        """Return the account with symbols that have discrepancies marked as uncertain.
 
-        If discrepancies exceed a share of equity, the account is halted until all are settled.
-        Positions that a person has acknowledged are expected from then on. An acknowledgement
+        If discrepancies exceed a fraction of equity, the account is halted until all are resolved.
+        Positions that a person has acknowledged become expected positions. An acknowledgement
         counts once, for the causes that the halt named, and only if the next comparison still finds
         the same discrepancies.
         """
@@ -337,11 +346,14 @@ class Reconciler:
             self._halts.consume_acknowledgement(kind)
 
     def note_listing(self, at: np.datetime64) -> None:
-        """Record the instant at which the next activities to be recorded were listed."""
+        """Set the venue time at which the activities that are recorded next were listed."""
         self._listed_at = at
 
     def record(self, listed: Sequence[Activity], at: np.datetime64) -> list[Activity]:
-        """Record listed activities, and return bookings so large that cash has to confirm them."""
+        """Record listed activities except large bookings, and return the large bookings.
+
+        A large booking exceeds the late-listing tolerance, so that cash has to confirm it.
+        """
         large = self._large_bookings(listed)
         self.holdings.add([each for each in listed if each not in large], at)
         if not large:
@@ -349,7 +361,10 @@ class Reconciler:
         return large
 
     def record_large(self, large: Sequence[Activity], cash: Decimal, at: np.datetime64) -> None:
-        """Record large bookings that the venue's cash, USD, confirms; send alerts about others."""
+        """Record large bookings that the venue's cash confirms, and send an alert about others.
+
+        cash: the venue's cash, USD.
+        """
         self.holdings.add(self._shown_by_cash(large, cash), at)
 
     def _large_bookings(self, listed: Sequence[Activity]) -> list[Activity]:

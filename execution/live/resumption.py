@@ -1,6 +1,6 @@
 """Resumption of a recorded decision that was not completely sent before a restart.
 
-The decision is resumed or ended, never computed again: a new decision would send its orders a
+The recorded decision is resumed or ended, never made again: a new decision would send the orders a
 second time with other ids.
 """
 
@@ -34,11 +34,11 @@ def resume_batches(
     tradable: Collection[str],
     live: AccountProtocol,
 ) -> Iterator[OrderBatch]:
-    """Yield the unsent batch of each decision still in time, and end all other decisions.
+    """Yield the unsent orders of each decision that can be resumed, and end other decisions.
 
-    An order that may have been sent is queried first. It is sent with the same id if the positions
-    are those at the decision plus the decision's own fills. An order for an auction that does not
-    accept it yet stays planned.
+    An order of unknown outcome is queried first, and sent again with the same id. A decision can be
+    resumed if the positions are those at the decision plus the decision's own fills. An order that
+    its auction does not accept yet stays planned.
 
     tradable: symbols that may be traded.
     live: account that provides the pre-trade gate.
@@ -87,9 +87,9 @@ def not_resumed_reason(
     account: AccountSnapshot,
     tradable: Collection[str],
 ) -> str:
-    """Return why the unsent orders of a decision are not sent, or an empty string.
+    """Return why a decision may not be resumed, or an empty string.
 
-    intents: all intents of the decision, as recorded.
+    intents: recorded intents of all orders of the decision.
     account: fresh account snapshot.
     tradable: symbols that may be traded.
     """
@@ -129,7 +129,7 @@ def _holds_what_it_should(
     left: Sequence[OrderIntent],
     account: AccountSnapshot,
 ) -> bool:
-    """Return whether each unsent symbol is held as the decision's fills imply.
+    """Return whether positions in symbols of unsent orders are those that the fills imply.
 
     A manual trade may have changed a position since; the order would then repeat that trade.
     """

@@ -1,4 +1,4 @@
-"""The unattended loop: one process runs the jobs of one account until it is stopped."""
+"""Live loop of one account: one process runs the account's jobs until it is stopped."""
 
 from __future__ import annotations
 
@@ -48,21 +48,21 @@ log = logging.getLogger("live")
 
 Answer = TypeVar("Answer")
 
-# Microseconds by which a supervisor extends its wait for the start.
+# Microseconds by which a process supervisor extends its start timeout.
 STARTUP_EXTENSION_USEC = 60_000_000
 KILL_FILE_REASON = "the kill file is there"
-DECISION_EVENTS = "kind IN ('planned', 'denied', 'submitting')"  # events that begin an order
+DECISION_EVENTS = "kind IN ('planned', 'denied', 'submitting')"  # events that record a new order
 # Events that record a full or partial fill; the venue writes "no fill" as 0, 0.00 or null.
 FILL_EVENTS = "kind LIKE 'noted %' AND CAST(json_extract(content, '$.filled') AS REAL) > 0"
 NEVER_SUBMITTED: tuple[OrderState, ...] = ("planned", "denied")
-# Unreadable clock readings in a row before the next step runs and fails on them.
+# Consecutive unreadable clock responses after which the next step runs, and fails on them.
 MAX_UNREADABLE_CLOCKS = 3
 
 
 class ProductJob(Job, Protocol):
-    """Entry of a job that a product registers; its module's `open_job` opens the job.
+    """Job of a plugin, returned by the `open_job` function that the plugin registers.
 
-    section: status page section of the job.
+    section: section of the status page for the job.
     """
 
     @property
@@ -70,7 +70,7 @@ class ProductJob(Job, Protocol):
 
 
 class CycleReports(Protocol):
-    """Receiver that displays a loop's cycles to a person."""
+    """Reporter that displays the cycles of a loop to a person."""
 
     def report(self, cycle: Cycle) -> None: ...
 
@@ -86,7 +86,9 @@ def trading_loop(
     cycles: int | None,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop | None]:
-    """Open the loop over an account at Alpaca; None if it is stopped before it starts.
+    """Open the trading loop of an account at Alpaca, during a `with` block.
+
+    Yields the loop, or None if a stop is requested before the venue responds.
 
     settings: settings of the loop.
     keys: API keys of the account.
@@ -94,7 +96,7 @@ def trading_loop(
     trader: trader of stocks and crypto; None if the jobs do not include one.
     supervisor: process supervisor that is notified when the loop is ready and alive.
     cycles: number of cycles; None runs until the loop is stopped.
-    reports: receiver of every cycle; None displays no cycles.
+    reports: reporter of every cycle; None displays no cycles.
     """
     stop = StopSignal()
     with ExitStack() as held:
@@ -153,7 +155,7 @@ def trading_loop(
 
 
 class LoopKeeper:
-    """Loop observer that updates supervisor, notices, status page and the announced cycle."""
+    """Loop observer that updates process supervisor, heartbeats, status page and next cycle."""
 
     def __init__(
         self,
@@ -206,12 +208,17 @@ def supervised_loop(
     max_failed_cycles: int,
     reports: CycleReports | None = None,
 ) -> Iterator[Loop]:
-    """Open the loop over the jobs of an account; `finish` runs if the loop is stopped.
+    """Open a loop over the jobs of an account, during a `with` block.
+
+    The status page is written while the loop runs. After a requested stop, `finish` cancels open
+    orders.
 
     supervisor: process supervisor that is notified when the loop is ready and alive.
-    clock, max_failed_cycles: arguments of `Loop`.
-    bounds, sections: arguments of `StatusPage`, which is written while the loop runs.
-    reports: receiver of every cycle; None displays no cycles.
+    clock: clock of the venue.
+    bounds: limits that the status page shows.
+    sections: sections that plugins add to the status page.
+    max_failed_cycles: number of consecutive failed steps of one job after which the loop ends.
+    reports: reporter of every cycle; None displays no cycles.
     """
     page = StatusPage(account, bounds, sections)
     if page.path is not None:
@@ -230,7 +237,7 @@ def supervised_loop(
 
 @contextmanager
 def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[None]:
-    """Return a context manager that prints cycles, orders and fills at the loop's end."""
+    """Return a context manager that prints the counts of cycles, orders and fills at its end."""
     event, cycle = account.events.last_number(), cycle_count(account.database)
     end = "by an error"
     try:
@@ -243,7 +250,7 @@ def print_summary_at_end(account: OpenAccount, stop: StopSignal) -> Iterator[Non
 
 
 def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
-    """Return cycles, orders and fills since an event and a cycle, and the account's state."""
+    """Describe cycles, orders and fills since an event and a cycle, and the account's state."""
     cycles = cycle_count(account.database) - cycle
     mark = account.marks.last_mark()
     equity = "equity not read" if mark is None else f"equity {usd(mark.equity)}"
@@ -262,10 +269,9 @@ def _done_since(account: OpenAccount, event: int, cycle: int) -> str:
 
 
 def _orders_since(book: OrderStore, event: int) -> list[str]:
-    """Return the orders since an event as texts, counted by their final state in the journal.
+    """Return texts that count the orders since an event by their state in the journal.
 
-    An order that was submitted counts as sent. An order with a full or partial fill counts as
-    filled.
+    A submitted order counts as sent, an order with a full or partial fill as filled.
     """
     decided = Counter(intent.state for intent in book.with_event_since(event, DECISION_EVENTS))
     unsent = sum(decided[state] for state in NEVER_SUBMITTED)
@@ -291,16 +297,18 @@ def await_venue(
     patient: bool,
     hopeless: tuple[type[BrokerError], ...] = (AccessDenied,),
 ) -> Answer | None:
-    """Wait until a venue responds, and return the response; None if stopped before that.
+    """Send a request to a venue until it responds, and return the response.
 
-    ask: request to the venue.
+    Returns None if a stop is requested before the venue responds.
+
+    ask: function that sends the request.
     patient: true to repeat the request while the venue does not respond.
-    hopeless: errors that end the wait at once.
+    hopeless: errors that are raised at once, without another request.
 
     Raises
     ------
     BrokerError
-        if the venue does not respond and `patient` is false, or if the error is hopeless.
+        if the request fails and `patient` is false, or if the error is one of `hopeless`.
     """
     said = False
     while not stop:
@@ -324,9 +332,9 @@ def await_venue(
 
 
 def finish(jobs: Sequence[Job], account: OpenAccount, stop: StopSignal) -> None:
-    """Cancel open orders, close positions if the kill file requests it, and report the result.
+    """Cancel open orders, close positions if the kill file requests it, and report the outcome.
 
-    An error in one job does not prevent the others from finishing.
+    An error in one job does not prevent other jobs from finishing.
 
     Raises
     ------
@@ -363,7 +371,7 @@ def _says_flatten(kill_file: Path) -> bool:
 
 
 class SteadyClock:
-    """A clock that always responds, such as this machine's.
+    """Loop clock that always responds, such as this machine's clock.
 
     time: source of the time.
     """
@@ -379,10 +387,10 @@ class SteadyClock:
 
 
 class WatchedClock:
-    """A venue's clock for the loop.
+    """Loop clock that reads the venue's clock, and estimates it while the venue does not respond.
 
-    live: the account at the venue. Its id is checked again when the venue responds again or its
-        clock has gone back.
+    live: the account at the venue. Its id is checked again once the venue responds again, or after
+        its clock was set back.
     """
 
     def __init__(self, live: LiveAccount) -> None:
@@ -395,8 +403,8 @@ class WatchedClock:
     def is_answering(self) -> bool:
         """Return whether the venue responded when its clock was last read.
 
-        Three unreadable responses in a row count as a response: the next step then runs and fails,
-        instead of waiting for a readable response.
+        Three consecutive unreadable responses count as a response: the next step then runs and
+        fails, instead of waiting for a readable response.
         """
         return not self._away or self._refusals >= MAX_UNREADABLE_CLOCKS
 

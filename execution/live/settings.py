@@ -65,7 +65,7 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         MonitoringSettings.__post_init__(self)
 
     def _check_history(self) -> None:
-        """Refuse a universe that needs more history than is loaded: it would close all holdings."""
+        """Refuse a universe that needs more history than is loaded, which would close positions."""
         days = self.effective_history_days
         most = self._fewest_a_year() * days / DAYS_A_YEAR[AssetClass.CRYPTO]
         if self.universe.days >= days and not self.universe.is_unrestricted:
@@ -111,12 +111,12 @@ class LiveSettings(TradingSettings, MonitoringSettings):
 
     @classmethod
     def from_config(cls, config: DictConfig) -> LiveSettings:
-        """Return the validated settings of a composed configuration, without backtest keys.
+        """Return the validated settings of a composed configuration; other keys are ignored.
 
         Raises
         ------
         InputError
-            naming the key, the value and the expected value.
+            for an invalid value; the message names key, value and expected value.
         """
         names = [field.name for field in fields(cls)]
         return settings_from_config(cls, OmegaConf.masked_copy(config, names))

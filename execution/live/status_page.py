@@ -1,6 +1,6 @@
-"""The status page of an account, `status.html` in the account's folder.
+"""Status page of an account: the file `status.html` in the account's folder.
 
-The loop writes the whole page after every cycle, and whenever a halt, an order or the kill file has
+The loop rewrites the page after every cycle, and whenever a halt, an order or the kill file has
 changed. A page that cannot be written does not stop trading.
 """
 
@@ -53,9 +53,9 @@ from trainingdata.instruments import is_symbol
 log = logging.getLogger(__name__)
 
 OWNER_ALONE = 0o600
-WRITE_REST_RATIO = 20.0  # pause before the next page, a multiple of the time to write the last
+WRITE_REST_RATIO = 20.0  # pause before the next page, as a multiple of the last writing time
 MAX_ROWS_SHOWN = 20  # orders and alerts
-NO_CYCLE_DUE = "no further cycle is due"  # reason of an end that no stop caused
+NO_CYCLE_DUE = "no further cycle is due"  # reason for the end if no stop was requested
 FINISHED_STATES = tuple(state for state in ORDER_STATES if state not in PENDING_STATES)
 
 CHOICES = (
@@ -66,20 +66,21 @@ CHOICES = (
 WEIGHT_HEADS = ("value", "of equity", "at most")
 PROFIT_HEADS = ("quantity", "entry", "last", "unrealised", "realised")
 
-# Fields of a mark on the page. at: its instant. equity: USD. flows: USD paid in less withdrawn
-# since the mark before. index: index of linked returns, 0 after a total loss. drawdown: share lost
-# since the peak of the index, 0 … 1.
+# Fields of a mark on the page. at: time of the mark. equity: USD. flows: deposits less withdrawals
+# since the previous mark, USD. index: index of linked returns, 0 after a total loss. drawdown:
+# fraction lost since the peak of the index, 0 … 1.
 CURVE_DTYPE = np.dtype(
     [("at", "datetime64[ns]")] + [(name, "f8") for name in ("equity", "flows", "index", "drawdown")]
 )
 
 
 class PageLimits(NamedTuple):
-    """Limits of a loop's settings that the status page shows.
+    """Limits of an account that the status page shows.
 
-    position: largest weight of one position, a share of equity.
-    losses: losses at which the account is halted.
-    coins: limit of gross crypto, a multiple of equity; None for an account of event contracts.
+    position: maximum weight of one position, a fraction of equity.
+    losses: loss limits at which the account is halted.
+    coins: maximum gross crypto exposure, a multiple of equity; None for an account of event
+        contracts.
     """
 
     position: float
@@ -88,10 +89,10 @@ class PageLimits(NamedTuple):
 
 
 class PageSection(ABC):
-    """A section that a product adds to the page.
+    """Section that a plugin adds to the status page.
 
-    style: stylesheet of the section, PACKAGE/FILE as for `foundation.page.read_asset`; empty for
-        none.
+    title: heading of the section.
+    style: stylesheet of the section, as PACKAGE/FILE; empty for none.
     """
 
     title: str
@@ -101,7 +102,7 @@ class PageSection(ABC):
     def body(self) -> str:
         """Return the section's HTML with escaped text; an empty string hides the section.
 
-        The page shows the message of an `InputError` in its place.
+        If it raises `InputError`, the page shows the error's message instead.
         """
 
     def html(self) -> Markup:
@@ -112,13 +113,13 @@ class PageSection(ABC):
 
 
 class PageState(NamedTuple):
-    """State of an account that the page depends on; a change causes a new page.
+    """State that the status page shows; the page is rewritten when the state changes.
 
-    event: number of the last event.
-    expected: the next cycle that is due; None without one.
+    event: number of the journal's last event.
+    expected: next cycle of the loop; None if no cycle follows.
     killed: true while the kill file exists.
     end: reason why the loop has ended; empty while it runs.
-    failed: true if an error has ended the loop; otherwise it was stopped or its cycles are done.
+    failed: true if an error has ended the loop, false if it was stopped or has done its cycles.
     """
 
     event: int
@@ -133,8 +134,8 @@ class StatusPage:
 
     account: the account; an account with a journal in memory has no page.
     bounds: limits that the page shows.
-    sections: sections of products.
-    time: clock that timestamps the page and measures the duration of writing.
+    sections: sections that plugins add to the page.
+    time: clock that timestamps the page and measures the time to write it.
     """
 
     def __init__(
@@ -158,16 +159,17 @@ class StatusPage:
         self._fails = False
 
     def refresh(self) -> None:
-        """Write the page if its state has changed. A failure is logged once and not raised.
+        """Rewrite the page if its state has changed.
 
-        Writing takes at most 5 % of the time: later changes wait for the next page.
+        A failure is logged once and not raised. Writing takes at most 5 % of the time, so the next
+        page may show a change only after a pause.
         """
         if self._time.elapsed() >= self._rests_until:
             self._try_to_write()
 
     @contextmanager
     def written_while_running(self, stop: StopSignal) -> Iterator[None]:
-        """Return a context manager that writes the page at the loop's start and at its end."""
+        """Return a context manager that writes the page when a loop starts and when it ends."""
         self.refresh()
         try:
             yield
@@ -178,7 +180,7 @@ class StatusPage:
 
     @property
     def path(self) -> Path | None:
-        """Path of the page; None for an account in memory."""
+        """Path of the page; None for an account with a journal in memory."""
         return self._path
 
     def _try_to_write(self, end: str = "", *, failed: bool = False) -> None:
@@ -291,7 +293,7 @@ def _verdict(
 
 
 def order_text(intent: OrderIntent) -> str:
-    """Return the terms of an order as text, such as "buy 10 NVDA, limit $120.50"."""
+    """Describe an order by its terms, such as "buy 10 NVDA, limit $120.50"."""
     asked = encode_order(intent.order)
     legs = [f"{leg['side']} {leg['symbol']}" for leg in asked.get("legs", ())]
     name = asked.get("symbol", ", ".join(legs))
@@ -314,13 +316,13 @@ class EquityCurve:
 
     @property
     def last_mark_at(self) -> np.datetime64:
-        """Instant of the last mark; marks at or after this instant may be new."""
+        """Time of the last mark; 1970 without marks. Marks from this time on may be unread."""
         return self.marks["at"][-1] if len(self.marks) else np.datetime64(0, "ns")
 
     def extend(self, marks: Sequence[EquityMark]) -> EquityCurve:
-        """Return the curve with the marks from `last_mark_at` on.
+        """Return the curve extended by newer marks; the first one replaces the curve's last mark.
 
-        A new mark at that instant replaces the last one.
+        marks: marks from `last_mark_at` on, oldest first.
         """
         if not marks:
             return self
@@ -351,9 +353,9 @@ class EquityCurve:
         return float(index[-1] / index[0] - 1.0) if np.all(index > 0) else math.nan
 
     def charts(self, limit: float) -> list[Chart]:
-        """Return charts of equity with paid-in capital, and of the drawdown.
+        """Return two charts, of equity with paid-in capital and of the drawdown.
 
-        Fewer than two marks give no charts.
+        With fewer than two marks, the list is empty.
 
         limit: drawdown at which the account is halted, a fraction.
         """
@@ -393,10 +395,11 @@ class EquityCurve:
 def position_table(
     mark: EquityMark, bounds: PageLimits, profits: Sequence[PositionProfit]
 ) -> Table:
-    """Return the table of positions, largest first, then closed ones.
+    """Return the table of open positions, the largest first, followed by closed positions.
 
-    Values are in USD, weights in multiples of equity. Gross exposures come first, the sum of
-    profits last. For an account of event contracts, the table has no entry prices and no profits.
+    Values are in USD, weights in multiples of equity. The first rows are gross exposures, the last
+    row is the sum of profits. For an account of event contracts, the table has neither gross
+    exposures nor entry prices nor profits.
     """
     largest = sorted(mark.positions.items(), key=lambda item: -abs(item[1]))
     contracts = bounds.coins is None
@@ -427,8 +430,9 @@ def position_table(
 
 
 def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
-    """Return the table of each symbol's last choice.
+    """Return the table of the latest target and order of each symbol.
 
+    choices: latest choice of each symbol.
     last: name of the last decision; rows of earlier decisions are muted.
     """
     rows = []
@@ -455,8 +459,9 @@ def choice_table(choices: Sequence[ChoiceRow], last: str) -> Table:
 def unordered_lines(
     choices: Sequence[ChoiceRow], equity: float, undecided: Mapping[str, str]
 ) -> list[str]:
-    """Return one line with the reason per symbol without an order in its last decision.
+    """Return one line per symbol without an order in its last decision, with the reason.
 
+    choices: latest choice of each symbol.
     equity: equity at the last decision, USD.
     undecided: reasons why the last cycle made no decision on a symbol, by symbol.
     """
@@ -471,7 +476,7 @@ def notice_table(notices: Sequence[NoticeRow]) -> Table:
 
 
 def _profit(position: PositionProfit | None) -> Row:
-    """Return the cells of a position's profit, one per column of `PROFIT_HEADS`."""
+    """Return the table cells of a position's profit, one per column of `PROFIT_HEADS`."""
     if position is None:
         return ("unknown",) * len(PROFIT_HEADS)
     quantity = formatting.quantity(position.quantity, sign=True) if position.quantity else "0"
@@ -513,7 +518,7 @@ def _weight(mark: EquityMark, value: float, ceiling: float | None) -> Row:
 
 
 def clock_text(at: np.datetime64) -> str:
-    """Return an instant as text, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
+    """Return a time as text in both zones, such as "20 Feb 2024 16:30 UTC, 11:30 New York".
 
     New York's date is added if it differs from the UTC date.
     """
@@ -526,14 +531,14 @@ def clock_text(at: np.datetime64) -> str:
 
 
 def hour_text(at: np.datetime64) -> str:
-    """Return an instant in UTC as text, such as "20 Feb 16:30"."""
+    """Return a time as text in UTC, such as "20 Feb 16:30"."""
     import pandas as pd
 
     return f"{pd.Timestamp(at):%d %b %H:%M}"
 
 
 def day_text(at: np.datetime64) -> str:
-    """Return the New York date of an instant as text, such as "20 Feb 2024"."""
+    """Return the New York date of a time as text, such as "20 Feb 2024"."""
     import pandas as pd
 
     return f"{pd.Timestamp(new_york_date(np.array([at]))[0]):%d %b %Y}"

@@ -1,7 +1,7 @@
-"""Job that trades stocks and crypto: a cycle at every bar, and cuts before the close.
+"""Job that trades stocks and crypto: a cycle at every bar, and overnight trims before the close.
 
-Orders of a daily decision for the next auction are planned, and a later cycle sends them once the
-venue accepts them.
+A daily decision plans orders for the next auction, and a later cycle sends them once the venue
+accepts them.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class TradingJob:
 
     live: the account.
     feed: source of bars and last trades.
-    trader: trader that decides.
+    trader: trader that makes the decisions.
     settings: settings of the loop.
     cycles: number of cycles; None continues until the loop stops.
-    patience: longest wait for orders, seconds.
+    patience: longest wait for the outcome of orders, seconds.
     """
 
     name = TRADE_JOB
@@ -99,7 +99,7 @@ class TradingJob:
         return self._made == self._cycles and self._next_sending is None
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return when to run the next step; None once all cycles are done.
+        """Return the time of the next step; None once no cycle and no order remains.
 
         A step is a cycle, a check before the close, or the sending of planned orders.
         """
@@ -111,16 +111,16 @@ class TradingJob:
         return min(each for each in instants if each is not None)
 
     def step(self) -> Cycle | None:
-        """Run a cycle and return it, or check the book before the close and return None."""
+        """Run a cycle and return it, or check positions before the close and return None."""
         now = self._connection.now()
         if self._next_cycle is not None and self._night.step(now):
             return None
         if self._next_cycle is not None and now < self._next_cycle:
-            self._made -= 1  # a cycle that only sends does not count
+            self._made -= 1  # a cycle that only sends planned orders does not count
         return self.cycle_now()
 
     def cycle_now(self) -> Cycle:
-        """Run one cycle and return it: update earlier orders, reconcile, decide, and send.
+        """Run one cycle, and return it: update earlier orders, reconcile, decide, send orders.
 
         `docs/OPERATIONS.md`, section "Know what a cycle does", describes the steps.
         """
@@ -188,7 +188,7 @@ class TradingJob:
     def _instant_after(self, *, done: bool) -> np.datetime64 | None:
         """Return the next instant at which a decision is possible; None without the venue's time.
 
-        Without it the next cycle starts at once.
+        Without the venue's time, the next cycle starts at once.
 
         done: true if the previous cycle made the day's decision; otherwise the cycle is repeated
             while there is time until the auction.
@@ -212,7 +212,7 @@ class TradingJob:
         return bool(cycle.bars.now < ended and now < auction_send_deadline(auction, ended))
 
     def _sending_after(self) -> np.datetime64 | None:
-        """Return when orders planned for an auction are next sent, retried or given up."""
+        """Return when orders planned for an auction are next sent, sent again or abandoned."""
         planned = [
             intent.single_order
             for decision in self._journal.unfinished_decisions()
@@ -262,7 +262,7 @@ class TradingJob:
                 return
 
     def _sent(self, batch: OrderBatch) -> Cycle:
-        """Return the cycle of a batch; the account is marked again if an order has filled."""
+        """Return the cycle of a sent batch; the account is marked again if an order has filled."""
         cycle = finish_cycle(batch)
         self._tell_of_bars(
             {
@@ -345,7 +345,7 @@ class TradingJob:
             account = replace(
                 account, positions=self._live.reconciler.explained_quantities(account.positions)
             )
-            # Symbols with an order that still rests are left out: their shares could be sold twice.
+            # Symbols with an order that still rests are skipped: their shares could be sold twice.
             orders = flattening_orders(
                 account,
                 self._settings.order_prefix,
@@ -354,7 +354,7 @@ class TradingJob:
             )
             name = f"{TRADE_JOB}-flat-{compact_text(account.as_of)}"
             self._night.send(orders, account, name)
-            # Positions without a price are held too, and were not closed.
+            # Positions without a price are open too, and were not closed.
             held = self._connection.held()
             ours = sorted(self._settings.tradable_symbols & {*held})
             left = [f"{held[symbol].quantity:f} {symbol}" for symbol in ours]

@@ -1,4 +1,4 @@
-"""Reasons why a cycle makes no decision on tradable symbols."""
+"""Reasons why a cycle made no decision on symbols that it could trade."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainingdata.universe import RULES
 
 
 def undecided_reasons(cycle: Cycle, settings: LiveSettings) -> dict[str, str]:
-    """Return why a cycle made no decision on configured or priced symbols, by symbol.
+    """Return the reasons why a cycle made no decision on some symbols, by symbol.
 
-    Priced symbols are those with bars. The result is empty for a blocked account, which the cycle
-    reports itself.
+    Covers the configured symbols and all symbols with bars. The result is empty for a blocked
+    account, because the cycle itself reports the block.
     """
     if cycle.account.block_reason:
         return {}
@@ -65,7 +65,7 @@ def _why_undecided(cycle: Cycle, symbol: str, settings: LiveSettings) -> str:
 
 
 def short_history(bars: Bars, symbol: str, settings: LiveSettings) -> str:
-    """Return why a symbol's bars are too few for a forecast, or an empty string."""
+    """Return why a symbol has too few bars for a forecast, or an empty string."""
     least = settings.forecaster.context_bars
     count = len(bars.real_bars(bars.symbols.index(symbol))[0]) if symbol in bars.symbols else 0
     if not count:

@@ -1,4 +1,4 @@
-"""Validation of a venue's bars (by prices and other bars) and marks (by last trades)."""
+"""Validation of a venue's bars by prices and other bars, and of its marks by last trades."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ log = logging.getLogger(__name__)
 # Consecutive prices of one symbol, such as the close of a bar and the venue's next price, differ by
 # less than this share. Otherwise one of the two is wrong, or only one includes a split.
 MAX_PRICE_GAP = 0.2
-MAX_TRADE_AGE = 7 * DAY  # age from which a last trade confirms no price
+MAX_TRADE_AGE = 7 * DAY  # a last trade of this age or older confirms no mark
 UNKNOWN_PRICE = float("nan")
 
 
 def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[str, str]:
-    """Return why symbols lack the history for a forecast, by symbol.
+    """Return the reasons why symbols lack the history for a forecast, by symbol.
 
+    symbols: symbols that an earlier cycle has decided on.
     least: smallest number of bars for a forecast.
     """
     listed = dict(zip(bars.symbols, bars.present.sum(axis=1).tolist(), strict=True))
@@ -40,10 +41,10 @@ def missing_histories(bars: Bars, symbols: Iterable[str], least: int) -> dict[st
 
 
 class BarValidator:
-    """Validator of a venue's bars, cycle by cycle.
+    """Validator of a venue's bars over successive cycles.
 
-    A bar that a price contradicts is left out until the venue corrects the bar. The bar also counts
-    again once the next bar opens closer to the bar's close than to the price.
+    A bar that a price contradicts is dropped until the venue corrects it. It is also restored once
+    the next bar opens closer to its close than to that price.
     """
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class BarValidator:
     def validate(self, bars: Bars, prices: Mapping[str, float]) -> tuple[Bars, dict[str, str]]:
         """Return the panel without rejected bars, and reasons by symbol whose last bar is rejected.
 
-        No orders are placed in such a symbol. For other symbols the bar counts as missing.
+        These symbols become untradable. In other symbols a rejected bar only counts as missing.
 
         prices: prices of symbols whose bar has just ended, USD.
         """
@@ -95,7 +96,7 @@ class BarValidator:
         return still
 
     def _remember(self, bars: Bars, now: Mask, still: Mask, prices: Mapping[str, float]) -> None:
-        """Keep the bars that are or were contradicted, masks [S, T], and drop all others."""
+        """Store the bars that are or were contradicted, masks [S, T], and forget all others."""
         denied = {}
         for s, t in np.argwhere(now | still).tolist():
             name = bars.symbols[s], np.datetime64(bars.times[t])
@@ -119,9 +120,10 @@ class MarkValidator:
         self._read: Mapping[str, float] = {}  # the same, at the last reading
 
     def rejected(self, account: AccountSnapshot, *, reread: bool) -> dict[str, float]:
-        """Return symbols with rejected marks and their reference prices, USD; NaN if unknown.
+        """Return the reference prices of symbols with rejected marks, USD; NaN if unknown.
 
-        The reference price is the last trade or, if `reread`, the mark of the previous reading.
+        The reference price is the last trade. Without a recent trade it is, if `reread` is true,
+        the mark of the previous reading.
 
         reread: true if the previous reading was rejected.
         """
@@ -143,7 +145,7 @@ class MarkValidator:
         return self._accepted.get(symbol)
 
     def _traded(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, float]:
-        """Return the price of each symbol's last trade, USD; stale trades are left out."""
+        """Return the price of each symbol's last trade, USD, skipping stale trades."""
         trades = fetch_last_trades(self._feed, symbols)
         return {
             symbol: trade.price

@@ -1,4 +1,4 @@
-"""The account at an instant, as decisions and guards use it."""
+"""Snapshot of an account at an instant, as decisions and guards use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_FREE_EQUITY_SHARE = 1e-6  # smallest share of equity; a ceiling of 0 would a
 
 
 class ValueUnknown(InputError):
-    """An unknown part of the account: a symbol's price, or the risk of spreads."""
+    """A value of the account is unknown: a symbol's price, or the risk of open spreads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +30,25 @@ class AccountSnapshot:
     Only the guards of a live account need `last_trades`, `at_risk` and `balance`. None means that
     the data were not read; an empty mapping means that there are none.
 
-    cash: USD; below 0 it is borrowed.
+    cash: cash in USD; below 0 for borrowed cash.
     positions: signed quantities, by symbol.
-    prices: last known closes in USD, by symbol; orders are sized at them.
+    prices: last known closes in USD, by symbol; orders are sized at these prices.
     as_of: instant of the snapshot.
     open_orders: open orders, and orders that may be open (unknown outcome).
     unsettled: net proceeds of stock trades that settle on the next session, USD, without proceeds
         of shorts that are still open.
-    short_proceeds: USD that open shorts were sold for.
+    short_proceeds: proceeds of open short positions, USD.
     leverage: largest gross stock exposure that the venue allows, in multiples of equity.
     shorting: true if the venue lends shares.
-    block_reason: reason why the venue accepts no orders of the account; empty if it does.
+    block_reason: reason why the venue has blocked the account; empty if it accepts orders.
     crypto_enabled: true if the venue accepts orders of crypto.
     uncertain_symbols: symbols with an order of unknown outcome or with a quantity that is not
         available; no order is planned in these symbols.
     free_equity_share: share of equity that supports stocks, above 0, at most 1; the rest secures
         open spreads.
     last_trades: last trade of each symbol that may be ordered.
-    at_risk: USD that open and pending spreads can lose, by the root of their options.
-    balance: USD that spreads are sized from, according to the account's files.
+    at_risk: largest loss of open and pending spreads, USD, by the root of their options.
+    balance: capital in USD by which spreads are sized, according to the account's files.
     equity: cash plus positions at these prices, USD.
     """
 
@@ -89,7 +89,10 @@ class AccountSnapshot:
         object.__setattr__(self, "equity", equity)
 
     def with_collateral(self, collateral: float) -> AccountSnapshot:
-        """Return the snapshot less USD of spread collateral, which cannot buy stocks or crypto."""
+        """Return the snapshot with USD of spread collateral reserved.
+
+        Collateral supports no stock positions and buys no crypto.
+        """
         if collateral <= 0:
             return self
         share = 1.0 - collateral / self.equity if self.equity > 0 else 0.0
@@ -103,7 +106,7 @@ class AccountSnapshot:
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:
-        """Signed quantity held plus open, by symbol."""
+        """Signed quantity of position plus open orders, by symbol."""
         total = dict(self.positions)
         for order in self.open_orders:
             total[order.symbol] = total.get(order.symbol, Decimal(0)) + order.signed_qty
@@ -125,7 +128,7 @@ class AccountSnapshot:
         return reductions
 
     def without(self, orders: Collection[Order]) -> AccountSnapshot:
-        """Return the snapshot without these open orders, as after their cancellation."""
+        """Return the snapshot as if these open orders were cancelled."""
         if not orders:
             return self
         cancelled = {order.client_order_id for order in orders}
@@ -133,7 +136,7 @@ class AccountSnapshot:
         return replace(self, open_orders=tuple(remaining))
 
     def with_prices(self, prices: Mapping[str, float]) -> AccountSnapshot:
-        """Return the snapshot with prices, USD, for symbols that have none."""
+        """Return the snapshot with these prices, USD, added for symbols without a price."""
         return replace(self, prices={**prices, **self.prices})
 
     def last_trade(self, symbol: str) -> LastTrade | None:
@@ -157,14 +160,14 @@ class AccountSnapshot:
 
     @property
     def spread_risks(self) -> Mapping[str, float]:
-        """USD that spreads can lose, by root; raises ValueUnknown if `at_risk` was not read."""
+        """Largest loss of spreads by root, USD; raises ValueUnknown if `at_risk` was not read."""
         if self.at_risk is None:
             raise ValueUnknown("the risk of open spreads was not read")
         return self.at_risk
 
     @property
     def market_prices(self) -> dict[str, float]:
-        """Price of one unit, USD, of each symbol for which `price` returns one."""
+        """Price of one unit of each symbol, USD: its last trade, or the sizing price."""
         trades = {symbol: trade.price for symbol, trade in (self.last_trades or {}).items()}
         return {**self.prices, **trades}
 

@@ -1,4 +1,4 @@
-"""Times from which a venue accepts an order, and until which a decision's order is sent.
+"""Times at which a venue accepts orders for auctions, and deadlines for sending orders.
 
 Alpaca (docs, "Time in Force") refuses `opg` from 9:28 and `cls` from 15:50 New York on, ten minutes
 before the close on half-days; from 19:00 on it accepts both for the next session's auction.
@@ -26,7 +26,7 @@ SEND_LEAD_TIMES = {"opg": 5 * MINUTE, "cls": 11 * MINUTE}  # before the auction,
 
 
 def auction_refusal(order: Order, at: np.datetime64) -> str:
-    """Return why an order for an auction is refused at an instant, or an empty string.
+    """Return why the venue refuses an auction order at an instant, or an empty string.
 
     The result is empty for an order that is not for an auction.
     """
@@ -53,7 +53,10 @@ def accepted_from(order: Order, at: np.datetime64) -> np.datetime64:
 
 
 def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.datetime64:
-    """Return the instant from which an order for the auction after a decision is not sent."""
+    """Return the deadline for sending an order to the first auction after a decision.
+
+    tif: `opg` for the opening auction, `cls` for the closing auction.
+    """
     days = calendar()
     auctions = days.opens if tif == "opg" else days.closes
     k = int(np.searchsorted(auctions, decided_at, side="right"))
@@ -65,7 +68,7 @@ def auction_send_deadline(tif: TimeInForce, decided_at: np.datetime64) -> np.dat
 def order_send_deadline(
     order: Order, bar_at: np.datetime64, decided_at: np.datetime64, lifetime: np.timedelta64
 ) -> np.datetime64:
-    """Return the instant from which an order of a decision is not sent.
+    """Return the deadline for sending an order of a decision.
 
     An order is sized with the prices and the account of its decision. An order for a stock is meant
     for the current session: sent after the close, it would wait for the next session.
@@ -87,10 +90,10 @@ def order_send_deadline(
 def next_send_time(
     orders: Iterable[Order], now: np.datetime64, retry: np.timedelta64
 ) -> np.datetime64 | None:
-    """Return when planned orders are sent next or expire; None if none is planned for later.
+    """Return when the next planned order is sent or expires; None without an unexpired order.
 
-    Orders for the next auction are sent a minute after the venue accepts them, so that clocks
-    agree.
+    Orders for the next auction are sent a minute after the venue starts to accept them, because
+    clocks may differ.
 
     retry: time after which an order that could not be sent is tried again.
     """

@@ -1,4 +1,4 @@
-"""Average cost: the mean entry price of a position, and the profit of closed units."""
+"""Average cost: mean entry price of a position, and realised profit of a trade."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ Number = TypeVar("Number", float, Fraction, Decimal)
 def average_cost(
     held: Number, entry: Number, change: Number, price: Number
 ) -> tuple[Number, Number]:
-    """Return the mean entry price after a trade, and the profit of the units that it closes, USD.
+    """Return the mean entry price after a trade, and the trade's realised profit, USD.
 
     A closing trade keeps the mean price of the rest; a trade that crosses 0 opens a position at its
-    own price. All numbers have one type; the result is exact for exact types.
+    own price. All numbers have the same type; the result is exact for exact types.
 
     held: signed quantity before the trade.
-    entry: mean price of a unit held, USD.
+    entry: mean entry price of one unit before the trade, USD.
     change: signed quantity of the trade.
-    price: price of a unit, USD.
+    price: price of one unit in the trade, USD.
     """
     nothing = held * 0
     closed = min(abs(held), abs(change)) if held * change < 0 else nothing

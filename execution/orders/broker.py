@@ -1,4 +1,4 @@
-"""The protocol of a broker, and the sequence in which a decision's orders are sent to it."""
+"""Interface of a broker, and the sequence in which the orders of a decision are sent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Asset:
 
 
 class Broker(Protocol):
-    """An account that fills orders."""
+    """Interface of a broker: it reads one account, and sends and cancels its orders."""
 
     def now(self) -> np.datetime64: ...
     def account(self) -> AccountSnapshot: ...
@@ -82,13 +82,13 @@ def place(
     make the book exceed its ceilings. Orders for an auction are sent together, because all fill at
     one price.
 
-    cancels: unfilled quantity at the decision of each open order that it replaces, by order id.
-    gate: pre-trade checks, as in `Broker.submit`.
+    cancels: unfilled quantity of each open order that the decision replaces, by order id.
+    gate: pre-trade checks that run right before each order is sent.
 
     Raises
     ------
     AccountChanged
-        if one of the replaced orders has filled since: its successor would repeat the trade.
+        if a replaced order has filled since the decision: its successor would repeat the trade.
     """
     # An order that is replaced would trade with its successor; venues refuse that.
     if cancels:
@@ -114,7 +114,7 @@ def place_reductions(
 ) -> None:
     """Send reducing orders one by one, so that an error in one does not stop the others.
 
-    gate: pre-trade checks, as in `Broker.submit`.
+    gate: pre-trade checks that run right before each order is sent.
 
     Raises
     ------

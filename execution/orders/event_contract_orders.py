@@ -1,6 +1,6 @@
-"""Orders of event contracts: a limit on YES or NO of one market.
+"""Limit orders for event contracts: YES or NO contracts of one market.
 
-Prices are USD of the order's own side.
+A price is the price of the order's side, USD.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Outcome = Literal["YES", "NO"]
 # The venue's words. Only the first one rests; the other two end on arrival.
 ContractTimeInForce = Literal["good_till_canceled", "immediate_or_cancel", "fill_or_kill"]
 
-PAYOUT = Decimal(1)  # USD that a contract pays if its side comes true
+PAYOUT = Decimal(1)  # USD paid per contract if its side is the outcome
 PRICE_STEP = Decimal("0.0001")  # USD, the finest price that the venue writes
 COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue writes
 
@@ -25,8 +25,8 @@ COUNT_STEP = Decimal("0.01")  # contracts, the smallest count that the venue wri
 class EventContractOrder:
     """A limit order for event contracts, which validates itself.
 
-    client_order_id: client order id, derived from what the order is for, so that a repeated order
-        has the same id.
+    client_order_id: client order id, derived from the purpose of the order, so that a repeated
+        order has the same id.
     market: ticker of the market.
     action: BUY, or SELL of a position.
     side: side of the contract that is traded, YES or NO.
@@ -63,12 +63,12 @@ class EventContractOrder:
 
 
 def check_price_and_count(name: str, price: Decimal, count: Decimal) -> None:
-    """Check that the venue accepts the precision and range of a price and a count.
+    """Check that a price and a count are in the range and precision that the venue accepts.
 
     Raises
     ------
     ValueError
-        if the venue does not.
+        for a price or a count that the venue does not accept.
     """
     if not (price.is_finite() and 0 < price < PAYOUT and price % PRICE_STEP == 0):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Costs of trading: half-spread and slippage by class, and fees by date."""
+"""Trading costs: half-spread and slippage by asset class, and fees by date."""
 
 from __future__ import annotations
 
@@ -89,13 +89,16 @@ class FeeSchedule:
         return self.crypto_tiers[0].taker
 
     def unverified_stock_tables(self, first: np.datetime64, last: np.datetime64) -> list[str]:
-        """Return the stock fee tables with an unverified row in force on New York dates."""
+        """Return the names of stock fee tables with an unverified rate in a range of dates.
+
+        first, last: New York dates, inclusive.
+        """
         tables = ("sec_per_dollar", "taf_per_share", "cat_per_share")
         return [name for name in tables if _unverified_on(getattr(self, name), first, last)]
 
     @property
     def crypto_is_unverified(self) -> bool:
-        """True if the source of any crypto tier does not confirm it."""
+        """True if at least one crypto tier is not confirmed by its source."""
         return not all(tier.verified for tier in self.crypto_tiers)
 
 
@@ -140,8 +143,8 @@ class TradingCosts:
     def expected(self, crypto: npt.NDArray[np.bool_], fees: FeeSchedule) -> Array:
         """Return the expected cost [S] of trading one USD in a decision.
 
-        It is half-spread, slippage, commission and the taker fee. Regulatory fees on stocks (below
-        0.3 basis points of a sale) are left out of the decision, not of the ledger.
+        The cost is the sum of half-spread, slippage, commission and taker fee. Regulatory fees on
+        stocks (below 0.3 basis points of a sale) are excluded here, but booked for each trade.
         """
         # A decision sends market orders, which take liquidity, so crypto pays the taker fee; the
         # first tier is that of an account without volume.

@@ -1,4 +1,4 @@
-"""Pre-trade gate: it checks each order against an account snapshot right before sending."""
+"""Pre-trade gate: check of each order against an account snapshot right before sending."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OrderRole = Literal["", "reduction", "opening", "night"]
 
 
 class OrderGate(Protocol):
-    """A check of orders against a snapshot of the account."""
+    """Interface of a pre-trade check of orders against a snapshot of the account."""
 
     @property
     def prices(self) -> Mapping[str, float]:
@@ -35,7 +35,7 @@ class OrderGate(Protocol):
 
 
 class Unguarded:
-    """The gate that allows every order."""
+    """A gate that allows every order."""
 
     prices: Mapping[str, float] = MappingProxyType({})
 

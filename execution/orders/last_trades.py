@@ -1,4 +1,4 @@
-"""Last trades of a feed, and fallbacks while the feed does not respond."""
+"""Queries for last trades, which return nothing while the feed does not respond."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class TradeSource(Protocol):
-    """A feed of last trades, such as `BarFeed` or `MarketData`."""
+    """Interface of a feed of last trades, such as `BarFeed` or `MarketData`."""
 
     def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
         """Return the last trade of each symbol that has one.
@@ -28,7 +28,7 @@ class TradeSource(Protocol):
 
 
 class NoTrades:
-    """A source without trades."""
+    """A feed that has no trades."""
 
     def last_trades(self, symbols: Sequence[str]) -> Mapping[str, LastTrade]:
         del symbols
@@ -46,5 +46,5 @@ def fetch_last_trades(source: TradeSource, symbols: Iterable[str]) -> Mapping[st
 
 
 def last_prices(source: TradeSource, symbols: Iterable[str]) -> dict[str, float]:
-    """Return prices of last trades, USD; an empty mapping if the feed does not respond."""
+    """Return last trade prices by symbol, USD; an empty mapping if the feed does not respond."""
     return {symbol: trade.price for symbol, trade in fetch_last_trades(source, symbols).items()}

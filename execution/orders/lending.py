@@ -1,4 +1,4 @@
-"""Terms of the broker's loans, the same for settlement and for the decision."""
+"""Terms of the broker's loans, used for settlement and for decisions alike."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class MarginTerms:
                     raise InputError(f"margin.{name}: {symbol} is there {count} times")
 
     def interest_rate_on(self, dates: Instants) -> Array:
-        """Return the yearly cost [N] of one USD borrowed, in force on New York dates."""
+        """Return the yearly interest rate [N] on borrowed cash on each New York date."""
         return rates_on(self.interest_rates, dates, self.interest_rate)[0]
 
     def nightly_rate(self, instants: Instants) -> Array:
-        """Return the cost [N] of borrowing one USD for a night, as known at each instant."""
+        """Return the interest rate [N] on borrowed cash for one night, as known at each instant."""
         return self.interest_rate_on(new_york_date(instants)) / INTEREST_DAYS_PER_YEAR

@@ -1,6 +1,6 @@
-"""Orders of several option legs, and their values at expiry.
+"""Option spread orders (multi-leg orders), and values of options at expiry.
 
-Prices are points a share, exact to the cent.
+Prices are points per share, exact to the cent.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainingdata.sessions import session_on, sessions_between
 
 Count = TypeVar("Count", bound=Decimal | int)  # of contracts, signed
 
-TWO_WEEKS = np.timedelta64(14, "D")  # longest time without a session
+TWO_WEEKS = np.timedelta64(14, "D")  # longest time between two sessions
 SHARES_PER_OPTION = 100  # shares that one option is on
 _OCC_SYMBOL = re.compile(r"([A-Z]{1,6})(\d{6})([CP])(\d{8})")
 MAX_SPREADS_PER_ORDER = 10_000  # limit of one order
@@ -80,12 +80,12 @@ def parse_occ_symbol(symbol: str) -> OptionContract:
 
 
 def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal | None:
-    """Return the smallest value at expiry of options that expire together, USD; None if unbounded.
+    """Return the smallest value at expiry of options with one expiry, USD; None if unbounded.
 
     Between two strikes the value is linear, so the minimum is at a strike, at 0, or far above. Far
     above, uncovered short calls lose without bound.
 
-    options: signed contracts.
+    options: signed number of contracts of each option.
     """
     if sum(count for contract, count in options.items() if contract.call) < 0:
         return None
@@ -97,7 +97,7 @@ def min_expiry_value(options: Mapping[OptionContract, Decimal | int]) -> Decimal
 
 
 def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[OptionContract, Count]]:
-    """Return groups of options that cover each other: options of one root and expiry."""
+    """Group options that can cover each other: those with the same root and expiry."""
     together: dict[tuple[str, date], dict[OptionContract, Count]] = defaultdict(dict)
     for contract, count in options.items():
         together[contract.root, contract.expiry][contract] = count
@@ -105,7 +105,7 @@ def group_by_expiry(options: Mapping[OptionContract, Count]) -> list[dict[Option
 
 
 def min_expiry_values(options: Mapping[OptionContract, Decimal | int]) -> list[Decimal | None]:
-    """Return `min_expiry_value` of each group of options that expire together."""
+    """Return `min_expiry_value` of each group of options with one root and expiry."""
     return [min_expiry_value(each) for each in group_by_expiry(options)]
 
 
@@ -149,7 +149,7 @@ class OptionLeg:
 
     @property
     def direction(self) -> int:
-        """Change of the position in the option, contracts: 1 or -1."""
+        """Sign of the leg's change in position: 1 for a buy, -1 for a sale."""
         return 1 if self.side == "buy" else -1
 
     @property
@@ -167,8 +167,8 @@ class SpreadOrder:
     client_order_id: id at the venue, 1 to 128 letters, digits, '.', '_', ':' or '-'.
     legs: two to four legs, each with another option.
     contracts: number of spreads, 1 to 10,000.
-    min_credit: limit: smallest credit in points per spread, below 0 for a debit; None takes the
-        market's price.
+    min_credit: limit price: smallest credit in points per spread, below 0 for a debit; None for a
+        market order.
     expires_at: instant from which the order is not sent; None without an expiry.
     reduces: true if the order buys back spreads that were sold.
     reason: reason of the order.
@@ -208,9 +208,10 @@ class SpreadOrder:
 
     @property
     def max_loss(self) -> float:
-        """Largest value of one spread to its holder or to its writer, USD.
+        """Largest loss of one spread at expiry to its holder or its writer, USD.
 
-        This is the largest loss of a credit spread; infinite if no leg bounds the loss.
+        Premiums are not included. The loss is the width of a credit spread, and infinite if no leg
+        bounds it.
         """
         width = Decimal(0)
         for held, owed in zip(self._least_worths(1), self._least_worths(-1), strict=True):
@@ -221,7 +222,7 @@ class SpreadOrder:
 
     @property
     def is_fully_covered(self) -> bool:
-        """Return whether the order cannot create a liability at expiry, such as a buy-back."""
+        """Return whether the order creates no liability at expiry, as in buying back a spread."""
         return all(least is not None and least >= 0 for least in self._least_worths(1))
 
     def _least_worths(self, sign: int) -> list[Decimal | None]:
@@ -232,13 +233,13 @@ class SpreadOrder:
         return min_expiry_values({leg.contract: sign * leg.direction for leg in self.legs})
 
     def at_risk(self, contracts: Decimal) -> float:
-        """Return USD that a number of these spreads can lose."""
+        """Return the largest loss of a number of these spreads, USD."""
         return self.max_loss * float(contracts) if contracts else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SpreadFill:
-    """Fill of a spread order that is final.
+    """Fill of a final spread order.
 
     contracts: number of spreads that were filled.
     credit: mean credit in points per spread, below 0 for a debit.
@@ -249,12 +250,12 @@ class SpreadFill:
 
 
 class NeverSent(OrderRejected):
-    """An order whose sending never started."""
+    """The order was never sent: its submission did not start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """Prices at which an option can be sold (bid) and bought (ask), points."""
+    """Quote of an option: prices at which it can be sold (bid) and bought (ask), points."""
 
     bid: Decimal
     ask: Decimal
@@ -269,7 +270,7 @@ class Quote:
 
 
 def net_credit(legs: Iterable[OptionLeg], quotes: Mapping[OptionContract, Quote]) -> Decimal | None:
-    """Return the net credit of the legs at market prices, points; None without all quotes."""
+    """Return the net credit of legs at market prices, points; None if a quote is missing."""
     total = Decimal(0)
     for leg in legs:
         quote = quotes.get(leg.contract)

@@ -49,7 +49,7 @@ class Order:
     limit_price: limit price of limit and stop-limit orders, USD.
     stop_price: stop price of stop and stop-limit orders, USD.
     trail_price: distance of a trailing stop from the best price since it was sent, USD.
-    trail_percent: the same distance in percent; a trailing stop has one of the two.
+    trail_percent: distance of a trailing stop in percent; an order has this or `trail_price`.
     extended_hours: true if the order may trade outside regular hours.
     expires_at: instant from which the order is not sent; None without an expiry.
     """
@@ -118,7 +118,7 @@ class Order:
 
     @property
     def is_immediate(self) -> bool:
-        """Return whether the order should trade at once, so that a remainder is cancelled soon."""
+        """Return whether the order should trade at once; an unfilled remainder is cancelled."""
         return self.type == "market" and not self.for_auction
 
     @property
@@ -128,7 +128,7 @@ class Order:
 
     @property
     def signed_qty(self) -> Decimal:
-        """Quantity, positive for a buy, negative for a sale."""
+        """Signed quantity: positive for a buy, negative for a sale."""
         return self.qty if self.side == "buy" else -self.qty
 
 
@@ -162,7 +162,7 @@ class OrderSizeLimits:
             )
 
     def min_sent_value(self, *, coin: bool, closes: bool) -> float:
-        """Return the smallest value of an order when it is sent, USD.
+        """Return the smallest value at which an order may be sent, USD.
 
         The minimum applies to crypto and to fractions of a share. An order that closes a whole
         crypto position need only exceed the dust threshold; otherwise the position could never be
@@ -173,16 +173,16 @@ class OrderSizeLimits:
         return self.crypto_dust if closes else self.min_crypto_value
 
     def min_sized_values(self, crypto: Mask) -> Array:
-        """Return the smallest values [S] of a sized order that does not close a position, USD."""
+        """Return the smallest value [S] of an order at sizing, unless it closes a position, USD."""
         return np.where(crypto, self.min_crypto_value * (1 + self.price_margin), 0.0)
 
     def dust_values(self, crypto: Mask) -> Array:
-        """Return the smallest values [S] of a position that can be closed, USD."""
+        """Return the smallest value [S] of a position that the venue allows to close, USD."""
         return np.where(crypto, self.crypto_dust, 0.0)
 
     @property
     def max_sized_crypto_value(self) -> float:
-        """Largest value of one crypto order when it is sized, USD."""
+        """Largest value of one crypto order at sizing, less the price margin, USD."""
         return self.max_crypto_value * (1 - self.price_margin)
 
     def max_order_quantity(self, item: Instrument, price: float) -> float:
@@ -226,12 +226,12 @@ class Fill(NamedTuple):
     symbol: name of the symbol.
     qty: signed quantity. The fee of a crypto purchase is paid in crypto: a second fill of the same
         order with a negative qty at price 0.
-    price: USD.
-    fee: USD.
-    at: start of the bar at whose open it filled, or the instant at which the bar within which it
-        filled became known.
-    equity_row_at: instant of the first account row that includes the fill, if that is not `at`: a
-        bar whose start is not an instant of the account fills once the bar is known.
+    price: price of one unit, USD.
+    fee: fee in USD.
+    at: start of the bar at whose open the order filled; for a fill within a bar, the instant at
+        which that bar became known.
+    equity_row_at: instant of the first account row that includes the fill; None if it is `at`. It
+        differs from `at` if the account has no row at the start of the bar.
     """
 
     client_order_id: str
@@ -249,13 +249,13 @@ class Fill(NamedTuple):
 
 
 def open_crypto_bid_cost(orders: Iterable[Order], prices: Mapping[str, float]) -> float:
-    """Return the cost of open crypto purchases at their limit, else the last price, USD."""
+    """Return the cost of open crypto purchases at their limit price, else last price, USD."""
     bids = [o for o in orders if o.side == "buy" and o.instrument.kind is AssetClass.CRYPTO]
     return sum(float(o.qty) * (o.limit_price or prices.get(o.symbol, 0.0)) for o in bids)
 
 
 def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForce:
-    """Return the time in force of our orders; crypto has no trading day at the venue.
+    """Return the time in force of our orders: `gtc` for crypto, else `auction` or `day`.
 
     auction: auction at the start of the next bar of stocks; None without one.
     """
@@ -264,7 +264,7 @@ def time_in_force(symbol: str, auction: TimeInForce | None = None) -> TimeInForc
 
 @lru_cache(maxsize=1 << 12)  # a backtest converts the same positions at every bar
 def exact_decimal(quantity: float) -> Decimal:
-    """Return the shortest decimal of a float: 3, not 3.0; 0.123 as written."""
+    """Convert a float to the decimal of its shortest text: 3, not 3.0; 0.123 as written."""
     return Decimal(int(quantity)) if quantity.is_integer() else Decimal(repr(quantity))
 
 
@@ -283,7 +283,7 @@ def format_order_id(strategy: str, when: str, symbol: str, leg: int, attempt: in
 
 
 def parse_order_prefix(client_order_id: str) -> str:
-    """Return the prefix of an order's id, which is its strategy's name or tag.
+    """Return the prefix of a client order id: the strategy's name or order tag.
 
     A prefix may contain dashes; the parts after it do not.
     """

@@ -1,4 +1,4 @@
-"""Rules of a venue: reasons to refuse an order, and what is allowed for a symbol today."""
+"""Rules of a venue: reasons to refuse an order, and trading properties of symbols."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def refusal(
     asset: the venue's properties of the symbol; None if unknown.
     account: positions and open orders; None if unknown.
     terms: smallest and largest values of an order.
-    at: instant at which the order is sent; None for an order that is sent when the venue accepts
-        it.
+    at: instant at which the order is sent; None skips the check of auction times.
     """
     # The simulator applies Alpaca's rules as well, so that a backtest trades nothing that the venue
     # would have refused.
@@ -75,7 +74,7 @@ def _shape_refusal(order: Order, coin: bool, fraction: bool) -> str:
 
 
 def price_refusal(order: Order) -> str:
-    """Return why a stock's limit or stop price is off the tick, in Alpaca's words, or "".
+    """Return Alpaca's error text for a stock price off the tick, or an empty string.
 
     From 1 USD on a price has at most two decimals, below it four: Rule 612 of Regulation NMS and
     docs.alpaca.markets/docs/orders-at-alpaca. That page lacks the rule's half cents of 2026.
@@ -186,7 +185,7 @@ def _would_trade_together(order: Order, other: Order) -> bool:
 
 
 class VenueRules:
-    """Properties of each symbol at the venue, read once a day."""
+    """The venue's trading properties of symbols, queried once a day."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -194,9 +193,10 @@ class VenueRules:
         self._assets: Mapping[str, Asset] = {}
 
     def apply(self, bars: Bars, now: np.datetime64, increments: IncrementSource) -> Bars:
-        """Return the panel with the venue's properties of its symbols.
+        """Return the panel with the venue's trading properties of its symbols.
 
-        increments: source of crypto increments, as in `with_venue_rules`.
+        increments: `broker` takes the venue's quantity increments of crypto, `original` keeps the
+            panel's.
         """
         request = now.astype("datetime64[D]"), bars.symbols
         if request != self._read_for:

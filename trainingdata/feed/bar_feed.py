@@ -1,4 +1,4 @@
-"""The bars of a live loop: requested once, then extended at each cycle."""
+"""Bars for a live loop: requested once, then extended at each cycle."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_KEPT_SHARE = 0.9
 
 
 class BarFeed:
-    """Up-to-date bars of symbols for a live loop, requested once and then extended.
+    """Current bars of symbols for a live loop, requested once and then extended.
 
     data: market data of the venue.
     symbols: the symbols.
@@ -41,14 +41,14 @@ class BarFeed:
         self.rejected_histories: dict[str, str] = {}  # reason by symbol
 
     def bars(self, now: np.datetime64) -> Bars:
-        """Return the bars of the history that were known at `now`.
+        """Return the bars of the history that are known at `now`.
 
         The result does not depend on how long the feed has run: bars that have become too old are
-        dropped. A symbol whose older bars have changed, as after a split, is requested again. If
-        the history is no longer available, the symbol keeps its earlier bars.
+        dropped. If older bars of a symbol have changed, as after a split, its history is requested
+        again. If the history is no longer available, the symbol keeps its earlier bars.
 
         Raises DataError for bars that cannot be trusted, or none at all; BrokerError for a venue
-        that does not respond, or refuses.
+        that does not respond, or rejects a request.
         """
         since = history_start(now, self._days)
         self._forget_before(since)
@@ -64,7 +64,7 @@ class BarFeed:
         return build_panel(tables, "bars of the venue", self._data.timeframe)
 
     def _request(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> None:
-        """Replace whole histories, unless the new history lacks most of the known bars."""
+        """Replace a symbol's whole history, unless the new history lacks most of the known bars."""
         answers = self._data.tables(symbols, since, now, self._patience)
         listed = {item: (times, values) for item, times, values in answers}
         for item in map(instrument, symbols):

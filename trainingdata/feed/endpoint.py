@@ -1,7 +1,7 @@
 """The venue's address, its API keys, and the translation of its errors.
 
-The SDK's own retries (every method, POST included, no timeout) are switched off: `transport.py`
-sends the SDK's requests.
+The SDK's own retries are switched off, because they repeat every method, POST included, and have no
+timeout. `transport.py` sends the SDK's requests instead.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 class ApiKeys:
     """The API keys of an account.
 
-    They are never printed: the object shows itself as `ApiKeys()`, and `redact` removes both from
-    any text.
+    The keys are never printed: the object prints as `ApiKeys()`, and `redact` removes both keys
+    from any text.
     """
 
     key: str = field(repr=False)
@@ -43,7 +43,7 @@ class ApiKeys:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ApiKeys:
-        """Return the keys in an environment.
+        """Return the keys in environment variables.
 
         Raises InputError for missing keys, or characters that no key has.
         """
@@ -69,12 +69,12 @@ class ApiKeys:
 
     @property
     def are_paper(self) -> bool:
-        """True if the key id begins with PK, as for an Alpaca paper account."""
+        """True if the key id begins with PK, the prefix of Alpaca's paper accounts."""
         return self.key.startswith("PK")
 
     @property
     def are_live(self) -> bool:
-        """True if the key id begins with AK, as for an account with real money."""
+        """True if the key id begins with AK, the prefix of accounts with real money."""
         return self.key.startswith("AK")
 
     def redact(self, text: str) -> str:
@@ -100,10 +100,11 @@ class RequestSettings:
     attempts: int = setting(4, "of a read; orders are never repeated", ge=1, le=10)
 
     def transport(self, pace: RateLimiter, signer: Signer | None = None) -> Transport:
-        """Return a transport with these limits.
+        """Return a transport with these time limits and retries.
 
         pace: rate limiter of the address.
-        signer: function that returns headers for every attempt; None if headers are constant."""
+        signer: function that returns headers for every attempt; None if headers are constant.
+        """
         from foundation.transport import Transport
 
         timeout = CONNECT_SECONDS, self.read_timeout
@@ -154,7 +155,7 @@ class BrokerSettings(RequestSettings):
 
     @property
     def address(self) -> str | None:
-        """The overriding address without a trailing slash, as the SDK requires; else None."""
+        """`url_override` without a trailing slash, as the SDK requires; None for Alpaca itself."""
         return None if self.url_override is None else self.url_override.rstrip("/")
 
     @property
@@ -172,7 +173,7 @@ class BrokerSettings(RequestSettings):
         return None if self.is_loopback else REQUESTS_A_MINUTE
 
     def secure_client(self, client: RESTClient) -> Any:
-        """Return the SDK's client on a transport that has a deadline and retries reads only."""
+        """Give the SDK's client a transport that has a deadline and retries only reads."""
         from foundation.transport import shared_rate_limiter
 
         pace = shared_rate_limiter(self.address or str(self.paper), self._request_limit())
@@ -184,7 +185,7 @@ class BrokerSettings(RequestSettings):
 
 
 def mask_password(url: str) -> str:
-    """Return an address without the user and password before its @."""
+    """Return a URL with user and password replaced by `[secret]`."""
     return re.sub(r"(?<=//)[^/]*@|^[^/]*@", "[secret]@", url)
 
 
@@ -192,9 +193,11 @@ def mask_password(url: str) -> str:
 def translate_errors(
     request: str, settings: BrokerSettings, keys: ApiKeys | None
 ) -> Iterator[None]:
-    """Convert any error of a request into one line without secrets.
+    """Convert any error of a request in the block to a one-line error without secrets.
 
-    request: the request, for the message.
+    request: description of the request, for the message.
+    settings: address of the venue.
+    keys: keys to remove from the message, or None.
 
     Raises BrokerError with the request, its address, and the response; `AccessDenied` for keys
     without permission for the request; `ResponseRejected` for an `InvalidResponse`.

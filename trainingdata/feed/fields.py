@@ -1,9 +1,9 @@
-"""Fields of the venue's responses: their parsers, and the meaning of their absence.
+"""Fields of the venue's responses: their parsers, and the meaning of a missing field.
 
 A venue may drop fields, leave them empty, or fill them with unexpected values. A required field
-that is missing, or a field that cannot be parsed, is an error that names it. An optional field
-declares the meaning of its absence, which is logged once. Price fields are declared here, fields of
-accounts and orders in `execution.alpaca.fields`.
+that is missing, or a field that cannot be parsed, raises an error that names the field. An optional
+field declares the meaning of its absence, which is logged once. Price fields are declared here,
+fields of accounts and orders in `execution.alpaca.fields`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _OUR_DAYS = re.compile(r"(199\d|20\d\d|21\d\d)-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9
 
 @dataclass(frozen=True, slots=True)
 class RequiredField(Generic[T]):
-    """A field without which a response is invalid.
+    """A field that every valid response has.
 
     name: name of the field.
-    parse: parser of its value; it raises `ValueError` for an invalid one.
+    parse: parser of its value; it raises `ValueError` for an invalid value.
     """
 
     name: str
@@ -57,9 +57,9 @@ class OptionalField(Generic[T]):
     """A field that may be missing.
 
     name: name of the field.
-    parse: parser of its value; it raises `ValueError` for an invalid one.
+    parse: parser of its value; it raises `ValueError` for an invalid value.
     default: value of a missing or empty field.
-    absence_meaning: meaning of its absence, for the log; empty where absence is usual.
+    absence_meaning: meaning of a missing field, for the log; empty where absence is usual.
     """
 
     name: str
@@ -81,7 +81,7 @@ class OptionalField(Generic[T]):
 
 
 def as_mapping(answer: Any) -> Mapping[str, Any]:
-    """Return a response as a mapping of fields.
+    """Return a response as a mapping of its fields.
 
     Raises InvalidResponse for a response that is not a mapping.
     """
@@ -104,7 +104,7 @@ def _say_once(line: str) -> None:
 
 
 def parse_decimal(value: Any) -> Decimal:
-    """Parse a number with all digits.
+    """Parse a number exactly, with all its digits.
 
     Raises ValueError for any other value.
     """
@@ -142,7 +142,7 @@ def parse_non_negative(value: Any) -> Decimal:
 
 
 def parse_truncated(parse: Callable[[Any], Decimal]) -> Callable[[Any], Decimal]:
-    """Return a parser that truncates digits beyond the supported precision, for quotients."""
+    """Return a parser that truncates digits beyond the supported precision, as quotients have."""
 
     def cut(value: Any) -> Decimal:
         whole, point, digits = str(value).partition(".")
@@ -163,21 +163,27 @@ def parse_multiplier(value: Any) -> Decimal:
 
 
 def parse_bool(value: Any) -> bool:
-    """Parse true or false; any other value raises `ValueError`."""
+    """Parse true or false.
+
+    Raises ValueError for any other value.
+    """
     if not isinstance(value, bool):
         raise ValueError("neither true nor false")
     return value
 
 
 def parse_text(value: Any) -> str:
-    """Parse a text; any other value raises `ValueError`."""
+    """Parse a text.
+
+    Raises ValueError for any other value.
+    """
     if not isinstance(value, str):
         raise ValueError("not a text")
     return value
 
 
 def parse_choice(*known: Word) -> Callable[[Any], Word]:
-    """Return a parser that accepts only these words."""
+    """Return a parser that accepts only these words; it raises `ValueError` for any other value."""
 
     def parse(value: Any) -> Word:
         for word in known:
@@ -189,7 +195,7 @@ def parse_choice(*known: Word) -> Callable[[Any], Word]:
 
 
 def parse_objects(value: Any) -> tuple[Mapping[str, Any], ...]:
-    """Parse a list of objects, as a tuple.
+    """Parse a list of objects as a tuple of mappings.
 
     Raises ValueError for any other value.
     """
@@ -219,14 +225,17 @@ def parse_timestamp(value: Any) -> np.datetime64:
 def optional_field(
     name: str, parse: Callable[[Any], T], absence_meaning: str = ""
 ) -> OptionalField[T | None]:
-    """Return an optional field whose default is None."""
+    """Return an optional field whose default is None.
+
+    absence_meaning: meaning of a missing field, for the log; empty where absence is usual.
+    """
     return OptionalField(name, parse, None, absence_meaning)
 
 
 def parse_float(value: Any) -> float:
-    """Parse a JSON number, the type of bar prices; text is rejected.
+    """Parse a JSON number, the type of bar prices.
 
-    Raises ValueError for any other value.
+    Raises ValueError for any other value, including numbers as text.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("not a number")
@@ -234,27 +243,27 @@ def parse_float(value: Any) -> float:
 
 
 class Page:
-    """Fields of one page of a response; the last page has no token, or an empty token."""
+    """Fields of one page of a response; the last page has no token, or an empty one."""
 
     next_page_token = optional_field("next_page_token", parse_text)
 
 
 class BarEntry:
-    """Fields of a bar in a history, or of the latest bar."""
+    """Fields of a bar, in a history or as the latest bar."""
 
     start = RequiredField("t", parse_timestamp)
     values = tuple(RequiredField(name, parse_float) for name in "ohlcv")
 
 
 class TradeEntry:
-    """Fields of `GET /v2/stocks/trades/latest`."""
+    """Fields of a trade in the response of `GET /v2/stocks/trades/latest`."""
 
     at = RequiredField("t", parse_timestamp)
     price = RequiredField("p", parse_positive)
 
 
 class QuoteEntry:
-    """Fields of `GET /v1beta1/options/quotes/latest`.
+    """Fields of a quote in the response of `GET /v1beta1/options/quotes/latest`.
 
     An option without offers has no ask, or an ask of 0. An option without a bid, an ask or an
     instant counts as unquoted; other options are not affected.

@@ -1,4 +1,4 @@
-"""Bars from Alpaca, or from a server with its interface."""
+"""Bars and prices from Alpaca, or from a server with the same interface."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ NO_GRACE = np.timedelta64(0, "s")
 class LastTrade:
     """The last trade of a symbol.
 
-    price: price in USD, above 0.
+    price: USD, above 0.
     at: instant of the trade.
     """
 
@@ -99,10 +99,10 @@ class MarketData:
     def prices(self, symbols: Sequence[str], now: np.datetime64) -> dict[str, float]:
         """Return the unadjusted close of each symbol's latest bar, in USD.
 
-        A symbol without a bar at the venue is left out. A symbol whose latest bar began more than
-        two hours before or after `now` is left out as well, because the price is stale.
+        The result has no symbol without a bar at the venue, and none whose latest bar began more
+        than two hours before or after `now`, because such a price is stale.
 
-        Raises BrokerError for a venue that does not respond, or refuses.
+        Raises BrokerError for a venue that does not respond, or rejects a request.
         """
         closes: dict[str, float] = {}
         for symbol, bar in self._latest("latest bar", symbols, _start_and_close):
@@ -116,7 +116,7 @@ class MarketData:
     def last_trades(self, symbols: Sequence[str]) -> dict[str, LastTrade]:
         """Return the last trade of each symbol that has one.
 
-        Raises BrokerError for a venue that does not respond, or refuses.
+        Raises BrokerError for a venue that does not respond, or rejects a request.
         """
         return dict(self._latest("latest trade", symbols, LastTrade.from_row))
 
@@ -127,7 +127,7 @@ class MarketData:
         now: np.datetime64,
         grace: np.timedelta64 = NO_GRACE,
     ) -> list[SymbolBars]:
-        """Return the bars that start at or after `since` and were known at `now`, by symbol.
+        """Return the bars of each symbol that start at or after `since` and are known at `now`.
 
         Hourly stock bars begin at 09:30 New York and are joined from the venue's half-hour bars.
         Daily stock bars between closing auctions are joined from quarter-hour bars. Daily crypto
@@ -135,10 +135,10 @@ class MarketData:
         table.
 
         grace: time after a bar's close in which its last part may still arrive; until then a joined
-            bar without its last part is left out.
+            bar without its last part is not returned.
 
         Raises DataError for bars that cannot be trusted; BrokerError for a venue that does not
-        respond, or refuses.
+        respond, or rejects a request.
         """
         tables = []
         for items in self._by_kind(symbols):
@@ -154,10 +154,10 @@ class MarketData:
         return tables
 
     def bars(self, symbols: Sequence[str], since: np.datetime64, now: np.datetime64) -> Bars:
-        """Return the bars that start at or after `since` and were known at `now`, as a panel.
+        """Return the bars that start at or after `since` and are known at `now`, as a panel.
 
-        Raises DataError for bars that cannot be trusted, and if no symbol has one; BrokerError for
-        a venue that does not respond, or refuses.
+        Raises DataError for bars that cannot be trusted, and if no symbol has a bar; BrokerError
+        for a venue that does not respond, or rejects a request.
         """
         tables = self.tables(symbols, since, now)
         if not tables:
@@ -282,8 +282,8 @@ def _put_together(
 ) -> tuple[Instants, Array]:
     """Return start times [N] and values [N, 5] of the bars joined from parts [M, 5].
 
-    Parts outside a session are left out. A bar that closed after `settled` is included only with
-    its last part.
+    Parts outside a session are dropped. A bar that closed after `settled` is included only with its
+    last part.
     """
     begun, ends, within = bars_around(clock, starts)
     # A part without a trade has no bar: an old bar is complete without it.

@@ -27,10 +27,10 @@ MAX_QUOTE_AGE = np.timedelta64(20, "m")
 
 
 class OptionData:
-    """Quotes of options on one stock, and the stock's prices.
+    """Quotes of options on one underlying stock, and prices of that stock.
 
     settings: address of the venue.
-    keys: keys of the account.
+    keys: API keys of the account.
     feed: feed of the stock's prices, `iex` or `sip`.
     underlying: symbol of the stock.
     scale: factor on the stock's prices, for options on the index that the stock tracks.
@@ -53,7 +53,7 @@ class OptionData:
         self._closes: dict[date, float] = {}
 
     def index(self, now: np.datetime64) -> float:
-        """Return the last trade of the stock, times the scale, in points.
+        """Return the index level in points: the stock's last trade times the scale.
 
         Raises BrokerError for a venue that does not respond, or has no trade within MAX_TRADE_AGE
         before `now`.
@@ -69,7 +69,7 @@ class OptionData:
             return trade.price * self._scale
 
     def close_of(self, day: date, now: np.datetime64) -> float | None:
-        """Return the stock's closing price of a session, times the scale, in points.
+        """Return the index close of a session in points: the stock's close times the scale.
 
         The result is None if the day has no session, or if the session's last bar is not known at
         `now`.
@@ -93,8 +93,8 @@ class OptionData:
     ) -> dict[str, tuple[Decimal, Decimal]]:
         """Return bid and ask of options by OCC symbol, in USD per share.
 
-        An option without a quote is left out. An option whose quote is more than 20 minutes older
-        than `now`, or has no instant, is left out as well.
+        The result has no option without a quote, and none whose quote has no instant or is more
+        than 20 minutes older than `now`.
 
         Raises BrokerError for a venue that does not respond.
         """

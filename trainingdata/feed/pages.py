@@ -12,7 +12,7 @@ MAX_PAGES = 10_000  # most pages of a response; so many bars exceed any machine'
 
 
 def limit_pages(client: Any) -> Any:
-    """Return the SDK's client for prices with a limit on the pages of a response.
+    """Limit the number of pages that the SDK's client for prices requests; return the client.
 
     Requests raise `InvalidResponse` for a page without fields, for a page token that is not a text
     or repeats an earlier token, and for more than 10,000 pages.
