@@ -52,7 +52,7 @@ BAD = {
     "Others": "a ForecastTable of the panel is needed, with a forecast; it answered ",
     "Writes": "line 19: ValueError: assignment destination is read-only",
     "Leaves": "line 21: SystemExit: 0",
-    "Choosy": "TypeError: Choosy.__init__() missing 1 required",
+    "Choosy": "forecaster.arguments.window: ",
 }
 
 
