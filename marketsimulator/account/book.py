@@ -202,7 +202,7 @@ class Book(NamedTuple):
 class BarOpens(NamedTuple):
     """Prices, volumes and volatilities at which orders fill, [S] each, NaN without a bar.
 
-    price: USD; the bars' opens, or the closes of bars that end a session.
+    price: USD; opens of the bars, or closes of bars that end a session.
     volume: volume of each bar.
     volatility: standard deviation of a bar's return.
     """
@@ -214,7 +214,7 @@ class BarOpens(NamedTuple):
 
 @jit_inline
 def replace_orders(book: Book, orders: Records) -> Book:
-    """Return the book with other orders."""
+    """Return the book with these orders in place of its own."""
     return Book(book.account, book.holding, orders, book.crypto_volume, book.tiers, book.day_trades)
 
 
@@ -287,7 +287,10 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 @jit_inline
 def max_flows(size: int, actions: int) -> int:
-    """Return the most flows that one step can write: by action, borrow by symbol, the account's."""
+    """Return the maximum number of cash flows that one step writes to the tape.
+
+    Two for each corporate action, a borrow fee for each symbol, and three of the account.
+    """
     return 2 * actions + size + 3
 
 
@@ -314,13 +317,13 @@ def create_book(capital: float, holding: Records, tiers: Array) -> Book:
 def set_positions(
     book: Book, cash: float, quantities: Array, closes: Array, short_proceeds: Array | None = None
 ) -> None:
-    """Replace the opening balance of a book by cash and settled positions.
+    """Set the opening balance of a book: cash and settled positions.
 
     cash: USD; negative if borrowed.
     quantities: [S] signed.
     closes: [S] USD, NaN if unknown.
-    short_proceeds: [S] USD from the sale of each short; by default the shorts count as sold at
-        these closes.
+    short_proceeds: [S] USD from the sale of each short; None: the value of each short at these
+        closes.
     """
     account = book.account[0]
     account["cash"] = cash

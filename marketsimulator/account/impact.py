@@ -14,9 +14,12 @@ MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 
 @jit_inline
 def round_to_tick(price: float, up: bool) -> float:
-    """Round a price to a tick: 0.0001 from one dollar up, a billionth below.
+    """Round a price to a tick: 0.0001 USD from one dollar up, a billionth of a USD below.
 
-    Below 0.00001 a tick is a power of ten, at most a hundredth of a basis point of the price.
+    For prices below 0.00001 the tick is a power of ten, at most a hundredth of a basis point of the
+    price.
+
+    up: true to round up, false to round down.
     """
     scale = 1e4 if price >= 1.0 else 1e9
     if 0.0 < price < FINE_TICK_BELOW:
@@ -29,9 +32,9 @@ def round_to_tick(price: float, up: bool) -> float:
 def market_price(
     position: Record, reference: float, quantity: float, volume: float, volatility: float
 ) -> float:
-    """Return the fill price of a market order at the reference price, in USD.
+    """Return the fill price of a market order, USD: the reference price plus or less costs.
 
-    Half-spread, slippage, impact and the rounding to a tick go against the order.
+    Half-spread, slippage, impact and the rounding to a tick worsen the price.
     """
     cost = position.half_spread + position.slippage
     if position.impact > 0.0 and volume > 0.0:

@@ -1,14 +1,15 @@
 """Order matching: market orders fill at an open, others when a bar trades through their price.
 
-Waiting orders reserve buying power; no two orders of an account may trade with each other.
+Waiting orders reserve buying power. Wash trades are refused.
 
-A bar is read as its open, then the extreme that hurts the position held, then the other extreme.
-Bars do not say which came first, so the account gets the worse sequence. A limit fills at its price
-once the bar has traded beyond it. A stop fills from its price on, or at the open that gapped past
-it. A stop-limit that cannot fill at once waits as a limit for the next bar. A trailing stop follows
-the opens and the better extremes; it is triggered as a stop before it moves. Orders on the open or
-close fill only at the session's first open or last close. An order never meets a bar that started
-before it was sent.
+Each bar is matched at its open, then at the extreme that is adverse to the position, then at the
+other extreme. Bars do not tell which extreme came first, so the adverse sequence is assumed. A
+limit order fills at its limit once the bar has traded beyond it. A stop order fills at its stop
+price less costs, or at the open if that gapped past the stop. A stop-limit order that cannot fill
+at once waits as a limit order for the next bar. A trailing stop follows the opens and the
+favourable extremes; a trigger is checked before it moves. Orders on the open or close fill only at
+the session's first open or last close. An order is never matched with a bar that started before it
+was sent.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def send_orders(
 ) -> None:
     """Send the orders from row `first` on to the broker, in the order of their rows.
 
-    Each order is refused, filled at the current open, or waits.
+    Each order is refused, fills at the current open, or waits.
 
-    opens: of the bars that start at this instant.
+    opens: opens of the bars that start at this instant.
     now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
@@ -289,7 +290,7 @@ def _fill_stop(
 def is_better(price: float, level: float, buys: bool) -> bool:
     """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
-    A limit order fills there; a stop has not been reached there.
+    A limit order fills at a better price; a stop order is not triggered by it.
     """
     return price < level if buys else price > level
 
@@ -302,9 +303,9 @@ def is_worse(price: float, level: float, buys: bool) -> bool:
 
 @compiled
 def trailing_stop_price(order: Record, price: float) -> float:
-    """Return the level of a trailing stop after the market has traded at a price.
+    """Return the stop price of a trailing stop after the market has traded at a price.
 
-    It follows the market at its distance and never moves away from it.
+    The stop price follows the market at the trail distance and never moves away from the market.
     """
     distance = order.trail + order.trail_fraction * price
     stop = price + distance if order.quantity > 0 else price - distance
@@ -315,7 +316,7 @@ def trailing_stop_price(order: Record, price: float) -> float:
 
 @compiled
 def apply_fill(order: Record, filled: float) -> None:
-    """Reduce an order by a filled signed quantity, which may be 0."""
+    """Reduce the unfilled quantity of an order by a fill, signed; 0 changes nothing."""
     if filled == 0.0:
         return
     order.quantity = round_quantity(order.quantity - filled)
@@ -325,9 +326,9 @@ def apply_fill(order: Record, filled: float) -> None:
 
 @compiled
 def cancel_if_flat(book: Book, k: int) -> bool:
-    """Cancel order k if it may only reduce a closed position; return whether it was cancelled.
+    """Cancel order k if it is reduce-only and its position is closed; return whether it was.
 
-    A liquidation or another order may have closed it; the order must not open the opposite one.
+    A liquidation or another order may have closed the position. Order k must not open a position.
     """
     order = book.orders[k]
     if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
@@ -351,8 +352,8 @@ def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
 def is_wash_trade(book: Book, k: int) -> bool:
     """Return whether a new order would trade with the account's own opposite order.
 
-    Alpaca rejects it (403), on paper as well. A market order meets any open order; two limit orders
-    meet if the bid reaches the offer.
+    Alpaca rejects wash trades (403), also on paper accounts. A market order trades with any
+    opposite order; two limit orders trade if the bid is at or above the offer.
     """
     order = book.orders[k]
     # Later orders have not been sent yet.
@@ -376,7 +377,7 @@ def is_wash_trade(book: Book, k: int) -> bool:
 def is_affordable(book: Book, day: Record, k: int) -> bool:
     """Return whether buying power covers an order in addition to all waiting orders.
 
-    A closing order needs none, and crypto cannot be sold short.
+    A closing order needs no buying power. Crypto cannot be sold short.
     """
     order = book.orders[k]
     position = book.holding[order.symbol]
@@ -393,8 +394,8 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
 def reserve_buying_power(book: Book, day: Record, k: int) -> None:
     """Reserve the buying power of the working opening orders ahead of order k.
 
-    First come, first served: an order cannot use the buying power of an earlier accepted order, and
-    later orders do not limit it.
+    Buying power is reserved in the order of acceptance: an order cannot use the buying power of an
+    earlier one, and later orders do not reduce its own.
     """
     account = book.account[0]
     cash = 0.0
