@@ -10,7 +10,7 @@ backtest of its own over the same bars, limits, costs and margin. Variants share
 beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
 a cluster. Where runs alone are named, nothing is run.
 
-Counterfactuals rerun each variant on lagged or shuffled forecasts and at other costs.
+Counterfactuals rerun each variant with lagged or shuffled forecasts, or with other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
 account is not a trial. Runs over different periods are compared over their common days.
@@ -84,14 +84,14 @@ def compare(
     ray: RaySettings | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Compare every strategy and combination of varied settings with earlier runs.
+    """Run each strategy with each combination of varied settings; compare them with earlier runs.
 
     settings: settings of a backtest; varied settings replace their values.
     strategies: names of strategies; may be empty with `runs` and without `vary`.
-    vary: values by setting.
-    runs: folders of backtests.
+    vary: list of values for each varied setting, by key.
+    runs: folders of earlier backtests.
     counterfactual_kinds: kinds of counterfactuals to run for each variant; they are not trials.
-    ray: cluster that runs the variants; None: this process.
+    ray: Ray cluster that runs the variants; None: this process.
     progress: called after forecasts and variants.
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
@@ -265,14 +265,14 @@ COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """Settings of a comparison, and the backtest settings that are not varied."""
+    """Options of a comparison, and the backtest settings that all variants share."""
 
     compared: ComparisonOptions
     backtest: BacktestSettings
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ComparisonSettings:
-        """Return the checked settings of a composed configuration."""
+        """Validate a composed configuration and return its settings."""
         own = settings_from_config(
             ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
         )
@@ -293,7 +293,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """Return the verdict, the ranking, the warnings and the page."""
+    """Run a comparison; return its verdict, ranking, warnings and page."""
     own = settings.compared
     found = compare(
         settings.backtest,

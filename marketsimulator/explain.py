@@ -40,11 +40,13 @@ def explain(
     at: str | None = None,
     full: bool = False,
 ) -> str:
-    """Return lines on one order, or on the decisions on a symbol at an instant or on a day.
+    """Return a text that explains one order, or the decisions on a symbol.
 
-    With a symbol alone: its last order.
-
-    full: whether reasons are whole, not cut to 20 words.
+    run: folder of a backtest's results.
+    order: client_order_id of the order; None to select by symbol.
+    symbol: symbol; without `at` its last order is explained.
+    at: instant or New York date of the decisions.
+    full: true to print complete reasons, false to cut them to 20 words.
     """
     folder = RunFolder(run)
     decisions = folder.table("decisions", DECISION_COLUMNS)

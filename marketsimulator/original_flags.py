@@ -11,7 +11,7 @@ from trainingdata.instruments import parse_symbols
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the words of a command line with the original flags."""
+    """Convert command-line arguments with the original flags to Hydra overrides."""
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
