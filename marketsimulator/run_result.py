@@ -385,10 +385,9 @@ class Run:
 def premium_share(run: Run) -> float | None:
     """Return the share of the mean position that the assumed premium explains.
 
-    The forecast explains the rest.
-
-    Targets are weighted by size and by the time to the next decision. Each is split by the absolute
-    expected returns from premium and from forecast. None if no target has either.
+    The forecast explains the rest. Targets are weighted by size and by the time to the
+    next decision. Each is split by the absolute expected returns from premium and from forecast.
+    None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()

@@ -1,4 +1,4 @@
-"""Explanations of the decisions of a compiled run, as columns computed on demand."""
+"""Decisions of a compiled run with their explanations, computed on demand as columns."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class _Decided(NamedTuple):
 
 
 class CompiledDecisions(DecisionLog):
-    """The decisions kept by a compiled run."""
+    """Decisions recorded by a compiled run."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class CompiledDecisions(DecisionLog):
         table: BeliefTable,
         walk: CompiledRun,
     ) -> None:
-        """Keep the decisions of `walk` over the table, without rows that the run did not reach."""
+        """Read the decisions of `walk`; belief rows that the run did not reach are skipped."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_prefix
@@ -203,7 +203,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def stock_ceilings(self) -> Array:
-        """Return the limit on stock gross in multiples of equity, [D]."""
+        """Return the limit on gross stock exposure of each decision, multiple of equity, [D]."""
         return self._every.ceiling
 
     @cached_property
@@ -250,7 +250,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def decision(self, number: int) -> Decision:
-        """Return the decision with a number."""
+        """Return the decision with this number, counted from 0."""
         row = int(self._rows[number])
         chosen = np.arange(*self._begins[number : number + 2])
         items, _, quantities = self._ordered(row, chosen)
@@ -269,7 +269,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def failure_of(self, number: int) -> str:
-        """Return why a decision has no target weights; empty if it has them, or if none was due."""
+        """Return why a decision has no target weights; empty if it has some or if none was due."""
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
@@ -282,7 +282,7 @@ class CompiledDecisions(DecisionLog):
         return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
-        """Return the rules that set a decision's target weights, with their symbols."""
+        """Return the rules that determined a decision's weights, each with its symbols."""
         if not self._every.sized[number]:
             return ()
         adjustable = self._table.adjustable[self._rows[number]]
@@ -299,7 +299,7 @@ class CompiledDecisions(DecisionLog):
         return {}
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
-        """Return the orders of a decision."""
+        """Return the orders of the decision with this number."""
         return self._orders.get(number, ())
 
     def _made_orders(self, number: int) -> tuple[Order, ...]:

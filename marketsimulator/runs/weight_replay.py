@@ -1,7 +1,7 @@
-"""Replay of given weights: each row is decided on its close and filled at the next row's open.
+"""Replay of given weights: a row is decided at its close and filled at the open of the next row.
 
-It uses no forecast and no calendar. Settlement is that of every other account, compiled together
-with the loop over the rows.
+A replay uses no forecast and no calendar. Fills and charges are settled as in every backtest, by
+functions that are compiled together with the loop over the rows.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ class Replay:
 
     @cached_property
     def equity(self) -> pd.Series:
-        """Return USD at each row's close, after its fills."""
+        """Return the equity at each row's close, after its fills, USD."""
         return pd.Series(self.values, index=self.index, name="equity")
 
     @cached_property
     def fills(self) -> pd.DataFrame:
         """Return a frame with one row per fill, in order.
 
-        at: the row at whose open it filled.
+        at: row at whose open the order filled.
         symbol: column of the weights.
         qty: signed quantity.
         price, fee: USD.
@@ -105,7 +105,7 @@ def replay(
     overnight_leverage: float = 2.0,
     interest_rate: float = 0.065,
 ) -> Replay:
-    """Follow target weights over bars, one account for all symbols.
+    """Replay target weights over bars in one account for all symbols.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def replay(
     Raises
     ------
     InputError
-        names the argument that cannot be used.
+        for an invalid argument, with its name.
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if len(weights) == 0:
