@@ -1,4 +1,4 @@
-"""Comparison of new and earlier runs over their common days: terminal table, page and files."""
+"""Comparison of runs over their common days: terminal table, HTML page and files."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ MAX_ROWS_PRINTED = 20  # runs on the terminal; the page has all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """A comparison of V runs.
+    """V runs compared over their common days.
 
-    records: [V] the runs.
-    runs: the runs cut to their common days.
-    found: the best run compared with the others.
+    records: [V] complete runs.
+    runs: runs cut to their common days.
+    found: comparison of the best run with the others.
     warnings: data warnings about the figures.
-    notes: remarks on how the runs were made.
+    notes: remarks on the method of the runs.
     """
 
     records: tuple[RunRecord, ...]
@@ -114,11 +114,11 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """Return the figures that support the verdict, then the warnings."""
+        """Return the sentences below the verdict: supporting figures, warnings and notes."""
         return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
-        """Return the first rows of the ranking."""
+        """Return the table for the terminal: the first runs of the ranking."""
         return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
@@ -207,9 +207,9 @@ class Comparison:
         }
 
     def page(self, output: Path) -> str:
-        """Return `comparison.html`.
+        """Return the HTML of `comparison.html`.
 
-        output: folder of the page, base of the links to the runs' reports.
+        output: folder of the page; links to the runs' reports are relative to it.
         """
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
@@ -231,7 +231,7 @@ class Comparison:
         )
 
     def files(self) -> dict[str, Callable[[Path], object]]:
-        """Return the writer of each file."""
+        """Return the writer of each file of the comparison, by file name."""
         text = json_text(_plain(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
@@ -260,7 +260,7 @@ def compare_records(
     records: the runs.
     counted_trials: trial statistics for the deflated Sharpe ratios, unless a run's ledger counts
         more trials; None: these runs.
-    notes: remarks on how the runs were made.
+    notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
     names = run_names(records)
