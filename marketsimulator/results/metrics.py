@@ -222,7 +222,7 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
 
 
 def daily_returns(daily: Array) -> Array:
-    """Return daily returns [D] of equity [1 + D]; an empty array if the account is wiped out.
+    """Return daily returns [D] of equity [1 + D]; empty if the account is ever wiped out.
 
     Returns are undefined after a day with zero equity and have the wrong sign after negative
     equity.

@@ -111,11 +111,13 @@ def deflated_sharpe(
 
 
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
-    """Return 90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap.
+    """Return 90 % intervals of annual figures from daily returns [D], by the stationary bootstrap.
 
-    The bootstrap is that of Politis and Romano (1994); blocks have the mean length that Politis and
-    White (2004) find optimal for these returns. A figure that is undefined in a draw has no
-    interval. Fewer than 20 days, or constant returns, have no intervals.
+    The bootstrap follows Politis and Romano (1994), with the mean block length that is optimal for
+    these returns (Politis and White 2004). A figure that is undefined in a draw has no interval.
+    There are no intervals for fewer than 20 days or constant returns.
+
+    per_year: days per year.
     """
     if len(returns) < MIN_INTERVAL_DAYS or returns.std() == 0:
         return {}
@@ -130,12 +132,12 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Outperformance:
-    """Lead of one run over another on the same days.
+    """Lead of one run over another on the same days, with its interval.
 
-    ahead: final equity over the other's final equity, minus 1.
-    interval: 90 %, by the stationary bootstrap of daily differences; None for too few days or
-        constant differences.
-    same: true if all days and the end are equal.
+    ahead: growth of one run divided by the growth of the other, minus 1.
+    interval: 90 % interval of `ahead` by the stationary bootstrap of daily differences; None for
+        too few days or constant differences.
+    same: true if the returns of all days and the final growth are equal.
     """
 
     ahead: float
@@ -144,26 +146,28 @@ class Outperformance:
 
     @property
     def significant_sign(self) -> int:
-        """Return 1 if significantly ahead, -1 if significantly behind, else 0."""
+        """Return 1 if the lead is significantly positive, -1 if negative, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
     def extend_to_end(self, growth: float, other: float) -> Outperformance:
-        """Extend the lead to runs that end after their last whole day.
+        """Return the outperformance with the lead at the end of the runs.
 
-        growth, other: final equity of each over its capital, above 0.
+        The end may be later than the last whole day. The interval does not change.
+
+        growth, other: final equity over capital of each run, above 0.
         """
         ahead = growth / other - 1
         return replace(self, ahead=ahead, same=self.same and abs(ahead) < ZERO_RETURN_TOL)
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
-    """Return the lead of daily returns [D] over others on the same days [D].
+    """Measure the outperformance of daily returns [D] over other returns on the same days [D].
 
-    Moves that both runs share cancel out, so the interval is narrower than two separate ones. None
-    without common days.
+    Moves that both runs share cancel, so the interval is narrower than the difference of two
+    separate intervals. None without common days.
     """
     if len(returns) != len(other) or not len(returns):
         return None
@@ -175,14 +179,14 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
 
 
 def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
-    """Return the lead of each run over the first, [V - 1]; intervals hold jointly.
+    """Measure the outperformance of each run over the first one, [V - 1], with joint intervals.
 
-    returns: [V, D] of the same days, above -1.
-
-    The best of V runs is picked from V · (V - 1) / 2 pairs; the widest may differ by chance.
-    So the days of all runs are drawn together, and c is the 90 % quantile over the draws of the
+    The best of V runs is selected from V · (V - 1) / 2 pairs, so the largest difference may be
+    chance. The days of all runs are drawn together. c is the 90 % quantile over the draws of the
     largest deviation of any pair from its estimate, in standard deviations (Romano and Wolf 2005).
-    Difference ± c · deviation then holds for all pairs with 90 %.
+    The intervals difference ± c · deviation hold for all pairs together with 90 % probability.
+
+    returns: [V, D] daily returns of the same days, above -1.
     """
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)
@@ -238,9 +242,13 @@ def central_interval(values: Array) -> tuple[float, float]:
 
 
 def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
-    """Return [runs, count] drawn numbers of days, in blocks that start anywhere and wrap around.
+    """Draw day numbers for the stationary bootstrap, [runs, count].
 
-    length: mean length of a block; each day ends its block with probability 1 / length.
+    Days are drawn in blocks that start at a random day and wrap around at the end.
+
+    count: number of days.
+    length: mean block length; each day ends its block with probability 1 / length.
+    runs: number of draws.
     """
     random = np.random.default_rng(seed)
     drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(runs)]
@@ -255,9 +263,8 @@ def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
 def mean_block_length(values: Array) -> float:
     """Return the optimal mean block length for the stationary bootstrap of values [D].
 
-    The rule of Politis and White (2004), with the correction of Patton, Politis and White (2009).
-    It weights autocovariances with a taper up to twice the lag after which several in a row are
-    insignificant.
+    It is the rule of Politis and White (2004), corrected by Patton, Politis and White (2009).
+    Autocovariances are tapered up to twice the lag after which several in a row are insignificant.
     """
     count = len(values)
     off = values - values.mean()
@@ -288,10 +295,11 @@ class Overfitting:
         variant is below the median of all in the other half. It is 0.5 for identical variants.
     in_sample: mean of the chosen variant's daily Sharpe ratio in the half that chose it.
     out_of_sample: mean of the chosen variant's daily Sharpe ratio in the other half.
-    loss_probability: share of splits with a negative Sharpe ratio in the other half.
+    loss_probability: share of splits in which the chosen variant has a negative Sharpe ratio in the
+        other half.
     splits: number of splits.
-    variants: number of variants to choose from, without constant ones.
-    days: number of days that were split.
+    variants: number of variants with variance.
+    days: number of days.
     """
 
     probability: float
@@ -306,17 +314,18 @@ class Overfitting:
 def estimate_overfitting(
     returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS
 ) -> Overfitting | None:
-    """Cross-validate the choice of the best variant, over every half of the blocks of days.
+    """Estimate the probability of backtest overfitting by cross-validation over halves of the days.
 
-    None for fewer days than a yearly figure requires, or fewer than two variants with variance. A
-    variant without variance has no Sharpe ratio and is left out. In a half in which a variant is
-    constant its ratio is 0.
+    In each split the variant with the best Sharpe ratio in one half is judged in the other half.
+
+    None for too few days, or for fewer than two variants with variance. A variant without variance
+    has no Sharpe ratio and is skipped. In a half in which a variant is constant its ratio is 0.
 
     The relative rank ω of the chosen variant is its rank in the other half over V + 1, its logit
-    ln(ω / (1 - ω)), and a logit below 0 counts as overfitting. Ties are neutral: equal ratios share
-    the mean of their ranks, and a logit of exactly 0 counts half. In a split with several best
-    variants each of them counts with an equal part. So the order of variants does not matter, and
-    identical variants have a probability of 0.5.
+    ln(ω / (1 - ω)); a logit below 0 counts as overfitting. Ties are neutral: equal ratios share the
+    mean of their ranks, and a logit of exactly 0 counts half. In a split with several best variants
+    each of them has an equal weight. So the order of variants does not matter, and identical
+    variants have a probability of 0.5.
 
     returns: daily returns [V, D] of all variants over the same days.
     blocks: number of blocks of days, even; the first may be a day longer than the last.
