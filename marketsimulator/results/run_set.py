@@ -186,7 +186,7 @@ def _relation(found: Outperformance) -> Relation:
 
 
 def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
-    """Return the verdict of a comparison: significant differences, deflated Sharpe ratio, PBO."""
+    """Return the verdict on a set of runs: significant differences, deflated Sharpe, PBO."""
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
         for kind in (*BEST_RUN_CLAIMS, "ruined")

@@ -1,8 +1,8 @@
-"""Apply each scenario to a book: loss, margin call and liquidation.
+"""Stress-test outcomes: loss, margin call and liquidation of an account in each scenario.
 
-After the move a backtest's settlement runs at constant prices: sessions follow the exchange
-calendar, margin is assessed as usual, and called positions are closed at the next opens. No new
-decisions are made.
+After the price move the account is simulated at constant prices, with the settlement of a backtest:
+sessions follow the exchange calendar, margin is assessed at each close, and called positions are
+closed at the next opens. No decisions are made.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CallEnding = Literal["none", "met", "nothing_left", "standing"]
 
 @dataclass(frozen=True, slots=True)
 class MarginCheck:
-    """The first close after a move; USD."""
+    """Margin of the account at the first close after the price move; USD."""
 
     close: np.datetime64
     required: Decimal  # that stocks need
@@ -52,7 +52,10 @@ class MarginCheck:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOutcome:
-    """A scenario and its effect on a book; USD. Leverage is None without equity."""
+    """Loss, margin and liquidations of an account in one scenario; USD.
+
+    Leverage is None without equity.
+    """
 
     name: str
     source: str
@@ -69,27 +72,30 @@ class ScenarioOutcome:
 
     @property
     def wiped_out(self) -> bool:
-        """Return whether equity is negative after the move or at the end."""
+        """Return whether equity is negative after the price move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressResult:
-    """A book under all scenarios."""
+    """Result of a stress test: the book and its outcome in each scenario."""
 
     book: StressedBook
     outcomes: tuple[ScenarioOutcome, ...]
 
     @property
     def worst(self) -> ScenarioOutcome | None:
-        """Return the scenario with the largest loss; None without scenarios."""
+        """Return the outcome with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
 def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
-    """Apply each scenario to the book, with the settlement of these backtest settings."""
+    """Run a stress test: apply each scenario to the book.
+
+    settings: backtest settings that determine settlement: costs, fees, margin and fills.
+    """
     # If a symbol has no volume, no fill is bounded by volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
@@ -98,7 +104,7 @@ def run_stress(
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
-    """Return gross exposure over equity; None without equity."""
+    """Return the leverage, gross exposure divided by equity; None without equity."""
     return gross / equity if equity > 0 else None
 
 

@@ -1,4 +1,4 @@
-"""Moves of prices in a scenario: those of a historical day, or assumed ones."""
+"""Price moves of a scenario: moves of a historical day, or assumed moves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ class Move:
 
 
 def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
-    """Return the move of each symbol of a book; `HALTED` for a symbol that does not trade."""
+    """Return the price move of each symbol of a book in a scenario.
+
+    A halted symbol has a move of 0 and the basis `HALTED`.
+    """
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
     if scenario.halted and stocks.any():
