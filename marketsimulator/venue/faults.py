@@ -1,4 +1,4 @@
-"""Faults of a venue, on demand: late, lost, refused or malformed responses."""
+"""Fault injection for practice servers: late, lost, refused or malformed responses."""
 
 from __future__ import annotations
 
@@ -86,15 +86,15 @@ class Fault:
 
 
 class FaultPlan:
-    """Faults still to inject, in order."""
+    """Queue of the faults that are still to be injected."""
 
     def __init__(self) -> None:
         self._remaining: list[Fault] = []
 
     def add(self, asked: Request) -> None:
-        """Plan the fault of a JSON object, or those of a list.
+        """Add the faults in a request's JSON body: one object, or a list of objects.
 
-        Raises `InputError` for other JSON.
+        Raises `InputError` for any other JSON.
         """
         body = asked.json()
         rows: list[Any] = body if isinstance(body, list) else [body]

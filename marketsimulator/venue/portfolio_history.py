@@ -34,13 +34,13 @@ PROFIT_RESETS = ("per_day", "no_reset")
 def portfolio_history(
     equities: Sequence[EquityPoint], capital: float, query: Mapping[str, str]
 ) -> Response:
-    """Return an account's equity by window, and its profit since the previous close.
+    """Return an account's equity by time window, and its profit since the previous close.
 
-    equities: at every past instant and the present one, oldest first.
+    Windows without an instant of the venue are skipped.
+
+    equities: equity at every past instant and at the present one, oldest first.
     capital: starting capital of the account, USD.
-
-    A window without an instant of the venue is not listed. Raises `InputError` for a query that
-    Alpaca refuses, or that the simulator cannot answer.
+    Raises `InputError` for a query that Alpaca refuses or that the simulator does not support.
     """
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_unknown_keys(query, *served)
@@ -104,7 +104,10 @@ def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
 
 
 def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
-    """Return the bounds of extended hours: 4:00 to 20:00, or to 17:00 after an early close."""
+    """Return start and end of a session's extended hours.
+
+    They last from 4:00 to 20:00 New York time, after an early close to 17:00.
+    """
     last = EXTENDED_CLOSE if session.whole else np.timedelta64(17, "h")
     dates = np.array([session.date])
     first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_OPEN, last))

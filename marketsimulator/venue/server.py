@@ -1,7 +1,6 @@
-"""A practice server: its clock, its faults, its control routes and its refusals.
+"""Base class of practice servers: clock, fault injection, control routes and error responses.
 
-A venue is a subclass: it defines the routes of its API, the format of its refusals, and the effect
-of its clock.
+A subclass defines the routes of its API, the format of its errors, and what a clock step does.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PracticeServer(ABC):
-    """A venue behind HTTP.
+    """HTTP server of a practice venue.
 
     speed: simulated seconds per second; None: the clock waits for a client.
-    faults: faults injected on demand, planned while the server runs.
-    host: a name under which control routes respond, in addition to numbers and localhost.
+    faults: faults that are still to be injected.
+    host: host name accepted by control routes, in addition to IP addresses and localhost.
     """
 
     order_id = "id"  # the API's key of the venue's order id
@@ -57,19 +56,24 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def control_routes(self) -> Sequence[Route]:
-        """Return control routes in addition to those of the clock and the faults."""
+        """Return the venue's own control routes; those of clock and faults are shared."""
 
     @abstractmethod
     def authentication_failure(self, asked: Request) -> str | None:
-        """Return why a request does not come from the owner of the account; None if it does."""
+        """Return why a request is not authenticated; None if it is."""
 
     @abstractmethod
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Return a refusal in the API's format; code: None for the code of the status."""
+        """Return an error response in the API's format.
+
+        status: HTTP status.
+        code: code of the error; None: derived from the status.
+        message: text of the error.
+        """
 
     @abstractmethod
     def clock(self) -> Response:
-        """Return the time on the clock, as the response to a client that moves it."""
+        """Return the response to a request that moves the clock: the time on the clock."""
 
     @property
     @abstractmethod
@@ -79,7 +83,7 @@ class PracticeServer(ABC):
     @property
     @abstractmethod
     def next_instant(self) -> np.datetime64 | None:
-        """Return the next instant; None at the end."""
+        """Return the next instant of the venue; None at the end."""
 
     @property
     @abstractmethod
@@ -88,12 +92,12 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Move the venue to its next instant."""
+        """Advance the venue to its next instant."""
 
     def now(self) -> np.datetime64:
         """Return the time on the clock.
 
-        A running clock passes between two instants of the venue.
+        A running clock also shows times between two instants of the venue.
         """
         if self._started is None or self.next_instant is None:
             return self.current_instant
@@ -101,7 +105,7 @@ class PracticeServer(ABC):
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
     def app(self) -> web.Application:
-        """Return the web application."""
+        """Build the aiohttp application with all routes and the running clock."""
         app = web.Application(middlewares=[self._in_the_words_of_the_api])
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
@@ -112,16 +116,17 @@ class PracticeServer(ABC):
         return app
 
     def apply_state_fault(self, answer: Response, asked: Request) -> Response:
-        """Return an order's response, with the state of a planned fault if there is one."""
+        """Return an order's response; a planned `state` fault replaces its status."""
         fault = self.faults.take(asked, "state")
         if fault is None:
             return answer
         return {**answer, "status": self.states.get(fault.state, fault.state)}
 
     def order_faults(self, asked: Request) -> dict[str, bool]:
-        """Return whether a new order fills in part, and whether it is rejected later.
+        """Take the planned faults of a new order.
 
-        Raises `Refused` for the fault `reject`.
+        Returns the flags `partial` (fills in part) and `reject` (is rejected later). Raises
+        `Refused` for the fault `reject`.
         """
         if self.faults.take(asked, "reject"):
             raise Refused(*self.rejection, "rejected on demand")

@@ -1,8 +1,9 @@
-"""An account on recorded bars that accepts orders as Alpaca does, without HTTP.
+"""Practice venue without HTTP: an account on recorded bars, with Alpaca's rules for orders.
 
 The account is at an instant of the panel; `advance` moves it. A market order fills at the open of
-the bar that starts there; waiting orders meet the bars that follow. The broker is that of a
-backtest. With daily bars the clock also stops in the evening, when auctions begin to accept orders.
+the bar that starts at that instant; waiting orders are matched with later bars. The broker is the
+simulated broker of a backtest. With daily bars the clock also stops in the evening, when auctions
+start to accept orders.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ class Venue:
     """The practice venue: one account, its orders and its clock.
 
     settings: costs, margin and increments, as for a backtest.
-    market: the market; its panel starts at the first instant of the clock.
-    index: the latest instant of the panel that has come.
+    market: market of the venue; the clock starts at row `first` of its panel.
+    index: row of the panel of the latest instant that has passed.
     stops: instants at which the clock stops.
-    stop: the present stop.
-    client_bars: the panel with its unconfirmed bars, as history for clients.
-    broker: the account on the bars.
-    options: the option desks.
-    record: activities and orders, of stocks and options.
-    tickets: orders of stocks and crypto by client_order_id, in the order of their arrival.
+    stop: number of the present stop.
+    client_bars: panel with its unconfirmed bars, as history for clients.
+    broker: simulated broker with the account.
+    options: options trading of the account.
+    record: activities and orders of stocks, crypto and options.
+    tickets: orders of stocks and crypto by client_order_id, in order of arrival.
     entries: entry prices of positions, and the last trading day's closes.
-    equities: equity at every past instant, after its fills; oldest first.
-    flags: permissions of assets that are restricted, by symbol.
-    halts: begin and end (None: still halted) of each halt, by symbol.
+    equities: equity at each past instant, after its fills; oldest first.
+    flags: permissions of restricted assets, by symbol.
+    halts: start and end (None: still halted) of each trading halt, by symbol.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market) -> None:
@@ -102,16 +103,19 @@ class Venue:
 
     @property
     def over(self) -> bool:
-        """Return whether this is the last stop."""
+        """Return whether the clock is at its last stop."""
         return self.stop + 1 >= len(self.stops)
 
     def advance(self, index: int) -> None:
-        """Move to a later instant through all instants between; waiting orders meet their bars."""
+        """Advance to a later instant through all instants in between, and match waiting orders.
+
+        index: row of the panel.
+        """
         while self.index < min(index, len(self.market.bars.times) - 1):
             self.step()
 
     def step(self) -> None:
-        """Move to the clock's next stop; if bars become known there, waiting orders meet them."""
+        """Advance to the clock's next stop; match waiting orders with bars that become known."""
         if self.stops[self.stop + 1] < self.market.bars.times[self.index + 1]:
             self.stop += 1
             return
@@ -130,7 +134,7 @@ class Venue:
 
     @property
     def equity(self) -> float:
-        """Cash and the value of all positions, including options, USD."""
+        """Return cash plus the value of all positions, including options, USD."""
         options = sum(float(position["market_value"]) for position in self.options.positions())
         return self.broker.account().equity + self.options.reserved + options
 
@@ -148,12 +152,13 @@ class Venue:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Accept an order, and return its state.
+        """Accept an order and return its state.
 
-        partial: true if half of it fills and the rest is cancelled.
-        reject: true if it is accepted and rejected afterwards.
+        request: body of `POST /v2/orders`.
+        partial: true to fill half of the order and cancel the rest.
+        reject: true to accept the order and reject it afterwards.
 
-        Raises `Refused` if the venue would not accept it.
+        Raises `Refused` for an order that Alpaca would refuse.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
@@ -211,9 +216,9 @@ class Venue:
         self._update_tickets()
 
     def price_of(self, symbol: str) -> float | None:
-        """Return the present price of a market order before costs: an open, else the last close.
+        """Return the present price of a symbol before costs, USD; None before its first bar.
 
-        USD; None if the symbol has no bar yet.
+        It is the open of the bar that starts at this instant, else the last close.
         """
         opening = self.broker.open_price(symbol) if symbol in self.market.bars.symbols else None
         return opening or self.broker.account().prices.get(symbol)
@@ -244,7 +249,7 @@ class Venue:
     def halt(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol.
 
-        While the symbol is halted, its orders wait and it has no bars.
+        A halted symbol has no bars, and its orders wait.
         """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
@@ -361,7 +366,10 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """Return the instants of a run, and those from which auctions accept orders."""
+    """Return the instants at which the clock stops: new bars, and openings of order entry.
+
+    With daily bars auctions accept orders from the evening on.
+    """
     bars = market.bars
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():
