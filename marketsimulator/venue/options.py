@@ -78,9 +78,9 @@ class Desk(Protocol):
         """Cancel a working order."""
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Advance to the venue's present instant: fill orders and settle expired options.
+        """Advance to the venue's present instant: fill or expire orders, settle expired options.
 
-        Returns each expired option with its position in contracts and its settlement in USD.
+        Returns each expired option with its position in contracts and its signed settlement in USD.
         """
         ...
 

@@ -121,7 +121,7 @@ class SpreadTicket:
 
 
 def spread_order_id(name: str) -> str:
-    """Derive the venue's id of a multi-leg order from its client_order_id."""
+    """Derive the venue's id of a multi-leg order from a name, such as its client_order_id."""
     return derive_id(f"spread {name}")
 
 
