@@ -147,7 +147,7 @@ class AlpacaServer(PracticeServer):
         self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
-        """Return the routes of prices of stocks, or of crypto."""
+        """Return the routes for prices of stocks or of crypto."""
         return [
             Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
             Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
@@ -171,7 +171,7 @@ class AlpacaServer(PracticeServer):
         return portfolio_history(equities, venue.settings.capital, asked.query)
 
     def _assets(self, asked: Request) -> list[Response]:
-        """Return the assets of a class; stocks if none is named."""
+        """Return the assets of the requested class, by default stocks."""
         refuse_unknown_keys(asked.query, "status", "asset_class")
         status = query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
         wanted = query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
@@ -219,9 +219,9 @@ class AlpacaServer(PracticeServer):
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
     def _list_activities_late(self, asked: Request) -> None:
-        """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
+        """Delay kinds of activities to the next session open: {"late": ["OPEXP", "SPLIT"]}.
 
-        [] lists everything at once.
+        An empty list ends all delays.
         """
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
@@ -231,7 +231,7 @@ class AlpacaServer(PracticeServer):
     def _flag_asset(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
-        With "halted" orders wait.
+        "halted": true halts trading, so that orders wait.
         """
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
@@ -444,7 +444,7 @@ class AlpacaServerSettings:
     serving: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
-        """Return the server, and a description of its market."""
+        """Build the server; return it with a description of its market."""
         market = self.settings.market()
         warm_up(self.settings, market)
         server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
@@ -475,7 +475,7 @@ def _is_nested(asked: Request) -> bool:
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
-    """Return a query's New York date, which may be written as an instant."""
+    """Parse a New York date of a query; it may be given as an instant."""
     if name not in query:
         return default
     text = query[name]

@@ -161,7 +161,7 @@ def _decision_difference(before: Decision, after: Decision) -> str:
 
 
 def _result(question: str, probes: Sequence[Probe]) -> Result:
-    """Return the verdict and the probes; exit code 1 if the future changed anything."""
+    """Return the verdict and the table of checks; exit code 1 if future bars changed a decision."""
     headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
         (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")

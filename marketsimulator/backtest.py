@@ -41,7 +41,7 @@ log = logging.getLogger("marketsimulator")
 
 
 def _nothing(_: Market) -> None:
-    """Show no bars."""
+    """Ignore the market; the default of `show`."""
 
 
 def run_backtest(
@@ -118,9 +118,9 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
 
 
 def _entered(results: Results) -> Results:
-    """Return the results with statistics of all trials that the ledger has on their data.
+    """Record the run in the trial ledger; return the results with the statistics of all trials.
 
-    If the ledger fails after the run, a remark takes their place.
+    If the ledger fails after the run, a remark replaces the statistics.
     """
     try:
         return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))

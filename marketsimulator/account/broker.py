@@ -250,9 +250,9 @@ class SimulatedBroker:
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
     def open_price(self, symbol: str) -> float | None:
-        """Return the open of the bar that starts at this instant, or None without one.
+        """Return the open of the bar that starts at this instant, before spread, USD.
 
-        USD, before spread.
+        None if no bar of the symbol starts.
         """
         s = self._symbol[symbol]
         line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]
@@ -285,7 +285,7 @@ class SimulatedBroker:
         return np.datetime64(int(self._line.now[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """Return the panel's symbols as assets: all are tradable, and stocks can be sold short."""
+        """Return these symbols as assets: all are tradable, and stocks can be sold short."""
         assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
@@ -328,10 +328,10 @@ class SimulatedBroker:
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """Return the most tape entries that one step can write.
+        """Return the maximum number of tape entries that one step writes.
 
-        A split and a liquidation per symbol, a fill at an open and a fill within a bar per order,
-        each with a fee in crypto; plus the flows of the step.
+        Each symbol may have a split and a liquidation. Each order may fill at an open and within a
+        bar, each time with a fee in crypto. The cash flows of the step are added.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))
@@ -358,7 +358,7 @@ class SimulatedBroker:
         return self._orders[entry.number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
-        """Return orders as rows of ORDER, with the fields in its order."""
+        """Convert orders to rows of ORDER."""
         now = int(self._line.now[self._row])
         rows = [
             (
@@ -398,7 +398,7 @@ class SimulatedBroker:
                 row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:
-        """Empty the book's orders once none is working."""
+        """Remove all orders from the book if none is working."""
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._sync_states()

@@ -1,6 +1,6 @@
-"""Effects of the calendar on an account: sessions, crypto days, dividends, splits, delistings.
+"""Calendar events of an account: sessions, crypto days, dividends, splits and delistings.
 
-As in `settlement.py`, functions are compiled and change plain arrays in place.
+The functions are compiled and update arrays in place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from marketsimulator.account.settlement import change_position, update_short_pro
 
 @compiled
 def open_session(book: Book, day: Record) -> None:
-    """Settle yesterday's stock trades (T+1) and start a new margin day."""
+    """Open a session: settle yesterday's stock trades (T+1) and start a new margin day."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
@@ -231,7 +231,7 @@ def delist_symbol(
 
 @jit_inline
 def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
-    """Trade a signed quantity for cash at a price, without an order and without costs."""
+    """Trade a signed quantity at a price, without an order and without costs."""
     if quantity == 0.0:
         return
     account = book.account[0]

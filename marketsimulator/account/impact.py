@@ -49,7 +49,10 @@ def market_price(
 
 @jit_inline
 def _root_participation(before: float, size: float, volume: float) -> float:
-    """Return √(size / volume), the square-root impact law, averaged after `before`."""
+    """Return √(size / volume) of the square-root impact law, averaged over this order.
+
+    before: quantity of earlier market orders of the bar on this side.
+    """
     if before == 0.0 or size == 0.0:
         return float(np.sqrt(size / volume))
     # A quantity x costs x · √(x / volume) in total, so its last part costs the difference of two
@@ -60,7 +63,10 @@ def _root_participation(before: float, size: float, volume: float) -> float:
 
 @jit_inline
 def add_market_volume(position: Record, quantity: float) -> None:
-    """Add a market order to the bar's traded quantity, which raises the impact on its side."""
+    """Add the quantity of a market order to the bar's total on its side.
+
+    The total increases the impact of later market orders of the bar on that side.
+    """
     if quantity > 0:
         position.bought += quantity
     else:

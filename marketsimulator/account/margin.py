@@ -212,7 +212,7 @@ def assess_margin(book: Book, day: Record) -> None:
 
 @compiled
 def is_call_met(book: Book) -> bool:
-    """Return whether equity less crypto covers overnight requirements at the marks."""
+    """Return whether equity less crypto covers the overnight requirement, at the marks."""
     account = book.account[0]
     return bool(required_equity(book, 0.0) <= account.equity - account.crypto)
 

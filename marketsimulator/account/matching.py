@@ -101,7 +101,7 @@ def match_opens(
     """Match waiting orders with the opens of bars.
 
     starts: [2] start of the bars (ns; stocks, crypto).
-    first: true if the stocks' bars begin their session.
+    first: true if the stocks' bars are the first of their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -157,7 +157,7 @@ def match_extremes(
 
 @compiled
 def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: int) -> None:
-    """Match orders on the close with the closes of the bars that end a session at `now` (ns)."""
+    """Match market-on-close orders with the closes of bars that end a session at `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.state != WORKING or order.time_in_force != ON_CLOSE:
@@ -169,7 +169,7 @@ def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: 
 
 @compiled
 def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
-    """Match one order with its open: a market order, or a price that the open has reached."""
+    """Match one order with an open: fill a market order, or a limit or stop that it reached."""
     order = book.orders[k]
     s = order.symbol
     open_ = opens.price[s]
@@ -214,7 +214,7 @@ def _match_extreme(
 ) -> None:
     """Match one order with one extreme of a bar that ended at `end` (ns).
 
-    Bids and sell stops meet lows, offers and buy stops highs.
+    Buy limits and sell stops are matched with lows; sell limits and buy stops with highs.
     """
     order = book.orders[k]
     buys = order.quantity > 0
@@ -257,10 +257,11 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
 def _fill_stop(
     book: Book, day: Record, tape: Records, k: int, volume: float, volatility: float, end: int
 ) -> None:
-    """Fill a stop that the bar has reached as a market order at its price.
+    """Fill a triggered stop order as a market order at its stop price.
 
-    A stop-limit whose costs would pass its limit waits as a limit order, and so does any unfilled
-    remainder. It waits for bars from `end` (ns) on, as the rest of this bar may have come before.
+    A stop-limit order whose price after costs is beyond its limit waits as a limit order, and so
+    does any unfilled remainder. It is matched with bars from `end` (ns) on, because the rest of
+    this bar may have preceded the trigger.
     """
     account = book.account[0]
     order = book.orders[k]
@@ -418,7 +419,7 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
 def _reserved_price(book: Book, day: Record, k: int) -> float:
     """Return the price at which buying power is reserved: the limit or stop, or the mark.
 
-    Short sales and orders that may fill at a worse price are reserved above that.
+    Short sales and orders that may fill at a worse price reserve more than that.
     """
     order = book.orders[k]
     limited = order.kind == LIMIT or order.kind == STOP_LIMIT

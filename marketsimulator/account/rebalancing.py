@@ -237,11 +237,11 @@ def _trade_in_parts(
     opens: BarOpens,
     max_crypto_order: float,
 ) -> float:
-    """Send one order, split if it is a crypto order above `max_crypto_order` USD.
+    """Send one order; split a crypto order above `max_crypto_order` USD into parts.
 
-    leg: leg of the first part.
+    Returns the signed filled quantity.
 
-    Returns the signed quantity that filled.
+    leg: number of the first part.
     """
     if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
@@ -270,7 +270,7 @@ def _trade_in_parts(
 
 @jit_inline
 def _whole_change(start: float, end: float, step: float) -> float:
-    """Return the whole increments between two quantities; whole shares are on the grid already."""
+    """Return the change between two quantities in whole increments, as a quantity."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 

@@ -1,12 +1,12 @@
 """Settlement kernel: fillable quantity, fill costs, and the account after a fill.
 
-Every fill of every account goes through these functions. `SimulatedBroker` calls them step by step
-and compiled loops call them directly; both keep the same ledger. They know no symbols, clocks or
-configuration, and change the book in place. Functions called once per fill take records instead of
-arrays: a record is one pointer, an array is reference-counted at every call.
+All simulated fills are settled by these functions. `SimulatedBroker` calls them step by step and
+compiled loops call them directly, with the same results. The functions use no symbols, clocks or
+configuration, and update the book in place. Functions called once per fill take records instead of
+arrays: a record is one pointer, while an array is reference-counted at every call.
 
-A fill never beats its reference price: half-spread, slippage and the rounding to a tick go against
-the trader.
+A fill price is never better than its reference price: half-spread, slippage and the rounding to a
+tick are costs.
 """
 
 from __future__ import annotations
@@ -203,7 +203,7 @@ def trade_at_market(
     volume: float,
     volatility: float,
 ) -> float:
-    """Fill a market order at the reference price plus costs; return the filled signed quantity."""
+    """Fill a market order at the reference price after costs; return the signed filled quantity."""
     price = market_price(position, reference, quantity, volume, volatility)
     # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
@@ -232,7 +232,7 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """Fill a market order of symbol s at its open plus costs; return the filled quantity."""
+    """Fill a market order of symbol s at its open after costs; return the filled quantity."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
@@ -326,7 +326,7 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
 
 @jit_inline
 def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
-    """Update the sale proceeds of shorts after a trade."""
+    """Update the sale proceeds of a symbol's short position and of the account after a trade."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
     before = position.short_proceeds
@@ -346,9 +346,9 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
 
 @jit_inline
 def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
-    """Count a day trade if today's opened quantity is closed, and return its buying power.
+    """Count a day trade if a position opened today is closed, and restore its buying power.
 
-    Closing an overnight position returns none: FINRA 4210 grants day-trading buying power once a
+    Closing an overnight position restores no day-trading buying power: FINRA 4210 grants it once a
     day, from the last close.
     """
     if position.quantity * quantity >= 0.0:

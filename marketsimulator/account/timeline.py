@@ -184,7 +184,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Close a session that ended since t - 1: fill its auction, mark positions, charge carry."""
+    """Close a session that ended since t - 1: fill its auction, mark positions, charge costs."""
     day = line.days[line.day[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
@@ -214,7 +214,10 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
 @jit_inline
 def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
-    """Return the opens that fill orders, of bars at these rows (stocks, crypto; -1 for none)."""
+    """Return the opens, at which orders can fill, of the bars at these rows.
+
+    rows: row of stocks, then of crypto; -1 for none.
+    """
     size = len(book.holding)
     opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
@@ -246,10 +249,10 @@ def step_finer_bars(
 
 @compiled
 def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
-    """Match waiting orders and a liquidation with opens since t - 1.
+    """Match waiting orders and liquidations with opens between t - 1 and t.
 
-    Only opens of bars that started at no instant of the panel: `open_bars` matches all others. A
-    crypto hour may end while a stock's bar runs: the open was before it.
+    These are the opens of bars that started between two instants of the panel; `open_bars` matches
+    all others. A crypto bar may end while a stock bar that opened earlier is still running.
     """
     if not book.account[0].called and not len(book.orders):
         return
@@ -311,9 +314,9 @@ def _check_volume(bars: Bars) -> None:
 
 
 def _unseen_rows(times: Instants, starts: Instants) -> Index:
-    """Return the row of the bar that started since each previous instant, [T]; -1 for none.
+    """Return the row of the bar that started between two instants of the panel, [T]; -1 for none.
 
-    starts: [T] of the bars that become known, NaT without one.
+    starts: [T] start of the bar that becomes known at each instant; NaT without one.
     """
     place = np.minimum(np.searchsorted(times, starts), len(times) - 1)
     # NaT, without a bar, differs from everything and is tested first.
@@ -334,9 +337,9 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
 
 
 def _range_volatility(panel: Array) -> Array:
-    """Return the standard deviation of a bar's return, [T, S], from ranges of a symbol's last bars.
+    """Estimate the standard deviation of a bar's return, [T, S], from the ranges of recent bars.
 
-    Parkinson (1980); 0 before the first bar.
+    The estimator is that of Parkinson (1980). It is 0 before the first bar.
     """
     squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
@@ -357,10 +360,10 @@ def _range_volatility(panel: Array) -> Array:
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Return actions and delistings in the order of their effect, and each instant's first row.
+    """Return corporate actions in order of effect, and the first row of each instant.
 
-    An action before the panel's first known bar is in its prices already, and the account held
-    nothing then.
+    Actions before the panel's first known bar are skipped: its prices include them, and the account
+    had no positions.
     """
     bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}
