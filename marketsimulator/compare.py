@@ -123,7 +123,7 @@ def compare(
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    """Return every combination of strategies and varied values, with its complete settings."""
+    """Return all combinations of strategies and varied values, each with its complete settings."""
     for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
@@ -149,9 +149,9 @@ def _recorded(
     table: pd.DataFrame,
     market: Market,
 ) -> TrialStatistics:
-    """Record each table row in the trial ledger, and return statistics of all trials on these data.
+    """Record each variant in the trial ledger; return statistics of all trials on these data.
 
-    Without a ledger the statistics cover this table only, without look-ahead forecasters.
+    Without a ledger the statistics cover only these variants, without look-ahead forecasters.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
@@ -175,7 +175,7 @@ def _recorded(
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
-    """Return the strategy's name with the fraction used, then the varied settings."""
+    """Return the name of a variant: strategy with its fraction, then the varied settings."""
     named = (STRATEGY, FRACTION)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
@@ -189,7 +189,10 @@ def _records(
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Run every variant in every case; return the records by case, then by variant."""
+    """Run each variant in each case; return the records by case, then by variant.
+
+    A case is the variant itself or one of its counterfactuals.
+    """
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
@@ -234,7 +237,7 @@ def _records(
 def _by_beliefs(
     variants: Variants, market: Market, progress: Progress
 ) -> Iterator[tuple[BeliefTable, list[int], str]]:
-    """Yield belief tables, each with the numbers of its variants and the name of its forecaster.
+    """Yield belief tables, each with the numbers of the variants that use it and its forecaster.
 
     Beliefs depend only on the bars, the forecaster, the correlation, the volatility rule, the time
     blocks, the universe and its ranking. No correlation is estimated twice.

@@ -130,10 +130,10 @@ class DriftSettings:
 
 
 class _Witness:
-    """A decider that stops at an instant and keeps the last account that it decided for.
+    """Wrapper of a decider that stops at an instant and records the account of the last decision.
 
     account: account at the last decision, before its orders.
-    fills, bookings: number of fills and bookings by then.
+    fills, bookings: number of fills and bookings before that decision.
     """
 
     def __init__(self, decider: Decider, broker: SimulatedBroker, until: np.datetime64) -> None:
@@ -145,7 +145,7 @@ class _Witness:
         self.bookings = 0
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Return the decider's decision; None after the last instant."""
+        """Return the decider's decision and record the account; None after the last instant."""
         if bars.now > self._until:
             return None
         self.account = account
@@ -238,7 +238,7 @@ def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Dr
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
-    """Refuse an order tag that no order of the journal has."""
+    """Refuse settings whose order tag differs from that of all orders in the journal."""
     names = {
         parse_order_prefix(intent.client_order_id)
         for intent in record.intents.values()
@@ -274,10 +274,10 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 def _market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
-    """Return the bars known to the live run and those that its orders met.
+    """Return the market with the bars known to the live run or matched with its orders.
 
     begin: first instant of the run.
-    since, end: bounds on the start of these bars.
+    since, end: bars that start in [since, end) are included.
     """
     tables = []
     for s, item in enumerate(bars.instruments):
@@ -303,11 +303,11 @@ def _simulated(
     end: ExactAccount,
     progress: Progress,
 ) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
-    """Simulate an account that starts like the live one.
+    """Simulate an account that starts with the positions and cash of the live account.
 
-    Return the whole run; the account at the last live snapshot; and the decision instant of each
-    order sent by then. The account includes charges of the last instant if the venue had listed
-    them by the snapshot.
+    Returns the complete run, the simulated account at the last live snapshot, and the decision
+    instant of each order sent before it. The account includes charges of the last instant if the
+    venue had listed them by the snapshot.
     """
     start = record.first_account()
     closes = last_closes_by_symbol(market.history)
@@ -356,7 +356,7 @@ def _simulated(
 
 
 def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
-    """Return the positions of an account after these fills, signed, by symbol."""
+    """Return the signed positions of an account after these fills, by symbol."""
     held = dict(begins.positions)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
@@ -366,7 +366,7 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
 def _decided_anew(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
-    """Return decisions replayed on the journaled accounts, and the closes at each, by instant."""
+    """Replay the decisions on the journaled accounts; return them and the closes, by instant."""
     record, settings, market = hours.record, hours.simulation, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}

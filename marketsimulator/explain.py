@@ -83,13 +83,13 @@ def explain(
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first and last instant of a New York date, or one instant twice."""
+    """Return the first and last instant of a New York date, or a single instant twice."""
     first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
 
 
 def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
-    """Describe a decision; its reason only if no order states it."""
+    """Describe a decision in lines; its reason is included only if no order has it."""
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"

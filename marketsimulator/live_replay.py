@@ -87,7 +87,7 @@ class WaitingClock:
 
 
 def _refuse_other_account(output: Path, account_id: str) -> None:
-    """Refuse an output folder with the replay of another account."""
+    """Refuse an output folder that contains the replay of another account."""
     try:
         before = json.loads((output / REPLAY_FILE).read_text(encoding="utf-8"))["account"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -159,7 +159,10 @@ def _make_cycles(
     reports: CycleReports,
     progress: Progress,
 ) -> None:
-    """Run a cycle at the clock's present instant, even a second one, and at every later one."""
+    """Run a cycle at the clock's present instant and at each later one.
+
+    After an interruption the present instant has a second cycle.
+    """
     first, instants = clock.passed, clock.left + 1
     while True:
         reports.report(job.cycle_now())
@@ -170,12 +173,12 @@ def _make_cycles(
 
 @dataclass(frozen=True, slots=True)
 class ReplayFiles:
-    """Writer of a replay's run files, from the account's journal.
+    """Writer of a replay's run files, which are built from the account's journal.
 
-    live: the account.
+    live: live account of the replay.
     forecaster: name of the forecaster.
-    config: all settings, as YAML.
-    output: folder of the files.
+    config: all settings, as YAML text.
+    output: folder of the run files.
     """
 
     live: LiveAccount

@@ -1,4 +1,4 @@
-"""Conversion of run folders on a comparison's command line into an override."""
+"""Conversion of run folders on a comparison's command line into a `runs` override."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class DecisionLog(Sequence[Decision]):
 
     @property
     def at(self) -> Instants:
-        """Return the instants of the decisions, [D]."""
+        """Return the instant of each decision, [D]."""
         return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
 
     @property
@@ -257,10 +257,10 @@ def is_trade(fill: Fill) -> bool:
 
 
 class InitialPosition(NamedTuple):
-    """A position in the opening balance.
+    """A position in the opening balance of a run.
 
-    quantity: signed, shares or coins.
-    price: mark in the run's first row, USD.
+    quantity: signed quantity, shares or coins.
+    price: mark in the run's first equity row, USD.
     """
 
     quantity: Decimal

@@ -98,7 +98,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """Return the settings of a run that a command line changes."""
+    """Return the overrides of a run's settings on a command line."""
     changes = OmegaConf.create()
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]

@@ -83,7 +83,7 @@ class Attribution:
         return _table(self.hours, self.usd.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
-        """Return the parts by symbol and by hour, for `summary.json`."""
+        """Return the profit by part for each symbol and hour, as in `summary.json`, USD."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
@@ -142,7 +142,7 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
 
 
 def _limited(binding: pd.Series) -> Mask:
-    """Return whether a limit binds, [D]."""
+    """Return whether a limit binds at each decision, [D]."""
     named = {
         text: any(name not in NON_LIMIT_REASONS for name in text.split("+"))
         for text in binding.unique()
@@ -266,8 +266,12 @@ def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
 
 
 def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
-    """Return the quantities ordered by the previous instant, [N, 4], in its shares.
+    """Return the ordered quantity in force before each instant, in four parts, [N, 4].
 
+    Parts: premium, forecast, sizing and limits, in shares of the previous instant.
+
+    rows: [D] instant number of each decision.
+    quantities: [D, 4] parts of each decision's ordered quantity.
     grown: [N] cumulative split ratio since the start.
     """
     planned = np.zeros((len(grown), 4))
@@ -282,7 +286,7 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
 def _booked(
     bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[ProfitPart, npt.NDArray[np.float64]]:
-    """Return signed costs and financing, [N] each."""
+    """Return the signed bookings of costs and of financing at each instant, [N] each, USD."""
     booked: dict[ProfitPart, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
         if booking.kind in ("transfer", DELISTED):

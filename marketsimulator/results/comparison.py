@@ -130,11 +130,11 @@ class Comparison:
     def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
     ) -> Table:
-        """Return the ranking, one row per run.
+        """Return the table of the ranking, with one row per run.
 
-        colours: colours by number of run.
-        shown: number of rows.
-        links: [V] links to each run's own page; empty strings for runs without one.
+        colours: chart colours by run number.
+        shown: maximum number of rows.
+        links: [V] links to the runs' reports; empty strings for runs without a report.
         """
         figures = table_rows(self.table)
         main, more = (
@@ -167,7 +167,7 @@ class Comparison:
         )
 
     def _settings_text(self, k: int) -> str:
-        """Return the varied settings of run k that its name does not contain."""
+        """Return the varied settings of run k as text, without those in its name."""
         name = self.names[k] if self.records[k].path is None else ""
         varied = {setting: values[k] for setting, values in self.runs.varied.items()}
         return ", ".join(
@@ -244,7 +244,7 @@ class Comparison:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
-        """Return the distinct values of a key of the runs' summaries."""
+        """Return the distinct values of a key over the summaries of all runs."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
@@ -288,7 +288,10 @@ def compare_records(
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
-    """Return one row of figures per run, over the common days; of whole runs if none was cut."""
+    """Return a table of figures over the common days, with one row per run.
+
+    If no run was cut, the figures are those of the complete runs.
+    """
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
@@ -314,7 +317,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
     """Add the columns `deflated_sharpe`, next to the Sharpe ratio, and `trials`.
 
-    Every row is deflated by all trials, because the best row is picked among all of them.
+    Each ratio is deflated by all trials, because the best run is selected among all of them.
     """
     ratios = [
         None
@@ -358,7 +361,7 @@ def _add_intervals(runs: RunSet) -> None:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
-    """Return a figure with its interval below it."""
+    """Return a table cell with a figure and its interval below."""
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
@@ -367,7 +370,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
 
 
 def _lead_cell(lead: Outperformance | None) -> Cell:
-    """Return how far a run ends ahead of the best, with the 90 % interval below it."""
+    """Return a table cell with a run's lead over the best run and its 90 % interval below."""
     if lead is None:
         return Cell(NO_VALUE)
     ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
@@ -381,7 +384,7 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Report runs over different markets."""
+    """Return warnings if the runs have different symbols or data."""
     markets = dict.fromkeys(
         f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records

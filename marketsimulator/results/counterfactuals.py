@@ -105,7 +105,7 @@ def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
 def _unread_before(
     bars: Bars, cut: np.datetime64, symbols: Collection[str]
 ) -> tuple[UnconfirmedBars, ...]:
-    """Return the bars left out, without those of some symbols that start at `cut` or later."""
+    """Return the unconfirmed bars, without those of `symbols` that start at `cut` or later."""
     kept = []
     for item, (times, values) in zip(
         bars.instruments, bars.unconfirmed_bars, strict=bool(bars.unconfirmed_bars)

@@ -86,7 +86,7 @@ class ExactAccount:
 
     @property
     def worth(self) -> dict[str, Fraction]:
-        """Return the value of each position, signed, USD by symbol."""
+        """Return the signed value of each position, USD by symbol."""
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
@@ -195,7 +195,10 @@ class JournalRecord:
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
     def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
-        """Return the account at a mark, which has values of positions but no quantities."""
+        """Rebuild the account at a mark, which has values of positions but no quantities.
+
+        Quantities follow from the fills and activities since the account `start`.
+        """
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
             held[fill.symbol] = held.get(fill.symbol, ZERO) + to_fraction(fill.quantity)
@@ -221,8 +224,8 @@ class JournalRecord:
     def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
         """Return whether the account snapshot at an instant includes a fill.
 
-        A practice venue stamps a fill with the instant of its bar, which may precede the cycle that
-        sent the order. A fill of an own order counts only after the order was sent.
+        A practice venue dates a fill by the instant of its bar, which may precede the cycle that
+        sent the order. So a fill of an order in the journal counts only after the order was sent.
         """
         intent = self.intents.get(fill.order)
         if intent is not None and intent.sent_at >= at:
@@ -366,9 +369,9 @@ def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
 
 
 def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
-    """Return the cycles, each with an end.
+    """Return the cycles with their ends.
 
-    A cycle without an end was killed; it ends at the latest when the next cycle begins.
+    A cycle without a recorded end was killed; it ends when the next cycle begins.
     """
     ends = [*(each.began_at for each in cycles[1:]), None]
     return tuple(
@@ -384,9 +387,9 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 def _row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> EquityRow:
-    """Return the account row of a snapshot, with the bookings listed since the previous one.
+    """Return the equity row of a snapshot, with the bookings listed since the previous snapshot.
 
-    positions: value of each position, signed, USD by symbol.
+    positions: signed value of each position, USD by symbol.
     """
     worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
@@ -417,9 +420,9 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 
 
 def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
-    """Return a trade without its fee, which the venue books apart.
+    """Convert a journaled fill to a fill without a fee; the venue books fees separately.
 
-    booked_at: instant of the row that includes the trade.
+    booked_at: instant of the equity row that includes the fill.
     """
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
     name = fill.order or unknown_trade_name(fill.symbol, fill.at)

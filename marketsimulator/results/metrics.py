@@ -252,12 +252,12 @@ def returns_until_ruin(daily: Array) -> Array:
 
 
 def largest_drawdown(equity: Array) -> float:
-    """Return the max drawdown of equity [N], a fraction ≤ 0."""
+    """Return the maximum drawdown of equity [N], a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
 def drawdown_days(daily: Array) -> int:
-    """Return the longest run of days with equity below an earlier peak."""
+    """Return the longest drawdown in days: successive days with equity below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
     return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -55,7 +55,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """Return the data warnings of a run's bars, one line each."""
+    """Return the data warnings of a run's bars, one sentence each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
@@ -193,7 +193,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     """Report costs that exceed the gross profit, or that add to a loss.
 
     profit: profit after costs, USD.
-    costs: USD.
+    costs: total costs, USD.
     """
     # To the cent, as the report's tables add up.
     paid = to_cents(costs)
@@ -302,7 +302,7 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
 def universe_remarks(
     settings: UniverseSettings, market: Market, in_universe: Mask, adjustment: Adjustment
 ) -> list[str]:
-    """Report the size and turnover of a universe, and the limits of its rules.
+    """Report the size and turnover of a universe, and the limitations of its rules.
 
     in_universe: [T, S] membership at the instants of the run.
     """
@@ -433,10 +433,10 @@ def no_trade_remarks(
 
 
 def _too_small(run: Run, terms: OrderSizeLimits) -> str:
-    """Explain that the account is too small for the smallest order of any target.
+    """Return a remark that the account is too small for the minimum order of every target.
 
-    The smallest order is one share, or `orders.min_crypto_value` with its margin. Return an empty
-    string if the account can buy one.
+    The minimum order is one share, or `orders.min_crypto_value` plus its margin. The text is empty
+    if the account can afford one.
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
@@ -462,7 +462,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
 
 
 def _only_small_orders(run: Run, least: float) -> str:
-    """Explain that crypto orders were below the minimum; empty if no order was refused for it."""
+    """Return a remark that all crypto orders were below the minimum value; empty if none was."""
     refused = [
         (decision.equity, choice.symbol)
         for decision in run.decisions
@@ -484,7 +484,7 @@ def _edge(choice: Choice) -> float:
 
 
 def _wanted_change(choice: Choice) -> float:
-    """Return the largest change of weight that a strategy wanted, before or after limits."""
+    """Return the largest change of weight that a strategy requested, before or after limits."""
     return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
 
 

@@ -1,4 +1,4 @@
-"""The report of a backtest: page, files and terminal output."""
+"""Report of a backtest: HTML page, files and terminal output."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def render_report(
 
 
 def _daily_fall(run: Run, results: Results) -> Curve:
-    """Return the drawdown at the run's start and at 16:00 New York of each day."""
+    """Return the drawdown of a run at its start and at 16:00 New York of each day."""
     at, daily = daily_marks(
         *run.equity_curve(), capital=results.settings.capital, has_crypto=results.has_crypto
     )
@@ -184,7 +184,7 @@ def _daily_fall(run: Run, results: Results) -> Curve:
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
-    """Return forecast charts of the symbols with the largest mean positions."""
+    """Return the fan charts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main.decision_frame()
     held = holding_hours(decisions) * decisions["target"].abs()

@@ -161,7 +161,7 @@ def _curves_chart(
     unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
-    """Return overlaid curves with the main run on top."""
+    """Return a chart of the runs' curves, with the main run on top."""
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
@@ -173,7 +173,7 @@ def _curves_chart(
 
 
 def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
-    """Name the curve that hides this one completely; empty if none does."""
+    """Return a note that an identical curve hides this one; empty if none does."""
     for name, (other, worth) in zip(names, above, strict=False):
         if np.array_equal(at, other) and np.allclose(
             values, worth, rtol=SAME_CURVE_TOL, atol=0.0, equal_nan=True

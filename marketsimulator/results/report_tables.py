@@ -338,14 +338,14 @@ def attribution_tables(
 
 
 def _rounded_rows(exact: Mapping[str, Parts], totals: RoundedParts) -> dict[str, RoundedParts]:
-    """Return the parts of each row and of the total, in cents that add up in both directions."""
+    """Round the parts of each row to cents so that rows and columns add up; append the total."""
     profit = sum(totals.values(), Decimal(0))
     sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
     return {**table_that_adds_up(exact, sums, totals), "total": totals}
 
 
 def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
-    """Return price moves of the positions held, cash flows and profit of each row."""
+    """Return a table of profit, split into price moves of positions and cash flows."""
     rows: list[Row] = []
     for name, parts in rounded.items():
         profit = sum(parts.values(), Decimal(0))
@@ -357,7 +357,7 @@ def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
 
 
 def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
-    """Return the parts and the profit of each row."""
+    """Return a table of the attributed parts and the profit of each row."""
     rows: list[Row] = []
     for name, parts in rounded.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]

@@ -153,7 +153,7 @@ class RunFolder:
         return float(bookings["usd"][own].sum())
 
     def _initial_positions(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
-        """Return the positions before a run's first row; a backtest has none."""
+        """Return the positions before a run's first equity row; a backtest has none."""
         try:
             return {
                 symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))
@@ -170,7 +170,7 @@ def _gross(rows: pd.DataFrame) -> pd.Series:
 
 
 def _row_at(rows: pd.DataFrame, at: str) -> int:
-    """Return the number of the last account row up to the instant that `at` names."""
+    """Return the number of the last equity row up to the instant that `at` specifies."""
     if at == "end":
         return len(rows) - 1
     if at == "worst":
@@ -191,7 +191,7 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
 def _held(
     initial_positions: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
-    """Return signed quantities by symbol, without zeros, and the proceeds of open shorts, USD.
+    """Return the positions after these fills, and the proceeds of open shorts (USD), by symbol.
 
     Initial shorts count as sold at their initial price.
     """

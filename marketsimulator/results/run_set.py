@@ -110,7 +110,7 @@ class RunSet(SharedDays):
 
     @property
     def totals(self) -> Array:
-        """Return the total returns [V]: final equity over initial equity, minus 1."""
+        """Return the total return of each run [V]: final over initial equity, minus 1."""
         return np.asarray(self.final / self.daily[:, 0] - 1)
 
     @property

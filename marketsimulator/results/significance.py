@@ -1,7 +1,7 @@
 """Statistical significance: bootstrap intervals, deflated Sharpe ratio, probability of overfitting.
 
 The probability of overfitting uses combinatorially symmetric cross-validation (Bailey, Borwein,
-López de Prado and Zhu 2017): the days are cut into blocks, and every half of the blocks chooses a
+López de Prado and Zhu 2017): the days are cut into blocks, and each half of the blocks selects a
 variant that the other half evaluates.
 """
 
@@ -216,7 +216,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
 
 
 def _joint_draws(logs: Array, seed: int) -> Array:
-    """Return [RUNS, V] sums of log returns [V, D], with the same days drawn for all V."""
+    """Draw total log returns [BOOTSTRAP_DRAWS, V] from log returns [V, D], same days for all V."""
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
     # The median of the differences' block lengths: the longest of many is long by chance, and long
@@ -227,7 +227,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
 
 
 def _draws(returns: Array, seed: int) -> Array:
-    """Return [RUNS, D] returns drawn with the stationary bootstrap."""
+    """Draw returns with the stationary bootstrap, [BOOTSTRAP_DRAWS, D]."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(mean_block_length(returns)))
@@ -354,12 +354,14 @@ def estimate_overfitting(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Moments:
-    """Moments of the returns in B blocks, in units of each variant's deviation, from its mean.
+    """Moments of V variants' returns in B blocks of days.
+
+    Returns are less the variant's mean and in units of its standard deviation.
 
     days: [B] number of days in each block.
     sums: [B, V] sums of returns.
-    squares: [B, V] sums of squares.
-    means: [V] means over all days, in the same unit.
+    squares: [B, V] sums of squared returns.
+    means: [V] subtracted means, in the same units.
     """
 
     days: Array
@@ -373,7 +375,7 @@ class _Moments:
 
 
 def _block_moments(returns: Array, blocks: int) -> _Moments:
-    """Return the moments of the variants [V, D] that are not constant."""
+    """Return the block moments of returns [V, D]; constant variants are skipped."""
     days = returns.shape[1]
     lengths = days // blocks + (np.arange(blocks) < days % blocks)
     edges = np.append(0, np.cumsum(lengths))
@@ -397,7 +399,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
 
 
 def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
-    """Yield halves of the blocks that contain the first one, [P, B] of 0 and 1, in batches."""
+    """Yield batches of splits [P, B] as 0 and 1; the half with 1 contains the first block."""
     portion = max(1, MAX_BATCH_RATIOS // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
     while chosen := list(itertools.islice(others, portion)):
@@ -408,7 +410,7 @@ def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
 
 
 def _judged(moments: _Moments, halves: Array) -> Array:
-    """Return the results [2 P, 4] of these splits, with either half as the choosing one."""
+    """Return the results [2 P, 4] of P splits; each half once selects the best variant."""
     one = _sharpe_ratios(moments, halves)
     other = _sharpe_ratios(moments, 1.0 - halves)
     return np.concatenate([_chosen(one, other), _chosen(other, one)])
@@ -431,9 +433,10 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
 
 
 def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
-    """Return [P, 4] of the best in_sample: overfitting, both ratios, and a loss out of sample.
+    """Return the results [P, 4] of the best variant in sample.
 
-    Overfitting is 1 below the out-of-sample median, 0.5 at the median, else 0.
+    Columns: overfitting, ratio in sample, ratio out of sample, loss out of sample. Overfitting is 1
+    below the out-of-sample median, 0.5 at the median, else 0.
     """
     rows = np.arange(len(in_sample))
     best = in_sample.argmax(axis=1)
@@ -455,5 +458,5 @@ def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
 
 
 def _worse(below: Array, above: Array) -> Array:
-    """Return 1 if more are above than below, 0.5 if as many are, else 0."""
+    """Return 1 if more ratios are above than below, 0.5 for equal counts, else 0."""
     return (np.sign(above - below) + 1.0) / 2.0

@@ -123,7 +123,7 @@ class Results:
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
     def trial(self) -> Trial:
-        """Return the main run's entry in the trial ledger."""
+        """Return the main run as an entry of the trial ledger."""
         found = self.performance(self.main)
         return make_trial(
             *(self.settings, self.market, data_hash(self.market), self.main.name),
@@ -305,7 +305,7 @@ class Results:
         }
 
     def _inside(self) -> Mask:
-        """Return membership of the universe at the instants of the run, [T, S]."""
+        """Return whether each symbol is in the universe at the instants of the run, [T, S]."""
         rule = self.settings.universe.rule()
         parts = [
             rule.exclusion_rules(view, view.times[begin:end]) == 0
@@ -322,7 +322,7 @@ class Results:
         return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
-        """Return a run's daily equity and the days per year."""
+        """Return the daily equity of a run, [1 + D], and the days per year."""
         at, equity = run.equity_curve()
         return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 

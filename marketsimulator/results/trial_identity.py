@@ -125,7 +125,7 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 
 def _strategy(strategy: Strategy) -> list[Any]:
-    """Return the identity of a strategy: `kelly_50` equals a fraction of 0.5."""
+    """Return values that identify a strategy; `kelly_50` equals Kelly with a fraction of 0.5."""
     if isinstance(strategy, (Kelly, Legacy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightPattern)
@@ -133,7 +133,7 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 
 def _code(name: str | None) -> str | list[str] | None:
-    """Return a name; for plugin code its last part and the digest of the code."""
+    """Return a built-in name unchanged; for a plugin its last part and the digest of its code."""
     if name is None or not is_plugin(name):
         return name
     return [name.rpartition(".")[2], plugin_digest(name)]
@@ -150,7 +150,7 @@ def _content(path: str | None) -> str | None:
 
 
 def _alike(value: Any) -> Any:
-    """Return the value with every number as a float, so that equal values compare equal."""
+    """Convert all integers in a value to floats, so that equal numbers have the same digest."""
     if isinstance(value, Mapping):
         return {str(key): _alike(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

@@ -152,7 +152,7 @@ def check_ledger(ledger: str | Path | None) -> None:
 
 @contextmanager
 def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
-    """Open the ledger, or create it; ~ is the user's home."""
+    """Open the ledger, creating it if needed; ~ stands for the user's home."""
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)

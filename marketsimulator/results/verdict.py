@@ -1,4 +1,4 @@
-"""The verdict of a report: one sentence on the return against the benchmarks."""
+"""Verdict of a backtest's report: its return compared with the benchmarks, in one sentence."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def qualified_claim(reason: str, claim: str) -> str:
 
 
 def _relation(outperformance: dict[str, Any]) -> str:
-    """Return the run's relation to a comparison, a key of `RUN_CLAIMS`."""
+    """Return how the run compares with a benchmark: a key of `RUN_CLAIMS`."""
     if outperformance["same"]:
         return "same"
     if outperformance["interval"] is None:
@@ -102,7 +102,7 @@ def _sentence_label(summary: dict[str, Any], name: str) -> str:
 
 
 def _position_sources(summary: dict[str, Any]) -> str:
-    """Return the shares of the mean position by premium and forecast."""
+    """Describe the shares of the mean position that premium and forecast explain."""
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
         return "No position was held."

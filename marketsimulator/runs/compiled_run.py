@@ -202,7 +202,7 @@ def run_compiled(
 
 
 class _StrategyCalls(NamedTuple):
-    """A strategy in Python in place of the solver, and the record of its results."""
+    """A Python strategy that replaces the solver, and the arrays that record its results."""
 
     strategy: Strategy
     symbols: tuple[str, ...]
@@ -222,7 +222,7 @@ def _call_instants(
     account_rows: Records,
     written: Index,
 ) -> tuple[Book, Records]:
-    """Run `step_instants` with a strategy in Python in place of the solver."""
+    """Run the instants with a Python strategy in place of the solver."""
     first, begin, end = span
     max_crypto_value = calls.inputs.max_crypto_value
     for t in range(begin, end):
@@ -241,7 +241,7 @@ def _call_instants(
 
 
 def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
-    """Return target quantities [S] of a strategy in Python, and whether it succeeded."""
+    """Call a Python strategy; return its target quantities [S] and whether it succeeded."""
     strategy, symbols, inputs, kept, trace, group_limit_names = calls
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)

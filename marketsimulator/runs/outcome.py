@@ -223,7 +223,7 @@ def simulate_variants_on_ray(
 def _walk(
     shared: list[Any], variants: list[BacktestSettings], version: str
 ) -> list[VariantOutcome]:
-    """Return the outcomes of the variants of one task."""
+    """Simulate the variants of one task; return their outcomes."""
     if version != VERSION:
         raise InputError(
             f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"
@@ -234,9 +234,9 @@ def _walk(
 
 @lru_cache(maxsize=1)
 def _copied(reference: Any) -> tuple[Market, BeliefTable]:
-    """Return a copy of a referenced market and its beliefs.
+    """Return a writable copy of a market and its beliefs from Ray's object store.
 
-    Ray's arrays are read-only, which is another type to compiled code.
+    Ray's arrays are read-only, for which the code would be compiled again.
     """
     import ray
 

@@ -86,7 +86,7 @@ def _walk(
     progress: Progress,
     level: int,
 ) -> Run:
-    """Run a trader in compiled code, and return its run."""
+    """Simulate a trader in compiled code and return its run."""
     table = trader.table
     assert table is not None
     bars = market.bars
@@ -178,16 +178,16 @@ def step_trading(
 
 
 def _work_of(name: str) -> str:
-    """Return the label of the run in progress reports."""
+    """Return the label of a run in progress reports."""
     return f"bars, {name}".replace("_", " ")
 
 
 @contextmanager
 def _without_full_collections() -> Iterator[None]:
-    """Suspend full garbage collections, but not those of the younger generations.
+    """Suspend full garbage collections within the block; younger generations are collected.
 
-    A run keeps every decision, and the decisions have no reference cycles: a full collection, a
-    fifth of its time, finds nothing.
+    A run keeps all decisions, which have no reference cycles. Full collections would find nothing
+    and take a fifth of the time.
     """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], _NEVER)
@@ -208,7 +208,7 @@ def _log_decision(
     row: EquityRow,
     capital: float,
 ) -> None:
-    """Log the lines of one decision, whose phrases operators search for."""
+    """Log one decision, in the phrases that operators search for."""
     stamp = f"{at} {name}:"
     if failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, failure)

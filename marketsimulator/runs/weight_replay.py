@@ -56,10 +56,10 @@ class _Bounds:
 class Replay:
     """Result of a replay of weights.
 
-    index: [T] rows of the weights.
+    index: [T] index of the weights.
     symbols: [S] columns of the weights.
-    values: [T] equity in USD at each row's close.
-    tape: fills, in order.
+    values: [T] equity at each row's close, USD.
+    tape: tape entries of the fills, in order.
     """
 
     index: pd.DatetimeIndex
@@ -180,10 +180,12 @@ def _follow_weights(
     bounds: tuple[float, float, float],
     tape: Records,
 ) -> Array:
-    """Return equity [T] at each row's close; fills go on the tape.
+    """Trade the weights; return the equity at each row's close, [T], USD.
 
-    day: [T] row of days.
-    bounds: cap, intraday and overnight leverage.
+    Fills are appended to the tape.
+
+    day: [T] row of `days` for each row of the weights.
+    bounds: cap of a symbol, intraday leverage and overnight leverage.
     """
     rows, size = weights.shape
     equity = np.empty(rows)
@@ -263,7 +265,7 @@ def _choose_targets(
 
 
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
-    """Return a frame's values [T, S], which must have the weights' rows and columns."""
+    """Return the values [T, S] of a price frame; refuse an index or columns unlike the weights'."""
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
@@ -314,7 +316,7 @@ def _instrument_named(name: str) -> Instrument:
 
 
 def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
-    """Return the index as increasing instants, UTC if it has no zone."""
+    """Return the index if its instants increase; refuse any other index."""
     if not isinstance(index, pd.DatetimeIndex) or not (
         index.is_monotonic_increasing and index.is_unique
     ):

@@ -197,9 +197,9 @@ def journaled_account(
 
 
 def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
-    """Return short proceeds, the part of them from this session, and the unsettled cash, USD.
+    """Return short proceeds, their part from this session, and unsettled cash of a decision, USD.
 
-    Shorts held at the first decision count as sold at their price then.
+    Short positions at the first decision count as sold at the prices of that decision.
     """
     start = record.first_account()
     held = dict(start.positions)

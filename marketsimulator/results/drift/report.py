@@ -63,7 +63,7 @@ class Drift:
 
     @property
     def residual(self) -> Fraction:
-        """Return the part of the difference that no term explains, USD."""
+        """Return the part of the profit difference that the terms do not explain, USD."""
         return self.difference - sum(self.terms.values(), ZERO)
 
     @property
@@ -148,9 +148,9 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """Report the decisions and orders after the last account snapshot, which are not compared yet.
+    """Report the decisions and orders that cannot be compared yet.
 
-    The report says when they will be.
+    They follow the last account snapshot.
     """
     later = drift.not_compared
     if later.orders or later.decisions:

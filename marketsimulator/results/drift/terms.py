@@ -147,7 +147,7 @@ class DriftSide:
 
     @property
     def profit(self) -> Fraction:
-        """Return the profit without deposits, USD."""
+        """Return the change of equity less net deposits, USD."""
         return self.end_equity - self.start_equity - self.transfers
 
     def explained_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
@@ -229,7 +229,10 @@ def compared_account(
 
 
 def _trade_name(fill: Fill) -> str:
-    """Return the order id of a fill; a simulated liquidation is named as the venue's own trade."""
+    """Return the identifier of a fill's trade: its order id.
+
+    A simulated liquidation has the identifier of a live trade without an order.
+    """
     name = fill.client_order_id
     return (
         unknown_trade_name(fill.symbol, fill.booked_at)

@@ -97,7 +97,7 @@ class StressedBook:
 
     @property
     def equity(self) -> float:
-        """Return the account's equity at the marks, USD."""
+        """Return the equity of the account at the marks, USD."""
         return self.account.cash + float(self.values.sum())
 
     @property
@@ -134,7 +134,7 @@ def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
 
 
 def _finite(value: Any) -> Any:
-    """Return the value without infinite parts, which are defaults that no user has set."""
+    """Remove infinite values from settings; they are defaults and not set by the user."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
@@ -216,7 +216,7 @@ def load_account_book(
 
 
 def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
-    """Return the bars of files that are known now; symbols without a file have none."""
+    """Load the bars of the symbols that are known at `now`; symbols without a file have none."""
     real: dict[str, tuple[Instants, Array]] = {}
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)

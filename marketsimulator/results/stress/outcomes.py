@@ -111,7 +111,7 @@ def leverage_of(gross: float, equity: float) -> float | None:
 def _outcome(
     book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
 ) -> ScenarioOutcome:
-    """Return the outcome of a scenario: the book until no margin call is open, or none can end."""
+    """Simulate a scenario until no margin call is open or none can be met; return its outcome."""
     fractions = np.array([each.move for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
@@ -182,10 +182,10 @@ def _outcome(
 
 
 def _moved_market(book: StressedBook, prices: Array) -> Market:
-    """Return the book's last bars, then bars at constant prices [S], without corporate actions.
+    """Return a market of the book's recent bars, followed by bars at constant prices [S].
 
-    Stocks have every bar of the sessions that follow; crypto, which is not liquidated, has one.
-    Each bar has its symbol's usual volume.
+    Stocks have all bars of the next `MAX_SESSIONS` sessions. Crypto has one bar, because it is not
+    liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
     """
     timeframe = book.known.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
@@ -206,7 +206,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """Return when stock bars become known, for sessions that close after an instant."""
+    """Return the instants at which the stock bars of the next sessions become known."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):

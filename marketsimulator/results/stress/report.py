@@ -115,7 +115,7 @@ def _leverage_text(leverage: float | None) -> str:
 
 
 def _call_text(outcome: ScenarioOutcome) -> str:
-    """Return the margin call and its shortfall, or the excess margin."""
+    """Describe the margin call with its shortfall, or the excess margin."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.intraday_deficit else ""
     if margin.called and (margin.shortfall > 0 or not margin.standing):
@@ -125,7 +125,7 @@ def _call_text(outcome: ScenarioOutcome) -> str:
 
 
 def _closed_text(outcome: ScenarioOutcome) -> str:
-    """Return the quantities closed by symbol, in order of liquidation, and how the call ends."""
+    """Describe the liquidated quantities by symbol and the end of the margin call."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)
