@@ -1,4 +1,4 @@
-"""Mean entry prices of positions, since their opening and since the last trading day's close."""
+"""Mean entry prices of positions, since they were opened and since the last day's close."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOTHING = (Decimal(0), 0.0)
 
 
 class EntryPrices:
-    """Signed quantity and mean entry price (USD) of each position, by symbol."""
+    """Quantities and mean entry prices (USD) of an account's positions, updated by fills."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[Decimal, float]] = {}

@@ -106,9 +106,9 @@ class FaultPlan:
         self._remaining.clear()
 
     def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
-        """Return the first planned fault of these kinds that applies to a request, or None.
+        """Take the first planned fault of these kinds that applies to a request, or return None.
 
-        The fault's count is reduced by one.
+        The remaining count of the fault is reduced by one.
         """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)

@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of bars."""
+    """Return one page of bars. Routes: `GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`."""
     refuse_unknown_keys(
         query,
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
@@ -77,7 +77,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Decode a page token into (symbol number, bar number) of the page's first bar."""
+    """Decode a page token into the symbol number and the bar number of the page's first bar."""
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is not a page's next_page_token")
     symbol, _, bar = token.partition("-")
@@ -118,7 +118,7 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 
 def _refuse_other_data(query: Mapping[str, str]) -> None:
-    """Refuse an unknown feed, and prices in other currencies than dollars."""
+    """Refuse an unknown feed and any currency other than USD."""
     query_choice(query, "feed", FEEDS)
     query_choice(query, "currency", ("USD",))
 
@@ -211,10 +211,11 @@ def split_bars(
 
 
 def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
-    """Return the timeframes that a client may ask for, by the venue's name.
+    """Return the timeframes that a client may request, by Alpaca's name.
 
-    These are the panel's bars, and the parts from which a client builds hours of stocks and days of
-    crypto. The rest of a session after the decision on its closing auction is unknown.
+    They are the panel's timeframe, and the shorter one from which a client builds hourly stock bars
+    and daily crypto bars. If stocks fill in the closing auction only the shorter one is served,
+    because the rest of the session is unknown at the decision.
     """
     part = timeframe.requested_timeframe(kind)
     frames = {part} if kind is AssetClass.STOCK and timeframe.fills_at_close else {timeframe, part}

@@ -75,7 +75,7 @@ class Desk(Protocol):
         ...
 
     def cancel(self, client_order_id: str) -> None:
-        """Cancel a working order."""
+        """Cancel an open order."""
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
         """Advance to the venue's present instant: fill or expire orders, settle expired options.
@@ -158,7 +158,7 @@ class VenueOptions:
         return [contract for desk in self.desks.values() for contract in desk.listed()]
 
     def _mark_positions(self) -> None:
-        """Record the closing price of each position that has a quote."""
+        """Mark each position with a quote at the price at which it can be closed."""
         for desk in self.desks.values():
             counts = desk.held()
             for contract, quote in desk.quotes(counts).items():
@@ -215,7 +215,7 @@ class VenueOptions:
         return quotes
 
     def _record_fill(self, ticket: SpreadTicket) -> None:
-        """Record the trade of each leg of an order as Alpaca does."""
+        """Record the fill of an order as one activity for each leg, in Alpaca's format."""
         contracts = quantity_text(Decimal(ticket.filled))
         at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
         for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
@@ -238,7 +238,7 @@ class VenueOptions:
             )
 
     def _record_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
-        """Record the expiry of an option position, and the USD of its settlement."""
+        """Record the expiry of an option position and its cash settlement, USD."""
         self._entries.add(contract.symbol, Decimal(-count), 0.0)
         self._record.record_activity(
             {

@@ -40,7 +40,7 @@ class VenueRecord:
 
     @property
     def stamp(self) -> str:
-        """Return the time on the clock in the API's format."""
+        """Return the time on the clock as text in the API's format."""
         return timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:

@@ -15,10 +15,10 @@ MAX_WORD_SHOWN = 40  # characters of a refused word in a message
 
 
 class Refused(Exception):
-    """A request that the venue refuses.
+    """Exception for a request that the venue refuses.
 
     status: HTTP status.
-    code: the API's own code; None for the code of the status.
+    code: error code of the API; None: derived from the status.
     """
 
     def __init__(self, status: int, code: int | str | None, message: str) -> None:
@@ -47,7 +47,7 @@ class Request:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body's JSON, {} for an empty body. Raises `InputError` if it is not JSON."""
+        """Parse the JSON body; an empty body is {}. Raises `InputError` if it is not JSON."""
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
@@ -56,7 +56,7 @@ class Request:
             raise InputError("body: it is nested too deep to be read") from None
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body's JSON object. Raises `InputError` if it is not one."""
+        """Parse the JSON body, which must be an object. Raises `InputError` if it is not."""
         body = self.json()
         if not isinstance(body, dict):
             words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}

@@ -52,7 +52,7 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
-        """Return the routes of the venue's API."""
+        """Return all routes of the venue's API."""
 
     @abstractmethod
     def control_routes(self) -> Sequence[Route]:
@@ -144,10 +144,10 @@ class PracticeServer(ABC):
         ]
 
     def _advance(self, asked: Request) -> Response:
-        """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
+        """Advance a waiting clock by {"steps": N} instants, or to the last instant by {"to": …}.
 
-        The response states how many instants it moved, how many have passed, and whether it is
-        over.
+        The response has the number of instants moved, the number passed since the start, and
+        whether the clock is at its end.
         """
         if self.speed is not None:
             raise Refused(409, None, "this clock runs by itself")
@@ -184,16 +184,16 @@ class PracticeServer(ABC):
     async def _in_the_words_of_the_api(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Refuse unknown paths and bodies that are too long in the API's format."""
+        """Return HTTP errors (unknown path, body too long) in the format of the API."""
         try:
             return await handler(request)
         except web.HTTPException as error:
             return self._refused(error.status, None, error.reason)
 
     def _control(self, route: Route) -> Handler:
-        """Return the handler of a control route, without faults.
+        """Return the handler of a control route, which no fault affects.
 
-        Faults can therefore always be cleared.
+        So faults can always be cleared.
         """
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -206,7 +206,7 @@ class PracticeServer(ABC):
         return handle
 
     def _handler(self, route: Route) -> Handler:
-        """Return the handler of an API route, with the planned faults."""
+        """Return the handler of an API route, to which planned faults apply."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             # A request that is not read before the client disconnects could not be done afterwards.
@@ -229,7 +229,7 @@ class PracticeServer(ABC):
         return handle
 
     def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
-        """Do a request; return status and JSON of its response."""
+        """Execute a request; return the status and JSON of its response."""
         try:
             return route.status, route.answer(asked)
         except Refused as refused:
@@ -241,7 +241,7 @@ class PracticeServer(ABC):
     def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
-        """Return the response to a request that the venue does not do, or does later."""
+        """Return the response to a request that a fault drops or delays."""
         if fault.kind == "status":
             return _status_answer(fault)
         if fault.kind == "late":
@@ -251,12 +251,12 @@ class PracticeServer(ABC):
         return _hang_up(request)
 
     def _land_all(self) -> None:
-        """Do the delayed requests in the order in which they were sent."""
+        """Execute all delayed requests in the order in which they were sent."""
         for held_up in tuple(self._on_their_way):
             self._land(held_up)
 
     def _land(self, held_up: tuple[Route, Request]) -> None:
-        """Do a delayed request, unless it is already done."""
+        """Execute a delayed request unless it was already executed."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
@@ -266,7 +266,7 @@ class PracticeServer(ABC):
     def _spoilt(
         self, fault: Fault, request: web.Request, status: int, content: Any
     ) -> web.StreamResponse:
-        """Return the response to a finished request, changed by a fault."""
+        """Return the response to an executed request, altered by a fault."""
         if fault.kind == "drop_after":
             return _hang_up(request)
         if fault.kind == "status_after":
@@ -276,7 +276,7 @@ class PracticeServer(ABC):
         return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
-        """Return a response with the id of another order."""
+        """Replace the order ids in a response by the id of another order."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
@@ -291,10 +291,10 @@ class PracticeServer(ABC):
         return web.json_response(self.refusal(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
-        """Return why a control request is refused as one of another site's page, or None.
+        """Return why a control request is refused as cross-site, or None if it is allowed.
 
-        A page may post to any address without asking the server. A name that its site resolves to
-        this address passes for the site's own (DNS rebinding).
+        A web page may post to any address without a preflight request. A host name that resolves to
+        this address makes the request look same-site (DNS rebinding).
         """
         name = request.url.host or ""
         if not (_is_number(name) or name in ("localhost", self.host)):

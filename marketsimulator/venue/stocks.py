@@ -179,7 +179,7 @@ class Venue:
         self._update_tickets()
 
     def _check(self, order: Order, account: AccountSnapshot) -> None:
-        """Refuse an order that the venue would not accept."""
+        """Raise `Refused` for an order that Alpaca would refuse."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
@@ -198,7 +198,7 @@ class Venue:
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
-        """Keep a ticket, and send its order to the broker."""
+        """Record a ticket and send its order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
@@ -236,9 +236,9 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """Return the minimum quantity of an order.
+        """Return the minimum order quantity of a symbol.
 
-        For crypto, the quantity worth `orders.crypto_dust` at present.
+        For crypto it is the quantity whose present value is `orders.crypto_dust`.
         """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
@@ -261,7 +261,7 @@ class Venue:
         self.broker.halt(symbol, halted)
 
     def _record_bookings(self) -> None:
-        """Record cash flows of an instant that are not trades."""
+        """Record the cash flows of an instant other than trades as activities."""
         self.broker.open_bars()
         row = self.broker.row()
         self._update_tickets()
@@ -281,7 +281,7 @@ class Venue:
                 self.record.record_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
-        """Update the tickets from the broker."""
+        """Update the tickets from the broker's fills and order states."""
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
@@ -300,7 +300,7 @@ class Venue:
             ticket.status = "expired" if state == "expired" else "canceled"
 
     def _open_status(self, ticket: Ticket) -> OrderStatus:
-        """Return Alpaca's word for an open order."""
+        """Return Alpaca's status of an open order."""
         if ticket.filled:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
@@ -308,7 +308,7 @@ class Venue:
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
-        """Add a fill to its ticket, and record it."""
+        """Add a fill to its ticket and record it as an activity."""
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
@@ -343,10 +343,12 @@ class Venue:
         self.record.record_activity(activity)
 
     def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
-        """Record a change of a position without an order; kind: Alpaca's word for it.
+        """Record a change of a position without an order as an activity.
 
-        A crypto fee (CFEE) is taken out of the quantity bought. A merger or another delisting (MA)
-        pays the value of the shares. Each states its signed change of the position.
+        A crypto fee (CFEE) reduces the purchased quantity. A merger or another delisting (MA) pays
+        the value of the shares. Each activity has the signed change of the position.
+
+        kind: Alpaca's type of the activity.
         """
         day = str(fill.at.astype("datetime64[D]"))
         signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
@@ -356,7 +358,7 @@ class Venue:
         )
 
     def _margin_call(self, fill: Fill) -> Ticket:
-        """Return the venue's own order that met a margin call."""
+        """Create and record the venue's own order for a liquidation; return its ticket."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = Ticket(order, timestamp(fill.booked_at))

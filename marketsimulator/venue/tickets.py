@@ -1,4 +1,4 @@
-"""Orders of the practice venue, in Alpaca's format, and parsing of order requests."""
+"""Orders of the practice venue in Alpaca's format, and parsing of order requests."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def client_id(request: Mapping[str, Any], name: str) -> str:
 
 
 def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
-    """Return an order's status and its times in Alpaca's format."""
+    """Return the status and time fields of an order in Alpaca's format."""
     ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
     return {
         "status": status,
@@ -169,7 +169,7 @@ def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None)
 
 
 def _refuse_exits(request: Mapping[str, Any]) -> None:
-    """Refuse brackets, one-triggers-other and one-cancels-other, which are not simulated."""
+    """Refuse bracket, OTO and OCO orders, which are not simulated."""
     order_class = str(request.get("order_class") or "")
     if order_class not in ORDER_CLASSES:
         raise ValueError(f"order_class {order_class!r} is not served here: simple")
@@ -179,7 +179,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """Return the word under a key; refuse unsupported words."""
+    """Return the value under a key; refuse values outside `words`."""
     word = str(request.get(key, ""))
     if word not in words:
         raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")
