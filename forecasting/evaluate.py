@@ -239,7 +239,8 @@ class SymbolSearchResult:
     best: candidate settings with the smallest loss over all folds.
     gain: walk-forward reduction of the loss, as a fraction.
     error: standard error of `gain`.
-    proved: whether `gain` exceeds its error, so that the settings are written to a file.
+    proved: whether `best` differs from the current settings and `gain` exceeds its error; only then
+        the settings are written to a file.
     """
 
     symbol: str
