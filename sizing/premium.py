@@ -56,7 +56,7 @@ def unit_premiums(
     Returns
     -------
     premiums : [T, S]
-        expected yearly return at a Sharpe ratio of one.
+        expected yearly return at a Sharpe ratio of one of the asset class.
     crypto_correlation : [T]
         correlation of the diversified crypto class with the diversified stock market, -1 to 1.
     """
