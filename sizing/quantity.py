@@ -42,7 +42,7 @@ MAX_CRYPTO_QUANTITY = 1e11  # maximum quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
-    """Interface of expected returns and deviations over one interval, or over K periods of a plan."""
+    """Interface of expected returns and deviations over one interval, or over a plan's periods."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -301,7 +301,10 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
 def _moments_of(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
-    """Return mu [K, S] and covariance [K, S, S], 0 without moments, and a mask of those with, [S]."""
+    """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols with moments.
+
+    Entries of other symbols are 0.
+    """
     n = len(symbols)
     has_moments = np.zeros(n, dtype=bool)
     if moments is None:
