@@ -27,7 +27,7 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.sessions import last_fridays
 
-GARCH_CONTEXT = 100  # own bars a symbol must have before a GARCH is estimated
+GARCH_CONTEXT = 100  # minimum number of a symbol's own bars for a GARCH estimation
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ from trainingdata.timeframe import Clock, Timeframe
 
 FOLDS = 5
 SEARCH_STEPS = (1, 6, 24)
-MIN_FORECASTS = 100  # fewest forecasts of a fold
+MIN_FORECASTS = 100  # minimum number of forecasts in a fold
 CLASSES = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
@@ -83,7 +83,7 @@ _COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains 
     "PIT distance": ("pit_distance", _THIRD),
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
-MAX_PIT_CURVES = 3  # most forecasters whose transform is drawn
+MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
 DRAWN_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
 TOO_FEW_WEEKS = "rests on too few weeks to be told from"
@@ -183,7 +183,10 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
 def evaluation_files(
     evaluation: Evaluation, figures: dict[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the functions that write the JSON file and the page, by file name."""
+    """Return functions that write `evaluation.json` and `evaluation.html`, by file name.
+
+    figures: content of `evaluation.json`.
+    """
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
     page = render(figures, evaluation.frames, evaluation.timeframe)
     return {
@@ -323,7 +326,11 @@ def _walk_forward(
 
 
 def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
-    """Return the cells of a table row, by column heading."""
+    """Return the cells of a table row, by column heading.
+
+    figures: content of `evaluation.json`.
+    scores: scores of one group and step.
+    """
     main = scores[figures["forecaster"]]
     cells = {}
     for head, (name, words) in _COLUMNS.items():

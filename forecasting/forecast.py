@@ -27,8 +27,8 @@ HORIZON = 24
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
-CHUNK = 4096  # windows processed at once in a scan of a whole table
-MAPPED_BYTES = 256 * 2**20  # bytes from which an array is stored in a file
+CHUNK = 4096  # windows processed at a time in a scan of a table
+MAPPED_BYTES = 256 * 2**20  # size in bytes from which an array is memory-mapped to a file
 
 Progress = Callable[[str, int, int], None]  # kind of work, done, total
 Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles

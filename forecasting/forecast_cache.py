@@ -79,7 +79,7 @@ class Partition:
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(folder)
         except OSError as error:
-            # Existing forecasts can still be read; without disk space new ones are held in memory.
+            # Existing forecasts can still be read; without disk space new ones stay in memory.
             if not folder.is_dir() and error.errno not in DISK_FULL_ERRORS:
                 raise InputError(
                     f"forecaster.cache: {folder} cannot be written: {error.strerror}"

@@ -101,7 +101,7 @@ def score_frame(
 
 
 class _Closes(NamedTuple):
-    """Own closes of all symbols, concatenated.
+    """Closes of all symbols over their own bars, concatenated.
 
     log: [M] log of each close.
     squares: [M] cumulative squared log returns, by symbol.
@@ -201,7 +201,7 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """Return the relative reduction of the loss against a baseline, with its error, by key.
+    """Return the relative reduction of the loss against a baseline, with its error, as figures.
 
     mean: reduction of the loss, as a fraction of the baseline's loss.
     error: standard error of the mean; None within one week.

@@ -158,7 +158,7 @@ def last_index_before(times: Instants, since: np.datetime64) -> int:
 
 
 def mix_bits(bits: WindowKeys) -> WindowKeys:
-    """Spread every bit over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
+    """Mix the bits of 64-bit integers (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -168,7 +168,7 @@ def mix_bits(bits: WindowKeys) -> WindowKeys:
 def _rolling(values: WindowKeys, length: int) -> WindowKeys:
     """Return a polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
     # Every run is summed from scratch: an address then depends on its own bars alone, not on the
-    # history's begin.
+    # start of the history.
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for k in range(length):

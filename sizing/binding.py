@@ -79,7 +79,7 @@ class BindingLimits(NamedTuple):
         groups = self.shadow_prices[len(CEILINGS) : last].tolist()
         every = names_by_bit(BINDING_NAMES, self.group_limit_names)
         named = []
-        # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
+        # Most of hundreds of symbols are bound by the same ceilings at the same prices: one mapping
         # serves all of them. A bound of the symbol itself has its own price.
         shared: dict[int, Mapping[str, float]] = {}
         for bits, own in zip(self.binding_bits.tolist(), self.bound_price.tolist(), strict=True):
@@ -161,7 +161,7 @@ def binding_bits(
         bound_price[k] = 0.0 if gain < 0.0 else gain
         if abs(weight) >= limits.symbol_cap - BINDING_TOL:
             bits |= 1 << SYMBOL_CAP
-        # An existing short may stay where no new one may begin, so the floor is what is held short.
+        # An existing short may stay where no new one may be opened, so the floor is that short.
         unshortable = limits.long_only[k] or account.equity < limits.margin_equity
         if weight == min(held_weight, 0.0) and outward < 0 and moves_on and unshortable:
             bits |= 1 << LONG_ONLY

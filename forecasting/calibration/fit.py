@@ -123,8 +123,8 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
     """
     counts = np.maximum(ends - starts, 0)
     stride = max(-(-int(counts.sum()) // MAX_ROWS), 1)
-    # Bars are counted from the last, which is nearest to the week that begins. The symbols take
-    # turns: between them they still cover nearly every instant.
+    # The stride runs back from the last bar, which is nearest to the week that starts. Its offset
+    # differs by symbol, so that the symbols together still cover nearly every instant.
     newest = ends - 1 - np.arange(len(ends)) % stride
     kept = np.maximum(-((starts - 1 - newest) // stride), 0)
     member = np.repeat(np.arange(len(ends)), kept)

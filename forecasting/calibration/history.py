@@ -203,8 +203,8 @@ def build_sample(
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return CalibrationSample(
         past_variance=np.log(past_variance),
-        # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
-        # of all its bars.
+        # The base forecaster's variance covers the whole horizon, so it is divided by the pattern's
+        # sum over all its bars.
         base=history.log_variance[row] - np.log(season),
         median=history.median[row].astype(np.float64),
         season=season,

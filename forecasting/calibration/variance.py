@@ -45,15 +45,15 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
     count: number of slots in a day, K.
     """
     # A bar is compared with the bars around it. Over a whole window the level of volatility varies
-    # more than its pattern, and a volatile week would pass for a volatile hour.
+    # more than its pattern, and a volatile week would look like a volatile hour.
     first = int(columns.min()) if len(columns) else 0
     size = int(columns.max()) - first + 1 if len(columns) else 0
     total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
     seen = symbols > 0
     if not seen.any():
         return np.ones(count)
-    # Symbols move together: the error of a slot's mean is that of means over the symbols, instant
-    # by instant. Counted one by one they would make the pattern look certain.
+    # Symbols move together: the error of a slot's mean is estimated from means over the symbols at
+    # each instant. Treated as independent, symbols would make the pattern look certain.
     together = total[seen] / symbols[seen]
     slot = place[seen]
     counts = np.bincount(slot, minlength=count)
