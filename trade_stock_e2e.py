@@ -1,14 +1,14 @@
 """The live entry point: decide with a trader, a venue and bars from configuration.
 
-    decide once, print why, send nothing:
+    decide once and print the reasons, without sending orders:
         python trade_stock_e2e.py preview symbols=[NVDA,BTCUSD]
-    orders to paper, every hour, until it is told to stop:
+    trade a paper account every hour until stopped:
         python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=null
-    the same with real money:
+    trade real money:
         python trade_stock_e2e.py symbols=[…] mode=live confirm_live=true broker.paper=false …
-    the quantity of one symbol to trade now, and why; nothing is sent:
+    print the quantity of one symbol to trade now, with the reason, without sending an order:
         python trade_stock_e2e.py quantity NVDA 150 [key=value …]
-    a practice server's whole history:
+    replay the history of a practice server:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
 Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account for

@@ -4,12 +4,12 @@
     [output=FILE.parquet] [key=value …]
 
 Without `output` only the cache is filled. The file has a row for each symbol, instant, step and
-level: symbol, issued_at, step, target_at (known-at instant of that own bar), level, value (USD).
-Rows are ordered by instant and symbol, levels rising; the metadata name the forecaster. Beyond a
-symbol's last bar `target_at` is the calendar's. The file is written completely or not at all.
+level: symbol, issued_at, step, target_at (instant at which the forecast bar becomes known), level,
+value (USD). Rows are ordered by instant, symbol, step and level; the metadata name the forecaster.
+Beyond a symbol's last bar `target_at` follows the calendar. The file is written atomically.
 
-With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
-ray.address=HOST:PORT, compute missing forecasts: one per GPU, or one for ray.cores cores.
+With launcher=ray (pip install -e '.[ray]') tasks on a Ray cluster, ray.address=HOST:PORT, compute
+missing forecasts: one task per GPU, or one per ray.cores cores.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Score a forecaster against classical ones on later bars: a table, JSON, and a page.
+"""Score a forecaster against classical forecasters on realised bars: a table, JSON, and a page.
 
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
 All forecasters are scored on the same symbols and bars: those for which all issue a forecast.
-candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on each symbol.
-Settings with a significant walk-forward gain are written where forecasters read them.
+candidates=[50,200,400] searches each symbol's settings over these context lengths and all
+pre-augmentations. Settings with a significant walk-forward gain are written to the folder of
+per-symbol settings.
 """
 
 from __future__ import annotations

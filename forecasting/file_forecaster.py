@@ -4,17 +4,15 @@ The file is Parquet, with the columns symbol, issued_at, step, level and value, 
 quantile; other columns are not read.
 
 symbol: symbol as in the bars.
-issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
-step: each of the 24 own bars ahead.
-level: quantile level; every step needs all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95,
-    0.99).
+issued_at: instant at which a bar of the symbol becomes known, with a time zone or offset.
+step: number of the symbol's own bars ahead, 1 … 24; a forecast has all steps.
+level: quantile level; a step has all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99).
 value: quantile of the bar's close in USD, nondecreasing along the levels.
 
-A forecast is not read before its issue. The author of the file is responsible for using no later
-data. A batch's file stores the name of its forecaster in the metadata, and reports show this name,
-so that an oracle's forecasts remain marked. With `forecaster.calibrated` true, the default, a
-median is shrunk to its proven skill, which needs a history of forecasts at every bar. With false,
-forecasts are used unchanged.
+A forecast is used from its issue on. The author of the file is responsible for using no later data.
+The metadata of a batch's file name its forecaster, and reports show this name, so that an oracle's
+forecasts remain marked. By default, `forecaster.calibrated=true`, a median is shrunk to its proven
+skill, which needs forecasts at every bar. With false, forecasts are used unchanged.
 """
 
 from __future__ import annotations

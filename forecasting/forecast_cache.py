@@ -2,10 +2,9 @@
 
     FOLDER/<digest of the specification>/<year>.sqlite
 
-A row is a portion: forecasts issued in one month that were computed together, with the digests of
-their inputs. A portion is written in one transaction; if two processes compute the same portion, it
-is written once. Every part of a portion has a checksum: a damaged portion is removed, and computed
-again.
+A row of the file is a portion: forecasts issued in one month that were computed together, with the
+digests of their inputs. A portion is written in one transaction, and only once if two processes
+compute it. Every part of a portion has a checksum; a damaged portion is removed and recomputed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ one, so one quadratic program includes all limits (`solver`).
 
 The solver validates nothing: a NaN would spread to every weight, and an indefinite covariance would
 make the program unbounded. So this module validates the numbers of a problem once, by a compiled
-loop and a Cholesky factorisation. Only an invalid problem is examined again, to name the fault.
+loop and a Cholesky factorisation. Only an invalid problem is examined further, to name the fault.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Settings of position sizes: limits on a book, the drawdown limit, and the premium prior.
 
-This module loads no compiled code, so that an invalid value is refused at once.
+This module loads no compiled code, so that an invalid value is rejected at once.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""`torch.compile` of a network's layers, and CUDA graphs of passes of few windows.
+"""Compilation of a network's layers by `torch.compile`, and CUDA graphs for small passes.
 
-All layers of a network have the same shapes, so one compiled function computes all but the last.
-Only the future's tokens of the last layer are used. Compiling a layer takes a fraction of the time
-for the whole network. A CUDA graph saves the launches of kernels, which a pass of thousands of
-windows hides. B windows in a pass, L bars, H steps, Q levels.
+All layers of a network have the same shapes, so one compiled function computes all but the last, of
+which only the future tokens are used. Compiling a layer takes a fraction of the time for the whole
+network. A CUDA graph saves kernel launches, whose latency only large passes hide. B windows in a
+pass, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations

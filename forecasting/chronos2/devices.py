@@ -1,4 +1,4 @@
-"""The device of a network, and the number of windows in a pass on it.
+"""The device of a network, and the batch size: the number of windows in a pass on the device.
 
 L bars, T tokens, H steps, Q levels.
 """

@@ -1,7 +1,7 @@
-"""Settings of single symbols: JSON files, one for each symbol, validated by a schema.
+"""Settings of Chronos-2 forecasts, and per-symbol overrides in JSON files, validated by a schema.
 
-They lie in `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file
-means the defaults. `forecasting.evaluate` with `candidates` writes them.
+The files are `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a symbol without
+a file has the configured settings. `forecasting.evaluate` with `candidates` writes them.
 """
 
 from __future__ import annotations

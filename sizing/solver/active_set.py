@@ -4,15 +4,15 @@
     subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ headroom, or Σ gᵢ·wᵢ, for every group without a
     financing cost
 
-|w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one. A weight
+|w| has a kink at 0, and |w - held| at `held`. Between such knots the program is quadratic. A weight
 is either free within its segment or stays at a knot, where the gradient may lie anywhere between
 the slopes left and right of it. The method moves to the optimum of the free weights, stops at the
-first knot or ceiling in its way, and frees the weight whose gradient lies furthest outside. A
-ceiling with a penalty is passed where its price would exceed the penalty.
+first knot or ceiling on the way, and frees the weight whose gradient lies furthest outside. A
+ceiling with a penalty is exceeded where its price would exceed the penalty.
 
-The method starts from the held weights, so that few steps are needed where little changes. Its
-final weights are exactly at a knot, or exactly where the gradient vanishes. An interior-point
-method would leave weights close to their knots, and a weight close to `held` would cause an order.
+The method starts from the held weights, so that small changes need few steps. Its final weights are
+exactly at a knot, or exactly where the gradient vanishes. An interior-point method would leave
+weights close to their knots, and a weight close to `held` would cause an order.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """

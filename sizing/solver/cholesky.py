@@ -1,4 +1,4 @@
-"""Cholesky factors that gain and lose rows, and a small dense solver, compiled.
+"""Cholesky factors with row insertion and deletion, and small dense solvers, compiled.
 
 A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
 that no step of a solve waits for a division.
