@@ -79,10 +79,13 @@ def variance_beyond(place: Array, beyond: Array) -> Array:
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
     """Return the standard deviation of returns from price quantiles [..., Q], by a named rule.
 
-    original  |q90 - q10| / (2·price): a normal's deviation times 1.28.
+    original  |q90 - q10| / (2·price): 1.28 times the standard deviation of a normal.
     normal    |q90 - q10| / (2·1.2816·price): too small for heavy tails.
-    quantile  the deviation of the whole quantile function: linear between levels, beyond the
-              outermost two an exponential tail through them.
+    quantile  standard deviation of the whole quantile function, which is linear between levels,
+              with exponential tails through the outermost two levels.
+
+    values: [..., Q] price quantiles in USD.
+    price: [...] last close at issue, in USD.
     """
     if rule == "quantile":
         quantiles: Array | Array32 = np.asarray(values, order="C")

@@ -17,8 +17,8 @@ class Returns(NamedTuple):
     """Expected returns of S symbols over K periods; only the first period is traded.
 
     mu: [K, S] expected simple return.
-    premium: [K, S] part of `mu` that comes from the stated premium, the rest being the forecast's;
-        NaN where it is unknown.
+    premium: [K, S] part of `mu` that comes from the premium; the remainder comes from the forecast.
+        NaN if the part is unknown.
     covariance: [K, S, S] covariance of simple returns.
     universe: [S] whether the strategy may hold the symbol and it has a forecast.
     years: [S] open time of each symbol's market in the first period, in years.

@@ -255,7 +255,7 @@ def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Return weights [S] ≥ 0, 1 in total, with equal wᵢ(Σw)ᵢ.
+    """Return weights [S] ≥ 0, 1 in total, with equal contributions wᵢ(Σw)ᵢ to the variance.
 
     Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
     self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
@@ -284,8 +284,8 @@ def equal_risk(covariance: Array) -> Array:
 def comparable_symbols(s: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
-    Risks compare where the interval covers at least a day of every symbol's own time. Before a
-    weekend the next 24 hours cover only part of a session, and no night: stocks would seem calm.
+    Risks are comparable if the interval covers at least one day of every symbol's open time. Before
+    a weekend 24 hours cover only part of a session, and no night: stocks would look calm.
     """
     symbols = np.flatnonzero(s.universe)
     day = (
@@ -318,7 +318,7 @@ def strategy_from_name(
     band: float = 0.25,
     risk_multiplier: float = 1.0,
 ) -> Strategy:
-    """Return the strategy of a name.
+    """Return the strategy with a given name.
 
     `kelly_50` or `Kelly_50pct` is half-Kelly; any percentage from 1 to 100 is allowed. `premium_50`
     is half-Kelly on the premium alone, without a forecast.
