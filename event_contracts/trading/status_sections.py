@@ -30,12 +30,12 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
-    """Return the sections, which read the journal each time the page is written."""
+    """Return the status page's sections; each reads the journal when the page is written."""
     return [SettledMarkets(records), OrderSizes(book, records)]
 
 
 class SettledMarkets(PageSection):
-    """The latest markets that have paid."""
+    """Section of the status page with the latest settled markets and their payouts."""
 
     title = "Settled markets"
 
@@ -47,7 +47,7 @@ class SettledMarkets(PageSection):
 
 
 class OrderSizes(PageSection):
-    """Sizes of orders and positions over time."""
+    """Section of the status page with order sizes, their profits, and sizes over time."""
 
     title = "Sizes of event contracts"
 
