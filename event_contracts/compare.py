@@ -124,7 +124,7 @@ def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
 def build_entrants(
     settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
 ) -> list[Entrant]:
-    """Return the entrants: the account, the named checkpoints, Kelly, random actions and none."""
+    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -146,10 +146,11 @@ def build_entrants(
 def pairs_to_compare(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of entrants to compare; the verdict is about the first pair.
+    """Return pairs of policy names to compare; the verdict is about the first pair.
 
-    The first pair is the account at its own sizes and at one size, else the checkpoints. One kind
-    of checkpoints is compared with Kelly. Without account and checkpoints it is Kelly alone.
+    The first pair is the account at its own sizes and at one size, else the checkpoints. If only
+    one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
+    only pair is Kelly at all sizes and at one size.
     """
     kelly, kelly_fixed = KELLY, settings.fixed_of(KELLY)
     pairs = [] if account is None else [(ACCOUNT, settings.fixed_of(ACCOUNT))]
@@ -202,9 +203,9 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
 
 
 def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
-    """Run the whole comparison.
+    """Compare the policies of the settings over held-out or journaled sessions.
 
-    progress: called as runs are done.
+    progress: called after each run.
     """
     account = None
     if settings.journal is not None:
@@ -224,7 +225,10 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 
 
 def build_result(comparison: Comparison) -> Result:
-    """Return the answers, one row per policy, and the sizes of each; the page and its data."""
+    """Return the command's result: verdicts, one table row per policy, and files to write.
+
+    The files are an HTML page and its data as JSON.
+    """
     standings = comparison.standings
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
@@ -378,9 +382,10 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournaledDecisions:
-    """The decisions of a journal in its settled markets.
+    """The decisions of an account's journal in its settled markets.
 
-    codes: code sent on each row of each market [N, T]; HOLD for none.
+    held_out: the settled markets as sessions.
+    codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
     cash: USD before the first decision, in whole cents.
     booked: the account's own result in these markets.
     """
@@ -391,9 +396,9 @@ class JournaledDecisions:
     booked: BookedResult
 
     def policy(self, size_index: int | None = None) -> ReplayPolicy:
-        """Return the policy that repeats the decisions.
+        """Return a policy that replays the decisions.
 
-        size_index: one size for every order; None: the recorded sizes.
+        size_index: index of one size for every order; None: the recorded sizes.
         """
         if size_index is None:
             return ReplayPolicy(self.codes)
@@ -402,9 +407,9 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """Policy that sends recorded codes [N, T], one row per call, if allowed; else HOLD.
+    """Policy that replays recorded action codes [N, T], one step per call; HOLD if forbidden.
 
-    The policy can play these markets only once.
+    It can be played only once.
     """
 
     name = "account"
@@ -418,15 +423,16 @@ class ReplayPolicy:
 
 
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
-    """Return the decisions of a journal of event contracts, as sessions and a policy for them.
+    """Read the decisions in a journal of event contracts, for replay in sessions.
 
-    Every settled market is a session that starts with the first tick recorded for it. It is played
+    Every settled market becomes a session that starts with its first recorded tick. It is played
     separately, with the account's cash at its first decision, and every order that was not rejected
-    is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes between
-    them are unknown. An order meets `life` recorded ticks, as the account's orders did. A gap in
-    which an order would end at the venue stays in the session, and nothing trades there.
+    is sent again at its tick. Orders are sent and filled at recorded ticks only, because quotes
+    between them are unknown. An order rests for `life` recorded ticks, as the account's orders did.
+    A gap in which an order would expire at the venue stays in the session, and nothing trades there.
 
-    space: action space whose features show the ticks.
+    path: path of the journal.
+    space: action space with the account's order settings.
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):

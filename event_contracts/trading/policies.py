@@ -1,4 +1,4 @@
-"""Policies that choose among permitted actions: none, random, Kelly, a trained network.
+"""Policies that choose among permitted actions: hold, random, Kelly, a trained network.
 
 A checkpoint is one safetensors file of numbers without code. It holds the weights of two small
 networks over the same features (one chooses, the other values). JSON in its header describes their
@@ -54,10 +54,10 @@ class Policy(Protocol):
         """Return the policy's name in results."""
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Return codes [N] of permitted actions.
+        """Return the code of a permitted action for each market [N].
 
         observations: [N, F], the features of `event_contracts.trading.observation`.
-        allowed: bool [N, 25].
+        allowed: mask of permitted actions, bool [N, 25].
         """
 
 
@@ -112,13 +112,14 @@ class _Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BinaryKelly:
-    """The growth-optimal position on the estimate, after costs (`sizing.kelly.binary_kelly`).
+    """Policy that trades towards the Kelly position implied by the estimate, after costs.
 
     A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b brings s = b - rate ·
     b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction · f*(p,
     c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C + h·s) / s,
     which is larger. Between the two, no trade is worth its costs. NO is the mirror image. The size
-    is the largest permitted one within the wanted position; resting orders count as filled.
+    is the largest permitted one within the wanted position; resting orders count as filled. The
+    formula of f* is `sizing.kelly.binary_kelly`.
 
     space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD by which the feature `cash` is scaled.
@@ -137,7 +138,7 @@ class BinaryKelly:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Return codes [N]; a sale of the position precedes a purchase of the other side."""
+        """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
             name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
         }
@@ -222,9 +223,9 @@ class CheckpointInfo:
     order_rules: int = 1
 
     def why_incompatible(self, orders: OrderSettings) -> str | None:
-        """Return why the checkpoint does not fit these order settings, or None if it does.
+        """Return the reason why the checkpoint does not fit order settings, or None if it does.
 
-        A header that states neither life nor price style fits all of them.
+        A header without `life` or `price_style` fits every value of that setting.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
@@ -244,7 +245,7 @@ class CheckpointInfo:
 
     @property
     def runs(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the settings of every run of its training, the last one first."""
+        """Return the settings of every training run behind the checkpoint, the last one first."""
         found = []
         settings: Any = self.settings
         while isinstance(settings, Mapping):
@@ -255,10 +256,10 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NetworkPolicy:
-    """Policy that chooses the best permitted action of a network with hyperbolic tangents.
+    """Policy that chooses the permitted action with the highest output of a tanh network.
 
     about: description of the training.
-    layers: weights [out, in] and offsets [out]; the last layer gives the 25 actions.
+    layers: weights [out, in] and biases [out] of each layer; the last has 25 outputs.
     """
 
     name: str
