@@ -429,7 +429,7 @@ def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDe
     separately, with the account's cash at its first decision, and every order that was not rejected
     is sent again at its tick. Orders are sent and filled at recorded ticks only, because quotes
     between them are unknown. An order rests for `life` recorded ticks, as the account's orders did.
-    A gap in which an order would expire at the venue stays in the session, and nothing trades there.
+    A gap in which an order would expire at the venue stays in the session without trades.
 
     path: path of the journal.
     space: action space with the account's order settings.

@@ -246,7 +246,7 @@ class KalshiVenueSettings:
         return settings_from_config(cls, config)
 
     def episode(self) -> EpisodeSettings:
-        """Return the settings of the simulated exchange, without cash buffer and position limits."""
+        """Return the simulated exchange's settings, without cash buffer and position limits."""
         return EpisodeSettings(
             market=self.market,
             starting_cash=self.starting_cash,

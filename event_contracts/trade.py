@@ -164,7 +164,7 @@ class KalshiJob:
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the instant of the next tick; None after the last, or once all markets are booked."""
+        """Return the next tick's instant; None after the last, or once all markets are booked."""
         if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)

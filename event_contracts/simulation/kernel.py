@@ -102,7 +102,7 @@ def _sweep(market: Record, orders: Records) -> None:
 
 @jit_inline
 def show_depth(market: Record, tick: Record) -> None:
-    """Show a tick's whole depth."""
+    """Set the market's available depth to the sizes of a tick."""
     market.asks = tick.ask_size
     market.bids = tick.bid_size
 
@@ -145,10 +145,10 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the contracts of the book within an order's limit, and those ahead of an own order.
+    """Return the depth within an order's limit price, and the depth before an own order.
 
-    The second number counts the contracts ahead of the account's first resting order that the new
-    order would meet; `MAX_AMOUNT` without such an order.
+    The second number is the contracts that would trade before the account's first resting order
+    that the new order would meet; `MAX_AMOUNT` without such an order.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -176,14 +176,14 @@ def send(
     cancels_own: bool,
     rejects_later: bool,
 ) -> None:
-    """Trade a new order with the book that a tick shows; its remainder rests or ends.
+    """Match a new order with the book of a tick; its remainder rests or ends.
 
-    The market needs a free slot.
+    The market needs a free order slot.
 
-    rests: true if the remainder rests, behind the depth that its level shows.
-    cancels_own: true if the order cancels the account's resting orders that it meets, instead of
-        stopping there.
-    rejects_later: true if the order trades nothing.
+    rests: true if the remainder rests, behind the depth at its price.
+    cancels_own: true if the order cancels the account's resting orders that it meets; false if it
+        stops before them.
+    rejects_later: true if a fault keeps the order from trading.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -357,5 +357,5 @@ def step(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Return whether YES won, by a market's last tick."""
+    """Return whether YES won, from the quote of a market's settlement row."""
     return bool(last.bid + last.ask >= PRICE_UNITS)

@@ -1,4 +1,4 @@
-"""Synthetic sessions of one market of event contracts, fair by construction.
+"""Synthetic sessions of event-contract markets, with fair prices by construction.
 
 The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES comes true with probability
 L(x) at the last row's x, where L is the logistic function to 5e-6. The fair price of a row is the
@@ -66,9 +66,9 @@ OUTCOME = WIDTH  # draw of the last row, which needs no width
 class Draws:
     """The random numbers of C markets with T rows, separate for each row.
 
-    normals: [C, 3, T], of the log-odds, the mispricing and the estimate.
-    uniforms: [C, T, 5], of width, two depths, sellers and buyers; the last row's first one decides
-        the outcome.
+    normals: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
+    uniforms: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw of
+        the last row decides the outcome.
     """
 
     normals: Array
@@ -78,10 +78,10 @@ class Draws:
 def synthetic_session(
     seed: Seed, settings: SyntheticSessionModel | None = None, market: int = 0
 ) -> Array:
-    """Return one session [steps + 1, F].
+    """Generate one session [steps + 1, F].
 
-    seed: a non-negative integer, or several.
-    market: number of the market under that seed, from 0.
+    seed: a non-negative integer, or a sequence of them.
+    market: index of the market under the seed, from 0.
     """
     return np.asarray(synthetic_sessions(seed, 1, settings, first=market)[0])
 
@@ -89,7 +89,7 @@ def synthetic_session(
 def synthetic_sessions(
     seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first: int = 0
 ) -> Array:
-    """Return sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
+    """Generate sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
     Raises `InputError` for a negative seed or market number.
     """
@@ -98,7 +98,7 @@ def synthetic_sessions(
 
 
 def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0) -> Draws:
-    """Return the random numbers of markets first … first + count - 1 under a seed."""
+    """Draw the random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
     return draws_from([market_generator(seed, first + k) for k in range(count)], settings)
@@ -110,7 +110,7 @@ def next_generator(rng: np.random.Generator) -> np.random.Generator:
 
 
 def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSessionModel) -> Draws:
-    """Return the random numbers of one market per generator."""
+    """Draw the random numbers of one market from each generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
@@ -126,7 +126,7 @@ def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSes
 
 
 def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
-    """Return the sessions [C, T, F] of random numbers: row k uses those of rows 0 … k only."""
+    """Build sessions [C, T, F] from random draws; row k uses the draws of rows 0 … k only."""
     sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
     decay, slopes = _expectations(settings)
     _write_sessions(
