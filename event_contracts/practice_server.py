@@ -139,7 +139,7 @@ def authentication_failure(
 
 
 def is_maintenance(at: np.datetime64) -> bool:
-    """Return whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    """Return whether an instant, UTC, is in the weekly pause: Thursday 3:00-5:00, New York time."""
     local = _in_new_york(at)
     return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
 
@@ -163,8 +163,8 @@ class KalshiServer(PracticeServer):
     speed: factor by which ticks come faster than the exchange's interval; None: the clock waits
         for a client.
     reused_ids_refused: true if an order with a used client_order_id is refused.
-    estimates: file that gets the tapes' probabilities at every tick; None: no file.
-    maintenance: true if trading pauses every Thursday from 3 to 5 in New York.
+    estimates: file to which probabilities of YES are written at every tick; None: no file.
+    maintenance: true if trading pauses every Thursday from 3:00 to 5:00, New York time.
     """
 
     order_id = "order_id"
@@ -235,7 +235,7 @@ class KalshiServer(PracticeServer):
 
     @property
     def pause(self) -> str:
-        """Return the error code of orders during a pause; empty while trading is open."""
+        """Return the error code that refuses orders during a pause; empty while trading is open."""
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
@@ -399,7 +399,7 @@ class Collateral:
 
 
 def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
-    """Return the markets to list; recorded markets open with their offsets to the first one."""
+    """Return the markets to list; recorded ones keep their opening times relative to the first."""
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)

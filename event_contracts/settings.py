@@ -113,7 +113,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
 
 @settings_class()
 class TrainingSettings(SessionSettings):
-    """Settings of training: markets, length and output."""
+    """Settings of training a network: markets, number of steps and output."""
 
     steps: int = setting(
         5_000_000,

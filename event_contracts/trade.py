@@ -119,7 +119,7 @@ class KalshiGate:
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent at an instant, or an empty string."""
+        """Return the reason to refuse an order, or an empty string."""
         if why := stop_reason(self.halts, self.kill_file):
             return why
         if role in REDUCING_ROLES:
@@ -170,7 +170,7 @@ class KalshiJob:
         return self.sampler.tick_after(now)
 
     def step(self) -> None:
-        """Decide on the markets' ticks, then read and mark the account."""
+        """Sample the markets, decide on each tick, then read and mark the account."""
         self.ticks_done += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)
@@ -407,7 +407,7 @@ class KalshiAccount:
     alerted: set[str] = field(default_factory=set)
 
     def opens_nothing(self) -> bool:
-        """Return whether a halt forbids openings."""
+        """Return whether a halt forbids opening orders."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 

@@ -54,7 +54,7 @@ STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 class TopOfBook(NamedTuple):
     """The best bid and ask of a market, USD of YES, with their contracts.
 
-    An empty side quotes 0 or 1, for no contracts.
+    An empty bid is 0 and an empty ask is 1, with no contracts.
     """
 
     bid: Decimal = ZERO

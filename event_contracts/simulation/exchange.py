@@ -450,7 +450,7 @@ class Exchange:
         return placed
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged."""
+        """Cancel an order, unless it has ended. Raises `InputError` for an unknown id."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
         if placed := self._open.get(order_id):
@@ -458,7 +458,7 @@ class Exchange:
             self._end(placed)
 
     def advance(self, *, paused: bool = False) -> None:
-        """Show the next tick of every active market, and match its orders against it.
+        """Move every active market to its next tick, and match its resting orders with the tick.
 
         paused: true if trading is paused. Orders then keep resting, and expired ones end.
         """
@@ -602,7 +602,7 @@ class SimulatedOrderManager:
         self._gate = gate
 
     def advance(self) -> None:
-        """Show the next tick of every open market, and match its orders against it."""
+        """Move every active market to its next tick, and match its resting orders with the tick."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:

@@ -262,7 +262,7 @@ class Learner:
     def load(self, path: Path) -> None:
         """Load networks and optimizer state from a checkpoint with the same layers and sizes.
 
-        Raises `InputError` for another checkpoint.
+        Raises `InputError` for a checkpoint of other networks.
         """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):

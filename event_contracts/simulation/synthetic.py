@@ -105,7 +105,7 @@ def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first:
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
-    """Return the random generator of the session that a market plays next."""
+    """Return the generator of a market's next session; rng: generator of the market."""
     return market_generator(int(rng.integers(NUMBERS)))
 
 

@@ -260,8 +260,8 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     its resting remainder can fill from row k + 1 on. The last step settles the market. Rewards in
     USD sum to the profit of the session.
 
-    session: [T, F] in the format of `sessions`; None plays another synthetic one in each
-        episode.
+    session: array [T, F] (`event_contracts.simulation.sessions`); None plays another synthetic
+        session in each episode.
     settings: fields of `EpisodeSettings`, such as `starting_cash` and `reward`.
 
     Raises `InputError` for invalid settings or an invalid session. Every method but `reset` raises

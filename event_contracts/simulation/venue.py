@@ -113,7 +113,7 @@ class OrderRequest:
     post_only: true if the order is refused when it would trade at once.
     exchange_index: index of the venue's shard: 0, the only one, or -1 for automatic choice.
 
-    The last three fields are not simulated: they accept only the values without an effect.
+    The last three fields are not simulated: they accept only values that have no effect.
     """
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]

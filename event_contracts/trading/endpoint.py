@@ -202,7 +202,7 @@ def _check_address(url: str) -> None:
 
 
 class HttpStatusError(Exception):
-    """A response with an HTTP error status."""
+    """Error for a response with an HTTP error status."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
@@ -306,10 +306,14 @@ class KalshiConnection:
     def request(
         self, method: str, path: str, query: Response | None = None, body: Response | None = None
     ) -> Response:
-        """Return the fields of the response to one request; path: the part after /trade-api/v2.
+        """Send one request and return the JSON object of the response.
 
-        Raises `HttpStatusError` for a status of failure, `RequestException` without a complete
-        response, and `InvalidResponse` for a response without fields.
+        Raises `HttpStatusError` for an HTTP error status, `RequestException` without a complete
+        response, and `InvalidResponse` if the response is not a JSON object.
+
+        path: path after /trade-api/v2.
+        query: query parameters.
+        body: JSON body.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body

@@ -38,8 +38,8 @@ from trainingdata.feed.fields import parse_decimal
 class Strike:
     """Range of figures for which a threshold market pays YES.
 
-    low, high: ends of the range; None if the range is open there.
-    includes_low, includes_high: true if the end belongs to the range.
+    low, high: bounds of the range; None if it is unbounded there.
+    includes_low, includes_high: true if the bound belongs to the range.
     """
 
     low: Decimal | None = None
@@ -94,7 +94,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return the venue's fields of a strike, the input of `StrikeFields`."""
+    """Return a strike in the venue's fields, which `StrikeFields` parses."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:

@@ -70,7 +70,7 @@ class FeeRules:
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
         """Return the fee in USD: rate · count · price · (1 − price), rounded up to fee_step.
 
-        A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
+        Example of 10 contracts at $0.37: a taker pays 0.16317 → 0.1632, a maker 0.0407925 → 0.0408.
         """
         return micros_to_usd(
             fee_of(self.units, in_units(price, PRICE_UNITS), in_units(count), maker)

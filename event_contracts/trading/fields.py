@@ -36,7 +36,7 @@ class FirstField(Generic[T]):
     def read(self, entry: JsonEntry) -> T:
         """Return the value under the first name that is present, or the default.
 
-        Raises `InvalidResponse` for an unparsable value, and without a value and a default.
+        Raises `InvalidResponse` for an unparsable value, or if there is neither value nor default.
         """
         for each in self._fields:
             value = each.read(entry)

@@ -73,7 +73,8 @@ CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 class PriceTicks:
     """The price steps of a market, from 0 to 1 without a gap.
 
-    ranges: start, end and step, in USD of YES; in their order, each a multiple of its step.
+    ranges: start, end and step of each range, USD of YES, in ascending order; the length of a
+        range is a multiple of its step.
     """
 
     ranges: tuple[tuple[Decimal, Decimal, Decimal], ...]

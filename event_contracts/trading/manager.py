@@ -562,7 +562,7 @@ class KalshiMultiMarketOrderManager:
             return OrderReceipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged.
+        """Cancel an order, unless it has ended.
 
         order_id: the venue's id, or the client_order_id for an order of unknown outcome.
         """

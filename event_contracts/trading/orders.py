@@ -137,7 +137,8 @@ class MarketView:
     """Account and market data for a decision on one market, read at one instant.
 
     cash: USD, including the cash that resting orders may use.
-    position: contracts held of this market, YES positive and NO negative: a pair pays at once.
+    position: contracts held of this market, YES positive and NO negative; a pair of both is paid
+        out at once.
     resting: the account's orders in every market.
     quote: best prices of this market.
     elsewhere: USD, value of positions in other markets.
@@ -170,7 +171,7 @@ class MarketView:
         return self.yes if side == "YES" else self.no
 
     def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
-        """Return the contracts of this market that resting orders of one kind can still fill."""
+        """Return the contracts in this market that resting orders of a kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
             r.remaining
@@ -201,7 +202,7 @@ class OrderManager(Protocol):
         """
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged."""
+        """Cancel an order, unless it has ended."""
 
     def expiry(self) -> np.datetime64 | None:
         """Return the instant at which an order sent now ends at the venue, or None."""

@@ -62,7 +62,7 @@ class Policy(Protocol):
 
 
 class HoldPolicy:
-    """Policy that always holds."""
+    """Policy that always chooses HOLD."""
 
     name = "nothing"
 
@@ -114,7 +114,7 @@ class _Side(NamedTuple):
 class BinaryKelly:
     """Policy that trades towards the Kelly position implied by the estimate, after costs.
 
-    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b brings s = b - rate ·
+    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b yields s = b - rate ·
     b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction · f*(p,
     c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C + h·s) / s,
     which is larger. Between the two, no trade is worth its costs. NO is the mirror image. The size
@@ -204,14 +204,14 @@ class BinaryKelly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointInfo:
-    """Description of a checkpoint's training.
+    """Description of a checkpoint's training, stored in the header of its file.
 
     position_sizes: contracts of the five sizes.
     fixed_size: the only permitted size; None permits all.
     features: names of the network's features.
     steps: number of steps so far, over all markets.
     settings: settings of the training, as given.
-    order_rules: version of the rules of sending and filling; 1 if the header does not state it.
+    order_rules: version of the order rules in training; 1 if the header does not state it.
     """
 
     position_sizes: tuple[int, ...] = POSITION_SIZES
@@ -284,7 +284,10 @@ def load_network(path: Path | str) -> NetworkPolicy:
 
 
 def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
-    """Return the tensors of a checkpoint by name, and the description of its training."""
+    """Read a checkpoint; return its tensors by name, and the description of its training.
+
+    Raises `InputError` for a file that is not a checkpoint of these actions and features.
+    """
     path = Path(path)
     try:
         with safe_open(path, "np") as file:

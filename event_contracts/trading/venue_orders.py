@@ -177,7 +177,7 @@ class ParsedEntry:
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder(ParsedEntry):
-    """An order as the venue states it.
+    """An order in the venue's list of orders.
 
     client_order_id: the sender's id; empty without one.
     side: side in the book of YES.
@@ -284,7 +284,7 @@ class VenueFill(ParsedEntry):
 
 
 def order_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
-    """Return action and side of an order in the book of YES.
+    """Return the action and side of an order from its side in the book of YES.
 
     A bid buys YES or, if it reduces, sells NO; an ask buys NO or, if it reduces, sells YES.
     """
@@ -391,7 +391,7 @@ class OrderVenue(KalshiConnection):
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
         """Return the order with this client_order_id; None if the venue lists none.
 
-        intent: the recorded intent; without one nothing is queried.
+        intent: recorded intent of the order; None: the venue is not queried.
         """
         if intent is None:
             return None
@@ -450,7 +450,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Cancel an order; an order that has ended is left unchanged.
+        """Cancel an order, unless it has ended.
 
         Raises `TradingPaused` if it still rests because trading is paused.
         """
@@ -462,7 +462,11 @@ class OrderVenue(KalshiConnection):
                     raise
 
     def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
-        """Post one order and return the venue's response; a busy venue gets no second request."""
+        """Post one order and return the venue's response; the request is never repeated.
+
+        Raises `OrderRejected`, `OrderPaused` and `OrderDenied` if the order was not accepted, and
+        `NoAnswer` if its outcome is unknown.
+        """
         from requests.exceptions import RequestException
 
         del patience
@@ -496,7 +500,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not list can never reach it."""
+        """Return whether an unlisted order can no longer reach the venue."""
         # The venue may accept an order that expired in transit.
         landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at
