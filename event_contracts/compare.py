@@ -166,7 +166,7 @@ def pairs_to_compare(
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
 ) -> Entrant:
-    """Return the checkpoints of one kind as one entrant."""
+    """Return the checkpoints of one kind as one policy with several runs."""
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
@@ -261,7 +261,7 @@ def build_result(comparison: Comparison) -> Result:
 
 
 def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
-    """Return the row of the account as booked, and one row per policy."""
+    """Return the table's rows: the account's own result, and one row per policy."""
     rows = _booked_row(comparison)
     for each in comparison.standings:
         rows.append((each.name, *_cells(each, sizes[each.name])))
@@ -269,7 +269,7 @@ def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> l
 
 
 def _booked_row(comparison: Comparison) -> list[Row]:
-    """Return the row of the account's own result, which no policy played."""
+    """Return the row of the account's own result; no row without a journal."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -282,7 +282,7 @@ def _booked_row(comparison: Comparison) -> list[Row]:
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
-    """Return the account's own result in words; empty without a journal."""
+    """Return sentences on the account's own result; empty without a journal."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -313,7 +313,7 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
 
 
 def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
-    """Return the answer of a pair, in words."""
+    """Return the verdict on a pair of policies as a sentence with both intervals."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, AMOUNT)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
@@ -326,7 +326,7 @@ def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the notes that explain the table."""
+    """Return notes that explain the figures and verdicts of the table."""
     groups = comparison.held_out.independent
     return [
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
@@ -352,7 +352,7 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
-    """Return the results for JSON, without plots; money in USD, growth and returns as fractions."""
+    """Return the results as JSON data; money in USD, growth and returns as fractions."""
     held_out = comparison.held_out
     return {
         "data": held_out.source,
@@ -461,7 +461,7 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
 
 
 def _kept_rows(is_recorded: Mask, life: int) -> Index:
-    """Return the rows of a session: recorded ones, settlement, and gaps longer than `life` rows."""
+    """Return the row indices to keep: recorded rows, settlement, and gaps longer than `life`."""
     seen = np.flatnonzero(is_recorded)
     ends = np.append(seen, len(is_recorded) - 1)
     keep = is_recorded.copy()

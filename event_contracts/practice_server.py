@@ -284,7 +284,7 @@ class KalshiServer(PracticeServer):
         self._write_estimates()
 
     def _write_estimates(self) -> None:
-        """Write the probabilities of the tapes in the format that `event_contracts.trade` reads."""
+        """Write the present probabilities of YES as a file that `event_contracts.trade` reads."""
         if self._estimates is None:
             return
         exchange = self.exchange
@@ -346,7 +346,7 @@ class KalshiServer(PracticeServer):
         return {"order": self.apply_state_fault(venue.order(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Request) -> int:
-        """Return how many of the newest rows a read leaves out because of a fault."""
+        """Return the number of newest rows that a response omits because of a fault: 1 or 0."""
         return int(self.faults.take(asked, "unlisted") is not None)
 
 
@@ -384,7 +384,7 @@ class Collateral:
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
 
     def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
-        """Return the USD that resting orders may use."""
+        """Return the maximum cost in USD of resting orders beyond those that close positions."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
         total = ZERO
         for each in resting:
@@ -524,7 +524,7 @@ def run(settings: Practice) -> None:
 
 @contextmanager
 def _key_errors(word: str) -> Iterator[Path]:
-    """Yield the path of the private key, with ~ expanded; report system errors in one line."""
+    """Yield the path of the private key, with ~ expanded; raise system errors as `InputError`."""
     try:
         yield Path(word).expanduser()
     except (OSError, RuntimeError) as error:

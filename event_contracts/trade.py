@@ -214,9 +214,9 @@ class KalshiJob:
             raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
 
     def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
-        """Return why held markets that have ended are not booked, by ticker.
+        """Return the reasons why markets that have ended are not booked, by ticker.
 
-        A market that was left out at the start of the process is queried while a position is held.
+        A market that was not followed from the start is checked while a position in it is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
@@ -353,7 +353,7 @@ def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
 
 
 def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
-    """Return the account's equity, USD, as seen from the first market that is not quarantined."""
+    """Return the account's equity, USD, by the view of the first market not quarantined."""
     *others, last = markets
     for market in others:
         with suppress(QuarantinedMarket):

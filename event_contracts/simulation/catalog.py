@@ -216,7 +216,7 @@ def event(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 
 def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
-    """Return the markets of each event."""
+    """Return the listings of each event, by event ticker."""
     members: dict[str, list[SimulatedListing]] = {}
     for listing in exchange.listings.values():
         members.setdefault(event_of(listing), []).append(listing)

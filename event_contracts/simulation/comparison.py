@@ -101,7 +101,7 @@ def play_sessions(
 
 
 class _EachOnce(VectorKalshiEnv):
-    """An environment in which market i plays session i."""
+    """Vector environment in which market i plays session i."""
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> list[Records]:
         assert self._sessions is not None
@@ -254,9 +254,9 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Return means of returns, of squared returns and of log(1 + return), [1 + R].
+        """Return means of returns, of squared returns and of log(1 + return), [1 + R] each.
 
-        The first row is that of all sessions, the others are those of the draws.
+        The first value is over all sessions, the others are over bootstrap draws.
         """
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
@@ -273,7 +273,7 @@ class ResampledReturns:
         return mean, square, growth
 
     def _draws(self, count: int, stream: int, drawn: int) -> Array:
-        """Return how often each index is drawn [1 + drawn, count]; once each in the first row."""
+        """Return the number of times that each index is drawn, [1 + drawn, count]; first row: 1."""
         rng = np.random.default_rng([self.seed, stream, count])
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=drawn)
         return np.concatenate([np.ones((1, count)), draws])

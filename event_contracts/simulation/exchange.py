@@ -189,7 +189,7 @@ class SimulatedSettlement:
 
 @dataclass(eq=False, slots=True)
 class _Market:
-    """A listing in the kernel: its record, the slots of its orders [SLOTS], its tape [T]."""
+    """State of one listed market: kernel record, order slots [SLOTS], tape [T], settlement."""
 
     listing: SimulatedListing
     record: Records
@@ -479,7 +479,7 @@ class Exchange:
                 worth = elsewhere + self._worth(ticker)
 
     def _trade(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
-        """Match a new order with the book shown, and let its remainder rest or end."""
+        """Match a new order with the present book; its remainder rests or ends."""
         order = placed.order
         ticker = order.market
         self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
@@ -501,20 +501,23 @@ class Exchange:
         market.record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Set the maximum losses of other markets by their positions, without orders."""
+        """Write the maximum losses of other markets' positions, without orders, into the record."""
         record = market.record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
     def _take_fills(self, ticker: str, market: _Market) -> None:
-        """Book the kernel's fills in a market."""
+        """Append the kernel's fills in a market to the exchange's and the orders' fills."""
         for row in self._fills[: int(market.record["fills"])]:
             order_id = market.order_id(row["number"])
             self.fills.append(fill_of(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
-        """Show a market's next tick; elsewhere: value of the other markets, millionths of a USD."""
+        """Move a market to its next tick.
+
+        elsewhere: value of other markets, millionths of a USD.
+        """
         record, held = market.record, market.position
         self._lend(market, elsewhere)
         resting = int(record["resting"])
@@ -536,7 +539,7 @@ class Exchange:
         self._note_remaining(ticker, market)
 
     def _note_remaining(self, ticker: str, market: _Market) -> None:
-        """Read from the kernel the remainder of each order; orders without one have ended."""
+        """Update the remainder of each order from the kernel; end orders without a remainder."""
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
@@ -642,7 +645,7 @@ class SimulatedOrderManager:
 
 
 class _Venue:
-    """The exchange as a venue, which accepts two orders with one id."""
+    """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
 
     name: ClassVar[str] = "simulated"
     idempotent_client_ids: ClassVar[bool] = False

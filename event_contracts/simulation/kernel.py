@@ -120,7 +120,7 @@ def _yes_price(intent: int, price: int) -> int:
 
 @jit_inline
 def _front(market: Record, tick: Record, order: Record) -> int:
-    """Return the contracts of others that trade before a resting order of the account."""
+    """Return the contracts of other traders with priority over a resting order of the account."""
     bid = _is_bid(order.intent)
     price = _yes_price(order.intent, order.price)
     best = tick.bid if bid else tick.ask
@@ -239,7 +239,7 @@ def _traded(
     count: int,
     maker: bool,
 ) -> int:
-    """Fill an order and return the filled contracts; an order that may not fill ends."""
+    """Fill an order and return the filled contracts; end an order that breaks a limit."""
     if count <= 0:
         return 0
     if not _book(market, order, fills, terms, price, count, maker):
@@ -253,7 +253,7 @@ def _traded(
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
-    """Trade a resting order with the other side of the book, and return whether they meet."""
+    """Trade a resting order with the other side's quote; return whether the prices cross."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
@@ -270,7 +270,7 @@ def _at_the_quote(
 def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Trade an order at the top of its side with incoming market orders, after its queue."""
+    """Trade an order at the best price with incoming market orders, behind its queue."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_bid(order.intent)

@@ -98,7 +98,7 @@ class Networks:
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return shapes of all weights and offsets by name, in the order of checkpoints."""
+    """Return shapes of all weights and biases by name, in the order of checkpoints."""
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
@@ -226,7 +226,7 @@ class Learner:
         )
 
     def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
-        """Optimise over the batch in parts; return the mean loss of each kind."""
+        """Optimise over the rollout in minibatches; return the mean of each loss."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
@@ -237,7 +237,7 @@ class Learner:
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
     def _descend(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Take a step of the optimizer; return surrogate, entropy and value error before it."""
+        """Take one optimizer step; return surrogate loss, entropy and value error before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
@@ -296,7 +296,7 @@ class Learner:
 
 
 def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
-    """Return the values of these tensors of a checkpoint, concatenated."""
+    """Return the named tensors of a checkpoint, validated and concatenated."""
     for name, shape in shapes.items():
         values = weights.get(name)
         if values is None or values.shape != shape:

@@ -96,8 +96,7 @@ def recorded_markets(
         outcomes = _outcomes(settlement)
         for event, quotes in _events(quotes_file):
             for ticker in quotes["ticker"].unique():
-                # Listed in both, its session would count twice, and could be in training and
-                # judgement.
+                # In two events its session would count twice, in training and in evaluation.
                 if listed.setdefault(str(ticker), event) != event:
                     raise DataError(
                         f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
@@ -198,7 +197,7 @@ def _markets_of_event(
 
 
 def _session(bid: Index, ask: Index, outcome: int) -> Array:
-    """Return rows [T, F] of quotes in cents, and the settlement row."""
+    """Build a session [T, F] from quotes in cents, with the settlement row."""
     session = np.zeros((len(bid) + 1, len(COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR

@@ -136,12 +136,21 @@ def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
 
 
 class _Terms(NamedTuple):
-    """The settings as numbers, for compiled code.
+    """Parameters of synthetic sessions for compiled code.
 
     centre: log-odds to which the process reverts.
+    start_deviation: standard deviation of the first log-odds around the centre.
     keep: share of the distance to the centre that remains after a step.
     shock: standard deviation of a step's increment.
-    fade: logarithm of the share of depths that are one contract deeper.
+    ticks: ticks per dollar.
+    wider: mean number of ticks by which the spread exceeds one.
+    fade: logarithm of the ratio of the geometric distribution of depth.
+    lot: contracts of a market order.
+    informed: expected informed orders per step for each tick that the price passes the quote.
+    noise: expected uninformed orders per step on each side.
+    edge: standard deviation of the mispricing, USD.
+    memory: autocorrelation of the mispricing from step to step.
+    estimate_noise: standard deviation of the estimate around the fair price.
     """
 
     centre: float
@@ -176,7 +185,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
 
 
 def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Return the share of the distance to the centre kept in a step, and the deviation added."""
+    """Return the share of the distance to the centre that a step retains, and its deviation."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -185,10 +194,10 @@ def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
 
 
 def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
-    """Return the constants of the fair price of each row, with n steps left.
+    """Return two constants for the fair price of each row.
 
-    The first is the share of the distance to the centre that is left at the end, [T]. The second is
-    σ_j / √(1 + σ_j² s²) / √2, [T, J].
+    The first is the share of the row's distance to the centre that remains at the end, [T]. The
+    second is σ_j / √(1 + σ_j² s²) / √2, [T, J].
     """
     keep, shock = _step_of(settings)
     left = np.arange(settings.steps, -1, -1)
@@ -209,7 +218,7 @@ def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
 
 @jit_inline
 def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
-    """Return Σ w_j Φ(√2 slope_j middle)."""
+    """Return the normal mixture Σ w_j Φ(√2 · slope_j · middle)."""
     total = 0.5
     for j in range(len(weights)):
         total += 0.5 * weights[j] * math.erf(slopes[j] * middle)
@@ -230,7 +239,7 @@ def _poisson(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _depth(uniform: float, fade: float) -> float:
-    """Return the geometric number from 1 at a uniform draw; fade: logarithm of its ratio."""
+    """Return a geometric number, from 1, of a uniform draw; fade: logarithm of its ratio."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 

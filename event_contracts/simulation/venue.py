@@ -93,7 +93,7 @@ def _instant(seconds: object) -> np.datetime64 | None:
 
 
 def _unsimulated(value: object) -> None:
-    """Accept values that the venue treats as the field's absence."""
+    """Accept only values that mean the same as an absent field; else raise `ValueError`."""
     if value is None or value is False or (type(value) is int and value == 0):
         return
     raise ValueError(f"{value!r} is not simulated here; leave the field out")
@@ -232,7 +232,7 @@ def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
 
 
 def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Return the contracts of an order; a `reduce_only` order is cut to the position."""
+    """Return the contracts of an order, for a `reduce_only` order at most the position."""
     if not request.reduce_only:
         return request.count
     _, side = order_side(request.side, reduces=True)
@@ -493,7 +493,7 @@ def positions(exchange: Exchange, query: Query) -> Response:
 
 
 def _filter_names(text: str) -> tuple[str, ...]:
-    """Parse `count_filter`: in each listed row, one of the named amounts is not 0."""
+    """Parse `count_filter`, the names of amounts of which a listed row needs one above 0."""
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
         raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")

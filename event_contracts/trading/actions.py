@@ -305,7 +305,7 @@ def _share_of(share: Decimal, portfolio: Number) -> str:
     return f"{(100 * share).normalize():f}% of a portfolio of ${micros_to_usd(portfolio)}"
 
 
-# For a venue, which has no position limits.
+# Limits that never bind, for venues without position limits.
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
@@ -581,7 +581,7 @@ class LimitOrderActionSpace(OrderSettings):
     def _asked_for(
         self, action: int, view: MarketView, name: str
     ) -> EventContractOrder | str | None:
-        """Return the order of an action, or why it may not be sent; None for HOLD."""
+        """Return the order of an action, or the reason to refuse it; None for HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
             return f"{action} is reserved" if action else None
@@ -603,7 +603,7 @@ class LimitOrderActionSpace(OrderSettings):
         return why or order
 
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
-        """Return why a size's limit forbids a purchase, or None."""
+        """Return the reason why `size_limits` forbids a purchase, or None."""
         most = (self.size_limits or {}).get(count)
         after = (
             view.held(side) - view.held(opposite_side(side)) + view.resting_towards(side) + count
@@ -642,7 +642,7 @@ class LimitOrderActionSpace(OrderSettings):
 
 
 def _whole(key: str, amount: Decimal, unit: int) -> int:
-    """Return an amount for compiled code: a whole number of units within 64 bits."""
+    """Return an amount as a whole number of units within 64 bits, for compiled code."""
     number = in_units(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(

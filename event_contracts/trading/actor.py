@@ -149,7 +149,7 @@ class ActorService:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
     def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
-        """Cancel the account's orders that have met the maximum number of ticks."""
+        """Cancel orders in a market that have rested for the maximum number of ticks."""
         met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.withdraw(update.market, before):
@@ -190,9 +190,9 @@ class ActorService:
     def _send(
         self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
-        """Record a decision with its intent, send the order, and record the response.
+        """Record a decision with its intent in one commit, send the order, record the response.
 
-        Decision and intent are one commit.
+        draft: decision without the order's fields.
         """
         entry = replace(
             draft,
@@ -241,7 +241,7 @@ class ActorService:
         )
 
     def _began_with(self, market: str) -> int:
-        """Return the account's equity when the journal began, millionths of a USD."""
+        """Return the recorded starting equity, millionths of a USD; record it at the first call."""
         if self._began is None:
             starting_equity = self.actions.read_starting_equity()
             if starting_equity is None:
@@ -277,7 +277,7 @@ class ActorService:
 
 
 def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
-    """Return how much of an accepted order filled, rests, and was cancelled at once."""
+    """Return text on an accepted order: contracts filled, resting and cancelled at once."""
     text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
     missed = order.count - receipt.filled - receipt.remaining
     return f"{text}, {missed} cancelled: the book showed no more" if missed else text
@@ -386,8 +386,7 @@ class MarketMemory:
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
         observe(record, orders, self.tape, terms, features, allowed)
         if len(resting) > MAX_RESTING_ORDERS:
-            # More orders than in the environment, possibly from others: the policy has not learned
-            # this.
+            # The environment never has so many orders, so the policy is not trained for them.
             allowed[1:] = False
         return Observation(features, allowed)
 

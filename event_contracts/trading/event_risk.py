@@ -184,7 +184,7 @@ def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
 
 
 def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
-    """Return a figure for each outcome: every strike, and one figure in each interval."""
+    """Return one figure for each outcome: every bound, and a figure in each interval."""
     ends = sorted({end for strike in strikes for end in strike.ends})
     if not ends:
         return [Decimal(0)]

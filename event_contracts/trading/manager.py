@@ -220,7 +220,7 @@ def apply_updates(
         else:
             payout = each.payout(count)
             paid.append(PaidPosition(each, count, payout))
-        # A NO leaves with the dollar that is set aside for it.
+        # The $1 of collateral of a NO is released at settlement.
         cash += payout - max(-count, ZERO)
         held[each.market] = held.get(each.market, ZERO) - count
     held = {market: count for market, count in held.items() if count}
@@ -351,9 +351,9 @@ class AccountReader:
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
-        """Return the listed updates.
+        """Read the fills and settlements listed since an instant.
 
-        An undated settlement gets the instant of its first snapshot.
+        A settlement without an instant gets the instant of the first snapshot that lists it.
         """
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
@@ -364,13 +364,13 @@ class AccountReader:
         return replace(news, settlements=settlements)
 
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
-        """Return the resting orders, and the rows that cannot be read.
+        """Read the resting orders; return them, and the rows that cannot be read.
 
-        Our orders count with the terms of their intents. An order that rested before and is missing
-        in the list is queried by id, and counts in full if that fails.
+        Orders of this project get action and side from their intents. An order that rested before
+        and is missing in the list is queried by id; if that fails, it counts in full.
 
-        The store of intents records the state of this project's other orders. Fills that a response
-        states must appear in the list of fills later.
+        The store of intents is updated with the state of each order. Fills that a response states
+        must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -408,9 +408,9 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return fills that a response stated but no list has yet, in words.
+        """Return descriptions of fills that a response stated but no list contains yet.
 
-        Quarantined markets are left out: their fills may be unreadable rows.
+        Quarantined markets are skipped, because their fills may be unreadable rows.
         """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
@@ -455,9 +455,11 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpd
 
 
 def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
-    """Return fills, oldest first; listed: newest first.
+    """Return fills, oldest first.
 
-    A fill without an instant gets that of the fill before it: only its day's fee depends on it.
+    A fill without an instant gets the instant of the previous fill, on which only its fee depends.
+
+    listed: fills, newest first.
     """
     at = since
     fills = []
@@ -468,7 +470,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 
 def _set_aside(positions: Positions) -> Decimal:
-    """Return the collateral of NO positions in USD, each of which is booked as a short YES."""
+    """Return the collateral of NO positions, USD: $1 for each NO, booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
@@ -605,7 +607,7 @@ class KalshiMultiMarketOrderManager:
             return self._outbox.refresh(each for each in unknown if _is_of(each, market))
 
     def _look(self, market: str) -> tuple[MarketView, MarketListing]:
-        """Return the account as seen from a market, and the market."""
+        """Read the account; return its view for a market, and the market's listing."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
         reading = self._account.read()
@@ -636,7 +638,7 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Return True if an order's remainder would be admitted together with the other orders.
+        """Return whether an order's remainder would pass the pre-trade check as a new order.
 
         Orders of a quarantined market may not rest.
         """
@@ -655,7 +657,7 @@ class KalshiMultiMarketOrderManager:
         )
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
-        """Cancel an order if it still works; its fills until then have to be listed."""
+        """Cancel a working order; later snapshots must list the fills that it had until then."""
         order = self.venue.order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
@@ -665,7 +667,7 @@ class KalshiMultiMarketOrderManager:
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 
     def _refusal(self, order: EventContractOrder) -> str | None:
-        """Return why an order may not be sent, in words, or None if it may."""
+        """Return the reason to refuse an order, as text, or None."""
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view, rests=order.rests

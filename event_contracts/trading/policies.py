@@ -94,7 +94,7 @@ class RandomPolicy:
 
 
 class _Side(NamedTuple):
-    """YES or NO in N markets.
+    """Kelly bounds for one side, YES or NO, in N markets.
 
     buy: the intent that buys the side; the next intent sells it.
     held: contracts [N].
@@ -165,7 +165,11 @@ class BinaryKelly:
     def _side(
         self, buy: int, chance: Array, bid: Array, ask: Array, held: Array, cash: Array
     ) -> _Side:
-        """Return a side's bounds for its probability and its own prices, USD; all [N]."""
+        """Return the Kelly bounds of a side.
+
+        chance: probability that the side wins [N].
+        bid, ask: best prices of the side, USD [N].
+        """
         price, rate = self._terms(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
         share = np.where(ask < 1.0, binary_kelly(chance, cost, self.fraction), 0.0)
@@ -317,7 +321,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 
 
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
-    """Refuse layers whose shapes do not match each other or the features."""
+    """Raise `InputError` for layers whose shapes do not match each other or the features."""
     if about.features != FEATURES:
         raise InputError(f"{path}: trained on other features: train again")
     width = len(about.features)

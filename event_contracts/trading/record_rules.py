@@ -77,7 +77,7 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
 
 @jit_inline
 def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
-    """Return the cash beyond the buffer that resting purchases cannot use."""
+    """Return the cash less the buffer and the maximum cost of resting purchases."""
     free = market.cash - market.reserved_cash - terms.cash_buffer
     for k in range(market.resting):
         if is_purchase(orders[k].intent):

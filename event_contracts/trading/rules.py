@@ -21,8 +21,8 @@ from event_contracts.trading.records import (
     PRICE_UNITS,
 )
 
-# Version of the rules of sending and filling; a policy needs the rules of its training. 1: new
-# orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
+# Version of the order rules; a policy needs the version of its training. 1: new orders are matched
+# with the next tick. 2: they trade with the present book; sales cancel own purchases.
 ORDER_RULES = 2
 
 Number = int | Fraction

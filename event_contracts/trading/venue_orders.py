@@ -429,7 +429,7 @@ class OrderVenue(KalshiConnection):
     def _behind_fills(
         self, what: str, query: Response, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """Find the order of an intent by its fills if the order is not listed.
+        """Return orders that match an intent and have listed fills, but are not listed themselves.
 
         known: ids of listed orders.
         """
