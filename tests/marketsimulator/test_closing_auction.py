@@ -1,5 +1,6 @@
 """A day that is decided a quarter of an hour before its close and filled in the closing auction."""
 
+# Private access: the interest rate of a single day is not reported.
 from __future__ import annotations
 
 from decimal import Decimal

@@ -1,5 +1,6 @@
 """Sessions from the user's cache equal the library's, and those of another key are ignored."""
 
+# Private access: calls of the calendar library are counted.
 from __future__ import annotations
 
 from pathlib import Path
