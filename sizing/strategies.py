@@ -1,9 +1,9 @@
-"""The named strategies, all under the same limits and the same quadratic program.
+"""The strategies by name, all under the same limits and the same quadratic program.
 
 A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost.
-The other strategies propose a weight per symbol and get the closest feasible weight. Pattern
-strategies keep a weight while the weight is within `band` of its desired value, a quarter by
-default (the relative half of the 5/25 rule of rebalancing).
+The other strategies propose a weight per symbol and get the closest feasible weight. Strategies
+with a weight rule keep a weight that is within `band` of its desired value, a quarter by default
+(the relative half of the 5/25 rule of rebalancing).
 """
 
 from __future__ import annotations
@@ -41,12 +41,16 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 KELLY_NAME = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
-FULL_STEP_DECREMENT = 0.25  # decrement below which Newton's step is taken whole
-REL_TOL = 1e-10  # relative decrement at which the steps end
+FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
+REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
 GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{GROUP}.{TARGET}"
+<<<<<<< HEAD
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
 MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipped to
+=======
+MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
+>>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,12 @@ class Kelly:
 
     fraction: fraction of full Kelly, above 0, at most 1.
     multiplier: factor on stock weights; the earlier system used 4.
-    uses_forecast: whether forecasts count in addition to the premium.
-    holding: holding interval, as in `Strategy`.
+    uses_forecast: whether expected returns include forecasts in addition to the premium.
+    holding: holding interval that the strategy requires; None: the configured interval.
 
-    The multiplier m stretches the weights within the program: they are m·v, with v optimal for
-    returns mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full
-    Kelly, where expected log growth is nil.
+    The multiplier m scales the weights within the program: they are m·v, with v optimal for returns
+    mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where
+    expected log growth is zero.
     """
 
     fraction: float = 0.5
@@ -109,12 +113,12 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """A strategy whose rule proposes a weight for each symbol.
+    """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
     rule: function from inputs to desired weights [S].
-    band: relative distance from the desired weight within which a weight is kept.
-    holding: holding interval, as in `Strategy`.
+    band: relative distance from the desired weight within which a current weight is kept.
+    holding: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
     forecast_directed: whether the forecast alone determines the sign of every weight.
     lookback: number of own bars in the price history that the rule reads.
@@ -132,7 +136,7 @@ class WeightPattern:
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return the closest feasible weights; keep weights within `band` of their desired value.
 
-        Where `limits.max_positions` binds, a held position is replaced only by a position that is
+        If `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `band`.
         """
         from sizing.allocation import project_onto_limits
@@ -151,12 +155,14 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
+    """The earlier system's rule: half of equity per crypto pair, half of buying power per stock.
 
-    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that other
-    positions leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized
-    one by one in the order of the inputs; each weight is cut to the headroom that the rest of the
-    book leaves.
+    A stock gets half of the granted stock exposure that other stocks do not use, times
+    `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one in the order
+    of the inputs; each weight is cut to the headroom that the rest of the book leaves.
+
+    risk_multiplier: factor on stock weights.
+    holding: holding interval that the strategy requires; None: the configured interval.
     """
 
     risk_multiplier: float = 1.0
@@ -205,20 +211,20 @@ def check_fraction(fraction: float) -> None:
 
 
 def equal_weight(s: SizingInputs) -> Array:
-    """Return equal weights, 1 in total, for symbols with a forecast; others keep their weights."""
+    """Return equal weights, 1 in total, for the universe; other symbols keep their weights."""
     return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
 
 
 def buy_and_hold(s: SizingInputs) -> Array:
-    """Return equal weights for symbols that are not held; held weights stay."""
+    """Return equal weights for symbols without a position; existing positions stay."""
     return np.where(s.held == 0, equal_weight(s), s.held)
 
 
 def fixed_fraction(s: SizingInputs, size: float) -> Array:
-    """Return ±`size` in the forecast's direction where the forecast exceeds the round-trip cost.
+    """Return weights of ±`size` in the direction of forecasts that exceed the round-trip cost.
 
-    A position stays until the forecast changes sign. Without this rule the position would be sold
-    whenever the forecast is small, and bought back whenever the forecast is large.
+    A position stays until its forecast changes sign. Without this rule it would be sold whenever
+    the forecast is small, and bought back whenever the forecast is large.
     """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
@@ -227,7 +233,10 @@ def fixed_fraction(s: SizingInputs, size: float) -> Array:
 
 
 def vol_target(s: SizingInputs, deviation: float) -> Array:
-    """Return weights in proportion to 1/σ, scaled to a yearly standard deviation of the book."""
+    """Return weights in proportion to 1/σ, scaled to a target volatility of the book.
+
+    deviation: target yearly standard deviation of the book's return.
+    """
 
     def scaled(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
@@ -264,7 +273,7 @@ def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Return weights [S] ≥ 0, 1 in total, with equal wᵢ(Σw)ᵢ.
+    """Return weights [S] ≥ 0, 1 in total, with equal contributions wᵢ(Σw)ᵢ to the variance.
 
     Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
     self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
@@ -293,8 +302,8 @@ def equal_risk(covariance: Array) -> Array:
 def comparable_symbols(s: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
-    Risks compare where the interval covers at least a day of every symbol's own time. Before a
-    weekend the next 24 hours cover only part of a session, and no night: stocks would seem calm.
+    Risks are comparable if the interval covers at least one day of every symbol's open time. Before
+    a weekend 24 hours cover only part of a session, and no night: stocks would look calm.
     """
     symbols = np.flatnonzero(s.universe)
     day = (
@@ -329,7 +338,7 @@ def strategy_from_name(
     lookback: int = 0,
     arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> Strategy:
-    """Return the strategy that a name identifies.
+    """Return the strategy with a given name.
 
     `kelly_50` or `Kelly_50pct` is half-Kelly; any percentage from 1 to 100 is allowed. `premium_50`
     is half-Kelly on the premium alone, without a forecast.
@@ -341,7 +350,7 @@ def strategy_from_name(
     fraction: fraction of full Kelly that overrides the fraction in the name.
     size: weight of a position of `fixed_fraction`.
     deviation: target yearly standard deviation of `vol_target`.
-    band: relative distance within which pattern strategies keep a weight.
+    band: relative distance from the desired weight within which weight rules keep a weight.
     risk_multiplier: factor on stock weights of `legacy`.
     lookback: number of own bars in the price history of a custom rule.
     arguments: further arguments of a custom rule, or those of its class.
@@ -405,6 +414,7 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 
 @cache
+<<<<<<< HEAD
 def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> Strategy:
     """Return the strategy of `module.name`; the instance is cached for the process.
 
@@ -433,16 +443,26 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
             f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
         )
     return instance
+=======
+def _plugin_strategy(name: str, band: float) -> Strategy:
+    """Return the strategy of the custom rule `module.name`, cached for the process."""
+    rule = load_plugin(GROUP, name)
+    if isinstance(rule, type) or not callable(rule):
+        kind = "a class" if isinstance(rule, type) else type(rule).__name__
+        raise InputError(f"{TARGET_KEY}: {name} is not a function of a SizingInputs but {kind}")
+    return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
+>>>>>>> main
 
 
 def plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Wrap a user's rule so that an invalid result raises `InputError`.
+    """Wrap a custom rule so that an invalid result raises `InputError`.
 
-    A valid result is one finite weight per symbol.
+    A valid result has one finite weight per symbol. The rule receives a copy of the inputs, so that
+    writing to them does not change the limits.
 
-    The rule receives a copy of the inputs, so that writing to them does not change the limits.
+    name: name of the rule, for messages.
     """
 
     def weights(s: SizingInputs) -> Array:
