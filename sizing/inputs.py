@@ -41,18 +41,11 @@ class SizingInputs:
     """Inputs of a strategy at one instant, for S symbols.
 
     problem: expected returns, costs, limits and current positions.
-<<<<<<< HEAD
-    symbols: [S] names; an empty name for a further position with a fixed weight, and an empty tuple
-        if the caller names no symbols.
-    at: the instant of the decision; None: unknown.
-    group_limit_names: names of the limits on groups, as in `GroupLimits`.
-    history: the last own bars of the symbols, as many as the strategy's `lookback`.
-=======
     symbols: [S] names of the symbols. An empty name marks a further position with a fixed weight;
         an empty tuple means that the caller names no symbols.
     at: instant of the decision; None: unknown.
     group_limit_names: names of the limits on groups, gross limits first.
->>>>>>> main
+    history: last own bars of the symbols, as many as the strategy's `lookback`.
     """
 
     problem: DecisionProblem

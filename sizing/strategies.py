@@ -45,12 +45,8 @@ FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is take
 REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
 GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{GROUP}.{TARGET}"
-<<<<<<< HEAD
 NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
-MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipped to
-=======
 MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,7 +410,6 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 
 @cache
-<<<<<<< HEAD
 def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> Strategy:
     """Return the strategy of `module.name`; the instance is cached for the process.
 
@@ -443,15 +438,6 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
             f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
         )
     return instance
-=======
-def _plugin_strategy(name: str, band: float) -> Strategy:
-    """Return the strategy of the custom rule `module.name`, cached for the process."""
-    rule = load_plugin(GROUP, name)
-    if isinstance(rule, type) or not callable(rule):
-        kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is not a function of a SizingInputs but {kind}")
-    return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
->>>>>>> main
 
 
 def plugin_rule(

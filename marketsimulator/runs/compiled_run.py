@@ -204,14 +204,10 @@ def run_compiled(
 
 
 class _StrategyCalls(NamedTuple):
-<<<<<<< HEAD
-    """A strategy in Python in place of the solver, and the record of its results.
+    """A Python strategy that replaces the solver, and the arrays that record its results.
 
-    views: first instant and bars of each view between two splits, as in `Market.views`.
+    views: first instant and bars of each view between two splits, in time order.
     """
-=======
-    """A Python strategy that replaces the solver, and the arrays that record its results."""
->>>>>>> main
 
     strategy: Strategy
     symbols: tuple[str, ...]
@@ -250,18 +246,12 @@ def _call_instants(
     return book, tape
 
 
-<<<<<<< HEAD
 def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tuple[Array, bool]:
-    """Return target quantities [S] of a strategy in Python, and whether it succeeded.
+    """Call a Python strategy; return its target quantities [S] and whether it succeeded.
 
     t: number of the instant; row: row of its decision.
     """
     strategy, symbols, views, inputs, kept, trace, group_limit_names = calls
-=======
-def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
-    """Call a Python strategy; return its target quantities [S] and whether it succeeded."""
-    strategy, symbols, inputs, kept, trace, group_limit_names = calls
->>>>>>> main
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     names = tuple([symbols[s] for s in chosen.tolist()])
