@@ -36,7 +36,8 @@ class Classifier:
 
     def __call__(self, inputs: SizingInputs) -> Array:
         """Return equal weights [S], at most 0.2 each, of the symbols expected to rise."""
-        month = np.datetime64(inputs.at, "M")
+        assert inputs.at is not None
+        month = inputs.at.astype("datetime64[M]")
         rises = np.zeros(len(inputs.symbols), dtype=bool)
         for k in np.flatnonzero(inputs.universe):
             moves = np.diff(np.log(inputs.history.closes[k]))
@@ -48,7 +49,7 @@ class Classifier:
             if (model := self._models[key]) is not None:
                 probability = model.predict_proba(moves[None, -LAGS:])[0, -1]
                 rises[k] = probability > 0.5 + self.margin
-        return rises * min(0.2, 1.0 / max(rises.sum(), 1))
+        return np.asarray(rises * min(0.2, 1.0 / max(rises.sum(), 1)))
 
 
 def fitted(moves: Array) -> Pipeline | None:

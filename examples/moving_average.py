@@ -8,6 +8,8 @@ r"""A strategy on prices: hold the symbols whose fast moving average is above th
 
 from __future__ import annotations
 
+import numpy as np
+
 from foundation.arrays import Array
 from sizing import SizingInputs
 
@@ -17,4 +19,4 @@ def moving_average(inputs: SizingInputs, fast: int = 20, slow: int = 50) -> Arra
     closes = inputs.history.closes
     rising = closes[:, -fast:].mean(axis=1) > closes[:, -slow:].mean(axis=1)
     chosen = rising & inputs.universe
-    return chosen / max(chosen.sum(), 1)
+    return np.asarray(chosen / max(chosen.sum(), 1))

@@ -437,7 +437,8 @@ def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[Sizin
         raise InputError(
             f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
         )
-    return instance
+    function: Callable[[SizingInputs], object] = instance
+    return function
 
 
 def plugin_rule(
