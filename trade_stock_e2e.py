@@ -1,14 +1,14 @@
 """The live entry point: decide with a trader, a venue and bars from configuration.
 
-    decide once, print why, send nothing:
+    decide once and print the reasons, without sending orders:
         python trade_stock_e2e.py preview symbols=[NVDA,BTCUSD]
-    orders to paper, every hour, until it is told to stop:
+    trade a paper account every hour until stopped:
         python trade_stock_e2e.py symbols=[NVDA,BTCUSD] mode=paper cycles=null
-    the same with real money:
+    trade real money:
         python trade_stock_e2e.py symbols=[…] mode=live confirm_live=true broker.paper=false …
-    the quantity of one symbol to trade now, and why; nothing is sent:
+    print the quantity of one symbol to trade now, with the reason, without sending an order:
         python trade_stock_e2e.py quantity NVDA 150 [key=value …]
-    a practice server's whole history:
+    replay the history of a practice server:
         python trade_stock_e2e.py symbols=[…] mode=replay broker.url_override=URL
 
 Without a venue, `data.dir=[DIR] capital=50000 positions.NVDA=100` describes bars and an account for
@@ -86,11 +86,11 @@ MODES = {
 
 
 def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle:
-    """Return a dry cycle over files, for an account with the settings' capital and positions.
+    """Decide once over bar files, for an account with the configured capital and these positions.
 
     positions: signed quantity by symbol.
 
-    Raises InputError for a position without bars.
+    Raises InputError for a position without bars, which has no price.
     """
     bars = settings.bars()
     prices = last_closes_by_symbol(bars)
@@ -107,7 +107,7 @@ def dry_cycle(settings: LiveSettings, positions: Mapping[str, Decimal]) -> Cycle
 
 
 def _positions(config: DictConfig) -> dict[str, Decimal]:
-    """Return the signed quantities by symbol from `positions`."""
+    """Return the signed quantities by symbol from the setting `positions`."""
     positions: dict[str, Decimal] = {}
     for symbol, given in config.positions.items():
         item = instrument(str(symbol))
@@ -124,9 +124,9 @@ def _positions(config: DictConfig) -> dict[str, Decimal]:
 
 
 def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Trader]:
-    """Return the settings, keys, bar feed and trader of a run at a venue.
+    """Build the settings, API keys, bar feed and trader of a run at a venue.
 
-    Raises InputError for settings, keys or files that do not fit the mode.
+    Raises InputError for settings, keys or files that are invalid in the configured mode.
     """
     settings = LiveSettings.from_config(config)
     _refuse_unconfirmed(config, settings)
@@ -149,7 +149,7 @@ def venue_parts(config: DictConfig) -> tuple[LiveSettings, ApiKeys, BarFeed, Tra
 
 
 def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
-    """Refuse real money without both confirmations."""
+    """Reject live trading unless `confirm_live` is true and `broker.paper` is false."""
     live = config.mode == "live"
     if live and config.confirm_live is not True:
         raise InputError("mode: live trades real money; say so once more with confirm_live=true")
@@ -160,7 +160,7 @@ def _refuse_unconfirmed(config: DictConfig, settings: LiveSettings) -> None:
 
 
 def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
-    """Refuse live keys in paper mode, and paper keys in live mode."""
+    """Reject live keys in paper mode, and paper keys in live mode."""
     kind = "live" if keys.are_live else "paper" if keys.are_paper else ""
     wanted = "paper" if settings.broker.paper else "live"
     if settings.broker.is_real and settings.broker.paper:
@@ -175,7 +175,7 @@ def _refuse_other_keys(settings: LiveSettings, keys: ApiKeys) -> None:
 
 
 def run_at_venue(config: DictConfig) -> None:
-    """Run the loop, a replay or a preview at a venue."""
+    """Run the configured mode at a venue: the trading loop, a replay or a preview."""
     settings, keys, feed, trader = venue_parts(config)
     if named := [key for key in ("start", "end", "days") if config[key] is not None]:
         with tolerate_print_errors():
@@ -200,13 +200,14 @@ def run_at_venue(config: DictConfig) -> None:
 
 
 class CycleLogger:
-    """A logger of cycles; at the first cycle it also reports symbols with too few bars."""
+    """A logger of cycles; at the first cycle it also warns of symbols with too few bars."""
 
     def __init__(self, settings: LiveSettings) -> None:
         self._settings = settings
         self._is_first = True
 
     def report(self, cycle: Cycle) -> None:
+        """Log a cycle."""
         _log(cycle)
         for line in _short_histories(cycle.bars, self._settings) if self._is_first else ():
             print_warning(line)
@@ -217,15 +218,17 @@ class CyclePrinter(CycleLogger):
     """A logger of cycles that also prints each cycle."""
 
     def report(self, cycle: Cycle) -> None:
+        """Log and print a cycle."""
         super().report(cycle)
         with tolerate_print_errors():
             print_cycle_briefly(cycle)
 
 
 class PreviewBroker:
-    """A broker that sends no orders; symbols quarantined in a loop's journal stay untradable.
+    """A read-only broker for previews; quarantined symbols are untradable, as in a loop.
 
-    quarantined: quarantined symbols in the journal.
+    gateway: connection to the venue.
+    quarantined: symbols that the loop's journal has quarantined.
     """
 
     def __init__(self, gateway: Gateway, quarantined: frozenset[str]) -> None:
@@ -250,7 +253,7 @@ class PreviewBroker:
 
 
 def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: Trader) -> None:
-    """Print the decision at the venue now, and the reasons that keep a loop from sending it."""
+    """Print the decision at the venue now, and the reasons why a loop would not send it."""
     connection = broker_connection(settings.broker, keys)
     stops, quarantined = _stopped(settings, connection.account_id())
 
@@ -272,7 +275,7 @@ def _show_preview(settings: LiveSettings, keys: ApiKeys, feed: BarFeed, trader: 
 
 
 def _stopped(settings: LiveSettings, account: str) -> tuple[list[str], frozenset[str]]:
-    """Return why a loop on an account may not send orders, and its quarantined symbols."""
+    """Return the reasons why a loop on an account may not send orders, and quarantined symbols."""
     journal = Path(settings.folder) / account / JOURNAL_FILE
     kill_file = journal.parent / KILL_FILE
     lines = [f"A loop sends nothing: {kill_file} is there."] if may_exist(kill_file) else []
@@ -296,7 +299,7 @@ def _short_histories(bars: Bars, settings: LiveSettings) -> list[str]:
 
 
 def print_cycle(cycle: Cycle) -> None:
-    """Print the decision with its reasons, and the fills."""
+    """Print a cycle: the table of its decision, the orders with reasons, and the fills."""
     console = LoopTerminal(None if sys.stdout.isatty() else 160)
     lines = _lines(cycle)
     if (decision := cycle.decision) is not None:
@@ -339,7 +342,7 @@ def _lines(cycle: Cycle) -> list[str]:
 
 
 def print_cycle_briefly(cycle: Cycle) -> None:
-    """Print a loop's cycle, in one line if there is no order, fill or failure."""
+    """Print a cycle; in one line if it has no order, cancellation, fill or failure."""
     decision = cycle.decision
     if decision is None or decision.orders or decision.cancels or decision.failure or cycle.fills:
         print_cycle(cycle)
@@ -357,7 +360,7 @@ def print_cycle_briefly(cycle: Cycle) -> None:
 
 
 def print_unordered(cycle: Cycle) -> None:
-    """Print one line with the reason per decided symbol without an order."""
+    """Print one line for each decided symbol without an order, with the reason."""
     decision = cycle.decision
     for choice in () if decision is None else decision.choices:
         if why := no_order_text(choice, cycle.account.equity):
@@ -366,7 +369,10 @@ def print_unordered(cycle: Cycle) -> None:
 
 
 def print_undecided(cycle: Cycle, settings: LiveSettings) -> None:
-    """Print why symbols that were requested or have bars have no decision."""
+    """Print one line for each symbol without a decision, with the reason.
+
+    It covers symbols that were requested or have bars.
+    """
     for symbol, why in undecided_reasons(cycle, settings).items():
         LoopTerminal().print(f"{symbol} is not decided: {why}.", highlight=False, soft_wrap=True)
 
@@ -397,7 +403,12 @@ def _log(cycle: Cycle) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveRequest:
-    """Composed configuration, and the arguments of `quantity`; None without that command."""
+    """A parsed command line.
+
+    config: composed configuration.
+    quantity: symbol and price of the command `quantity`; None: another command.
+    overrides: configuration overrides of the command line.
+    """
 
     config: DictConfig
     quantity: Sequence[str] | None
@@ -405,7 +416,7 @@ class LiveRequest:
 
 
 def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
-    """Return the request of a command line.
+    """Parse a command line; return the request, and None for the output path.
 
     Raises InputError for an unknown mode or an invalid number of cycles.
     """
@@ -423,7 +434,7 @@ def read(words: Sequence[str]) -> tuple[LiveRequest, None]:
 
 
 def run(settings: LiveRequest) -> Result | None:
-    """Run the configured mode, or size one symbol."""
+    """Run the configured mode, or the command `quantity`."""
     config = settings.config
     if settings.quantity is not None:
         return quantity(settings.quantity, settings.overrides)
@@ -440,7 +451,13 @@ def run(settings: LiveRequest) -> Result | None:
 
 
 def quantity(words: Sequence[str], overrides: Sequence[str]) -> Result:
-    """Return the quantity of one symbol to trade now, and why; nothing is sent."""
+    """Return the quantity of one symbol to trade now, with the reason; no order is sent.
+
+    words: symbol and price in USD.
+    overrides: configuration overrides.
+
+    Raises InputError for missing or invalid words.
+    """
     try:
         symbol, price = words[0], float(words[1])
     except (IndexError, ValueError):

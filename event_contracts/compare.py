@@ -124,7 +124,7 @@ def _recorded(settings: ComparisonSettings, folder: str) -> HeldOut:
 def build_entrants(
     settings: ComparisonSettings, held_out: HeldOut, account: JournaledDecisions | None = None
 ) -> list[Entrant]:
-    """Return the entrants: the account, the named checkpoints, Kelly, random actions and none."""
+    """Return the policies to compare: account, checkpoints, Kelly, random actions and HOLD."""
     every = settings.episode
     single = replace(every, fixed_size=settings.fixed_size)
     entrants = []
@@ -146,10 +146,11 @@ def build_entrants(
 def pairs_to_compare(
     settings: ComparisonSettings, account: JournaledDecisions | None = None
 ) -> list[tuple[str, str]]:
-    """Return pairs of entrants to compare; the verdict is about the first pair.
+    """Return pairs of policy names to compare; the verdict is about the first pair.
 
-    The first pair is the account at its own sizes and at one size, else the checkpoints. One kind
-    of checkpoints is compared with Kelly. Without account and checkpoints it is Kelly alone.
+    The first pair is the account at its own sizes and at one size, else the checkpoints. If only
+    one kind of checkpoint is given, it is compared with Kelly. Without account and checkpoints the
+    only pair is Kelly at all sizes and at one size.
     """
     kelly, kelly_fixed = KELLY, settings.fixed_of(KELLY)
     pairs = [] if account is None else [(ACCOUNT, settings.fixed_of(ACCOUNT))]
@@ -165,7 +166,7 @@ def pairs_to_compare(
 def _trained(
     name: str, paths: tuple[str, ...], episode: EpisodeSettings, held_out: HeldOut
 ) -> Entrant:
-    """Return the checkpoints of one kind as one entrant."""
+    """Return the checkpoints of one kind as one policy with several runs."""
     try:
         policies = tuple(load_network(path) for path in paths)
     except InputError as error:
@@ -202,9 +203,9 @@ def _check_unseen(path: str, about: CheckpointInfo, held_out: HeldOut) -> None:
 
 
 def compare(settings: ComparisonSettings, *, progress: Progress = no_progress) -> Comparison:
-    """Run the whole comparison.
+    """Compare the policies of the settings over held-out or journaled sessions.
 
-    progress: called as runs are done.
+    progress: called after each run.
     """
     account = None
     if settings.journal is not None:
@@ -224,7 +225,10 @@ def run(settings: ComparisonSettings, progress: Progress) -> Result:
 
 
 def build_result(comparison: Comparison) -> Result:
-    """Return the answers, one row per policy, and the sizes of each; the page and its data."""
+    """Return the command's result: verdicts, one table row per policy, and files to write.
+
+    The files are an HTML page and its data as JSON.
+    """
     standings = comparison.standings
     sizes = {each.name: PositionSizeMetrics.from_episodes(each.episodes) for each in standings}
     first, *others = (_sentence(pair, answer) for pair, answer in comparison.answers.items())
@@ -257,7 +261,7 @@ def build_result(comparison: Comparison) -> Result:
 
 
 def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> list[Row]:
-    """Return the row of the account as booked, and one row per policy."""
+    """Return the table's rows: the account's own result, and one row per policy."""
     rows = _booked_row(comparison)
     for each in comparison.standings:
         rows.append((each.name, *_cells(each, sizes[each.name])))
@@ -265,7 +269,7 @@ def _rows(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> l
 
 
 def _booked_row(comparison: Comparison) -> list[Row]:
-    """Return the row of the account's own result, which no policy played."""
+    """Return the row of the account's own result; no row without a journal."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -278,7 +282,7 @@ def _booked_row(comparison: Comparison) -> list[Row]:
 
 
 def _booked_words(comparison: Comparison) -> list[str]:
-    """Return the account's own result in words; empty without a journal."""
+    """Return sentences on the account's own result; empty without a journal."""
     booked = comparison.booked
     if booked is None:
         return []
@@ -309,7 +313,7 @@ def _estimate_cell(estimate: Estimate, words: NumberFormatter) -> Cell:
 
 
 def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
-    """Return the answer of a pair, in words."""
+    """Return the verdict on a pair of policies as a sentence with both intervals."""
     one, other = pair
     excess = _estimate_cell(answer.excess_usd, AMOUNT)
     sharpe = _estimate_cell(answer.sharpe_difference, RATIO)
@@ -322,7 +326,7 @@ def _sentence(pair: tuple[str, str], answer: PairComparison) -> str:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the notes that explain the table."""
+    """Return notes that explain the figures and verdicts of the table."""
     groups = comparison.held_out.independent
     return [
         f"Figures are of an episode that begins with {usd(comparison.cash)}: growth of the"
@@ -348,7 +352,7 @@ def _booked_content(booked: BookedResult | None) -> dict[str, Any] | None:
 
 
 def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -> dict[str, Any]:
-    """Return the results for JSON, without plots; money in USD, growth and returns as fractions."""
+    """Return the results as JSON data; money in USD, growth and returns as fractions."""
     held_out = comparison.held_out
     return {
         "data": held_out.source,
@@ -378,9 +382,10 @@ def _content(comparison: Comparison, sizes: Mapping[str, PositionSizeMetrics]) -
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournaledDecisions:
-    """The decisions of a journal in its settled markets.
+    """The decisions of an account's journal in its settled markets.
 
-    codes: code sent on each row of each market [N, T]; HOLD for none.
+    held_out: the settled markets as sessions.
+    codes: action code sent on each row of each market [N, T]; HOLD if none was sent.
     cash: USD before the first decision, in whole cents.
     booked: the account's own result in these markets.
     """
@@ -391,9 +396,9 @@ class JournaledDecisions:
     booked: BookedResult
 
     def policy(self, size_index: int | None = None) -> ReplayPolicy:
-        """Return the policy that repeats the decisions.
+        """Return a policy that replays the decisions.
 
-        size_index: one size for every order; None: the recorded sizes.
+        size_index: index of one size for every order; None: the recorded sizes.
         """
         if size_index is None:
             return ReplayPolicy(self.codes)
@@ -402,9 +407,9 @@ class JournaledDecisions:
 
 
 class ReplayPolicy:
-    """Policy that sends recorded codes [N, T], one row per call, if allowed; else HOLD.
+    """Policy that replays recorded action codes [N, T], one step per call; HOLD if forbidden.
 
-    The policy can play these markets only once.
+    It can be played only once.
     """
 
     name = "account"
@@ -418,15 +423,16 @@ class ReplayPolicy:
 
 
 def journaled_decisions(path: Path, space: LimitOrderActionSpace) -> JournaledDecisions:
-    """Return the decisions of a journal of event contracts, as sessions and a policy for them.
+    """Read the decisions in a journal of event contracts, for replay in sessions.
 
-    Every settled market is a session that starts with the first tick recorded for it. It is played
+    Every settled market becomes a session that starts with its first recorded tick. It is played
     separately, with the account's cash at its first decision, and every order that was not rejected
-    is sent again at its tick. Orders are sent and filled at recorded ticks only: quotes between
-    them are unknown. An order meets `life` recorded ticks, as the account's orders did. A gap in
-    which an order would end at the venue stays in the session, and nothing trades there.
+    is sent again at its tick. Orders are sent and filled at recorded ticks only, because quotes
+    between them are unknown. An order rests for `life` recorded ticks, as the account's orders did.
+    A gap in which an order would expire at the venue stays in the session without trades.
 
-    space: action space whose features show the ticks.
+    path: path of the journal.
+    space: action space with the account's order settings.
     """
     # Unlike `Path.is_file`, this also accepts a name that no file can have.
     if not os.path.isfile(path):
@@ -455,7 +461,7 @@ def _booked(records: ActionRecords, markets: Collection[str]) -> BookedResult:
 
 
 def _kept_rows(is_recorded: Mask, life: int) -> Index:
-    """Return the rows of a session: recorded ones, settlement, and gaps longer than `life` rows."""
+    """Return the row indices to keep: recorded rows, settlement, and gaps longer than `life`."""
     seen = np.flatnonzero(is_recorded)
     ends = np.append(seen, len(is_recorded) - 1)
     keep = is_recorded.copy()

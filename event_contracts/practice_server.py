@@ -101,7 +101,7 @@ MAX_CLOCK_OFFSET_MS = (
 
 
 def new_keys() -> KalshiKeys:
-    """Return a throw-away key pair; PEM is PKCS #8, unencrypted."""
+    """Generate throw-away keys; the private key is PEM (PKCS #8), unencrypted."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=BITS)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -112,8 +112,9 @@ def new_keys() -> KalshiKeys:
 def authentication_failure(
     keys: KalshiKeys, headers: Mapping[str, str], method: str, path: str, now: int
 ) -> str | None:
-    """Return why a request is not signed with these keys, or None if it is.
+    """Return the reason why a request's signature is invalid, or None if it is valid.
 
+    keys: keys that must have signed it.
     path: path without the query.
     now: epoch milliseconds.
     """
@@ -138,7 +139,7 @@ def authentication_failure(
 
 
 def is_maintenance(at: np.datetime64) -> bool:
-    """Return whether an instant, UTC, is in the weekly pause: Thursdays from 3 to 5 in New York."""
+    """Return whether an instant, UTC, is in the weekly pause: Thursday 3:00-5:00, New York time."""
     local = _in_new_york(at)
     return local.weekday() == MAINTENANCE_DAY and local.hour in MAINTENANCE_HOURS
 
@@ -156,13 +157,14 @@ def _in_new_york(at: np.datetime64) -> datetime:
 
 
 class KalshiServer(PracticeServer):
-    """The exchange behind HTTP.
+    """HTTP server of a simulated exchange, with Kalshi's REST API.
 
-    keys: keys that sign requests.
-    speed: divisor of the exchange's interval; None waits for a client.
+    keys: keys with which clients must sign requests.
+    speed: factor by which ticks come faster than the exchange's interval; None: the clock waits
+        for a client.
     reused_ids_refused: true if an order with a used client_order_id is refused.
-    estimates: file to which every tick writes the probabilities of the tape; None writes none.
-    maintenance: true if trading pauses every Thursday from 3 to 5 in New York.
+    estimates: file to which probabilities of YES are written at every tick; None: no file.
+    maintenance: true if trading pauses every Thursday from 3:00 to 5:00, New York time.
     """
 
     order_id = "order_id"
@@ -233,23 +235,23 @@ class KalshiServer(PracticeServer):
 
     @property
     def pause(self) -> str:
-        """Return the code that refuses orders while trading is paused; else an empty string."""
+        """Return the error code that refuses orders during a pause; empty while trading is open."""
         if self._pause or not self._maintenance:
             return self._pause
         return EXCHANGE_PAUSED if is_maintenance(self.exchange.now) else ""
 
     @property
     def resumes_at(self) -> np.datetime64 | None:
-        """Return the end of the weekly pause, UTC, or None at other times.
+        """Return the end of the weekly pause, UTC, or None outside it.
 
-        A client ends other pauses.
+        Pauses that a client has started have no known end.
         """
         if self._pause or not self.pause:
             return None
         return maintenance_end(self.exchange.now)
 
     def authentication_failure(self, asked: Request) -> str | None:
-        """Return why a request is not authenticated; public paths need no keys."""
+        """Return why a request is not authenticated, or None; public paths need no keys."""
         if KEY_HEADER not in asked.headers and not asked.path.startswith(PRIVATE):
             return None
         now = time.time_ns() // 1_000_000
@@ -260,7 +262,7 @@ class KalshiServer(PracticeServer):
         return {"code": word, "message": message, "details": ""}
 
     def clock(self) -> Response:
-        """Return the time on the clock in epoch milliseconds."""
+        """Return the exchange's time in epoch milliseconds, as a response."""
         return {"ts_ms": milliseconds(self.exchange.now)}
 
     @property
@@ -282,7 +284,7 @@ class KalshiServer(PracticeServer):
         self._write_estimates()
 
     def _write_estimates(self) -> None:
-        """Write the probabilities of the tapes in the format that `event_contracts.trade` reads."""
+        """Write the present probabilities of YES as a file that `event_contracts.trade` reads."""
         if self._estimates is None:
             return
         exchange = self.exchange
@@ -344,13 +346,13 @@ class KalshiServer(PracticeServer):
         return {"order": self.apply_state_fault(venue.order(self.exchange, placed), asked)}
 
     def _hidden(self, asked: Request) -> int:
-        """Return how many of the newest rows a read leaves out because of a fault."""
+        """Return the number of newest rows that a response omits because of a fault: 1 or 0."""
         return int(self.faults.take(asked, "unlisted") is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Collateral:
-    """Order admission of the venue: no limits, no buffer, and no cash for closing a position.
+    """Pre-trade check of the venue: purchases need cash, except for closing a position.
 
     A sale is capped at the position before it is checked. Purchases first close positions of the
     other side, in the order in which they were placed.
@@ -371,7 +373,7 @@ class Collateral:
         *,
         rests: bool,
     ) -> str | None:
-        """Return why an order may not be sent, or None."""
+        """Return the reason to refuse an order, or None."""
         del rests
         if action == "SELL":
             return None
@@ -382,7 +384,7 @@ class Collateral:
         return None if cost <= free else f"buying {count} {side} may cost ${cost}; ${free} is free"
 
     def _reserved(self, resting: Iterable[RestingOrder]) -> Decimal:
-        """Return the USD that resting orders may use."""
+        """Return the maximum cost in USD of resting orders beyond those that close positions."""
         closing: dict[tuple[str, Outcome], Decimal] = {}
         total = ZERO
         for each in resting:
@@ -397,7 +399,7 @@ class Collateral:
 
 
 def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
-    """Return the markets; recorded ones keep their offsets to the first."""
+    """Return the markets to list; recorded ones keep their opening times relative to the first."""
     if settings.folder is None:
         drawn = (
             synthetic_session((settings.seed, k), settings.market)
@@ -428,7 +430,10 @@ def build_listings(settings: KalshiVenueSettings) -> list[SimulatedListing]:
 def build_exchange(
     settings: KalshiVenueSettings, listings: Sequence[SimulatedListing], now: np.datetime64
 ) -> Exchange:
-    """Return the exchange of these markets; now: UTC instant of its first tick."""
+    """Return a simulated exchange with these markets and the venue's pre-trade check.
+
+    now: instant of the first tick, UTC.
+    """
     interval = np.timedelta64(settings.interval, "s").astype("timedelta64[ns]")
     begins = now.astype("datetime64[ns]")
     exchange = Exchange(listings, settings.episode(), begins, interval, settings.settlement)
@@ -437,7 +442,7 @@ def build_exchange(
 
 
 def warm_up() -> None:
-    """Compile the functions of a venue once, so that no client's first request waits for them."""
+    """Compile the exchange's functions before the server starts, so that no request waits."""
     session = synthetic_session(0, SyntheticSessionModel(steps=3))
     listings = [SimulatedListing("SIM", session_to_tape(session))]
     exchange = build_exchange(KalshiVenueSettings(), listings, np.datetime64(0, "ns"))
@@ -451,14 +456,19 @@ def warm_up() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Practice:
-    """Arguments of a practice server: its settings, its address, and the private key's file."""
+    """Arguments of the practice server.
+
+    settings: settings of the venue.
+    key_file: file to which the private key is written.
+    serving: address and speed.
+    """
 
     settings: KalshiVenueSettings
     key_file: str
     serving: ServerOptions
 
     def build_server(self) -> tuple[KalshiServer, str]:
-        """Return the server and a description of what it serves, after writing the private key."""
+        """Write the private key; return the server, and a text with its markets and key id."""
         with _key_errors(self.key_file) as key_file:
             if key_file.exists():
                 raise InputError(
@@ -489,7 +499,7 @@ class Practice:
 
 
 def read(words: Sequence[str]) -> tuple[Practice, None]:
-    """Return the settings of the command line, and None."""
+    """Parse the command line; return the arguments, and None as the output folder."""
     parser = ServingParser("event_contracts.practice_server", port=8001)
     parser.add_argument("--key-file")
     parser.add_argument("--folder")
@@ -514,7 +524,7 @@ def run(settings: Practice) -> None:
 
 @contextmanager
 def _key_errors(word: str) -> Iterator[Path]:
-    """Yield the path of the private key, with ~ expanded; report system errors in one line."""
+    """Yield the path of the private key, with ~ expanded; raise system errors as `InputError`."""
     try:
         yield Path(word).expanduser()
     except (OSError, RuntimeError) as error:

@@ -26,7 +26,7 @@ MOST_STEPS = 10_000_000  # steps of an update
 
 @settings_class("guards")
 class KalshiGuardSettings:
-    """Bounds of orders; only the kill file and halts refuse reductions.
+    """Guards of opening orders; only the kill file and halts refuse reductions.
 
     A contract pays $1 or nothing. So a position at the maximum share (`limits.share`, a quarter)
     may lose its whole value on an ordinary day. By default one such loss halts openings for the
@@ -113,7 +113,7 @@ class KalshiTradingSettings(OrderSettings, MonitoringSettings):
 
 @settings_class()
 class TrainingSettings(SessionSettings):
-    """Settings of training: markets, length and output."""
+    """Settings of training a network: markets, number of steps and output."""
 
     steps: int = setting(
         5_000_000,
@@ -141,13 +141,13 @@ class TrainingSettings(SessionSettings):
 
     @property
     def round_steps(self) -> int:
-        """Return the steps over all markets between two updates."""
+        """Return the number of steps, over all markets, between two updates."""
         return self.markets * self.learner.rollout
 
 
 @settings_class()
 class ComparisonSettings(SessionSettings):
-    """Settings of configs/kalshi_compare.yaml."""
+    """Settings of the comparison of policies over held-out sessions."""
 
     variable: tuple[str, ...] = setting(
         (), "checkpoints trained with all sizes, one for each seed of training"
@@ -246,7 +246,7 @@ class KalshiVenueSettings:
         return settings_from_config(cls, config)
 
     def episode(self) -> EpisodeSettings:
-        """Return cash and fees of the exchange; Kalshi has neither a buffer nor limits."""
+        """Return the simulated exchange's settings, without cash buffer and position limits."""
         return EpisodeSettings(
             market=self.market,
             starting_cash=self.starting_cash,

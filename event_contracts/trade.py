@@ -119,7 +119,7 @@ class KalshiGate:
     prices: ClassVar[Mapping[str, float]] = MappingProxyType({})
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent at an instant, or an empty string."""
+        """Return the reason to refuse an order, or an empty string."""
         if why := stop_reason(self.halts, self.kill_file):
             return why
         if role in REDUCING_ROLES:
@@ -139,11 +139,11 @@ class KalshiJob:
     """The job that decides at every tick of an account's markets, until all have settled.
 
     account: account that the job reads and marks; a tick is a cycle of the account.
-    steps: number of ticks; None continues until every market has settled.
+    steps: maximum number of ticks; None continues until every market has settled.
     left_out: reasons why markets are not followed until the process restarts, by ticker.
-    made: number of ticks so far.
+    ticks_done: number of ticks so far.
     orders: number of orders decided so far, sent or not.
-    said: reason for the last decision of each market that has had a tick.
+    last_reasons: reason of the last decision on each market that has had a tick.
     unbooked: reasons why the settlement of an ended market is not in the journal, by ticker.
     """
 
@@ -164,13 +164,13 @@ class KalshiJob:
         return JOB
 
     def due(self, now: np.datetime64) -> np.datetime64 | None:
-        """Return the next tick; None after the last one, or once all markets are booked."""
+        """Return the next tick's instant; None after the last, or once all markets are booked."""
         if self.ticks_done == self.steps or not (self.sampler.schedules or self.unbooked):
             return None
         return self.sampler.tick_after(now)
 
     def step(self) -> None:
-        """Decide on the markets' ticks, then read and mark the account."""
+        """Sample the markets, decide on each tick, then read and mark the account."""
         self.ticks_done += 1
         now = self.account.account.now()
         number = self.account.journal.cycles.begin(now)
@@ -214,9 +214,9 @@ class KalshiJob:
             raise BrokerError(f"ended without booking {'; '.join(reasons)}; start again to book it")
 
     def _unbooked(self, held: Collection[str], reading: KalshiReading) -> dict[str, str]:
-        """Return why held markets that have ended are not booked, by ticker.
+        """Return the reasons why markets that have ended are not booked, by ticker.
 
-        A market that was left out at the start of the process is queried while a position is held.
+        A market that was not followed from the start is checked while a position in it is held.
         """
         ended = {*self.sampler.markets} - {*self.sampler.schedules}
         waiting = ended & {*held, *reading.quarantined(), *self.unbooked}
@@ -228,9 +228,10 @@ class KalshiJob:
         return {market: reasons[market] for market in sorted(waiting)}
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """Cancel the working orders.
+        """Cancel the working orders, and return the positions that should be closed, as text.
 
-        Return the markets to close that are still held, because this job closes nothing.
+        flatten: true if positions should be closed. This job cannot close them, so it returns
+            all; false: it returns none.
         """
         now = self.account.account.now()
         troubles = []
@@ -252,7 +253,7 @@ def trade(
     show: Show,
     time: TimeSource = SYSTEM_TIME,
 ) -> None:
-    """Trade until the steps are done, every market has settled, or a stop is requested.
+    """Trade until `steps` ticks are done, every market has settled, or a stop is requested.
 
     show: called with every decision.
     """
@@ -352,7 +353,7 @@ def _checked(connection: OrderVenue, markets: Sequence[str]) -> bool:
 
 
 def _worth(manager: KalshiMultiMarketOrderManager, markets: Sequence[str]) -> Decimal:
-    """Return the account's equity, USD, as seen from the first market that is not quarantined."""
+    """Return the account's equity, USD, by the view of the first market not quarantined."""
     *others, last = markets
     for market in others:
         with suppress(QuarantinedMarket):
@@ -389,8 +390,9 @@ def build_policy(
 
 @dataclass(frozen=True, slots=True)
 class KalshiAccount:
-    """An account at Kalshi that a process holds, with the marks by which losses halt openings.
+    """An account at Kalshi that this process has locked, with its journal and loss limits.
 
+    account: locked account with its database, marks and halts.
     journal, actions: journal and action log of the job.
     gate: gate of the account's orders.
     limits: loss limits, as shares of equity.
@@ -405,7 +407,7 @@ class KalshiAccount:
     alerted: set[str] = field(default_factory=set)
 
     def opens_nothing(self) -> bool:
-        """Return whether a halt forbids openings."""
+        """Return whether a halt forbids opening orders."""
         halts = self.account.halts
         return bool(halt_reason(halts, "everything") or halt_reason(halts, "openings"))
 
@@ -421,11 +423,11 @@ class KalshiAccount:
     def mark(
         self, manager: KalshiMultiMarketOrderManager, unsampled: Mapping[str, str] = NO_MARKETS
     ) -> KalshiReading:
-        """Read and mark the account, and halt or resume trading by its losses.
+        """Mark the account, update halts by its losses, and return the account snapshot.
 
-        unsampled: why followed markets could not be read, by ticker.
+        The snapshot is compared with the books of the last mark.
 
-        Return the account snapshot, compared with the books of the last mark.
+        unsampled: reasons why followed markets could not be read, by ticker.
         """
         reading = manager.reading()
         cash, positions = reading.books.cash, reading.books.positions
@@ -481,7 +483,7 @@ class KalshiAccount:
 def kalshi_account(
     settings: KalshiTradingSettings, venue: KalshiSettings, keys: KalshiKeys, clock: InstantSource
 ) -> Iterator[KalshiAccount]:
-    """Lock an account and open its journal, in memory if nothing is sent."""
+    """Lock an account and open its journal, in memory for a dry run; yield the account."""
     name, root, dry = account_name(venue, keys), Path(settings.folder), settings.mode == "dry"
     told = settings.healthcheck_url, settings.alert_url
     with open_account(name, root, keys, clock, *told, unattended=True, dry=dry) as account:
@@ -497,7 +499,7 @@ def kalshi_account(
 
 
 def account_name(venue: KalshiSettings, keys: KalshiKeys) -> str:
-    """Return the local name of the account, derived from its key, because the venue gives no id.
+    """Return the account's local name, derived from its key, because the venue gives no id.
 
     Two keys of one account give two names: only one process may trade an account.
     """
@@ -518,7 +520,7 @@ class DryRunGate:
 
 
 def show(entry: ActionEntry) -> None:
-    """Print a decision other than to hold."""
+    """Print a decision that has an order; other decisions print nothing."""
     if not entry.size:
         return
     with tolerate_print_errors():
@@ -527,7 +529,7 @@ def show(entry: ActionEntry) -> None:
 
 
 def check_sources(settings: KalshiTradingSettings) -> None:
-    """Refuse an unreadable policy or estimates before keys or a venue are needed."""
+    """Raise `InputError` for an unreadable policy or estimate file, before keys are needed."""
     build_policy(settings)
     if settings.estimates is not None:
         read_estimates(Path(settings.estimates))

@@ -38,7 +38,7 @@ UPDATES = "updates.jsonl"
 
 
 def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
-    """Return sessions [T, F] of the first events; None for synthetic markets."""
+    """Return the recorded sessions [T, F] to train on; None for synthetic markets."""
     if settings.folder is None:
         return None
     markets = recorded_markets(settings.folder)
@@ -47,9 +47,9 @@ def sessions_to_train_on(settings: TrainingSettings) -> list[Array] | None:
 
 
 def train(settings: TrainingSettings, progress: Progress = no_progress) -> Learner:
-    """Train, and leave a checkpoint in the output folder.
+    """Train a network, write checkpoints to the output folder, and return the learner.
 
-    progress: called with the work, the steps done and the number of all steps.
+    progress: called with the work, the steps done and the total number of steps.
     """
     import torch
 

@@ -29,6 +29,7 @@ from trainingdata.bars import Bars, last_closes_by_symbol
 from trainingdata.confirmation import drop_unconfirmed
 from trainingdata.feed.endpoint import ApiKeys
 from trainingdata.feed.market_data import MarketData
+from trainingdata.history import OwnBars
 from trainingdata.instants import HOUR, history_start, utc_text
 from trainingdata.instruments import AssetClass, instrument
 from trainingdata.sessions import in_session
@@ -134,7 +135,8 @@ def decide(
         belief = trader.belief_of(bars, symbol, now)
     except NoForecast as error:
         return _without_forecast(symbol, price, settings, _fully_priced(account), str(error))
-    decision = trader.decide_on(belief, bars, account)
+    own_bars = OwnBars(bars, keep=settings.sizing.history_bars)
+    decision = trader.decide_on(belief, bars, account, own_bars)
     choice = next(c for c in decision.choices if c.symbol == symbol)
     unordered = no_order_text(choice, account.equity)
     lines = [unordered] if unordered else []

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from forecasting.forecast import Forecaster as Forecaster
     from forecasting.forecast import ForecastTable as ForecastTable
     from forecasting.settings import ForecasterSettings as ForecasterSettings
+    from forecasting.signals import SignalForecaster as SignalForecaster
+    from forecasting.signals import Signals as Signals
 
 COMMANDS = {
     "batch": Command(

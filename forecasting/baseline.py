@@ -27,20 +27,20 @@ from foundation.errors import InputError
 from trainingdata.bars import Bars
 from trainingdata.sessions import last_fridays
 
-GARCH_CONTEXT = 100  # own bars a symbol must have before a GARCH is estimated
+GARCH_CONTEXT = 100  # minimum number of a symbol's own bars for a GARCH estimation
 
 
 @dataclass(frozen=True, slots=True)
 class RandomWalk:
-    """A random walk: the median is the last close, with a Student-t of EWMA variance.
+    """A random-walk forecaster: median at the last close, Student-t quantiles, EWMA variance.
 
-    The variance grows with the number of steps.
+    The variance is proportional to the number of steps.
 
-    context_length: own bars in a window, at least 3.
-    decay: decay of the EWMA of the window's squared log returns (RiskMetrics: 0.94), inside 0 … 1.
+    context_length: number of the symbol's own bars in a window, at least 3.
+    decay: EWMA decay factor of squared log returns (RiskMetrics: 0.94), between 0 and 1.
     degrees_of_freedom: degrees of freedom of the Student-t, above 2.
-    sample_variance_share: weight of the window's sample variance in the variance, 0 … 1.
-    label: name in reports; empty: random_walk, with the weight of the sample variance.
+    sample_variance_share: weight of the window's sample variance in the forecast variance, 0 … 1.
+    label: name in reports; empty: `random_walk` and the weight of the sample variance.
     """
 
     context_length: int = 100
@@ -84,9 +84,11 @@ class RandomWalk:
     def quantiles_around(
         self, windows: Windows, median: Array | None = None, scale_factor: float = 1.0
     ) -> LocationScale:
-        """Return quantiles around medians [N, H] of the log return; None: medians of 0.
+        """Return Student-t quantiles with the windows' EWMA deviations around given medians.
 
-        scale_factor: factor on the scale.
+        windows: input of the N forecasts.
+        median: [N, H] median log return after each step; None: 0.
+        scale_factor: factor on the EWMA deviation.
         """
         count = len(windows)
         deviation = np.empty(count)
@@ -109,7 +111,10 @@ class RandomWalk:
         )
 
     def log_quantiles(self, closes: Array) -> Array:
-        """Return quantiles of the log return after each step, [N, H, Q], of windows [N, L]."""
+        """Return the quantiles [N, H, Q] of log returns after each step.
+
+        closes: [N, L] closes of each window.
+        """
         squares = np.diff(np.log(closes), axis=1) ** 2
         deviation = np.sqrt((squares * self._weights()).sum(axis=1))
         return np.asarray(deviation[:, None, None] * self._shape())
@@ -128,9 +133,9 @@ class RandomWalk:
 
 @dataclass(frozen=True, slots=True)
 class Historical:
-    """Quantiles of the window's own overlapping log returns over each number of steps.
+    """A forecaster that uses the empirical quantiles of a window's overlapping log returns.
 
-    context_length: own bars in a window, at least 48.
+    context_length: number of the symbol's own bars in a window, at least 48.
     """
 
     context_length: int = 100
@@ -163,11 +168,10 @@ class Historical:
 class Oracle:
     """A look-ahead forecaster for tests: its median is the actual future close.
 
-    The quantile spread is a tenth of a random walk's. The oracle's profit is neither achievable nor
-    an upper bound, because a plan uses only the next step. Steps beyond the last bar have no
-    forecast.
+    Its dispersion is a tenth of a random walk's. Its profit is neither achievable nor an upper
+    bound, because a plan uses only the next step. Steps beyond the last bar have no forecast.
 
-    random_walk: the random walk that determines the spread.
+    random_walk: random walk that determines the dispersion.
     """
 
     random_walk: RandomWalk = RandomWalk()
@@ -193,12 +197,12 @@ class Oracle:
 
 @dataclass(frozen=True, slots=True)
 class Garch:
-    """A GARCH(1,1) with Student-t errors for the variances; the last close is the median.
+    """A GARCH(1,1) forecaster with Student-t errors; the median is the last close.
 
-    The model is estimated each Friday, with the library `arch`. The return over several bars has
-    the sum of the bars' variances and the Student-t of one bar.
+    The library `arch` estimates the model each Friday. The variance over several bars is the sum of
+    the bars' variances, and the quantiles have the Student-t shape of one bar.
 
-    window: number of the symbol's own bars in the estimate, at least 100.
+    window: number of the symbol's own bars in an estimation, at least 100.
     """
 
     window: int = 1000
@@ -243,9 +247,9 @@ class Garch:
         return ForecastTable.from_quantiles(self.name, bars, windows, quantiles)
 
     def _scale(self, closes: Array, last: Index, end: int) -> tuple[Array, float]:
-        """Return deviations after each step from own bars `last`, [n, H], and degrees of freedom.
+        """Estimate a GARCH on the bars before index `end`, and forecast from each bar of `last`.
 
-        Both are estimated on the bars before index `end`.
+        Returns the standard deviations [n, H] of the log return, and the degrees of freedom.
         """
         from arch import arch_model
 

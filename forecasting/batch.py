@@ -4,12 +4,12 @@
     [output=FILE.parquet] [key=value …]
 
 Without `output` only the cache is filled. The file has a row for each symbol, instant, step and
-level: symbol, issued_at, step, target_at (known-at instant of that own bar), level, value (USD).
-Rows are ordered by instant and symbol, levels rising; the metadata name the forecaster. Beyond a
-symbol's last bar `target_at` is the calendar's. The file is written completely or not at all.
+level: symbol, issued_at, step, target_at (instant at which the forecast bar becomes known), level,
+value (USD). Rows are ordered by instant, symbol, step and level; the metadata name the forecaster.
+Beyond a symbol's last bar `target_at` follows the calendar. The file is written atomically.
 
-With launcher=ray (pip install -e '.[ray]') tasks on the machines of a Ray cluster,
-ray.address=HOST:PORT, compute missing forecasts: one per GPU, or one for ray.cores cores.
+With launcher=ray (pip install -e '.[ray]') tasks on a Ray cluster, ray.address=HOST:PORT, compute
+missing forecasts: one task per GPU, or one per ray.cores cores.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ _Issued = tuple[ForecastTable, Index]  # a table, and the numbers of its issued 
 
 
 def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batch:
-    """Compute the forecasts that the settings request.
+    """Compute the requested forecasts through the cache.
 
-    Raises InputError for a range without a forecast.
+    Raises InputError if the range has no forecast.
     """
     settings.forecaster.check()
     bars = settings.bars()
@@ -90,7 +90,10 @@ def run_batch(settings: BatchSettings, progress: Progress = no_progress) -> Batc
 
 
 def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
-    """Check that the output can be written; the run writes it in portions."""
+    """Check that the output file can be written, or that forecasts without a file are cached.
+
+    Raises InputError.
+    """
     if settings.output is not None:
         output = Path(settings.output).expanduser()
         refuse_data_folder(config, output.parent)
@@ -103,7 +106,7 @@ def resolve_output(settings: BatchSettings, config: DictConfig) -> None:
 
 
 def run(settings: BatchSettings, progress: Progress) -> Result:
-    """Compute the forecasts and write them to the output."""
+    """Compute the forecasts and write them to the output file, if there is one."""
     began = time.monotonic()
     output = None if settings.output is None else Path(settings.output).expanduser()
     batch = run_batch(settings, progress)
@@ -128,13 +131,13 @@ def run(settings: BatchSettings, progress: Progress) -> Result:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Batch:
-    """The forecasts of a run.
+    """The forecasts of one batch run.
 
     bars: bars from which the forecasts are computed.
     name: name of the forecaster.
-    first, last: first and last instant of the range.
-    windows: windows of the forecasts, and of earlier forecasts that were computed as well.
-    tables: forecast tables: one, or one per month.
+    first, last: first and last instant of the range, both inclusive.
+    windows: input of each forecast, including forecasts that were issued before the range.
+    tables: forecast tables: one for all forecasts, or one per month.
     """
 
     bars: Bars
@@ -146,10 +149,11 @@ class Batch:
 
     @property
     def issued(self) -> Index:
+        """Indices of the windows that were issued within the range."""
         return np.flatnonzero(self._within(self.windows.issued_at))
 
     def missing_values_text(self, written: Index) -> str:
-        """Return the end of a message on forecasts without values, by symbol and with the reason.
+        """Return a message suffix: each symbol's count of forecasts without values, and the reason.
 
         written: [S] number of forecasts with values.
         """
@@ -165,7 +169,10 @@ class Batch:
         return "".join(said)
 
     def portions(self) -> Iterator[_Issued]:
-        """Yield the range's forecasts in portions, ordered by instant and symbol."""
+        """Yield the forecasts of the range in portions, as a table and indices of its windows.
+
+        Within a month, forecasts are ordered by instant and symbol.
+        """
         for table in self.tables:
             windows = table.windows
             for month in windows.by_month():
@@ -189,9 +196,9 @@ def is_batch_file(path: Path) -> bool:
 
 
 def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) -> Index:
-    """Write the rows of a batch atomically; return the number of forecasts written by symbol, [S].
+    """Write a batch to a Parquet file atomically; return the forecasts written by symbol, [S].
 
-    A forecast without a first step is not written. Raises InputError, and writes no file, if no
+    Forecasts without a first step are skipped. Raises InputError, and writes no file, if no
     forecast has values.
     """
     from pyarrow import parquet
@@ -230,10 +237,10 @@ def write_batch(batch: Batch, output: Path, progress: Progress = no_progress) ->
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Rows:
-    """Conversion of a batch's forecasts to rows.
+    """A converter of forecasts to rows of the output file.
 
     batch: the forecasts.
-    schema: schema of the tables.
+    schema: Arrow schema of the file.
     ends: known-at instants of each symbol's own bars and next 24 calendar bars, concatenated.
     begin: [S] position of each symbol's first instant in `ends`.
     """
@@ -269,9 +276,9 @@ class _Rows:
         return cls(batch, schema, np.concatenate(ends), np.cumsum([0, *lengths])[:-1:2])
 
     def table(self, portion: _Issued) -> tuple[pa.Table, Index]:
-        """Return the rows of a portion of forecasts, and the number of forecasts by symbol, [S].
+        """Convert a portion to an Arrow table; also return its number of forecasts by symbol, [S].
 
-        A step without a forecast has no row.
+        Steps without a forecast are skipped.
         """
         import pyarrow as pa
 
@@ -315,7 +322,7 @@ def _instants(instants: Instants, each: int) -> pa.Array:
 
 @lru_cache(maxsize=4)
 def _labels(count: int) -> tuple[pa.Array, pa.Array]:
-    """Return the steps and levels of `count` forecasts; cached for a full portion."""
+    """Return the step and level columns of `count` forecasts; cached for full portions."""
     import pyarrow as pa
 
     steps = np.repeat(np.arange(1, HORIZON + 1, dtype=np.int8), len(LEVELS))

@@ -1,11 +1,12 @@
-"""Score a forecaster against classical ones on later bars: a table, JSON, and a page.
+"""Score a forecaster against classical forecasters on realised bars: a table, JSON, and a page.
 
     python -m forecasting.evaluate 'symbols=[NVDA,BTCUSD]' 'data.dir=[DIR]' start=D end=D
     [forecaster=…] [output=DIR]
 
 All forecasters are scored on the same symbols and bars: those for which all issue a forecast.
-candidates=[50,200,400] tries these context lengths, with every pre-augmentation, on each symbol.
-Settings with a significant walk-forward gain are written where forecasters read them.
+candidates=[50,200,400] searches each symbol's settings over these context lengths and all
+pre-augmentations. Settings with a significant walk-forward gain are written to the folder of
+per-symbol settings.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ from trainingdata.timeframe import Clock, Timeframe
 
 FOLDS = 5
 SEARCH_STEPS = (1, 6, 24)
-MIN_FORECASTS = 100  # fewest forecasts of a fold
+MIN_FORECASTS = 100  # minimum number of forecasts in a fold
 CLASSES = {"stock": "stocks", "crypto": "coins"}
 INTERVAL_NOTE = (
     "± is half of a 95 % interval, by Student's t over weeks: forecasts of one week are one"
@@ -83,7 +84,7 @@ _COLUMNS: Mapping[str, tuple[str, NumberFormatter]] = {  # score by head; gains 
     "PIT distance": ("pit_distance", _THIRD),
 }
 WHISKER_OFFSET = 0.05  # distance between whiskers of one step
-MAX_PIT_CURVES = 3  # most forecasters whose transform is drawn
+MAX_PIT_CURVES = 3  # maximum number of forecasters whose transform is drawn
 DRAWN_COVERAGE = 0.8  # nominal coverage of the drawn interval
 CLAIMS = {1.0: "loses less than", -1.0: "loses more than", 0.0: "cannot be told apart from"}
 TOO_FEW_WEEKS = "rests on too few weeks to be told from"
@@ -91,13 +92,13 @@ TOO_FEW_WEEKS = "rests on too few weeks to be told from"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluation:
-    """Scores of several forecasters on the same forecasts.
+    """Scores of several forecasters over the same symbols and bars.
 
-    frames: scores of each forecast, by name of the forecaster. All frames have the same forecasts
-        in the same rows; the first frame is that of the evaluated forecaster.
-    source: source of the bars.
+    frames: score frames by forecaster name. All frames have the same symbols, instants and steps in
+        the same rows; the first frame is the evaluated forecaster's.
+    source: data source of the bars.
     timeframe: timeframe of the bars.
-    first, last: first and last instant of issue.
+    first, last: first and last instant of issue, both inclusive.
     search_results: results of the candidate search, one per symbol; empty without candidates.
     """
 
@@ -110,10 +111,11 @@ class Evaluation:
 
     @property
     def main(self) -> str:
+        """Name of the evaluated forecaster."""
         return next(iter(self.frames))
 
     def figures(self) -> dict[str, Any]:
-        """Return the content of `evaluation.json`."""
+        """Compute the content of `evaluation.json`: scores and gains by group and step."""
         main = self.frames[self.main]
         groups = {kind: main["kind"] == kind for kind in sorted(main["kind"].unique())}
         groups |= {symbol: main["symbol"] == symbol for symbol in sorted(main["symbol"].unique())}
@@ -127,7 +129,7 @@ class Evaluation:
         }
 
     def _group(self, chosen: pd.Series) -> dict[str, Any]:
-        """Return scores of a group by step, over all steps, and over the night (stocks)."""
+        """Return the scores of a group: over all steps, by step, and overnight for stocks."""
         main = self.frames[self.main]
         parts = {"all": chosen}
         for step in sorted(main["step"].unique()):
@@ -144,7 +146,7 @@ class Evaluation:
         return {label: self._figures(rows) for label, rows in parts.items() if rows.any()}
 
     def _figures(self, rows: pd.Series) -> dict[str, Any]:
-        """Return all forecasters' scores on these rows, and the evaluated forecaster's gains."""
+        """Return the scores of all forecasters on these rows, and the gains over baselines."""
         main = self.frames[self.main][rows]
         figures: dict[str, Any] = {}
         for name, frame in self.frames.items():
@@ -182,7 +184,10 @@ def evaluate(settings: EvaluationSettings, progress: Progress = no_progress) -> 
 def evaluation_files(
     evaluation: Evaluation, figures: dict[str, Any]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the functions that write the JSON file and the page, by file name."""
+    """Return functions that write `evaluation.json` and `evaluation.html`, by file name.
+
+    figures: content of `evaluation.json`.
+    """
     text = json.dumps(figures, indent=1, default=float, allow_nan=False)
     page = render(figures, evaluation.frames, evaluation.timeframe)
     return {
@@ -192,7 +197,7 @@ def evaluation_files(
 
 
 def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
-    """Return the terminal output: one line per class and step."""
+    """Build the terminal output: a score table with one row per asset class and step."""
     loss, *rest = TERMINAL_COLUMNS
     heads = [loss, *(f"gain on {name}" for name in figures["baselines"]), *rest]
     rows: list[Row] = []
@@ -205,7 +210,7 @@ def figure_parts(figures: dict[str, Any]) -> list[RenderableType]:
 
 
 def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> list[str]:
-    """Write the settings of symbols with a proved candidate; return one line of text per symbol."""
+    """Write the settings of symbols with a proven gain; return one line of text per symbol."""
     lines = []
     for verdict in found:
         gain = f"{100 * verdict.gain:+.2f} ± {100 * verdict.error:.2f} % walk-forward"
@@ -222,7 +227,7 @@ def write_proved_settings(found: Sequence[SymbolSearchResult], folder: Path) -> 
 
 
 def run(settings: EvaluationSettings, progress: Progress) -> Result:
-    """Score all forecasters, and write the page."""
+    """Score all forecasters, write proven symbol settings, and return the report."""
     evaluation = evaluate(settings, progress)
     figures = evaluation.figures()
     said = write_proved_settings(evaluation.search_results, settings.forecaster.symbols_folder)
@@ -232,12 +237,14 @@ def run(settings: EvaluationSettings, progress: Progress) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class SymbolSearchResult:
-    """Result of the search for better settings of one symbol.
+    """Result of the settings search for one symbol.
 
-    symbol: the symbol.
-    best: the candidate with the smallest loss over all folds.
-    gain, error: walk-forward reduction of the loss as a fraction, and its standard error.
-    proved: whether the gain justifies a file.
+    symbol: name of the symbol.
+    best: candidate settings with the smallest loss over all folds.
+    gain: walk-forward reduction of the loss, as a fraction.
+    error: standard error of `gain`.
+    proved: whether `best` differs from the current settings and `gain` exceeds its error; only then
+        the settings are written to a file.
     """
 
     symbol: str
@@ -320,7 +327,11 @@ def _walk_forward(
 
 
 def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Cell]:
-    """Return the cells of a table row, by column heading."""
+    """Return the cells of a table row, by column heading.
+
+    figures: content of `evaluation.json`.
+    scores: scores of one group and step.
+    """
     main = scores[figures["forecaster"]]
     cells = {}
     for head, (name, words) in _COLUMNS.items():
@@ -338,7 +349,7 @@ def score_cells(figures: dict[str, Any], scores: dict[str, Any]) -> dict[str, Ce
 
 
 def score_table(figures: dict[str, Any], group: str) -> Table:
-    """Return the score table of a group, one row per step."""
+    """Return the score table of a group (an asset class or a symbol), one row per step."""
     lines = {name: score_cells(figures, each) for name, each in figures["groups"][group].items()}
     heads = ("step", *next(iter(lines.values())))
     return Table(group, heads, [(step, *cells.values()) for step, cells in lines.items()])
@@ -348,11 +359,10 @@ def score_table(figures: dict[str, Any], group: str) -> Table:
 class EvaluationVerdict:
     """Verdict on the evaluated forecaster.
 
-    level: `good` if its loss is significantly smaller than every other forecaster's, `bad` if its
-        loss is significantly larger than another forecaster's or the run is not a valid result,
-        else `open`.
-    claim: the verdict in one line.
-    rest: the evidence for the verdict.
+    level: `good` if the loss is significantly smaller than every baseline's; `bad` if it is
+        significantly larger than a baseline's, or the run is not valid evidence; else `open`.
+    claim: verdict in one line.
+    rest: explanation of the intervals behind the verdict.
     """
 
     level: Literal["good", "bad", "open"]
@@ -361,7 +371,10 @@ class EvaluationVerdict:
 
 
 def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
-    """Return the verdict on a forecaster, from the content of its `evaluation.json`."""
+    """Return the verdict on the evaluated forecaster.
+
+    figures: content of `evaluation.json`.
+    """
     claims = []
     if reads_future(figures["forecaster"]):
         claims.append("No result: the forecaster reads the future.")
@@ -384,7 +397,7 @@ def judge_scores(figures: dict[str, Any]) -> EvaluationVerdict:
 
 
 def date_range_text(figures: dict[str, Any]) -> str:
-    """Return the New York dates between which forecasts were issued, both inclusive."""
+    """Return the first and last New York date of issue as text, both inclusive."""
     first, last = (
         pd.Timestamp(figures[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
     )
@@ -392,10 +405,10 @@ def date_range_text(figures: dict[str, Any]) -> str:
 
 
 def render(figures: dict[str, Any], frames: dict[str, pd.DataFrame], timeframe: Timeframe) -> str:
-    """Return the page: verdict, gains, calibration, and tables.
+    """Render the HTML page: verdict, gains, calibration, and tables.
 
-    figures: the content of `evaluation.json`.
-    frames: scores of each forecast by the forecaster's name.
+    figures: content of `evaluation.json`.
+    frames: score frames by forecaster name.
     timeframe: timeframe of the bars.
     """
     names = [figures["forecaster"], *figures["baselines"]]
@@ -438,7 +451,10 @@ def _panels(
 
 
 def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence[str]) -> Chart:
-    """Return the chart of gains over the baselines by step; whiskers show the 95 % interval."""
+    """Return the chart of gains over baselines by step; whiskers show 95 % intervals.
+
+    group: scores of an asset class, from `evaluation.json`.
+    """
     places = np.arange(float(len(steps)))
     series = [level_line(0.0, places, "quiet")]
     said = []
@@ -456,7 +472,10 @@ def gains_chart(group: dict[str, Any], baselines: Sequence[str], steps: Sequence
 
 
 def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
-    """Return the chart of the 80 % interval's coverage by hour; its target is a dashed line."""
+    """Return the chart of the 80 % interval's coverage by hour, with the target as a dashed line.
+
+    hours: scores by intraday slot.
+    """
     places = np.arange(float(len(hours)))
     held = np.array([scores["inside80"] for scores in hours.values()])
     weekend = {place: ", weekend" if clock.is_weekend_slot(int(place)) else "" for place in hours}
@@ -474,4 +493,5 @@ def coverage_chart(clock: Clock, hours: dict[str, Any]) -> Chart:
 
 
 def series_colour(number: int) -> str:
+    """Return the colour of a forecaster's series; number 0 is the evaluated forecaster."""
     return COLOURS[number] if number < len(COLOURS) else "quiet"

@@ -4,17 +4,15 @@ The file is Parquet, with the columns symbol, issued_at, step, level and value, 
 quantile; other columns are not read.
 
 symbol: symbol as in the bars.
-issued_at: an instant at which a bar of the symbol becomes known, with its zone or offset.
-step: each of the 24 own bars ahead.
-level: quantile level; every step needs all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95,
-    0.99).
+issued_at: instant at which a bar of the symbol becomes known, with a time zone or offset.
+step: number of the symbol's own bars ahead, 1 … 24; a forecast has all steps.
+level: quantile level; a step has all 21 levels of Chronos-2 (0.01, 0.05, 0.1 … 0.9, 0.95, 0.99).
 value: quantile of the bar's close in USD, nondecreasing along the levels.
 
-A forecast is not read before its issue. The author of the file is responsible for using no later
-data. A batch's file stores the name of its forecaster in the metadata, and reports show this name,
-so that an oracle's forecasts remain marked. With `forecaster.calibrated` true, the default, a
-median is shrunk to its proven skill, which needs a history of forecasts at every bar. With false,
-forecasts are used unchanged.
+A forecast is used from its issue on. The author of the file is responsible for using no later data.
+The metadata of a batch's file name its forecaster, and reports show this name, so that an oracle's
+forecasts remain marked. By default, `forecaster.calibrated=true`, a median is shrunk to its proven
+skill, which needs forecasts at every bar. With false, forecasts are used unchanged.
 """
 
 from __future__ import annotations
@@ -60,7 +58,10 @@ MEDIAN_DISTANCE_TOL = 0.02
 
 @dataclass(frozen=True, slots=True)
 class FileForecaster:
-    """A forecaster that reads the file at `path`, in the format of this module."""
+    """A forecaster that reads a Parquet file of forecasts (see the module's docstring).
+
+    path: path of the file.
+    """
 
     path: Path
 
@@ -81,9 +82,9 @@ class FileForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the file's forecasts for bars from `since` on, and the last forecast before.
+        """Read the forecasts issued from `since` on, and each symbol's last forecast before.
 
-        Raises DataError naming the file, the row and the fault.
+        Raises DataError with the file, the row and the reason.
         """
         name = self.name
         windows = Windows.from_bars(bars, since, 1)
@@ -122,11 +123,11 @@ def _opened(path: Path) -> Iterator[parquet.ParquetFile]:
 
 @dataclass(frozen=True, slots=True)
 class _Portion:
-    """Rows of a file without empty cells.
+    """A portion of a file's rows; DataError for an empty cell.
 
     rows: the rows.
     path: path of the file.
-    before: number of rows of the file before these.
+    before: number of preceding rows in the file.
     """
 
     rows: pd.DataFrame
@@ -138,21 +139,25 @@ class _Portion:
             self.refuse(self.rows[column].isna().to_numpy(), f"{column} is empty")
 
     def refuse(self, bad: Mask, what: str) -> None:
-        """Raise `DataError` for the first bad row, if any; `what` may contain cells as {column}."""
+        """Raise `DataError` for the first bad row, if any.
+
+        bad: [n] whether a row is bad.
+        what: reason, in which {column} stands for the row's cell.
+        """
         if bad.any():
             row = first_true(bad)
             held: dict[Any, Any] = self.rows.iloc[row].to_dict()
             raise DataError(f"{self.path}: row {self.before + row + 1}: {what.format(**held)}")
 
     def numbers(self, column: str) -> Array:
-        """Return a column of numbers, [n]."""
+        """Return a column as floats, [n]. Raises DataError for other values."""
         try:
             return self.rows[column].to_numpy(dtype=np.float64)
         except ValueError as error:
             raise DataError(f"{self.path}: {column}: {error}") from error
 
     def symbols(self, bars: Bars) -> Index:
-        """Return the index of each row's symbol in the bars, [n], -1 for another symbol."""
+        """Return the index of each row's symbol in the panel, [n]; -1 for any other symbol."""
         numbers = {symbol: number for number, symbol in enumerate(bars.symbols)}
         names = self.rows["symbol"].astype("category")
         of_category = [numbers.get(_symbol(name), -1) for name in names.cat.categories]
@@ -175,7 +180,7 @@ def _portions(path: Path) -> Iterator[_Portion]:
 
 
 def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> None:
-    """Write a portion's rows into values [N, H, Q]; skip rows of other symbols or times."""
+    """Write a portion's rows into values [N, H, Q]; skip rows without a window."""
     step, given, value = (portion.numbers(name) for name in ("step", "level", "value"))
     level = np.abs(given[:, None] - np.array(LEVELS)).argmin(axis=1)
     for bad, what in (
@@ -198,7 +203,7 @@ def _fill(values: Array32, windows: Windows, bars: Bars, portion: _Portion) -> N
 
 
 def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
-    """Return the index of the window of each row's forecast, [n], -1 without a window."""
+    """Return the index of each row's window, [n]; -1 for another symbol or an earlier time."""
     symbol = portion.symbols(bars)
     column = portion.rows["issued_at"]
     stamps = parse_instant_column(column, str(portion.path), portion.before)
@@ -218,7 +223,7 @@ def _windows_of(portion: _Portion, windows: Windows, bars: Bars) -> Index:
 
 
 def _places(sorted_instants: Instants, stamps: Instants) -> Index:
-    """Return the position of each stamp in the sorted instants, -1 if it is not among them."""
+    """Return the position of each stamp in the sorted instants; -1 for a missing stamp."""
     if not len(sorted_instants):
         return np.full(len(stamps), -1)
     place = np.minimum(np.searchsorted(sorted_instants, stamps), len(sorted_instants) - 1)

@@ -1,4 +1,4 @@
-"""Quantile forecasts: the interface of forecasters, and the table of forecasts of a history.
+"""Quantile forecasts: the interface of forecasters, and the table of a history's forecasts.
 
 S symbols, T instants, N windows, H steps, Q levels.
 """
@@ -27,15 +27,19 @@ HORIZON = 24
 # Chronos-2's own levels, [Q = 21].
 LEVELS = (0.01, 0.05, *(round(0.05 * k, 2) for k in range(2, 19)), 0.95, 0.99)
 MEDIAN = LEVELS.index(0.5)
-CHUNK = 4096  # windows processed at once in a scan of a whole table
-MAPPED_BYTES = 256 * 2**20  # bytes from which an array is stored in a file
+CHUNK = 4096  # windows processed at a time in a scan of a table
+MAPPED_BYTES = 256 * 2**20  # size in bytes from which an array is memory-mapped to a file
 
 Progress = Callable[[str, int, int], None]  # kind of work, done, total
 Volatility = Literal["original", "normal", "quantile"]  # rule that derives sigma from quantiles
 
 
 def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
-    """Return quantiles […, K] at levels [K] in 0.01 … 0.99, interpolated from values […, Q]."""
+    """Interpolate quantiles linearly at other levels; return […, K].
+
+    values: […, Q] quantiles at `LEVELS`.
+    levels: [K] requested levels, 0.01 … 0.99.
+    """
     wanted = np.asarray(levels)
     upper = np.clip(np.searchsorted(LEVELS, wanted), 1, len(LEVELS) - 1)
     lower = upper - 1
@@ -45,13 +49,14 @@ def interpolate_levels(values: Array32, levels: Sequence[float]) -> Array32:
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """A progress callback that does nothing."""
+    """Do nothing: the default progress callback."""
 
 
 def empty_array(*shape: int) -> Array32:
-    """Return an uninitialised array; a large one (`MAPPED_BYTES`) is a mapped temporary file.
+    """Return an uninitialised float32 array.
 
-    Raises InputError if the temporary folder has too little space.
+    An array of at least `MAPPED_BYTES` is memory-mapped to a temporary file. Raises InputError if
+    the temporary folder has too little space.
     """
     size = 4 * prod(shape)
     if size < MAPPED_BYTES:
@@ -73,15 +78,15 @@ def empty_array(*shape: int) -> Array32:
 class LocationScale:
     """Quantiles [N, H, Q] in factored form: price · exp(median + scale · shape).
 
-    The quantiles are indexed like an array: `[rows]` returns the quantiles of these windows, [n, H,
-    Q] float32, `[rows, step]` the quantiles of one step, [n, Q], and `[rows, step, level]` one
-    level of a step, [n].
+    The class is indexed like an array: `[rows]` returns the quantiles of these windows, [n, H, Q]
+    float32; `[rows, step]` the quantiles of one step, [n, Q]; `[rows, step, level]` one level of a
+    step, [n].
 
     price: [N] last close of each window, in USD.
-    median, scale: [N, H] median and scale of the log return after each step; NaN where there is no
+    median, scale: [N, H] median and scale of the log return after each step; NaN without a
         forecast.
-    shapes: [W, H, Q] quantiles of the log return less its median, divided by its scale.
-    shape_index: [N] index of each window's shape; windows share shapes to save memory.
+    shapes: [W, H, Q] standardised quantiles: of the log return less its median, over its scale.
+    shape_index: [N] index of each window's shape in `shapes`; windows share shapes to save memory.
     """
 
     price: Array
@@ -116,7 +121,7 @@ class LocationScale:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QuantileView:
-    """Quantiles of selected windows of a table, read by step on demand.
+    """A view of the quantiles of selected windows, read step by step on demand.
 
     quantiles: [N, H, Q] quantiles of the table.
     windows: [n] indices of the selected windows.
@@ -134,21 +139,22 @@ class QuantileView:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastTable:
-    """Forecasts of every window of a history, validated once; a table is itself a `Forecaster`.
+    """Validated forecasts of all windows of a history; a table is itself a `Forecaster`.
 
     name: name of the forecaster.
-    symbols: [S] names.
-    clock: [T] the panel's instants.
-    latest: [S, T] index of the last window issued by each instant, -1 before the first window.
+    symbols: [S] symbols of the panel.
+    clock: [T] instants of the panel.
+    latest: [S, T] index of the last window issued by each instant; -1 before the first window.
     windows: input of each forecast.
     price: [N] last close of each window, in USD.
-    quantiles: [N, H, Q] float32, close in USD by step of the symbol's own bars, nondecreasing along
-        Q; NaN at all levels of a step without a forecast.
-    persistence: [N] autocorrelation of the first-step median from bar to bar; 0 if unknown.
-    shrinkage: [N] factor on the base forecaster's median; NaN without calibration.
-    skill: [N] lower estimate of the first step's information coefficient; 0 if unknown.
-    source: digest of the forecasts' inputs other than bars, if these inputs can change under one
-        name, such as model weights; else empty.
+    quantiles: [N, H, Q] float32 quantiles of the close in USD after each of the symbol's own bars,
+        nondecreasing along Q; NaN at all levels of a step without a forecast.
+    persistence: [N] lag-1 autocorrelation of the first-step median; 0 if unknown.
+    shrinkage: [N] factor that calibration applied to the base forecast's median; NaN without
+        calibration.
+    skill: [N] conservative estimate of the first step's information coefficient; 0 if unknown.
+    source: digest of inputs other than bars that can change under the same name, such as model
+        weights; else empty.
     """
 
     name: str
@@ -193,10 +199,10 @@ class ForecastTable:
         skill: Array | None = None,
         source: str = "",
     ) -> ForecastTable:
-        """Return a table of the windows' quantiles, indexed by the panel's clock.
+        """Build a table from the quantiles of windows, indexed by the clock of the panel `bars`.
 
-        Raises ValueError for inconsistent shapes, and for quantiles that are not prices or decrease
-        along the levels.
+        The arrays have the shapes of the fields. Raises ValueError for inconsistent shapes, and for
+        quantiles that are not prices or decrease along the levels.
         """
         count = len(windows)
         return cls(
@@ -216,12 +222,12 @@ class ForecastTable:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the table itself, which was made from the same bars."""
+        """Return this table; the arguments are ignored, as the table has all its forecasts."""
         return self
 
     @property
     def values(self) -> Array32:
-        """All quantiles [N, H, Q], two kilobytes per window."""
+        """Dense array of all quantiles, [N, H, Q]; two kilobytes per window."""
         if not isinstance(self.quantiles, LocationScale):
             return self.quantiles
         out = empty_array(*self.quantiles.shape)
@@ -230,9 +236,10 @@ class ForecastTable:
         return out
 
     def check_quantiles(self, above: float) -> None:
-        """Check that quantiles are nondecreasing along the levels, finite and above a bound.
+        """Check that quantiles are finite, nondecreasing along the levels, and above a bound.
 
-        A network may forecast a price below zero, but only in a crash.
+        above: exclusive lower bound in USD. It is minus infinity for a network, which may forecast
+            prices below zero in a crash.
 
         Raises ValueError with the symbol, instant and step of the first invalid quantile.
         """
@@ -265,17 +272,17 @@ ORACLE = "oracle"  # `forecaster=oracle`, whose name in the trial ledger is this
 
 
 def reads_future(name: str) -> bool:
-    """Return whether a forecaster's name marks it as reading the future."""
+    """Return whether a forecaster's name marks it as a look-ahead forecaster."""
     return READS_FUTURE in name or name == ORACLE
 
 
 def mark_as_future(name: str) -> str:
-    """Mark the name of a forecaster that reads the future; a marked name is unchanged."""
+    """Add the look-ahead mark to a forecaster's name; a marked name is unchanged."""
     return name if reads_future(name) else f"{name} ({READS_FUTURE})"
 
 
 class Forecaster(Protocol):
-    """Interface of a source of quantile forecasts, 24 own bars ahead, without look-ahead."""
+    """Interface of a forecaster: price quantiles for the next 24 bars, without look-ahead."""
 
     @property
     def name(self) -> str:
@@ -287,6 +294,8 @@ class Forecaster(Protocol):
     ) -> ForecastTable:
         """Forecast every symbol at each of its bars from `since` on, and at its last bar before.
 
+        bars: panel of S symbols; a forecast reads only bars up to its own.
         since: one instant for all symbols, or one per symbol, [S].
+        progress: callback with the kind of work, the number of units done, and their total.
         """
         ...

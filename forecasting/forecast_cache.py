@@ -2,10 +2,9 @@
 
     FOLDER/<digest of the specification>/<year>.sqlite
 
-A row is a portion: forecasts issued in one month that were computed together, with the digests of
-their inputs. A portion is written in one transaction; if two processes compute the same portion, it
-is written once. Every part of a portion has a checksum: a damaged portion is removed, and computed
-again.
+A row of the file is a portion: forecasts issued in one month that were computed together, with the
+digests of their inputs. A portion is written in one transaction, and only once if two processes
+compute it. Every part of a portion has a checksum; a damaged portion is removed and recomputed.
 """
 
 from __future__ import annotations
@@ -49,19 +48,19 @@ _SCHEMA = (
 
 
 class ForecastsDamaged(Exception):
-    """Cached forecasts are missing or damaged; they can be computed again."""
+    """Raised when cached forecasts are missing or damaged; they can be recomputed."""
 
 
 class CacheWriteFailed(Exception):
-    """Forecasts could not be written to the cache."""
+    """Raised when forecasts cannot be written to the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """The forecasts of one specification; thread-safe.
+    """The cached forecasts of one specification, in one file per year; thread-safe.
 
-    folder: folder of the partition, named after the specification.
-    specification: inputs of the forecasts other than bars, as JSON text.
+    folder: folder of the partition, named after the digest of the specification.
+    specification: all inputs of the forecasts other than bars, as JSON text.
     """
 
     folder: Path
@@ -69,9 +68,9 @@ class Partition:
 
     @classmethod
     def for_specification(cls, cache: Path, specification: Mapping[str, Any]) -> Partition:
-        """Return the partition of a specification, and record its use.
+        """Return the partition of a specification, and update its folder's modification time.
 
-        Raises InputError for a folder that cannot be created.
+        Raises InputError if the folder cannot be created.
         """
         text = json.dumps(specification, sort_keys=True)
         folder = cache / hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -79,7 +78,7 @@ class Partition:
             folder.mkdir(parents=True, exist_ok=True)
             os.utime(folder)
         except OSError as error:
-            # Existing forecasts can still be read; without disk space new ones are held in memory.
+            # Existing forecasts can still be read; without disk space new ones stay in memory.
             if not folder.is_dir() and error.errno not in DISK_FULL_ERRORS:
                 raise InputError(
                     f"forecaster.cache: {folder} cannot be written: {error.strerror}"
@@ -87,9 +86,10 @@ class Partition:
         return cls(folder, text)
 
     def locate(self, issued_at: Instants, keys: WindowKeys) -> tuple[Index, Index]:
-        """Return the portion of each forecast [n], 0 for none, and its row in the portion [n].
+        """Find forecasts: return each one's portion number [n], 0 if missing, and row [n] in it.
 
-        All forecasts must be issued in one month.
+        issued_at: [n] instants of issue, all in one month.
+        keys: [n] content addresses of the windows.
         """
         month = _month(issued_at)
         query = "SELECT number, issues FROM portions WHERE month = ? AND specification = ?"
@@ -119,7 +119,11 @@ class Partition:
     def add(
         self, issued_at: Instants, keys: WindowKeys, moments: Array32, quantiles: Array32
     ) -> None:
-        """Write forecasts [n, H, Q] issued in one month, and their log moments [n, 2, H].
+        """Write one portion: forecasts that were issued in one month.
+
+        issued_at, keys: [n] instants of issue, and content addresses of the windows.
+        moments: [n, 2, H] median and log variance of the log return.
+        quantiles: [n, H, Q] price quantiles in USD.
 
         Raises CacheWriteFailed with the reason.
         """
@@ -153,10 +157,14 @@ class Partition:
             raise CacheWriteFailed(f"{self.folder} cannot be written: {error}") from error
 
     def read(self, issued_at: Instants, number: int, part: str) -> Array32:
-        """Return the moments [n, 2, H] or the quantiles [n, H, Q] of a located portion.
+        """Return all moments [n, 2, H] or quantiles [n, H, Q] of one portion.
 
-        Raises ForecastsDamaged for a missing or damaged portion; a damaged portion is removed if
-        possible.
+        issued_at: instants of issue, which determine the year's file.
+        number: portion number from `locate`.
+        part: `moments` or `quantiles`.
+
+        Raises ForecastsDamaged if the portion is missing or damaged; a damaged portion is removed
+        if possible.
         """
         year = int(_month(issued_at)[:4])
 

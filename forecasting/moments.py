@@ -32,15 +32,16 @@ NORMAL_Q90 = 1.2815515655446004  # the standard normal's 90 % quantile
 
 
 def expected_return_between(values: Quantiles, price: Array, begin: Array, finish: Array) -> Array:
-    """Return the median return of forecasts between two of the symbol's own bars after issue.
+    """Return each forecast's median return between two points of the symbol's own bars.
 
-    The median is linear between steps; beyond the last step the expected return is 0. Each result
-    depends on its own forecast only, to the last bit, in a batch of any size.
+    The median is interpolated linearly between steps; beyond the last step the expected return is
+    0. A result depends bitwise on its own forecast only, whatever the batch size.
 
-    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD.
-    begin, finish: [n], or [P, n] for P intervals per forecast: number of own bars after the issue,
-        fractional inside a bar. A symbol with a decision at the issue has begin 0 and an integer
-        finish.
+    values: [n, H, Q] price quantiles in USD.
+    price: [n] last close at issue, in USD.
+    begin, finish: [n], or [P, n] for P intervals per forecast: start and end of the interval in own
+        bars after the issue, fractional inside a bar. A decision at the issue has begin 0 and an
+        integer finish.
     """
     return _median(values, price, finish) - _median(values, price, begin)
 
@@ -48,10 +49,15 @@ def expected_return_between(values: Quantiles, price: Array, begin: Array, finis
 def variance_until(
     values: Quantiles, price: Array, place: Array, rule: Volatility, beyond: Array
 ) -> Array:
-    """Return the variance from issue to `place` own bars later, with the shape of `place`.
+    """Return the cumulative variance of the return from issue to `place` own bars later.
 
-    place: [n], or [P, n] for P horizons per forecast. The variance is linear between steps, and
-        grows by `beyond` per bar after the last step.
+    The variance is interpolated linearly between steps. The result has the shape of `place`.
+
+    values: [n, H, Q] price quantiles in USD.
+    price: [n] last close at issue, in USD.
+    place: [n], or [P, n] for P horizons per forecast: number of own bars after the issue.
+    rule: rule of `volatility`.
+    beyond: variance per bar after the last step.
     """
 
     def squared(rows: Index, step: int, close: Array) -> Array:
@@ -61,7 +67,11 @@ def variance_until(
 
 
 def variance_beyond(place: Array, beyond: Array) -> Array:
-    """Return the part of `variance_until` after the last step."""
+    """Return the variance that accrues after the last forecast step.
+
+    place: number of own bars after the issue.
+    beyond: variance per bar after the last step.
+    """
     # `beyond` is NaN where the last step is unknown, and must not reach places before that step.
     return np.where(place > HORIZON, (place - HORIZON) * beyond, 0.0)
 
@@ -69,10 +79,13 @@ def variance_beyond(place: Array, beyond: Array) -> Array:
 def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) -> Array:
     """Return the standard deviation of returns from price quantiles [..., Q], by a named rule.
 
-    original  |q90 - q10| / (2·price): a normal's deviation times 1.28.
+    original  |q90 - q10| / (2·price): 1.28 times the standard deviation of a normal.
     normal    |q90 - q10| / (2·1.2816·price): too small for heavy tails.
-    quantile  the deviation of the whole quantile function: linear between levels, beyond the
-              outermost two an exponential tail through them.
+    quantile  standard deviation of the whole quantile function, which is linear between levels,
+              with exponential tails through the outermost two levels.
+
+    values: [..., Q] price quantiles in USD.
+    price: [...] last close at issue, in USD.
     """
     if rule == "quantile":
         quantiles: Array | Array32 = np.asarray(values, order="C")
@@ -83,9 +96,11 @@ def volatility(values: npt.ArrayLike, price: npt.ArrayLike, rule: Volatility) ->
 
 
 def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
-    """Return median and log variance [n, H] of the forecasts' log returns.
+    """Return the median and the log variance of the forecasts' log returns, each [n, H].
 
-    values, price: [n, H, Q] forecasts, and [n] last closes at issue, both in USD."""
+    values: [n, H, Q] price quantiles in USD.
+    price: [n] last close at issue, in USD.
+    """
     # The price is rounded as the values are: otherwise a forecast without an edge would have one of
     # 1e-8.
     close = price.astype(np.float32)[:, None]
@@ -96,11 +111,12 @@ def log_moments(values: Array32, price: Array) -> tuple[Array32, Array32]:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LogMoments:
-    """Moments of a history of forecasts for calibration, in a tenth of the table's space.
+    """Moments of a history's forecasts for calibration, a tenth of the size of a `ForecastTable`.
 
-    name, source: name of the forecaster, and digest of its inputs, as in `ForecastTable`.
+    name: name of the forecaster.
     windows: input of each forecast.
     median, log_variance: [N, H] median and log variance of the forecasts' log returns.
+    source: digest of inputs other than bars that can change under the same name; else empty.
     """
 
     name: str
@@ -111,7 +127,7 @@ class LogMoments:
 
     @classmethod
     def from_table(cls, table: ForecastTable) -> LogMoments:
-        """Return the moments of a table's quantiles."""
+        """Compute the moments of a table's quantiles."""
         count = len(table.windows)
         median, log_variance = empty_array(count, HORIZON), empty_array(count, HORIZON)
         for first in range(0, count, CHUNK):

@@ -40,15 +40,22 @@ def pinball(quantiles: Array, realised: Array) -> Array:
 
 
 def interval_score(lower: Array, upper: Array, realised: Array, coverage: float) -> Array:
-    """Return the interval score, width + 2/α · miss, [n] (Gneiting and Raftery 2007)."""
+    """Return the interval score, width + 2/α · miss, [n] (Gneiting and Raftery 2007).
+
+    lower, upper, realised: [n] bounds of the interval, and outcomes.
+    coverage: nominal coverage 1 - α.
+    """
     miss = np.maximum(lower - realised, 0) + np.maximum(realised - upper, 0)
     return np.asarray(upper - lower + 2 / (1 - coverage) * miss)
 
 
 def probability_transform(quantiles: Array, realised: Array) -> Array:
-    """Return the probability integral transform [n]: the level of `realised`.
+    """Return the probability integral transform [n]: the quantile level of each outcome.
 
-    The transform is linear between levels; 0 or 1 beyond the outermost quantiles.
+    It is interpolated linearly between levels; 0 or 1 beyond the outermost quantiles.
+
+    quantiles: [n, Q] quantiles at `LEVELS`.
+    realised: [n] outcomes.
     """
     above = (realised[:, None] >= quantiles).sum(axis=1)
     low = np.clip(above - 1, 0, None)
@@ -65,9 +72,9 @@ def probability_transform(quantiles: Array, realised: Array) -> Array:
 def score_frame(
     bars: Bars, table: ForecastTable, rows: Index, steps: Sequence[int]
 ) -> pd.DataFrame:
-    """Return one row of scores per forecast and step, in the same order for every forecaster.
+    """Score forecasts: return a frame with one row per forecast and step.
 
-    The columns are
+    The row order is the same for every forecaster. The columns are
 
     symbol, kind, issued_at, week, step: symbol, asset class, issue and horizon of the forecast.
     slot: slot in the day of the issuing bar.
@@ -94,7 +101,7 @@ def score_frame(
 
 
 class _Closes(NamedTuple):
-    """Own closes of all symbols, concatenated.
+    """Closes of all symbols over their own bars, concatenated.
 
     log: [M] log of each close.
     squares: [M] cumulative squared log returns, by symbol.
@@ -165,7 +172,7 @@ def _scored(
 def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
     """Return a mean and its standard error, clustered by week (Liang and Zeger 1986).
 
-    The standard error is NaN if all values are from one week.
+    values, week: values, and the week of each. The error is NaN if all values are from one week.
     """
     # Overlapping steps and symbols of one week move together. Counted as independent rows they
     # would make chance look like skill.
@@ -178,11 +185,14 @@ def clustered_mean(values: pd.Series, week: pd.Series) -> tuple[float, float]:
 
 
 def interval_half_width(error: float, week: pd.Series) -> float | None:
-    """Return the half-width of a mean's 95 % interval by a clustered error; None below MIN_WEEKS.
+    """Return the half-width of a mean's 95 % confidence interval; None below MIN_WEEKS weeks.
 
-    The quantile is that of Student's t with one degree of freedom less than weeks (Cameron and
-    Miller 2015). A half-width of two errors would miss the mean by chance 14 % of the time over 4
-    weeks, and 5 % over 60.
+    The half-width is `error` times the quantile of Student's t with weeks - 1 degrees of freedom
+    (Cameron and Miller 2015). A half-width of two errors would miss the mean 14 % of the time over
+    4 weeks, and 5 % over 60.
+
+    error: standard error of the mean, clustered by week.
+    week: week of each value.
     """
     weeks = week.nunique()
     if weeks < MIN_WEEKS or np.isnan(error):
@@ -191,7 +201,7 @@ def interval_half_width(error: float, week: pd.Series) -> float | None:
 
 
 def gain(main: pd.DataFrame, baseline: pd.DataFrame) -> dict[str, float | None]:
-    """Return the gain over a baseline as a dictionary of figures.
+    """Return the relative reduction of the loss against a baseline, with its error, as figures.
 
     mean: reduction of the loss, as a fraction of the baseline's loss.
     error: standard error of the mean; None within one week.
@@ -218,7 +228,7 @@ def rank_correlation(
 ) -> tuple[float, float]:
     """Return the rank correlation of expected and realised returns, and its standard error.
 
-    Both are NaN if all expected returns are equal.
+    The error is clustered by week. Both are NaN if all expected returns are equal.
     """
     if expected.nunique() < 2:
         return float("nan"), float("nan")
@@ -228,9 +238,9 @@ def rank_correlation(
 
 
 def summarise_scores(frame: pd.DataFrame) -> dict[str, float | None]:
-    """Return mean scores over a `score_frame`, with standard errors of compared figures.
+    """Return the mean scores of a `score_frame`, with standard errors of compared scores.
 
-    None marks an undefined figure.
+    Undefined figures are None.
     """
     week = frame["week"]
     pit = np.sort(frame["pit"].to_numpy())
@@ -261,11 +271,12 @@ def score_common_forecasts(
     steps: Sequence[int],
     progress: Progress = no_progress,
 ) -> list[pd.DataFrame]:
-    """Return scores of the forecasts with a known outcome that all tables issue within a range.
+    """Score the forecasts that all tables issue from `first` to `last`, one frame per table.
 
-    The frames of all tables have the same forecasts in the same rows, ordered by time and symbol.
+    All frames have the same forecasts in the same rows, ordered by time and symbol. Forecasts
+    without a known outcome are skipped.
 
-    Raises InputError if there are no common forecasts.
+    Raises InputError if there are no common forecasts with a known outcome.
     """
     # Forecasters need different numbers of bars: scored on its own forecasts, one that begins later
     # would be compared on other weeks.
@@ -296,9 +307,9 @@ def score_common_forecasts(
 def common_forecasts(
     tables: Sequence[ForecastTable], first: np.datetime64, last: np.datetime64
 ) -> list[Index]:
-    """Return, by table, the indices of the forecasts that all tables issue within a range.
+    """Return, for each table, the indices of the forecasts that all tables issue.
 
-    The forecasts are ordered by time and symbol.
+    The forecasts are issued from `first` to `last`, and ordered by time and symbol.
     """
     keys = []
     for table in tables:

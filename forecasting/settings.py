@@ -20,7 +20,14 @@ from forecasting.forecast import CHUNK, HORIZON, Forecaster, ForecastTable, Prog
 from forecasting.forecast_cache import DEFAULT_CACHE
 from foundation.arrays import Instants
 from foundation.errors import InputError, invalid_choice, one_line
-from foundation.plugin import TARGET, call_text, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    TARGET,
+    call_text,
+    check_arguments,
+    is_plugin,
+    load_plugin,
+    plugin_errors,
+)
 from foundation.settings import setting, settings_class, settings_from_config
 from trainingdata.bars import Bars
 from trainingdata.instruments import normalize_data_symbol
@@ -75,24 +82,25 @@ class ForecasterSettings(Profile):
 
     @property
     def context_bars(self) -> int:
-        """Number of own bars in a forecast's context; 0 for a file or a custom class."""
+        """Number of the symbol's own bars in a forecast's context; 0 for a file or custom class."""
         return 0 if self.kind == "file" or is_plugin(self.kind) else self.context_length
 
     @property
     def symbols_folder(self) -> Path:
+        """Folder of per-symbol settings."""
         return (
             DEFAULT_SYMBOL_FOLDER if self.per_symbol is None else Path(self.per_symbol).expanduser()
         )
 
     @property
     def is_cached(self) -> bool:
+        """Whether the forecasts are cached on disk."""
         return self.kind == "chronos2" and self.cache is not None
 
     def build(self, symbols: Sequence[str], predictions: Predictor | None = None) -> Forecaster:
-        """Return the forecaster for these symbols.
+        """Build the configured forecaster for these symbols.
 
-        predictions: function that computes forecasts that are missing in the cache; None: this
-            process computes them.
+        predictions: function that computes forecasts missing from the cache; None: in this process.
 
         Raises InputError for a model, a file or a class that cannot be used.
         """
@@ -110,9 +118,9 @@ class ForecasterSettings(Profile):
         return CalibratedForecaster(raw, self.calibration, kept)
 
     def check(self) -> None:
-        """Check the file, folder, model or custom class of the settings.
+        """Check that the configured file, folder, model or custom class is usable.
 
-        A custom class is imported, but only `build` creates an instance.
+        A custom class is imported, but only `build` creates an instance of it.
 
         Raises InputError naming the setting and its value.
         """
@@ -129,6 +137,7 @@ class ForecasterSettings(Profile):
         if is_plugin(self.kind):
             make = load_plugin(GROUP, self.kind)
             origin = call_text(self.kind, self.arguments)
+            check_arguments(GROUP, self.kind, make, self.arguments)
             with plugin_errors(GROUP, origin):
                 made = make(**self.arguments)
             _refuse_incomplete(self.kind, made)
@@ -178,9 +187,9 @@ FORECASTERS: Mapping[str, Callable[[ForecasterSettings, Sequence[str]], Forecast
 
 
 def computed_on_text(forecaster: Forecaster) -> str:
-    """Return a text on the device that computed a model's forecasts; empty without a model.
+    """Describe the device that computed a model's forecasts; empty for other forecasters.
 
-    forecaster: result of `ForecasterSettings.build`.
+    forecaster: a forecaster from `ForecasterSettings.build`.
     """
     from forecasting.calibration.forecaster import CalibratedForecaster
     from forecasting.chronos2.cached_forecaster import CachedForecaster
@@ -247,7 +256,7 @@ class PanelSettings:
 
     @property
     def files_timeframe(self) -> Timeframe | None:
-        """The configured timeframe of bar files; None: determined by the files."""
+        """Timeframe of bar files from the settings; None: the files determine it."""
         day = self.data.crypto_day
         # A setting of days alone is refused for hours, with its own message.
         found = day == "utc" and self.fill == "open"
@@ -256,11 +265,11 @@ class PanelSettings:
 
     @property
     def named_timeframe(self) -> Timeframe:
-        """The configured timeframe, or hours by default, if no files determine it."""
+        """Timeframe from the settings; hourly if they leave it to the files."""
         return self.files_timeframe or HOURLY
 
     def bars(self) -> Bars:
-        """Return the panel of bars up to `end`, from files or from the synthetic market."""
+        """Load the panel of bars up to `end`, from files or from the synthetic market."""
         return self.data.bars(self.symbols, self.start, self.end, self.files_timeframe)
 
 
@@ -330,7 +339,7 @@ class PluginForecaster:
     """A wrapper of a custom forecaster that reports invalid results as one-line errors.
 
     inner: the custom forecaster.
-    origin: the setting that names the forecaster, for messages.
+    origin: text of the call that created the forecaster, for messages.
     """
 
     inner: Forecaster
@@ -344,9 +353,10 @@ class PluginForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return the inner forecaster's table after a check of its panel and first steps.
+        """Return the custom forecaster's table after validation.
 
-        Raises InputError for any other result.
+        The table must have the panel's symbols and clock, and every forecast a first step. The
+        forecaster gets read-only bars. Raises InputError for an invalid result.
         """
         with plugin_errors(GROUP, self.origin):
             table = self.inner.forecast(_read_only(bars), since, progress)

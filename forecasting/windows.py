@@ -1,4 +1,4 @@
-"""Windows of a history: the input of each forecast, and its content address in the cache.
+"""Input windows of a history's forecasts, and their content addresses in the cache.
 
 S symbols, T instants, N windows, L bars of a window.
 """
@@ -19,11 +19,11 @@ WindowKeys = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Windows:
-    """The input of every forecast: a symbol's last own closes up to the issuing bar.
+    """Input windows of N forecasts: each has a symbol's last closes up to the issuing bar.
 
-    closes: [S] arrays of the closes of each symbol's own bars, in USD.
+    closes: [S] arrays of closes in USD, one per symbol over its own bars.
     lengths: [S] number of bars in each symbol's windows.
-    symbol: [N] index of the symbol, increasing.
+    symbol: [N] index of each window's symbol, nondecreasing.
     last: [N] index of the issuing bar among the symbol's own bars.
     issued_at: [N] instant at which the issuing bar became known.
     """
@@ -40,8 +40,9 @@ class Windows:
     ) -> Windows:
         """Return the windows issued at or after `since`, and each symbol's last window before.
 
-        since, lengths: one value for all symbols, or one per symbol [S]. A symbol has no window
-            before it has enough own bars.
+        since: first instant of issue: one for all symbols, or one per symbol [S].
+        lengths: bars per window: one for all symbols, or one per symbol [S]. A symbol has no window
+            before it has that many own bars.
         """
         count = len(bars.symbols)
         lengths = np.broadcast_to(np.asarray(lengths, dtype=np.int64), count)
@@ -77,7 +78,7 @@ class Windows:
         return [slice(first, last) for first, last in pairwise(bounds.tolist())]
 
     def by_month(self) -> list[Index]:
-        """Return the indices of the windows issued in each month, both in increasing order."""
+        """Group windows by month of issue: return the increasing indices of each month in order."""
         if not len(self):
             return []
         first, last = self.issued_at.min(), self.issued_at.max()
@@ -85,9 +86,10 @@ class Windows:
         return [month for month in self.split_at(months.astype("datetime64[ns]")) if len(month)]
 
     def split_at(self, marks: Instants) -> list[Index]:
-        """Return the indices of the windows issued from each mark on, before the next mark.
+        """Group windows by intervals: return the indices of those issued between successive marks.
 
-        marks: increasing instants.
+        marks: increasing instants; the last interval is open-ended, and windows before the first
+            mark are skipped.
         """
         parts = self.slices_by_symbol()
         begins = [np.searchsorted(self.issued_at[part], marks) + part.start for part in parts]
@@ -105,7 +107,7 @@ class Windows:
         return prices
 
     def contexts(self, rows: Index) -> Array:
-        """Return the closes [n, L] of windows of equal length.
+        """Return the closes [n, L] of the windows with indices `rows` [n].
 
         Raises ValueError for windows of different lengths.
         """
@@ -124,14 +126,17 @@ class Windows:
         return batch
 
     def latest(self, clock: Instants) -> npt.NDArray[np.int32]:
-        """Return the index of the last window issued by each instant, [S, T]; -1 before any."""
+        """Return the index [S, T] of each symbol's last window issued by each instant of `clock`.
+
+        It is -1 before the symbol's first window.
+        """
         rows = np.full((len(self.closes), len(clock)), -1, dtype=np.int32)
         column = np.searchsorted(clock, self.issued_at)
         rows[self.symbol, column] = np.arange(len(self), dtype=np.int32)
         return np.maximum.accumulate(rows, axis=1, out=rows)
 
     def keys(self) -> WindowKeys:
-        """Return the content address [N] of each window: 64 bits of its closes and its instant."""
+        """Return a 64-bit content address of each window, a hash of its closes and instant, [N]."""
         addresses = np.empty(len(self), dtype=np.uint64)
         parts = zip(self.closes, self.lengths.tolist(), self.slices_by_symbol(), strict=True)
         for closes, length, part in parts:
@@ -145,12 +150,15 @@ class Windows:
 
 
 def last_index_before(times: Instants, since: np.datetime64) -> int:
-    """Return the index of the last of increasing instants before `since`; 0 without one."""
+    """Return the index of the last instant before `since`, or 0 without one.
+
+    times: increasing instants.
+    """
     return max(int(np.searchsorted(times, since)) - 1, 0)
 
 
 def mix_bits(bits: WindowKeys) -> WindowKeys:
-    """Spread every bit over all 64 (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
+    """Mix the bits of 64-bit integers (the finaliser of SplitMix64, Steele, Lea and Flood 2014)."""
     x = bits + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -160,7 +168,7 @@ def mix_bits(bits: WindowKeys) -> WindowKeys:
 def _rolling(values: WindowKeys, length: int) -> WindowKeys:
     """Return a polynomial modulo 2^64 of each run of `length` values, [N - length + 1]."""
     # Every run is summed from scratch: an address then depends on its own bars alone, not on the
-    # history's begin.
+    # start of the history.
     count = len(values) - length + 1
     total = np.zeros(count, dtype=np.uint64)
     for k in range(length):

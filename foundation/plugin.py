@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,7 @@ from foundation.errors import (
     InputError,
     closest_choices,
     did_you_mean,
+    invalid_choice,
     list_choices,
     one_line,
 )
@@ -70,6 +72,15 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 ENTRY_POINT_PREFIX = "kelly_chronos."
 _PROJECT = Path(__file__).resolve().parent.parent / "pyproject.toml"
 _named: set[str] = set()
+# Kinds of parameters that settings cannot name.
+_UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+# Accepted types of an argument, with their name in messages, by the type of its default.
+_ACCEPTED_TYPES: Mapping[type, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (float, int)),
+    str: ("a text", (str,)),
+}
 
 
 def is_plugin(name: str) -> bool:
@@ -199,6 +210,38 @@ def plugin_errors(group: str, name: str) -> Iterator[None]:
         said = f"{type(error).__name__}: {one_line(str(error))}"
         place = _place(error, name)
         raise InputError(f"{group}.{TARGET}: {name} fails in {place}: {said}") from error
+
+
+def check_arguments(
+    group: str, name: str, target: Callable[..., Any], arguments: Mapping[str, Any], given: int = 0
+) -> None:
+    """Refuse settings `arguments` that custom code does not accept.
+
+    target: function or class that `name` refers to.
+    given: number of leading parameters that the caller passes.
+
+    Raises InputError for an unknown name, a missing one, or a value of another type than the
+    parameter's default.
+    """
+    try:
+        parameters = list(inspect.signature(target).parameters.values())[given:]
+    except ValueError:  # compiled code without a signature
+        return
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters):
+        return
+    known = {each.name: each for each in parameters if each.kind not in _UNNAMED}
+    for word, value in arguments.items():
+        key = f"{group}.arguments.{word}"
+        if word not in known:
+            if not known:
+                raise InputError(f"{key}: {name} has no arguments")
+            raise invalid_choice(f"{group}.arguments", word, known)
+        expected, types = _ACCEPTED_TYPES.get(type(known[word].default), ("", ()))
+        if types and type(value) not in types:
+            raise InputError(f"{key}: {value!r} is not {expected}")
+    for word, each in known.items():
+        if each.default is inspect.Parameter.empty and word not in arguments:
+            raise InputError(f"{group}.arguments.{word}: {name} needs a value")
 
 
 def call_text(name: str, arguments: Mapping[str, Any]) -> str:

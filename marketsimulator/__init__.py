@@ -1,4 +1,4 @@
-"""Simulation: settlement, the simulated broker, backtests, replays of weights, audits, reports."""
+"""Market simulator: settlement, simulated broker, backtests, weight replays, audits, reports."""
 
 from __future__ import annotations
 

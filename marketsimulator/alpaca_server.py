@@ -60,7 +60,7 @@ WARM_UP_INSTANTS = 9  # instants of the warm-up: a session with its end
 
 
 class AlpacaServer(PracticeServer):
-    """The practice venue behind Alpaca's HTTP interface."""
+    """HTTP server with Alpaca's API over the practice venue."""
 
     def __init__(self, venue: Venue, speed: float | None = None) -> None:
         super().__init__(speed)
@@ -68,7 +68,7 @@ class AlpacaServer(PracticeServer):
         venue.record.running = self.now
 
     def routes(self) -> list[Route]:
-        """Return the routes of account, orders, positions, assets, calendar and prices."""
+        """Return the API's routes: account, orders, positions, assets, calendar and prices."""
         venue = self.venue
         find = venue.record.order
         return [
@@ -111,23 +111,23 @@ class AlpacaServer(PracticeServer):
         ]
 
     def control_routes(self) -> list[Route]:
-        """Return the control routes of late activities and of asset flags."""
+        """Return the control routes that delay activities and set permissions of assets."""
         return [
             Route("POST", "activities", self._list_activities_late),
             Route("POST", "assets", self._flag_asset),
         ]
 
     def authentication_failure(self, asked: Request) -> str | None:
-        """Return why a request is not authenticated; Alpaca serves crypto prices without keys."""
+        """Return why a request is not authenticated, or None; crypto prices need no keys."""
         keyless = asked.path.startswith("/v1beta3") or asked.headers.get("APCA-API-KEY-ID")
         return None if keyless else "request is not authorized"
 
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Return a refusal in Alpaca's format; its code starts with the HTTP status."""
+        """Return an error response in Alpaca's format; its code starts with the HTTP status."""
         return {"code": code or status * 100_000 + 10_000, "message": message}
 
     def clock(self) -> Response:
-        """Return Alpaca's clock, and the number of instants left."""
+        """Return the response of `GET /v2/clock` and the number of remaining instants."""
         left = len(self.venue.stops) - 1 - self.venue.stop
         return {**clock_response(self.venue.now), "left": left}
 
@@ -147,7 +147,7 @@ class AlpacaServer(PracticeServer):
         self.venue.step()
 
     def _prices(self, bars: str, latest: str, trades: str) -> list[Route]:
-        """Return the routes of prices of stocks, or of crypto."""
+        """Return the routes for prices of stocks or of crypto."""
         return [
             Route("GET", bars, lambda asked: bars_page(self.venue, asked.query)),
             Route("GET", latest, lambda asked: latest_bars(self.venue, asked.query)),
@@ -171,7 +171,7 @@ class AlpacaServer(PracticeServer):
         return portfolio_history(equities, venue.settings.capital, asked.query)
 
     def _assets(self, asked: Request) -> list[Response]:
-        """Return the assets of a class; stocks if none is named."""
+        """Return the assets of the requested class, by default stocks."""
         refuse_unknown_keys(asked.query, "status", "asset_class")
         status = query_choice(asked.query, "status", ASSET_STATES, ASSET_STATES[0])
         wanted = query_choice(asked.query, "asset_class", ASSET_CLASSES, ASSET_CLASSES[0])
@@ -219,9 +219,9 @@ class AlpacaServer(PracticeServer):
         return {"quotes": self.venue.options.quotes(names, self.now())}
 
     def _list_activities_late(self, asked: Request) -> None:
-        """List kinds of activities only once the next session opens: {"late": ["OPEXP", "SPLIT"]}.
+        """Delay kinds of activities to the next session open: {"late": ["OPEXP", "SPLIT"]}.
 
-        [] lists everything at once.
+        An empty list ends all delays.
         """
         kinds = asked.json_object().get("late")
         if not (isinstance(kinds, list) and all(isinstance(kind, str) for kind in kinds)):
@@ -231,7 +231,7 @@ class AlpacaServer(PracticeServer):
     def _flag_asset(self, asked: Request) -> None:
         """Set an asset's permissions: {"symbol": "NVDA", "tradable": false, "shortable": false, …}.
 
-        With "halted" orders wait.
+        "halted": true halts trading, so that orders wait.
         """
         body = asked.json_object()
         symbol = instrument(str(body.get("symbol"))).symbol
@@ -250,9 +250,9 @@ class AlpacaServer(PracticeServer):
 
 
 def warm_up(settings: VenueSettings, market: Market) -> None:
-    """Compile the functions of a venue by a few trades on a temporary one.
+    """Compile the venue's functions: make a few trades on a temporary venue.
 
-    Compilation takes a minute after an installation; a client's first request would time out.
+    The first compilation takes a minute, in which a client's first request would time out.
     """
     venue = Venue(settings, market)
     shared = {"side": "buy", "qty": "1", "type": "market", "time_in_force": "gtc"}
@@ -264,7 +264,7 @@ def warm_up(settings: VenueSettings, market: Market) -> None:
 
 
 def account_response(venue: Venue) -> Response:
-    """`GET /v2/account`."""
+    """Return the response of `GET /v2/account`."""
     account = venue.broker.account()
     values = {s: float(q) * account.prices[s] for s, q in account.positions.items()}
     crypto = sum(v for s, v in values.items() if is_crypto(s))
@@ -300,7 +300,7 @@ def account_response(venue: Venue) -> Response:
 
 
 def positions_response(venue: Venue) -> list[Response]:
-    """`GET /v2/positions`."""
+    """Return the response of `GET /v2/positions`."""
     account = venue.broker.account()
     short_proceeds = venue.broker.short_proceeds()
     positions = []
@@ -335,7 +335,7 @@ def positions_response(venue: Venue) -> list[Response]:
 
 
 def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response]:
-    """`GET /v2/account/activities`: one page, newest first unless `direction` is `asc`."""
+    """Return a page of `GET /v2/account/activities`, newest first unless `direction` is `asc`."""
     refuse_unknown_keys(query, "after", "direction", "page_size", "page_token")
     activities = venue.record.listed()
     if "after" in query:
@@ -355,7 +355,7 @@ def activities_response(venue: Venue, query: Mapping[str, str]) -> list[Response
 
 
 def clock_response(now: np.datetime64) -> Response:
-    """`GET /v2/clock`."""
+    """Return the response of `GET /v2/clock`."""
     days = calendar()
     current = int(np.searchsorted(days.closes, now, side="right"))
     opened = bool(in_session(np.array([now]))[0])
@@ -369,15 +369,15 @@ def clock_response(now: np.datetime64) -> Response:
 
 
 def exchange_of(symbol: str) -> str:
-    """Return a symbol's exchange, from the list in Alpaca's document of 2026-06-29.
+    """Return a symbol's exchange, according to Alpaca's list of 2026-06-29.
 
-    The list has no exchange for crypto, which trades over the counter (OTC).
+    Crypto has no exchange in that list and is reported as over the counter (OTC).
     """
     return "OTC" if is_crypto(symbol) else "NASDAQ"
 
 
 def calendar_response(query: Mapping[str, str]) -> list[Response]:
-    """`GET /v2/calendar`: sessions, with extended hours and settlement."""
+    """Return the response of `GET /v2/calendar`: sessions, extended hours, settlement dates."""
     refuse_unknown_keys(query, "start", "end", "date_type")
     kind = query_choice(query, "date_type", ("TRADING", "SETTLEMENT"), "TRADING")
     # This account settles trades with the next session (T+1) on every date, so the first session
@@ -390,9 +390,9 @@ def calendar_response(query: Mapping[str, str]) -> list[Response]:
 
 
 def configurations_response(venue: Venue) -> Response:
-    """`GET /v2/account/configurations`: the account's permissions.
+    """Return the response of `GET /v2/account/configurations`: the account's permissions.
 
-    Fields of pattern day trading, which ended on 2026-07-06, are left out.
+    It has no fields of the pattern-day-trader rule, which ended on 2026-07-06.
     """
     margin = venue.settings.margin
     return {
@@ -407,12 +407,12 @@ def configurations_response(venue: Venue) -> Response:
 
 
 def options_level(venue: Venue) -> int:
-    """Return the level of options trading: 3 (spreads) if options trade, else 0."""
+    """Return Alpaca's options trading level: 3 (spreads) if the venue trades options, else 0."""
     return 3 if venue.options.desks else 0
 
 
 def asset_response(venue: Venue, symbol: str) -> Response:
-    """`GET /v2/assets/{symbol}`, for a symbol of the panel."""
+    """Return the response of `GET /v2/assets/{symbol}` for a symbol of the panel."""
     coin = is_crypto(symbol)
     asset = venue.asset(symbol)
     answer = {
@@ -444,7 +444,7 @@ class AlpacaServerSettings:
     serving: ServerOptions
 
     def build_server(self) -> tuple[AlpacaServer, str]:
-        """Return the server, and a description of its market."""
+        """Build the server; return it with a description of its market."""
         market = self.settings.market()
         warm_up(self.settings, market)
         server = AlpacaServer(Venue(self.settings, market), self.serving.speed)
@@ -452,7 +452,7 @@ class AlpacaServerSettings:
 
 
 def read(words: Sequence[str]) -> tuple[AlpacaServerSettings, None]:
-    """Return the settings of the command line, and None."""
+    """Parse the command line; return the settings, and None because no folder is written."""
     parser = ServingParser("marketsimulator.alpaca_server", port=8000)
     parser.add_argument("--data-dir", nargs="+", default=[])
     parser.add_argument("--symbols", nargs="+", default=[])
@@ -475,7 +475,7 @@ def _is_nested(asked: Request) -> bool:
 
 
 def _query_date(query: Mapping[str, str], name: str, default: np.datetime64) -> np.datetime64:
-    """Return a query's New York date, which may be written as an instant."""
+    """Parse a New York date of a query; it may be given as an instant."""
     if name not in query:
         return default
     text = query[name]

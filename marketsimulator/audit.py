@@ -47,11 +47,11 @@ FUTURE_CHANGED = np.timedelta64(5, "D")  # of future that is changed
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Effect of changed bars on the decisions up to an instant.
+    """Comparison of the decisions before a cutoff, on the original and on changed bars.
 
-    cut: the instant.
+    cut: cutoff; decisions up to this instant are compared.
     bars: kind of change of the bars.
-    compared: number of decisions up to the instant.
+    compared: number of compared decisions.
     first_difference: description of the first decision or fill that changed; empty if none.
     """
 
@@ -62,9 +62,9 @@ class Probe:
 
 
 def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
-    """Yield evenly spaced instants, each with the market of some days around it.
+    """Yield evenly spaced cutoffs, each with the market of the days around it.
 
-    Each instant has bars on both sides.
+    Each cutoff has bars before and after it.
     """
     bars, first = market.bars, market.first
     last = len(bars.times) - 1
@@ -80,12 +80,11 @@ def audit_windows(market: Market) -> Iterator[tuple[np.datetime64, Market]]:
 def look_ahead(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
-    """Compare decisions up to several instants under different futures.
+    """Check for look-ahead bias: compare decisions on the original bars and on changed futures.
 
-    Futures: the true one, none, one with other prices, one in which symbols are delisted.
-
-    Each comparison starts an account some days before the instant. If a decision or fill before
-    the instant differs, it has read the future.
+    After each cutoff the bars are removed, scrambled, or end with delistings. An account starts
+    some days before the cutoff. A decision or fill before the cutoff that differs depends on future
+    bars.
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -106,10 +105,11 @@ def look_ahead(
 def compare_history_starts(
     settings: BacktestSettings, market: Market, progress: Progress = no_progress
 ) -> list[Probe]:
-    """Compare decisions on all bars with those without the earlier half of the history.
+    """Check dependence on the start of the bars: compare decisions with and without early bars.
 
-    The account starts at the same instant. Only forecasters that learn from their whole past, or
-    whose window exceeds the history, differ.
+    The second run has no bars in the first half of the history. Both accounts start at the same
+    instant. Decisions differ only if the forecaster learns from its whole past or if its window
+    exceeds the history.
     """
     probes: list[Probe] = []
     for done, (cut, window) in enumerate(audit_windows(market), 1):
@@ -161,7 +161,7 @@ def _decision_difference(before: Decision, after: Decision) -> str:
 
 
 def _result(question: str, probes: Sequence[Probe]) -> Result:
-    """Return the verdict and the probes; exit code 1 if the future changed anything."""
+    """Return the verdict and the table of checks; exit code 1 if future bars changed a decision."""
     headings = ("decisions until", "changed bars", "decisions", "first change")
     rows = [
         (utc_text(probe.cut), probe.bars, str(probe.compared), probe.first_difference or "none")
@@ -177,14 +177,14 @@ def _result(question: str, probes: Sequence[Probe]) -> Result:
 
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
-    """Settings of an audit: the question, and the configuration of the backtest."""
+    """Settings of an audit: its name (one of `QUESTIONS`), and the settings of the backtest."""
 
     name: str
     backtest: BacktestSettings
 
 
 def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
-    """Return the audit of a command line (a question, then settings), and None for the folder."""
+    """Parse the command line: the name of an audit, then settings. No folder is written."""
     name = words[0] if words else ""
     if name in REMOVED_QUESTIONS:
         raise InputError(
@@ -206,7 +206,7 @@ def read(words: Sequence[str]) -> tuple[AuditSettings, None]:
 
 
 def run(settings: AuditSettings, progress: Progress) -> Result:
-    """Run the audit and return its answer."""
+    """Run the audit and return its result."""
     market = settings.backtest.market()
     ask = look_ahead if settings.name == "look_ahead" else compare_history_starts
     result = _result(settings.name, ask(settings.backtest, market, progress))

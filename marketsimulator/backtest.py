@@ -41,7 +41,7 @@ log = logging.getLogger("marketsimulator")
 
 
 def _nothing(_: Market) -> None:
-    """Show no bars."""
+    """Ignore the market; the default of `show`."""
 
 
 def run_backtest(
@@ -49,10 +49,11 @@ def run_backtest(
     progress: Progress = no_progress,
     show: Callable[[Market], object] = _nothing,
 ) -> Results:
-    """Run the settings' trader, the same trader without forecasts, and buy and hold.
+    """Run the configured trader, the same trader without forecasts, and buy and hold.
 
-    The no-forecast baseline shows what the forecast adds, buy and hold what trading adds.
-    The run is entered in the trial ledger of the settings; settings made in Python name none.
+    The lead over the no-forecast baseline measures the value of the forecast; the lead over buy and
+    hold measures the value of trading. The run is recorded in the trial ledger, if the settings
+    name one.
 
     show: called with the market once its bars are read.
 
@@ -97,7 +98,7 @@ def _check_context(settings: BacktestSettings, bars: Bars) -> None:
 
 
 def run(settings: BacktestSettings, progress: Progress) -> Result:
-    """Run a backtest; return its report and its files."""
+    """Run a backtest; return its terminal output and the files of its report."""
     console = open_terminal()
 
     def show(market: Market) -> None:
@@ -117,9 +118,9 @@ def run(settings: BacktestSettings, progress: Progress) -> Result:
 
 
 def _entered(results: Results) -> Results:
-    """Return the results with statistics of all trials that the ledger has on their data.
+    """Record the run in the trial ledger; return the results with the statistics of all trials.
 
-    If the ledger fails after the run, a remark takes their place.
+    If the ledger fails after the run, a remark replaces the statistics.
     """
     try:
         return replace(results, trials=record_trials(results.settings.trials, [results.trial()]))

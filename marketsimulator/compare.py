@@ -10,7 +10,7 @@ backtest of its own over the same bars, limits, costs and margin. Variants share
 beliefs where their settings allow it, run in machine code where they can, and with launcher=ray on
 a cluster. Where runs alone are named, nothing is run.
 
-Counterfactuals rerun each variant on lagged or shuffled forecasts and at other costs.
+Counterfactuals rerun each variant with lagged or shuffled forecasts, or with other costs.
 
 Variants enter the trial ledger, and each Sharpe ratio is deflated by all of its trials; a live
 account is not a trial. Runs over different periods are compared over their common days.
@@ -84,14 +84,14 @@ def compare(
     ray: RaySettings | None = None,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Compare every strategy and combination of varied settings with earlier runs.
+    """Run each strategy with each combination of varied settings; compare them with earlier runs.
 
     settings: settings of a backtest; varied settings replace their values.
     strategies: names of strategies; may be empty with `runs` and without `vary`.
-    vary: values by setting.
-    runs: folders of backtests.
+    vary: list of values for each varied setting, by key.
+    runs: folders of earlier backtests.
     counterfactual_kinds: kinds of counterfactuals to run for each variant; they are not trials.
-    ray: cluster that runs the variants; None: this process.
+    ray: Ray cluster that runs the variants; None: this process.
     progress: called after forecasts and variants.
     """
     kept = [read_run(path) for path in find_run_folders(runs)]
@@ -123,7 +123,7 @@ def compare(
 def _variants(
     settings: BacktestSettings, strategies: Sequence[str], vary: Mapping[str, Sequence[Any]]
 ) -> Variants:
-    """Return every combination of strategies and varied values, with its complete settings."""
+    """Return all combinations of strategies and varied values, each with its complete settings."""
     for name, values in vary.items():
         if name.partition(".")[0] in PANEL_KEYS:
             raise InputError(
@@ -149,9 +149,9 @@ def _recorded(
     table: pd.DataFrame,
     market: Market,
 ) -> TrialStatistics:
-    """Record each table row in the trial ledger, and return statistics of all trials on these data.
+    """Record each variant in the trial ledger; return statistics of all trials on these data.
 
-    Without a ledger the statistics cover this table only, without look-ahead forecasters.
+    Without a ledger the statistics cover only these variants, without look-ahead forecasters.
     """
     daily_ratios = table["sharpe"].astype(float) / np.sqrt(table["periods_per_year"])
     digest = data_hash(market)
@@ -175,7 +175,7 @@ def _recorded(
 
 
 def _variant_name(variation: Variation, variant: BacktestSettings) -> str:
-    """Return the strategy's name with the fraction used, then the varied settings."""
+    """Return the name of a variant: strategy with its fraction, then the varied settings."""
     named = (STRATEGY, FRACTION)
     changes = [f"{k}={value_text(value)}" for k, value in variation.items() if k not in named]
     return " ".join([variant.sizing.label, *changes])
@@ -189,7 +189,10 @@ def _records(
     ray: RaySettings | None,
     progress: Progress,
 ) -> list[RunRecord]:
-    """Run every variant in every case; return the records by case, then by variant."""
+    """Run each variant in each case; return the records by case, then by variant.
+
+    A case is the variant itself or one of its counterfactuals.
+    """
     found: dict[tuple[str, int], VariantOutcome] = {}
     forecasters: dict[int, str] = {}
     every = len(variants) * len(cases)
@@ -234,7 +237,7 @@ def _records(
 def _by_beliefs(
     variants: Variants, market: Market, progress: Progress
 ) -> Iterator[tuple[BeliefTable, list[int], str]]:
-    """Yield belief tables, each with the numbers of its variants and the name of its forecaster.
+    """Yield belief tables, each with the numbers of the variants that use it and its forecaster.
 
     Beliefs depend only on the bars, the forecaster, the correlation, the volatility rule, the time
     blocks, the universe and its ranking. No correlation is estimated twice.
@@ -265,14 +268,14 @@ COMPARISON_KEYS = tuple(field.name for field in fields(ComparisonOptions))
 
 @dataclass(frozen=True, slots=True)
 class ComparisonSettings:
-    """Settings of a comparison, and the backtest settings that are not varied."""
+    """Options of a comparison, and the backtest settings that all variants share."""
 
     compared: ComparisonOptions
     backtest: BacktestSettings
 
     @classmethod
     def from_config(cls, config: DictConfig) -> ComparisonSettings:
-        """Return the checked settings of a composed configuration."""
+        """Validate a composed configuration and return its settings."""
         own = settings_from_config(
             ComparisonOptions, OmegaConf.masked_copy(config, list(COMPARISON_KEYS))
         )
@@ -293,7 +296,7 @@ def _refuse_own_output(runs: Sequence[str], output: object) -> None:
 
 
 def run(settings: ComparisonSettings, progress: Progress) -> Result:
-    """Return the verdict, the ranking, the warnings and the page."""
+    """Run a comparison; return its verdict, ranking, warnings and page."""
     own = settings.compared
     found = compare(
         settings.backtest,

@@ -100,9 +100,9 @@ class DriftSettings:
     """Settings of a drift report.
 
     journal: journal of the live account.
-    history_days: calendar days of bars before the first decision that the live run had.
-    simulation: the live run's settings, as settings of a backtest.
-    with_report: true if the complete report of the live account is required.
+    history_days: calendar days of bars that the live run had before its first decision.
+    simulation: settings of the live run, converted to settings of a backtest.
+    with_report: true to write the complete report of the live account.
     """
 
     journal: Path
@@ -112,7 +112,7 @@ class DriftSettings:
 
     @classmethod
     def from_config(cls, config: DictConfig) -> DriftSettings:
-        """Return the checked settings of a composed configuration."""
+        """Validate a composed configuration and return its settings."""
         words = settings_from_config(
             DriftOptions, OmegaConf.masked_copy(config, sorted(DRIFT_KEYS))
         )
@@ -130,10 +130,10 @@ class DriftSettings:
 
 
 class _Witness:
-    """A decider that stops at an instant and keeps the last account that it decided for.
+    """Wrapper of a decider that stops at an instant and records the account of the last decision.
 
     account: account at the last decision, before its orders.
-    fills, bookings: number of fills and bookings by then.
+    fills, bookings: number of fills and bookings before that decision.
     """
 
     def __init__(self, decider: Decider, broker: SimulatedBroker, until: np.datetime64) -> None:
@@ -145,7 +145,7 @@ class _Witness:
         self.bookings = 0
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Return the decider's decision; None after the last instant."""
+        """Return the decider's decision and record the account; None after the last instant."""
         if bars.now > self._until:
             return None
         self.account = account
@@ -156,17 +156,17 @@ class _Witness:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LiveSimulation:
-    """The hours of a live account, as journaled and as simulated.
+    """A live account, and the simulation of the same account over the same period.
 
     journal: path of the journal.
     record: content of the journal.
     start, end: first and last account snapshot of the comparison.
     simulation: settings of the simulation.
-    market: the bars known to the live run and those that its orders met.
+    market: bars known to the live run, and bars with which its orders are matched.
     trader: trader of the simulation.
-    run: simulated run, from the account of the first decision on.
+    run: simulated run; it starts with the account of the first live decision.
     simulated: simulated account up to the last live snapshot.
-    decided_at: decision instant of each simulated order sent by then.
+    decided_at: decision instant of each simulated order sent before that snapshot, by order id.
     live: run of the live account, as its venue reports it.
     """
 
@@ -186,7 +186,7 @@ class LiveSimulation:
     def from_settings(
         cls, settings: DriftSettings, progress: Progress = no_progress
     ) -> LiveSimulation:
-        """Read a journal and simulate its hours."""
+        """Read a journal and simulate the period that it covers."""
         record = read_journal(settings.journal, TRADE_JOB)
         simulation = settings.simulation
         if not simulation.symbols:
@@ -212,7 +212,7 @@ class LiveSimulation:
 
 
 def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Drift:
-    """Compare the live account with its simulation."""
+    """Compare decisions, orders and profit of the live account with those of its simulation."""
     record, start, end = hours.record, hours.start, hours.end
     simulated = hours.simulated
     bars = hours.market.bars
@@ -238,7 +238,7 @@ def measure_drift(hours: LiveSimulation, progress: Progress = no_progress) -> Dr
 
 
 def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> None:
-    """Refuse an order tag that no order of the journal has."""
+    """Refuse settings whose order tag differs from that of all orders in the journal."""
     names = {
         parse_order_prefix(intent.client_order_id)
         for intent in record.intents.values()
@@ -254,7 +254,7 @@ def _refuse_other_names(record: JournalRecord, settings: BacktestSettings) -> No
 def is_covered(bars: Bars, at: np.datetime64) -> bool:
     """Return whether the bars include every bar that started before an instant.
 
-    Only then have the orders sent by that instant met their bars.
+    If not, some orders sent by that instant have no bars to match.
     """
     latest: dict[AssetClass, np.datetime64] = {}
     for s, item in enumerate(bars.instruments):
@@ -274,10 +274,10 @@ def is_covered(bars: Bars, at: np.datetime64) -> bool:
 def _market_between(
     data: DataSettings, bars: Bars, begin: np.datetime64, since: np.datetime64, end: np.datetime64
 ) -> Market:
-    """Return the bars known to the live run and those that its orders met.
+    """Return the market with the bars known to the live run or matched with its orders.
 
     begin: first instant of the run.
-    since, end: bounds on the start of these bars.
+    since, end: bars that start in [since, end) are included.
     """
     tables = []
     for s, item in enumerate(bars.instruments):
@@ -303,11 +303,11 @@ def _simulated(
     end: ExactAccount,
     progress: Progress,
 ) -> tuple[Run, DriftSide, dict[str, np.datetime64]]:
-    """Simulate an account that starts like the live one.
+    """Simulate an account that starts with the positions and cash of the live account.
 
-    Return the whole run; the account at the last live snapshot; and the decision instant of each
-    order sent by then. The account includes charges of the last instant if the venue had listed
-    them by the snapshot.
+    Returns the complete run, the simulated account at the last live snapshot, and the decision
+    instant of each order sent before it. The account includes charges of the last instant if the
+    venue had listed them by the snapshot.
     """
     start = record.first_account()
     closes = last_closes_by_symbol(market.history)
@@ -356,7 +356,7 @@ def _simulated(
 
 
 def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
-    """Return the positions of an account after these fills, signed, by symbol."""
+    """Return the signed positions of an account after these fills, by symbol."""
     held = dict(begins.positions)
     for fill in fills:
         held[fill.symbol] = held.get(fill.symbol, Decimal(0)) + fill.qty
@@ -366,7 +366,7 @@ def _held(begins: AccountSnapshot, fills: Iterable[Fill]) -> dict[str, Decimal]:
 def _decided_anew(
     hours: LiveSimulation, progress: Progress
 ) -> tuple[dict[np.datetime64, Decision | None], dict[np.datetime64, dict[str, float]]]:
-    """Return decisions replayed on the journaled accounts, and the closes at each, by instant."""
+    """Replay the decisions on the journaled accounts; return them and the closes, by instant."""
     record, settings, market = hours.record, hours.simulation, hours.market
     decisions: dict[np.datetime64, Decision | None] = {}
     closes = {}
@@ -382,7 +382,7 @@ def _decided_anew(
 
 
 def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Results:
-    """Return the account as the main run of a backtest, with its simulation and both baselines."""
+    """Return backtest results: the live run, compared with its simulation and both baselines."""
     begun = time.monotonic()
     market = hours.market.on(hours.market.bars.until(hours.end.at))
     live = marked_at_closes(hours.live, market)
@@ -406,7 +406,7 @@ def live_results(hours: LiveSimulation, progress: Progress = no_progress) -> Res
 
 
 def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
-    """Return the settings and the folder of the live account's report."""
+    """Parse the command line; return the settings and the folder of the live account's report."""
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.partition(".")[0] in JOURNAL_KEYS:
@@ -418,7 +418,7 @@ def read(words: Sequence[str]) -> tuple[DriftSettings, Path | None]:
 
 
 def run(settings: DriftSettings, progress: Progress) -> Result:
-    """Return the comparison and the report; exit code 1 if the account drifts."""
+    """Measure the drift; return its tables and report, and exit code 1 if the account drifts."""
     hours = LiveSimulation.from_settings(settings, progress)
     drift = measure_drift(hours, progress)
     files: Mapping[str, Callable[[Path], object]] = {}

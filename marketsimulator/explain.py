@@ -40,11 +40,13 @@ def explain(
     at: str | None = None,
     full: bool = False,
 ) -> str:
-    """Return lines on one order, or on the decisions on a symbol at an instant or on a day.
+    """Return a text that explains one order, or the decisions on a symbol.
 
-    With a symbol alone: its last order.
-
-    full: whether reasons are whole, not cut to 20 words.
+    run: folder of a backtest's results.
+    order: client_order_id of the order; None to select by symbol.
+    symbol: symbol; without `at` its last order is explained.
+    at: instant or New York date of the decisions.
+    full: true to print complete reasons, false to cut them to 20 words.
     """
     folder = RunFolder(run)
     decisions = folder.table("decisions", DECISION_COLUMNS)
@@ -81,13 +83,13 @@ def explain(
 
 
 def _span(at: str) -> tuple[pd.Timestamp, pd.Timestamp]:
-    """Return the first and last instant of a New York date, or one instant twice."""
+    """Return the first and last instant of a New York date, or a single instant twice."""
     first, last = (parse_instant(at, name="--at", end_of_day=end) for end in (False, True))
     return pd.Timestamp(first), pd.Timestamp(last)
 
 
 def _decision_lines(row: dict[Any, Any], *, has_order: bool) -> list[str]:
-    """Describe a decision; its reason only if no order states it."""
+    """Describe a decision in lines; its reason is included only if no order has it."""
     hours = (row["until"] - row["at"]) / pd.Timedelta(hours=1)
     lines = [
         f"{row['symbol']}, decided {_at(row['at'])} for {hours:g} h, until {_at(row['until'])}"

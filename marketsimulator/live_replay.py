@@ -1,8 +1,8 @@
 """Replay: the live job on a practice server with a waiting clock, one cycle per instant.
 
-Each cycle is in the account's journal before the clock moves, and the files of the run come from
-the journal alone. After any interruption the same command resumes the replay while the server runs:
-it does not decide an instant twice.
+Each cycle is journaled before the clock moves, and the run files are built from the journal alone.
+After an interruption the same command resumes the replay if the server still runs. No instant is
+decided twice.
 """
 
 from __future__ import annotations
@@ -55,11 +55,9 @@ NON_DECISION_SETTINGS = (*SECRET_SETTINGS, "broker", "folder", "start", "end")
 
 
 class WaitingClock:
-    """The clock of a practice server that waits for its client.
+    """Client of a practice server's clock, which stands still until the client moves it.
 
-    url: address of the server.
-    now: instant of the clock.
-    left: number of instants left.
+    left: number of remaining instants.
     passed: number of instants passed since the server started.
     """
 
@@ -69,7 +67,7 @@ class WaitingClock:
         self._advance({"to": f"{np.datetime_as_string(now, unit='s')}Z"})
 
     def move(self) -> bool:
-        """Move the clock to its next instant; return whether there was one."""
+        """Move the clock to its next instant; return false if no instant is left."""
         return self._advance({})
 
     def _advance(self, command: dict[str, str]) -> bool:
@@ -89,7 +87,7 @@ class WaitingClock:
 
 
 def _refuse_other_account(output: Path, account_id: str) -> None:
-    """Refuse an output folder with the replay of another account."""
+    """Refuse an output folder that contains the replay of another account."""
     try:
         before = json.loads((output / REPLAY_FILE).read_text(encoding="utf-8"))["account"]
     except (OSError, ValueError, LookupError, TypeError):
@@ -112,13 +110,13 @@ def run_replay(
     overwrite: bool,
     reports: CycleReports,
 ) -> str:
-    """Run a cycle at every remaining instant of the server's clock, and write the files of a run.
+    """Run a cycle at each remaining instant of the server's clock, and write the run files.
 
-    Returns a summary as one line of JSON.
+    Returns the summary as one line of JSON.
 
-    output: folder of the files.
-    overwrite: true if other contents of the folder may be replaced.
-    reports: called to show every cycle.
+    output: folder of the run files.
+    overwrite: true if other contents of the folder may be overwritten.
+    reports: receives the report of each cycle.
     """
     url = settings.broker.address
     if url is None or not settings.broker.is_loopback:
@@ -161,7 +159,10 @@ def _make_cycles(
     reports: CycleReports,
     progress: Progress,
 ) -> None:
-    """Run a cycle at the clock's present instant, even a second one, and at every later one."""
+    """Run a cycle at the clock's present instant and at each later one.
+
+    After an interruption the present instant has a second cycle.
+    """
     first, instants = clock.passed, clock.left + 1
     while True:
         reports.report(job.cycle_now())
@@ -172,12 +173,12 @@ def _make_cycles(
 
 @dataclass(frozen=True, slots=True)
 class ReplayFiles:
-    """Writer of a replay's run files, from the account's journal.
+    """Writer of a replay's run files, which are built from the account's journal.
 
-    live: the account.
+    live: live account of the replay.
     forecaster: name of the forecaster.
-    config: all settings, as YAML.
-    output: folder of the files.
+    config: all settings, as YAML text.
+    output: folder of the run files.
     """
 
     live: LiveAccount
@@ -186,7 +187,7 @@ class ReplayFiles:
     output: Path
 
     def write(self, clock: WaitingClock) -> str:
-        """Write the files, warn of unsent orders and halts, and return a line of JSON."""
+        """Write the run files, warn of unsent orders and halts; return the summary as JSON."""
         try:
             self.live.read_activities()
         except BrokerError as error:  # the activities read before count
@@ -226,7 +227,7 @@ class ReplayFiles:
 
 
 def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bool) -> None:
-    """Record the settings that affect decisions; after the first decision refuse a change."""
+    """Record the settings that affect decisions; refuse changed ones after the first decision."""
     values = redacted_settings(settings)
     now = {
         key: json.dumps(value) for key, value in values.items() if key not in NON_DECISION_SETTINGS
@@ -243,7 +244,7 @@ def check_replay_settings(events: EventLog, settings: LiveSettings, *, begun: bo
 
 
 def redacted_settings(settings: LiveSettings) -> dict[str, Any]:
-    """Return all settings as JSON values, with secret addresses replaced."""
+    """Return all settings as JSON values, with secret URLs redacted."""
     values = asdict(settings)
     for name in SECRET_SETTINGS:
         values[name] = values[name] and "[secret]"

@@ -1,4 +1,4 @@
-"""The flags of the original backtest as settings."""
+"""Conversion of the original backtest's command-line flags to settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainingdata.instruments import parse_symbols
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """Return Hydra overrides for the words of a command line with the original flags."""
+    """Convert command-line arguments with the original flags to Hydra overrides."""
     parser = FlagParser(settings=True)
     parser.add_argument("--symbols", nargs="+", default=[])
     parser.add_argument("--start")
@@ -44,7 +44,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
 
 
 def _folders_of(symbols: Sequence[str]) -> list[str]:
-    """Find the folders below trainingdata/ with bars of the symbols, as the original did."""
+    """Return the folders below trainingdata/ with bars of the symbols, as the original did."""
     from trainingdata.bar_files import folders_with
     from trainingdata.source import refuse_not_synthetic
 

@@ -1,8 +1,7 @@
-"""Second process of a first backtest: it compiles while the first process reads bars and forecasts.
+"""Helper process of a first backtest: it compiles functions while the main process reads bars.
 
-Each process loads from disk the machine code that the other has compiled. This process starts with
-the solver and its explanations, then compiles the account. The first process starts with the
-decision.
+Each process loads from disk the machine code that the other has compiled. This process compiles the
+solver and its explanations first, then the account. The main process starts with the decision.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ REHEARSAL_OVERRIDES = (
 
 
 def rehearse() -> None:
-    """Compile the functions of a first backtest on a few synthetic bars; write no results."""
+    """Run a backtest on a few synthetic bars to compile its functions; write no results."""
     account: Any = SimpleNamespace(
         equity=1e5, exposure={}, prices={"SPY": 100.0}, unborrowed_cash=1e5
     )

@@ -1,4 +1,4 @@
-"""Conversion of run folders on a comparison's command line into an override."""
+"""Conversion of run folders on a comparison's command line into a `runs` override."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ VARIANT_KEYS = ("strategies", "vary")  # settings that start further runs
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """Replace words that name folders by one `runs=[…]` override.
+    """Replace arguments that are folders by one `runs=[…]` override.
 
-    With folders, no strategies run except those that are named.
+    If folders are given, only explicitly named strategies run.
     """
     runs = [word for word in words if not is_override(word) and not word.startswith("-")]
     others = [word for word in words if word not in runs]

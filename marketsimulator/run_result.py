@@ -1,4 +1,4 @@
-"""Result of one decider's run through a panel, and the frames written to its files."""
+"""Result of a run: decisions, fills and equity rows, and the frames written to its files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DECISION_COLUMNS = (
 
 
 class DecisionLog(Sequence[Decision]):
-    """The decisions of a run in time order.
+    """Decisions of a run, in time order, with columns over all decisions.
 
     group_limit_names: names of the group limits.
     """
@@ -72,12 +72,12 @@ class DecisionLog(Sequence[Decision]):
 
     @property
     def at(self) -> Instants:
-        """Return the instants of the decisions, [D]."""
+        """Return the instant of each decision, [D]."""
         return np.array([decision.at for decision in self._decisions], dtype="datetime64[ns]")
 
     @property
     def stock_ceilings(self) -> Array:
-        """Return the limit on stock gross in multiples of equity, [D]."""
+        """Return the limit on gross stock exposure of each decision, multiple of equity, [D]."""
         return np.array([decision.stock_ceiling for decision in self._decisions])
 
     @property
@@ -123,11 +123,13 @@ def decision_frame(
     until: Instants,
     equity: Array,
 ) -> pd.DataFrame:
-    """Return DECISION_COLUMNS and the shadow price of each group limit; one row per symbol.
+    """Return a frame with one row per decided symbol.
 
-    symbols: [N] names.
-    quantities: [N] signed quantity ordered.
-    at, until, equity: [N] values of the decision of each symbol.
+    Its columns are DECISION_COLUMNS and the shadow price of each group limit.
+
+    symbols: [N] symbol of each row.
+    quantities: [N] signed ordered quantity.
+    at, until, equity: [N] instant, end of the first interval and equity of the row's decision.
     """
     prices = columns.binding_prices()
     cost = np.where(quantities != 0.0, columns.cost * np.abs(quantities) * columns.price, 0.0)
@@ -157,7 +159,7 @@ def frame_from_rows(columns: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> 
 
 
 def frame_from_columns(columns: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a frame of columns of instants, text, and numbers."""
+    """Return a frame of these columns, with the types of instants, texts and numbers."""
     # Without an explicit type pandas guesses the types of empty columns.
     data: dict[str, Any] = {}
     for name, values in columns.items():
@@ -194,17 +196,19 @@ BookingKind = Literal[
 
 
 class EquityRow(NamedTuple):
-    """The account after the fills of an instant, marked at the last known closes; USD.
+    """Account after the fills of an instant, marked at the last known closes; USD.
+
+    Amounts from `interest` on are flows of this instant.
 
     at: the instant.
     cash: cash; negative if borrowed.
     equity: cash plus positions.
     gross_stock: gross value of stock positions.
     gross_crypto: gross value of crypto positions.
-    interest: interest at this instant, as are all that follow; positive when paid.
-    fees: fees of its fills.
-    other: signed cash flows that are neither fills, fees nor interest: borrow and rounding of the
-        day's fees (paid), dividends, interest on cash.
+    interest: interest on the debit, positive when paid.
+    fees: fees of fills.
+    other: signed sum of all cash flows other than fills, fees and interest: borrow fees, rounding
+        of the day's fees, dividends, interest on cash.
     spread: half-spreads paid by fills.
     slippage: slippage paid by fills.
     crypto_fees: value of fees paid in crypto.
@@ -230,16 +234,15 @@ class EquityRow(NamedTuple):
 
 
 class Booking(NamedTuple):
-    """A cash flow of one symbol, or of the account, that is not the price or fee of a fill.
+    """A cash flow of one symbol, or of the account, other than the price or fee of a fill.
 
-    at: instant of the row that includes it.
+    at: instant of the equity row that includes the flow.
     symbol: symbol; empty for a flow of the account.
-    kind: `spread` and `slippage` are included in the prices of fills, and so is `delisted`, the
-        difference between a symbol's last price and its delisting price; `split` is cash for a
-        fraction of a share; `cash_interest` is received, `rounding` is that of a day's fees;
-        `other` is any other booking of a live account, `transfer` a deposit, which is not part of
-        any row's profit.
-    usd: USD; negative if paid.
+    kind: kind of the flow. `spread`, `slippage` and `delisted` (last price less delisting price)
+        are included in the prices of fills; `split` is cash for a fraction of a share;
+        `cash_interest` is received; `rounding` rounds a day's fees to the cent; `other` is any
+        other booking of a live account; `transfer` is a deposit, which is not profit.
+    usd: amount, USD; negative if paid.
     """
 
     at: np.datetime64
@@ -249,15 +252,15 @@ class Booking(NamedTuple):
 
 
 def is_trade(fill: Fill) -> bool:
-    """Return whether a fill is a trade: not a fee in crypto, a split or a delisting."""
+    """Return whether a fill is a trade, and not a crypto fee, a split or a delisting."""
     return fill.price > 0 and parse_order_prefix(fill.client_order_id) != DELISTED
 
 
 class InitialPosition(NamedTuple):
-    """A position in the opening balance.
+    """A position in the opening balance of a run.
 
-    quantity: signed, shares or coins.
-    price: mark in the run's first row, USD.
+    quantity: signed quantity, shares or coins.
+    price: mark in the run's first equity row, USD.
     """
 
     quantity: Decimal
@@ -266,15 +269,15 @@ class InitialPosition(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """One decider's decisions, fills and account rows, in the order in which they were booked.
+    """Decisions, fills and equity of one simulated or live account, in time order.
 
-    name: name of the decider.
-    decisions: one per instant with a decision.
-    fills: every fill on the tape.
-    rows: the account at each instant at which a bar became known.
+    name: name of the decider, such as its forecaster.
+    decisions: one decision for each decided instant.
+    fills: all fills, including crypto fees, splits and delistings.
+    rows: equity row of each instant at which a bar became known.
     margin: number of margin interventions by kind; empty if they are not counted.
-    bookings: the rows' flows by symbol, without fees.
-    initial_positions: positions before the first row, by symbol.
+    bookings: cash flows of the equity rows by symbol, without fees.
+    initial_positions: positions before the first equity row, by symbol.
     """
 
     name: str
@@ -292,11 +295,11 @@ class Run:
         return DecisionLog(self.decisions)
 
     def equity(self) -> pd.DataFrame:
-        """Return the account in USD, a row for every instant at which a bar became known."""
+        """Return the equity rows as a frame: one row per instant of a known bar, USD."""
         return frame_from_rows(EQUITY_COLUMNS, list(map(attrgetter(*EQUITY_COLUMNS), self.rows)))
 
     def equity_curve(self) -> tuple[Instants, Array]:
-        """Return instants and equity of every row, [N] each."""
+        """Return the instants and the equity (USD) of all equity rows, [N] each."""
         return self._curve
 
     @cached_property
@@ -304,7 +307,7 @@ class Run:
         return np.array([r.at for r in self.rows]), np.array([r.equity for r in self.rows])
 
     def quantities(self, symbols: Sequence[str]) -> Array:
-        """Return the signed shares or coins held after the fills of every row, [S, N]."""
+        """Return signed positions after the fills of each equity row, shares or coins, [S, N]."""
         at, _ = self.equity_curve()
         held = np.zeros((len(symbols), len(at)))
         changes: dict[str, list[Fill]] = {}
@@ -332,7 +335,7 @@ class Run:
         )
 
     def incomplete_orders(self) -> int:
-        """Return the number of orders that filled in part or not at all."""
+        """Return the number of orders that were not filled completely."""
         filled: dict[str, Decimal] = {}
         for fill in self.fills:
             # A fill at price 0 is a fee in crypto or a split. Neither fills an order.
@@ -345,7 +348,7 @@ class Run:
         return short
 
     def fill_frame(self) -> pd.DataFrame:
-        """Return the fills in time order; qty signed, price and fee in USD.
+        """Return the fills as a frame, in time order: signed qty, price and fee in USD.
 
         booked_at: instant of the `equity` row that includes the fill, never before `at`.
         """
@@ -356,11 +359,11 @@ class Run:
         return frame_from_rows(FILL_COLUMNS, rows)
 
     def booking_frame(self) -> pd.DataFrame:
-        """Return the bookings; usd is negative if paid, symbol is empty for the account."""
+        """Return the bookings as a frame: negative usd if paid, empty symbol for the account."""
         return frame_from_rows(BOOKING_COLUMNS, [tuple(booking) for booking in self.bookings])
 
     def order_frame(self) -> pd.DataFrame:
-        """Return every order that was sent, with its reason; qty is positive."""
+        """Return the sent orders as a frame, with their reasons; qty is positive."""
         rows: list[tuple[Any, ...]] = []
         for at, o in self.decision_log.orders:
             identity = at, o.client_order_id, o.symbol
@@ -370,20 +373,21 @@ class Run:
     def decision_frame(self) -> pd.DataFrame:
         """Return a frame with one row per decided symbol.
 
-        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the
-        deciding span. kelly (before any limit, over that span), held and target are weights. price
-        and the cost of the change are in USD. `shadow_…` columns are shadow prices: the gain in the
-        plan's expected return net of risk per unit of a limit, in equity; 0 if the limit does not
-        bind. equity is that of the account in USD, the base of the weights.
+        mu and sigma are forecasts up to `until`. `plan_…` columns explain the target over the plan
+        periods that drive it. kelly (before any limit, over these periods), held and target are
+        weights. price and the cost of the change are in USD. `shadow_…` columns are shadow prices:
+        the gain in the plan's expected return net of risk per unit of a limit, in equity; 0 if the
+        limit does not bind. equity is the account's equity in USD, the base of the weights.
         """
         return self.decision_log.frame
 
 
 def premium_share(run: Run) -> float | None:
-    """Return the share of the mean position that comes from the assumed premium, not the forecast.
+    """Return the share of the mean position that the assumed premium explains.
 
-    Each target counts by its size, its holding time until the next decision, and the absolute
-    expected returns from premium and forecast. None if no target has either.
+    The forecast explains the rest. Targets are weighted by size and by the time to the
+    next decision. Each is split by the absolute expected returns from premium and from forecast.
+    None if no target has either.
     """
     d = run.decision_frame()
     hours = holding_hours(d) * d["target"].abs()
@@ -396,13 +400,13 @@ def premium_share(run: Run) -> float | None:
 
 
 def holding_hours(decisions: pd.DataFrame) -> pd.Series:
-    """Return the hours from each decision to the next that can change its position."""
+    """Return the hours from each decision to the next one that can change the position."""
     length = decisions["until"] - decisions["at"]
     return length.dt.total_seconds() / 3600
 
 
 def file_writers(run: Run) -> dict[str, Callable[[Path], object]]:
-    """Return the writers of a run's decisions, orders and fills, by file name."""
+    """Return the writer of each file of a run (decisions, orders, fills, …), by file name."""
     frames = {
         "fills.parquet": run.fill_frame,
         "orders.parquet": run.order_frame,

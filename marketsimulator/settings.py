@@ -85,7 +85,7 @@ class BacktestSettings(TradingSettings):
         return settings_from_config(cls, config)
 
     def market(self) -> Market:
-        """Return the market of the run: bars up to its end, its first row, corporate actions."""
+        """Load the market of the run: bars up to its end, its first row, corporate actions."""
         bars = self.bars()
         first, last = self.run_window(bars)
         begin = int(np.searchsorted(bars.times, first))
@@ -101,7 +101,7 @@ class BacktestSettings(TradingSettings):
         return market
 
     def require_volume_units(self, bars: Bars) -> None:
-        """Refuse bars with an unknown unit of volume if fills, impact or universe depend on it."""
+        """Refuse bars with an unknown volume unit if fills, impact or universe depend on volume."""
         if self.universe.top is not None:
             require_volume_units(bars, "universe.top")
         if self.costs.crypto_impact:
@@ -111,16 +111,16 @@ class BacktestSettings(TradingSettings):
             require_volume_units(bars, use, "fills.volume_share=null for fills of any size")
 
     def book(self, bars: Bars) -> Book:
-        """Return an account of `capital` in cash."""
+        """Return the account at the start: `capital` in cash, no positions."""
         from marketsimulator.account.book import create_book
 
         holding = holding_table(bars.instruments, self.costs, self.margin, self.orders)
         return create_book(self.capital, holding, tier_table(self.fees))
 
     def timeline(self, market: Market, *, impact: bool = False) -> Timeline:
-        """Return the market laid out for settlement.
+        """Build the timeline of a market for settlement.
 
-        impact: true if range volatilities are needed for other costs than these settings'.
+        impact: true to estimate bar volatilities even if these settings have no market impact.
         """
         from marketsimulator.account.timeline import timeline
 
@@ -128,9 +128,9 @@ class BacktestSettings(TradingSettings):
         return timeline(market, self.fees, self.margin, self.fills, impact=impact)
 
     def broker(self, market: Market, initial: AccountSnapshot | None = None) -> SimulatedBroker:
-        """Return the simulated account at the start of a run.
+        """Build a simulated broker at the start of a run.
 
-        initial: its cash and positions; None for `capital` in cash.
+        initial: initial cash and positions; None for `capital` in cash.
         """
         from marketsimulator.account.book import set_positions
         from marketsimulator.account.broker import SimulatedBroker
@@ -236,7 +236,7 @@ class Scenario:
             raise InputError(f"scenarios: {self.name}: {error}") from None
 
     def session(self) -> Session | None:
-        """Return the session of the scenario's day; None without a day."""
+        """Return the trading session on the scenario's `day`; None without a day."""
         if self.day is None:
             return None
         found = session_on(new_york_date(np.array([parse_instant(self.day, name="day")]))[0])
@@ -269,7 +269,7 @@ class StressSettings:
 
     @property
     def chosen(self) -> tuple[Scenario, ...]:
-        """Return the scenarios named by `only`, or all, in the order of their definition."""
+        """Return the scenarios named by `only`, or all scenarios, in order of definition."""
         every = {scenario.name: scenario for scenario in (*self.scenarios, *self.own)}
         for name in self.only:
             if name not in every:

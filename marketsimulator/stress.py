@@ -56,7 +56,7 @@ STRESS_FILE = "stress.json"
 def stress_with_notes(
     settings: StressSettings, book: StressedBook, terms: BacktestSettings
 ) -> StressResult:
-    """Apply the chosen scenarios; add a note for symbols of `own` that are not in the book."""
+    """Run the stress test; note the symbols of `own` scenarios that are not in the book."""
     notes = [
         f"own: {each.name}: {symbol} is not in the book; nothing of it moves"
         for each in settings.own
@@ -70,7 +70,7 @@ STRESS_KEYS = tuple(each.name for each in fields(StressSettings))
 
 
 def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], StressResult]:
-    """Return a function that runs the stress test of a command line.
+    """Validate a command line and return a function that runs its stress test.
 
     config: configuration composed from the command line.
     """
@@ -98,7 +98,7 @@ def parse_request(config: DictConfig, words: Sequence[str]) -> Callable[[], Stre
 
 
 def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
-    """Return the settings of a run that a command line changes."""
+    """Return the overrides of a run's settings on a command line."""
     changes = OmegaConf.create()
     for word in filter(is_override, words):
         key = word.lstrip("+").partition("=")[0]
@@ -112,7 +112,7 @@ def _changes(config: DictConfig, words: Sequence[str]) -> DictConfig:
 
 
 def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
-    """Return the stress test to run and its output folder, once it may be written."""
+    """Parse the command line; return the stress test to run and its checked output folder."""
     parser = FlagParser()
     parser.add_argument("words", nargs="*", metavar="RUN, key=value")
     named: list[str] = parser.parse_args(list(words)).words
@@ -122,7 +122,7 @@ def read(words: Sequence[str]) -> tuple[Callable[[], StressResult], Path]:
 
 
 def run(settings: Callable[[], StressResult]) -> Result:
-    """Return losses, margin calls and liquidations."""
+    """Run a stress test; return its losses, margin calls and liquidations."""
     found = settings()
     text = stress_json(found)
     return Result(

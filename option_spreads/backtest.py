@@ -80,7 +80,7 @@ def run_summary(
 
 
 def run(settings: SpreadSettings, progress: Progress) -> Result:
-    """Run a backtest of selling spreads; return its table and files."""
+    """Run a backtest of selling spreads; return its report and its files."""
     del progress  # there are no steps to count
     days = settings.days()
     account = run_account(settings, days)

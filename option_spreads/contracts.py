@@ -130,10 +130,10 @@ class Review:
 
     first, last: New York dates of the month's first and last session.
     trades: number of closed trades entered in the month.
-    profit: sum of their profits, USD per contract.
-    before: number of closed trades before the month, the Monte Carlo's sample.
-    profits: simulated sums over as many sessions [R], USD, by set of runs.
-    limits: limits of resampling, in words.
+    profit: total P/L of the month's trades, one contract each, USD.
+    before: number of closed trades before the month, which the Monte Carlo resamples.
+    profits: simulated total P/L over the same number of sessions, USD, [R] by set of runs.
+    limits: sentence on what resampling cannot show.
     """
 
     first: np.datetime64
@@ -145,19 +145,25 @@ class Review:
     limits: str
 
     def percentile(self, name: str) -> float:
-        """Return the month's percentile among the runs of a set; equal runs count half."""
+        """Return the percentile of the month's P/L among simulated ones; ties count half.
+
+        name: set of runs: `iid`, `block` or `stress`.
+        """
         runs = self.profits[name]
         below, equal = (runs < self.profit).mean(), (runs == self.profit).mean()
         return float(100 * (below + equal / 2))
 
 
 def review_month(path: Path, settings: AutoscalingSettings, now: np.datetime64) -> Review:
-    """Compare the last 21 sessions of a file of trades with a Monte Carlo of earlier ones.
+    """Compare trades of the last 21 sessions with a Monte Carlo of earlier trades.
 
-    Both sides count single contracts, so that a change of size has no effect.
+    Every trade counts as one contract, so that position sizes have no effect.
 
-    Raises InputError if a trade has no time of entry, if the month has no trade, or for fewer
-    than 30 trades before it.
+    path: path of trades.csv.
+    now: the present instant.
+
+    Raises InputError if a trade has no entry time, if the month has no trade, or for fewer than 30
+    trades before the month.
     """
     today = new_york_date(np.array([now]))[0]
     dates = calendar().dates
@@ -209,7 +215,7 @@ def _simulated_profits(sample: TradeSample, options: MonteCarloSettings) -> dict
 
 
 def review_parts(review: Review) -> Iterator[RenderableType]:
-    """Yield the verdict, a table of percentiles, and their limits."""
+    """Yield the verdict, a table of percentiles by set of runs, and the limits of resampling."""
     yield Text(verdict_text(review))
     rows = []
     for name, runs in review.profits.items():
@@ -223,7 +229,10 @@ def review_parts(review: Review) -> Iterator[RenderableType]:
 
 
 def verdict_text(review: Review) -> str:
-    """Return a sentence on the month's percentile in the block bootstrap, and its 90 % interval."""
+    """Return a sentence with the month's P/L and its percentile among block bootstrap runs.
+
+    The sentence also says whether the P/L is within the 90 % range of those runs.
+    """
     place = review.percentile("block")
     inside = RANGE_PERCENTILES[0] <= place <= RANGE_PERCENTILES[1]
     return (
@@ -235,9 +244,9 @@ def verdict_text(review: Review) -> str:
 
 
 def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
-    """Return the settings of configs/autoscaling.yaml.
+    """Load the settings of configs/autoscaling.yaml.
 
-    The environment and `key=value` words take precedence over the file.
+    The environment and `key=value` overrides take precedence over the file.
     """
     return AutoscalingSettings.from_config(compose_config("autoscaling", list(overrides)))
 
@@ -245,7 +254,7 @@ def autoscaling_settings(*overrides: str) -> AutoscalingSettings:
 def account_result(
     files: AccountFiles, settings: AutoscalingSettings, written: Sequence[str]
 ) -> Result:
-    """Return the report of an account and the contracts of each strategy.
+    """Return a report of an account: balance, trade statistics and contracts of each strategy.
 
     written: sentences shown first.
     """
@@ -271,14 +280,14 @@ def account_result(
 
 
 def review_result(files: AccountFiles, settings: AutoscalingSettings) -> Result:
-    """Compare the last month's trades with a Monte Carlo of earlier trades."""
+    """Return a report that compares the last month's trades with a Monte Carlo of earlier ones."""
     files.read()
     found = review_month(files.folder / TRADES_FILE, settings, utc_now())
     return Result(list(review_parts(found)))
 
 
 def _written_text(files: AccountFiles, state: AccountState) -> str:
-    """Return a sentence on the files written, and the account's contents."""
+    """Return a sentence with the paths of the written files, the balance and the trade count."""
     return (
         f"Written: {files.balance_file} and {files.folder / TRADES_FILE}; {files.mode} account,"
         f" ${float(state.balance):,.2f}: STARTING_CAPITAL and"
@@ -288,7 +297,12 @@ def _written_text(files: AccountFiles, state: AccountState) -> str:
 
 @dataclass(frozen=True, slots=True)
 class AccountRequest:
-    """A request of the command: an account, `PAPER` or `LIVE`, and one of TASKS, or none."""
+    """Parsed command line.
+
+    mode: account, `PAPER` or `LIVE`.
+    task: `init`, `recover` or `review`; empty to show the account.
+    settings: settings with the overrides of the command line.
+    """
 
     mode: str
     task: str
@@ -296,7 +310,11 @@ class AccountRequest:
 
 
 def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
-    """Return the account, the task and the settings of the command line."""
+    """Parse the command line into account, task and settings.
+
+    Raises InputError for unknown words, for two accounts or tasks, and for `recover LIVE` without
+    STARTING_CAPITAL.
+    """
     named = [word for word in words if not is_override(word)]
     modes = [word for word in named if word.upper() in ("PAPER", "LIVE")]
     tasks = [word for word in named if word in TASKS]
@@ -319,7 +337,7 @@ def read(words: Sequence[str]) -> tuple[AccountRequest, None]:
 
 
 def run(settings: AccountRequest) -> Result:
-    """Run the task, and show the account."""
+    """Run the requested task; return the report of the account or of the review."""
     files = AccountFiles.from_settings(settings.settings, settings.mode)
     if settings.task == "review":
         return review_result(files, settings.settings)

@@ -54,7 +54,11 @@ WORDS = {"iid": "one by one", "block": "in blocks", "stress": "with maximum loss
 def paths_content(
     sample: TradeSample, settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Any]:
-    """Return the content of monte_carlo.json."""
+    """Return the content of monte_carlo.json.
+
+    sample: closed trades that the runs resample.
+    sets: simulated accounts by set of runs.
+    """
     figures = {name: summary(runs, settings.balance_thresholds) for name, runs in sets.items()}
     a_day = settings.trades_per_day or sample.trades_per_day
     return {
@@ -82,7 +86,10 @@ def paths_content(
 def result_files(
     content: Mapping[str, Any], settings: MonteCarloSettings, sets: Mapping[str, AccountPaths]
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the writers of monte_carlo.json and monte_carlo.png."""
+    """Return functions that write monte_carlo.json and monte_carlo.png, by file name.
+
+    content: content of monte_carlo.json.
+    """
     text = json_text(content)
     figure = runs_figure(_heading(content), sets, float(settings.halt_balance))
     return {
@@ -99,7 +106,7 @@ def _heading(content: Mapping[str, Any]) -> str:
 
 
 def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the main figures of a set, by label."""
+    """Return the main figures of a set of runs as text, by label."""
     fall = figures["max_drawdown_usd"]
     final = figures["final_balance"]
     drawdown = figures["max_drawdown"]
@@ -127,7 +134,10 @@ def _figure_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def run(settings: MonteCarloSettings, progress: Progress) -> Result:
-    """Run the Monte Carlo; return its table and files."""
+    """Run the Monte Carlo; return its table, warnings and files.
+
+    Raises InputError without a file of trades.
+    """
     del progress  # there are no steps to count
     if settings.trades is None:
         raise InputError(
@@ -148,10 +158,10 @@ def run(settings: MonteCarloSettings, progress: Progress) -> Result:
 
 
 def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) -> Figure:
-    """Return a figure of final balances, one panel for each set; panels share their axes.
+    """Plot histograms of final balances, one panel per set of runs, with shared axes.
 
-    sets: runs by name, at least one; all have the same start.
-    floor: balance below which no trade is made, USD.
+    sets: simulated accounts by set of runs, at least one set, all with the same starting balance.
+    floor: halt balance, below which nothing is sold, USD.
     """
     # Imported here: reading a sample, as other commands do, needs no plots.
     from matplotlib.figure import Figure
@@ -188,7 +198,11 @@ def runs_figure(heading: str, sets: Mapping[str, AccountPaths], floor: float) ->
 
 
 def tail_text(final: Array, most: float) -> str:
-    """Describe runs that end beyond the axis: their number and maximum; empty without any."""
+    """Return a note on runs beyond the axis: their number and highest balance; empty if none.
+
+    final: final balances [R], USD.
+    most: upper end of the axis, USD.
+    """
     beyond = final[final > most]
     if not len(beyond):
         return ""

@@ -33,9 +33,9 @@ from trainingdata.feed.market_data import MarketData
 
 
 def sell(words: Sequence[str], keys: ApiKeys) -> None:
-    """Sell and monitor spreads until all configured polls are done, or until a stop.
+    """Sell and monitor spreads until the configured number of polls, or until a stop.
 
-    words: overrides of configs/sell_spreads.yaml.
+    words: `key=value` overrides of configs/sell_spreads.yaml.
     """
     selling = SellingSettings.from_config(compose_config("sell_spreads", list(words)))
     # Read first: an unreadable file fails before the venue is asked.
@@ -62,7 +62,7 @@ def sell(words: Sequence[str], keys: ApiKeys) -> None:
 
 
 def read(words: Sequence[str]) -> tuple[Sequence[str], None]:
-    """Return the overrides of configs/sell_spreads.yaml, which a restart reads again."""
+    """Return the command line's overrides of configs/sell_spreads.yaml unchanged."""
     return words, None
 
 

@@ -1,4 +1,4 @@
-"""Target weights from beliefs and an account, shared by backtest, live trading and `get_qty`."""
+"""Target weights under limits, computed alike for backtest, live trading and `get_qty`."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from sizing.solver.multi_period import SizingProblem, optimal_weights
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import Holding
 
-WEIGHT_TOL = 1e-9  # a weight this close to the desired one is set to it
+WEIGHT_TOL = 1e-9  # a weight this close to its desired value is set to that value
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Allocation:
-    """Target weights of a strategy with the limits that bind them and the reasons for them.
+    """Target weights of a strategy, with the limits that bind them and the reasons for them.
 
-    unconstrained: [S] weights over `periods`, before any limit or cost; NaN for symbols that are
-        not adjustable.
-    target: [S] weights under every limit.
-    binding_limits: the limits that bind each target; `cost` means that the gain from trading is
-        below its cost.
+    unconstrained: [S] weights before any limit or cost, computed over `periods`; NaN for symbols
+        that are not adjustable.
+    target: [S] weights under all limits.
+    binding_limits: limits that bind each target; `cost` means that the gain from trading is below
+        the trading cost.
     periods: [S] number of periods, counted from the first, over which `unconstrained` is computed.
-    premium, forecast: [S] the parts of `unconstrained` that rest on the premium alone and on the
-        forecast alone. NaN for symbols that are not adjustable, and where the premium's part of the
-        expected return is unknown. Kelly's weight without limits is linear in expected returns, so
-        both parts add up to it. The remainder of `unconstrained` rests on neither: a hedge of other
+    premium, forecast: [S] parts of `unconstrained` that come from the premium alone and from the
+        forecast alone. They are NaN for symbols that are not adjustable, and if the premium's part
+        of the expected return is unknown. An unconstrained Kelly weight is linear in expected
+        returns, so that both parts add up to it. Any remainder has another source: a hedge of other
         symbols' targets, the shape of returns, or a strategy's rule.
     optimality_gap: upper bound on the gain of the best book of `limits.max_positions` positions
-        over this book, as a return net of risk and cost over all periods; NaN where targets are not
+        over this book, as a return net of risk and cost over all periods; NaN if targets are not
         chosen by return, or no bound is known.
     """
 
@@ -55,43 +55,52 @@ class Allocation:
 
     @property
     def binding(self) -> tuple[Mapping[str, float], ...]:
-        """[S] the limits that bind each target, by name, with their shadow prices.
+        """Shadow prices of the limits that bind each of S targets, by name of the limit.
 
         A shadow price is the gain in expected return over the interval, net of risk and cost, per
-        unit of the limit; NaN where targets are not chosen by return.
+        unit of the limit; NaN if targets are not chosen by return.
         """
         return self.binding_limits.names
 
 
 class Strategy(Protocol):
-    """A rule that turns sizing inputs into target weights."""
+    """Interface of a strategy: a rule that turns sizing inputs into target weights."""
 
     @property
     def uses_forecast(self) -> bool:
-        """True if the forecast is part of a symbol's expected return."""
+        """Whether expected returns include the forecast."""
 
     @property
     def uses_premium(self) -> bool:
-        """True if the premium of the asset class is part of a symbol's expected return."""
+        """Whether expected returns include the premium of the asset class."""
 
     @property
     def holding(self) -> Holding | None:
-        """The holding interval that the strategy needs; None: the configured one.
+        """Holding interval that the strategy requires; None: the configured interval.
 
         `session` is for strategies that compare the risk of symbols over a whole day.
         """
 
+    @property
+    def lookback(self) -> int:
+        """Number of own bars in the price history that the strategy reads; 0: it reads none."""
+
     def allocate(self, inputs: SizingInputs) -> Allocation:
-        """Return the target weights of adjustable symbols; all others keep their weights."""
+        """Return the target weights; symbols that are not adjustable keep their weights."""
 
     def log_phrase(self, kind: AssetClass, stock_ceiling: float) -> str:
-        """Return the log phrase that operators search for."""
+        """Return the log phrase that operators search for.
+
+        stock_ceiling: maximum gross stock exposure, in multiples of equity.
+        """
 
 
 def allocate(inputs: SizingInputs, fraction: float) -> Allocation:
     """Return fractional Kelly weights under limits, net of the costs of trading and borrowing.
 
-    Symbols that are not adjustable keep their weights. fraction: fraction of full Kelly.
+    Symbols that are not adjustable keep their weights.
+
+    fraction: fraction of full Kelly.
 
     Raises
     ------
@@ -115,10 +124,11 @@ def project_onto_limits(
     ranked: Array | None = None,
     forecast_directed: bool = False,
 ) -> Allocation:
-    """Return the feasible weights that are closest to the desired ones [S], by least squares.
+    """Return the feasible weights that are closest to desired weights, by least squares.
 
     The allocation has one period and no premium.
 
+    desired: [S] desired weights.
     ranked: [S] weights by which positions are ranked if `limits.max_positions` allows fewer; None:
         the desired weights.
     forecast_directed: whether the forecast alone determines the sign of every desired weight.
@@ -158,7 +168,7 @@ def project_onto_limits(
 
 
 def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, float]:
-    """Return the weights [K, S], prices [4 + G + N + K] and gap of `solve_plan`.
+    """Solve a plan; return weights [K, S], shadow prices [4 + G + N + K] and optimality gap.
 
     Raises
     ------
@@ -176,19 +186,21 @@ def _solve(problem: DecisionProblem, fraction: float) -> tuple[Array, Array, flo
 def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, Array, float]:
     """Solve the multi-period plan; limits apply to its first period only.
 
-    fraction: fraction of full Kelly. Later periods pay only trading and borrowing costs.
+    Later periods have only trading and borrowing costs.
+
+    fraction: fraction of full Kelly.
 
     Returns
     -------
     status
-        SOLVED, INFEASIBLE or UNFINISHED, as in `active_set.solve`.
+        SOLVED, INFEASIBLE or UNFINISHED of `active_set`.
     weights : [K, S]
         weights of every period.
     prices : [4 + G + N + K]
-        shadow prices of the CEILINGS, of the groups' gross and net limits, then of borrowing in
+        shadow prices of the CEILINGS, of the groups' G gross and N net limits, then of borrowing in
         each period.
     gap
-        upper bound on the loss of objective from choosing positions, as in `sparse_weights`.
+        upper bound on the objective lost by the limit on the number of positions.
     """
     program = sizing_problem(problem, fraction)
     if problem.limits.max_positions < len(program.held):
@@ -199,7 +211,10 @@ def solve_plan(problem: DecisionProblem, fraction: float) -> tuple[int, Array, A
 
 @compiled
 def sizing_problem(problem: DecisionProblem, fraction: float) -> SizingProblem:
-    """Convert a decision problem to the solver's form, with limits as bounds and ceilings."""
+    """Convert a decision problem to the solver's form, with limits as bounds and ceilings.
+
+    fraction: fraction of full Kelly.
+    """
     lower, upper = weight_bounds(problem.limits, problem.account)
     rows, rooms = gross_rows(problem)
     return SizingProblem(

@@ -20,7 +20,7 @@ from foundation.compiled import compiled, jit_inline
 from sizing.limits import CEILINGS, gross_rows
 from sizing.problem import DecisionProblem, GroupConstraints
 
-# Everything that can hold a weight. A name's position is its bit in the result of `binding_bits`.
+# All reasons that can bind a weight. A name's position is its bit in the result of `binding_bits`.
 BINDING_NAMES = ("symbol_cap", "long_only", *CEILINGS, "financing", "cost", "max_positions")
 SYMBOL_CAP = 0
 LONG_ONLY = 1
@@ -29,9 +29,9 @@ FINANCING = 2 + len(CEILINGS)
 COST = 3 + len(CEILINGS)
 MAX_POSITIONS = 4 + len(CEILINGS)
 FIRST_GROUP_BIT = 22  # bit of the first limit on a group; all other reasons lie below it
-PRICED_LIMITS = BINDING_NAMES[:COST]  # the reasons that have a shadow price
+PRICED_LIMITS = BINDING_NAMES[:COST]  # reasons that have a shadow price
 
-BINDING_TOL = 1e-6  # a limit this close, in weight, binds
+BINDING_TOL = 1e-6  # distance from a limit, in weight, at which the limit binds
 RETURN_TOL = 1e-12  # a return below this is rounding
 
 _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
@@ -39,22 +39,28 @@ _OF_A_SYMBOL = 1 << SYMBOL_CAP | 1 << LONG_ONLY
 
 @cache
 def names_at_bits(bits: int, names: tuple[str, ...] = BINDING_NAMES) -> tuple[tuple[int, str], ...]:
+    """Return the number and the name of each bit that is set."""
     return tuple((k, name) for k, name in enumerate(names) if bits >> k & 1)
 
 
 def names_by_bit(names: tuple[str, ...], rows: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the name of each bit in order: the built-in limits, then the limits on groups."""
+    """Return the name of every bit in order: built-in limits, then limits on groups.
+
+    names: names of the built-in limits.
+    rows: names of the limits on groups.
+    """
     return (*names, *[""] * (FIRST_GROUP_BIT - len(names)), *rows)
 
 
 class BindingLimits(NamedTuple):
     """The limits that bind each of S targets, with their shadow prices.
 
-    binding_bits: [S] one bit for each of BINDING_NAMES, then one for each limit on groups.
-    bound_price: [S] shadow price of the symbol's own bound; NaN where targets are not chosen by
+    binding_bits: [S] binding limits as bits: one for each of BINDING_NAMES, then, from
+        FIRST_GROUP_BIT, one for each limit on groups.
+    bound_price: [S] shadow price of the symbol's own bound; NaN if targets are not chosen by
         return.
     shadow_prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of
-        borrowing in each period; NaN where targets are not chosen by return.
+        borrowing in each period; NaN if targets are not chosen by return.
     group_limit_names: [G] names of the limits on groups.
     """
 
@@ -65,7 +71,7 @@ class BindingLimits(NamedTuple):
 
     @property
     def names(self) -> tuple[Mapping[str, float], ...]:
-        """[S] names of the binding limits with their shadow prices."""
+        """Shadow prices of the limits that bind each of S targets, by name of the limit."""
         last = len(CEILINGS) + len(self.group_limit_names)
         ceilings = self.shadow_prices[: len(CEILINGS)].tolist()
         financing = float(self.shadow_prices[last:].sum())
@@ -73,7 +79,7 @@ class BindingLimits(NamedTuple):
         groups = self.shadow_prices[len(CEILINGS) : last].tolist()
         every = names_by_bit(BINDING_NAMES, self.group_limit_names)
         named = []
-        # Most of hundreds of symbols are held by the same ceilings at the same prices: one mapping
+        # Most of hundreds of symbols are bound by the same ceilings at the same prices: one mapping
         # serves all of them. A bound of the symbol itself has its own price.
         shared: dict[int, Mapping[str, float]] = {}
         for bits, own in zip(self.binding_bits.tolist(), self.bound_price.tolist(), strict=True):
@@ -91,15 +97,17 @@ class BindingLimits(NamedTuple):
 def binding_bits(
     problem: DecisionProblem, unconstrained: Array, target: Array, gradient: Array, prices: Array
 ) -> tuple[Index, Array]:
-    """Return the binding limits of each target [S] as bits, and shadow prices of symbol bounds [S].
-
-    unconstrained, target: [S] weights before any limit, and under every limit.
-    gradient: [S] derivative by weight of return net of risk; NaN where targets are not chosen by
-        return.
-    prices: shadow prices, as in `BindingLimits.shadow_prices`.
+    """Find the limits that bind each target; return bits [S], and prices of symbol bounds [S].
 
     A limit binds a weight that would move further without it: by the gradient net of cost, or,
-    without a gradient, towards the weight before limits.
+    without a gradient, towards the unconstrained weight.
+
+    unconstrained: [S] weights before any limit.
+    target: [S] weights under all limits.
+    gradient: [S] derivative by weight of return net of risk; NaN if targets are not chosen by
+        return.
+    prices: [4 + G + K] shadow prices of the CEILINGS, of the G limits on groups, then of borrowing
+        in each period.
     """
     limits = problem.limits
     account = problem.account
@@ -153,7 +161,7 @@ def binding_bits(
         bound_price[k] = 0.0 if gain < 0.0 else gain
         if abs(weight) >= limits.symbol_cap - BINDING_TOL:
             bits |= 1 << SYMBOL_CAP
-        # An existing short may stay where no new one may begin, so the floor is what is held short.
+        # An existing short may stay where no new one may be opened, so the floor is that short.
         unshortable = limits.long_only[k] or account.equity < limits.margin_equity
         if weight == min(held_weight, 0.0) and outward < 0 and moves_on and unshortable:
             bits |= 1 << LONG_ONLY

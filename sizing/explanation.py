@@ -1,4 +1,4 @@
-"""The reason for each target: the number of periods whose Kelly weight explains the target.
+"""Reasons for Kelly targets: the number of periods whose Kelly weight explains each target.
 
 Only the first period of a plan is traded. Where a position earns its round-trip cost within the
 first period, that period's Kelly weight explains the target. A position with a longer horizon is
@@ -19,14 +19,19 @@ from sizing.kelly import unconstrained_kelly
 from sizing.problem import DecisionProblem, Returns
 from sizing.solver.cholesky import factored_solve, solve_in_place
 
-WEIGHT_TOL = 1e-6  # of weight
+WEIGHT_TOL = 1e-6  # distance, in weight, at which two weights count as equal
 PREMIUM_PART, TOTAL = 0, 1  # rows of `kelly_by_horizon`
 
 
 class Explanation(NamedTuple):
-    """The reasons for S Kelly targets, in fields with the meanings of those in `Allocation`.
+    """Reasons for S Kelly targets: unconstrained weights, their sources, and the binding limits.
 
-    binding_bits, bound_price: as in `BindingLimits`.
+    unconstrained: [S] Kelly weights before any limit or cost, computed over `periods`.
+    binding_bits: [S] binding limits as bits: BINDING_NAMES, then the limits on groups.
+    bound_price: [S] shadow price of the symbol's own bound.
+    periods: [S] number of periods, counted from the first, that explain the target.
+    premium, forecast: [S] parts of `unconstrained` from the premium alone and from the forecast
+        alone; NaN if the premium's part of the expected return is unknown.
     """
 
     unconstrained: Array
@@ -40,10 +45,12 @@ class Explanation(NamedTuple):
 def explain_targets(
     problem: DecisionProblem, weights: Array, prices: Array, fraction: float
 ) -> Explanation:
-    """Return the reasons for Kelly targets.
+    """Return the reasons for the Kelly targets of a solved plan.
 
-    weights [K, S], prices [4 + G + N + K]: as in `solve_plan`.
-    fraction: fraction of full Kelly."""
+    weights: [K, S] weights of every period.
+    prices: [4 + G + N + K] shadow prices.
+    fraction: fraction of full Kelly.
+    """
     by_horizon, singular = kelly_by_horizon(problem, fraction)
     if singular.any():
         _spread_evenly(problem, by_horizon, singular, fraction)
@@ -53,7 +60,7 @@ def explain_targets(
 def _spread_evenly(
     problem: DecisionProblem, by_horizon: Array, singular: Mask, fraction: float
 ) -> None:
-    """Fill in the rows of `by_horizon` [K, 2, S] whose covariance is singular."""
+    """Write minimum-norm Kelly weights into the rows of `by_horizon` with a singular covariance."""
     mu, premium, covariance, _, _ = problem.returns
     chosen = np.flatnonzero(problem.account.adjustable)
     for k in np.flatnonzero(singular).tolist():
@@ -68,10 +75,9 @@ def _spread_evenly(
 
 @compiled
 def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, Mask]:
-    """Return fractional Kelly weights without limits or costs for the first 1 … K periods.
+    """Return fractional Kelly weights without limits or costs over the first 1, 2, … K periods.
 
-    Without limits or costs, a weight held through several periods has the sum of the periods'
-    returns and risks.
+    A weight that is held through several periods has the sum of their returns and risks.
 
     Returns
     -------
@@ -79,7 +85,7 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
         Kelly weights on the premium alone, and on the whole expected return; NaN for symbols that
         are not adjustable.
     singular : [K]
-        true if the covariance over these periods is singular, and there are no weights.
+        whether the covariance over these periods is singular, so that there are no weights.
     """
     returns = problem.returns
     chosen = true_indices(problem.account.adjustable)
@@ -111,16 +117,18 @@ def kelly_by_horizon(problem: DecisionProblem, fraction: float) -> tuple[Cube, M
 def explain_by_horizon(
     problem: DecisionProblem, weights: Array, prices: Array, by_horizon: Array, fraction: float
 ) -> Explanation:
-    """Return the horizon that explains each target, its Kelly weight, and the limits that bind.
+    """Return the horizon that explains each target, its Kelly weight, and the binding limits.
 
     The horizon is the longest number of periods, counted from the first, whose Kelly weight fits
     the target. A Kelly weight fits if it lies in the direction of the target's move, or beyond the
-    limit that binds the target. A hedge of weights that other symbols may not hold explains
-    nothing. In this case the Kelly weight given the other symbols' targets is used. If no horizon
-    explains the target, the horizon is the whole plan.
+    limit that binds the target. A Kelly weight that hedges weights which limits forbid explains
+    nothing; then the Kelly weight given the other symbols' targets is used. If no horizon explains
+    the target, the horizon is the whole plan.
 
-    weights [K, S], prices [4 + G + N + K]: weights and shadow prices of the solution.
-    by_horizon: as in `kelly_by_horizon`.
+    weights: [K, S] weights of the solved plan.
+    prices: [4 + G + N + K] shadow prices of the solved plan.
+    by_horizon: [K, 2, S] result of `kelly_by_horizon`.
+    fraction: fraction of full Kelly.
     """
     returns = problem.returns
     whole, size = returns.mu.shape
@@ -226,6 +234,9 @@ def _direction(target: float, held: float, held_by: int) -> float:
 
 @jit_inline
 def _explains(weight: float, target: float, direction: float) -> bool:
-    """Return whether a move towards a weight ends at the target; direction: as in `_direction`."""
+    """Return whether a move towards a weight ends at the target.
+
+    direction: direction in which the target would move further: -1, 1, or 0 if it is unknown.
+    """
     beyond = weight - target
     return beyond * direction > 0.0 or abs(beyond) <= WEIGHT_TOL or direction == 0.0

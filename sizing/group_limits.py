@@ -80,9 +80,9 @@ GrossLevel = Annotated[float, Field(strict=True, ge=0.0, le=MAX_LEVEL, allow_inf
 class GroupLimit:
     """Net and gross limits on a group of symbols, in multiples of equity.
 
-    symbols: the members; None: all symbols of a book.
-    net: minimum and maximum of longs less shorts.
-    gross: maximum of longs plus shorts.
+    symbols: members of the group; None: all symbols of the book.
+    net: minimum and maximum net exposure, longs less shorts; None: no limit.
+    gross: maximum gross exposure, longs plus shorts; None: no limit.
     """
 
     symbols: Annotated[frozenset[str] | None, BeforeValidator(_symbols)]
@@ -100,10 +100,10 @@ class GroupLimit:
 
 @dataclass(frozen=True, slots=True)
 class BetaLimit:
-    """Range of a book's beta to a market, Σ βᵢ·wᵢ.
+    """Limit on a book's beta to a market, Σ βᵢ·wᵢ.
 
     market: symbol of the market.
-    net: minimum and maximum of the beta.
+    net: minimum and maximum beta of the book.
     """
 
     market: Annotated[str, BeforeValidator(_symbol)]
@@ -114,9 +114,9 @@ class BetaLimit:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroupLimits:
-    """Limits on groups and on beta from one file.
+    """All limits on groups and on beta of one file.
 
-    groups: limits by group name.
+    groups: limits by name of the group.
     beta: limit on the book's beta; None: no limit.
     """
 
@@ -131,7 +131,7 @@ class GroupLimits:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the rows of `constraints_over`: gross limits, then net limits."""
+        """Names of the limits in the order of the constraints: gross limits, then net limits."""
         sizes = [f"{name}_gross" for name, each in self.groups.items() if each.gross is not None]
         nets = [name for name, each in self.groups.items() if each.net is not None]
         nets += [] if self.beta is None else [BETA]
@@ -139,28 +139,33 @@ class GroupLimits:
 
     @property
     def markets(self) -> frozenset[str]:
-        """The symbol that betas refer to, or an empty set."""
+        """Symbol of the market that beta refers to; empty without a limit on beta."""
         return frozenset() if self.beta is None else frozenset({self.beta.market})
 
     @property
     def symbols(self) -> frozenset[str]:
+        """All symbols that the limits name, including the market."""
         named = [group.symbols for group in self.groups.values() if group.symbols is not None]
         return self.markets.union(*named)
 
     def constraints_over(
         self, symbols: Sequence[str], closing_symbols: Sequence[str] = ()
     ) -> GroupConstraints:
-        """Return the limits over N symbols, then over the quantities of open closing orders.
+        """Return the limits as linear constraints on the weights of these symbols.
 
-        closing_symbols: symbols of these orders. The positions count as closed in net limits, and
-            use gross limits until the orders fill.
+        symbols: symbols of the first weights.
+        closing_symbols: symbols of the remaining weights, the quantities of open closing orders.
+            They count as closed in net limits, and use gross limits until the orders fill.
+
+        Raises InputError if the market of beta is not among the symbols.
         """
         return _rows_over(self, tuple(symbols), tuple(closing_symbols))
 
     def infeasible_limit(self, symbol_cap: float, leverage: float) -> str | None:
-        """Return the name of a group limit that no book satisfies, or None.
+        """Return the name of a group limit that no book can satisfy, or None.
 
-        symbol_cap, leverage: maximum weight of a symbol, and of the book.
+        symbol_cap: maximum weight of a symbol.
+        leverage: maximum gross exposure of the book, in multiples of equity.
         """
         # If a group has all symbols, those that are not named may fill a whole book.
         symbols = [*sorted(self.symbols), ""]
@@ -239,7 +244,7 @@ def _rows_over(
 
 @cache
 def read_group_limits(path: str) -> GroupLimits:
-    """Return the limits of a file; a file is read once per process.
+    """Read limits on groups from a YAML file; each file is read once per process.
 
     Raises
     ------

@@ -12,6 +12,7 @@ import numpy as np
 from foundation.arrays import Array, Mask
 from foundation.errors import InputError
 from sizing.problem import AccountArrays, DecisionProblem
+from trainingdata.history import NO_HISTORY, PriceHistory
 from trainingdata.instants import utc_text
 
 
@@ -20,125 +21,130 @@ class AccountLike(Protocol):
 
     @property
     def equity(self) -> float:
-        """Equity of the account, USD."""
+        """Equity of the account in USD."""
 
     @property
     def exposure(self) -> Mapping[str, Decimal]:
-        """Signed quantity held plus open orders, by symbol."""
+        """Signed quantity by symbol: position plus open orders."""
 
     @property
     def prices(self) -> Mapping[str, float]:
-        """Last known price in USD, by symbol."""
+        """Last known price in USD by symbol."""
 
     @property
     def unborrowed_cash(self) -> float:
-        """Cash in USD that may buy crypto; 0 or less if none is left."""
+        """Cash in USD that may buy crypto; 0 or less if none is available."""
 
 
 @dataclass(frozen=True, eq=False)
 class SizingInputs:
-    """Inputs of sizing at one instant, for S symbols.
+    """Inputs of a strategy at one instant, for S symbols.
 
     problem: expected returns, costs, limits and current positions.
-    symbols: [S] names; an empty name for a further position with a fixed weight, and an empty tuple
-        if the caller names no symbols.
-    at: the instant of the decision; None: unknown.
-    group_limit_names: names of the limits on groups, as in `GroupLimits`.
+    symbols: [S] names of the symbols. An empty name marks a further position with a fixed weight;
+        an empty tuple means that the caller names no symbols.
+    at: instant of the decision; None: unknown.
+    group_limit_names: names of the limits on groups, gross limits first.
+    history: last own bars of the symbols, as many as the strategy's `lookback`.
     """
 
     problem: DecisionProblem
     symbols: tuple[str, ...] = ()
     at: np.datetime64 | None = None
     group_limit_names: tuple[str, ...] = ()
+    history: PriceHistory = NO_HISTORY
 
     @property
     def mu(self) -> Array:
-        """[S] expected simple return in the first period."""
+        """Expected simple return of each symbol in the first period, [S]."""
         return np.asarray(self.problem.returns.mu[0])
 
     @property
     def covariance(self) -> Array:
-        """[S, S] covariance of simple returns in the first period."""
+        """Covariance of simple returns in the first period, [S, S]."""
         return np.asarray(self.problem.returns.covariance[0])
 
     @property
     def universe(self) -> Mask:
-        """[S] symbols that the strategy may hold and that have a forecast."""
+        """Mask of the symbols that the strategy may hold and that have a forecast, [S]."""
         return self.problem.returns.universe
 
     @property
     def years(self) -> Array:
-        """[S] each symbol's own open time in the first period, in years."""
+        """Open time of each symbol's market in the first period, in years, [S]."""
         return self.problem.returns.years
 
     @property
     def cost(self) -> Array:
-        """[S] one-way trading cost, in USD per USD traded."""
+        """One-way trading cost of each symbol, in USD per USD traded, [S]."""
         return np.asarray(self.problem.costs.change[0])
 
     @property
     def financing(self) -> float:
-        """Financing cost in USD of one USD borrowed for the first period."""
+        """Interest in USD on one USD borrowed for the first period."""
         return float(self.problem.costs.financing[0])
 
     @property
     def crypto(self) -> Mask:
-        """[S] whether the symbol is crypto."""
+        """Mask of the crypto symbols, [S]."""
         return self.problem.limits.crypto
 
     @property
     def long_only(self) -> Mask:
-        """[S] whether the symbol may not be short."""
+        """Mask of the symbols that may not be short, [S]."""
         return self.problem.limits.long_only
 
     @property
     def stock_ceiling(self) -> float:
-        """Gross stock exposure that orders may reach now, in multiples of equity."""
+        """Maximum gross stock exposure that orders may reach now, in multiples of equity."""
         return self.problem.limits.stock_ceiling
 
     @property
     def granted_gross(self) -> float:
-        """Gross stock exposure that the venue grants now; orders may not reach all of it."""
+        """Gross stock exposure that the venue grants now, in multiples of equity.
+
+        It includes a part that orders may not use.
+        """
         return self.problem.limits.granted_gross
 
     @property
     def held(self) -> Array:
-        """[S] weight of the quantity held plus open orders."""
+        """Current weight of each symbol, position plus open orders, [S]."""
         return self.problem.account.held
 
     @property
     def adjustable(self) -> Mask:
-        """[S] whether the weight may change now; all others stay."""
+        """Mask of the symbols whose weight may change now; all others keep theirs, [S]."""
         return self.problem.account.adjustable
 
     @property
     def equity(self) -> float:
-        """Equity of the account, USD."""
+        """Equity of the account in USD."""
         return self.problem.account.equity
 
     @property
     def unborrowed(self) -> float:
-        """Cash that may buy crypto, a multiple of equity; negative for a debit balance."""
+        """Cash that may buy crypto, in multiples of equity; negative for a debit balance."""
         return self.problem.account.unborrowed
 
     def with_weights(self, held: Array, adjustable: Mask) -> SizingInputs:
-        """Return a copy of the inputs with these held weights [S] and adjustable symbols [S]."""
+        """Return a copy of the inputs with other current weights [S] and adjustable symbols [S]."""
         account = self.problem.account._replace(held=held, adjustable=adjustable)
         return replace(self, problem=self.problem._replace(account=account))
 
     def symbol_text(self, k: int) -> str:
-        """Return the name of symbol number k, with the instant if it is known."""
+        """Return the name of symbol k for a message, with the instant if it is known."""
         symbol = self.symbols[k] if self.symbols else f"symbol number {k}"
         return symbol if self.at is None else f"{symbol} at {utc_text(self.at)}"
 
 
 def no_equity_text(equity: float) -> str:
-    """Return the message for an account without positive equity, where weights are undefined."""
+    """Return the error message for an account without positive equity, which has no weights."""
     return f"account: equity is {equity:.2f}; nothing can be sized"
 
 
 def check_priced(symbols: Sequence[str], account: AccountArrays) -> None:
-    """Raise `InputError` for a position without a price."""
+    """Raise `InputError` for a position or an open order without a price."""
     # A position valued at zero would free its headroom for other symbols.
     unpriced = np.flatnonzero((account.quantity != 0.0) & np.isnan(account.price))
     if len(unpriced):

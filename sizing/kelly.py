@@ -9,7 +9,7 @@ one, so one quadratic program includes all limits (`solver`).
 
 The solver validates nothing: a NaN would spread to every weight, and an indefinite covariance would
 make the program unbounded. So this module validates the numbers of a problem once, by a compiled
-loop and a Cholesky factorisation. Only an invalid problem is examined again, to name the fault.
+loop and a Cholesky factorisation. Only an invalid problem is examined further, to name the fault.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ MIN_THREADED_SIZE = 64  # numbers from which BLAS may split a product among thre
 
 
 class SolverFailed(RuntimeError):
-    """A sizing program has no solution, or the solver did not converge.
+    """Raised when a sizing problem has no solution, or the solver does not converge.
 
-    message: the reason.
-    problem: the program that failed.
+    message: reason of the failure.
+    problem: problem that failed.
     """
 
     def __init__(self, message: str, problem: SizingProblem) -> None:
@@ -57,10 +57,9 @@ class SolverFailed(RuntimeError):
 class Covariance:
     """A validated covariance matrix of the simple returns of S symbols.
 
-    Validation costs more than a single solve; a `Covariance` that is reused across solves is
-    validated once.
+    Validation is slower than a solve; a `Covariance` that several solves share is validated once.
 
-    matrix: [S, S] symmetric, positive semi-definite.
+    matrix: [S, S] covariance, symmetric and positive semi-definite.
     """
 
     matrix: Array
@@ -101,12 +100,12 @@ def binary_kelly(probability: npt.ArrayLike, price: npt.ArrayLike, fraction: flo
     price : [N] or scalar
         price c in USD per contract including trading costs, above 0 and below 1.
     fraction
-        of full Kelly, above 0.
+        fraction of full Kelly, above 0.
 
     Raises
     ------
     ValueError
-        if an argument is out of range; it names the argument.
+        if an argument is out of range; the message names the argument.
     """
     chance = np.asarray(probability, dtype=np.float64)
     cost = np.asarray(price, dtype=np.float64)
@@ -142,22 +141,22 @@ def kelly_weights(
         covariance of returns over the same interval; symmetric, positive semi-definite. Pass a
         `Covariance` to validate a matrix once for many calls.
     fraction
-        of full Kelly, above 0.
+        fraction of full Kelly, above 0.
     lower, upper : [S], or [T, S] for a history
         bounds of the weights; equal for a symbol whose weight is fixed.
     groups
         pairs (coefficients [S] ≥ 0, ceiling): Σ cᵢ·|wᵢ| ≤ ceiling; a boolean mask counts as 0 and
-        1. A ceiling below the fixed weights is raised to them. For a history the ceiling may be
-        [T].
+        1. A ceiling below its use by fixed weights is raised to that use. For a history the ceiling
+        may be [T].
     held, cost : [S]
         current weights, and trading cost per unit of weight; without cost, `held` changes the
-        result by rounding only. Rejected for a history, whose held weights follow from earlier
+        result by rounding only. Rejected for a history, whose current weights follow from earlier
         rows.
 
     Raises
     ------
     ValueError
-        if an argument is invalid; it names the argument.
+        if an argument is invalid; the message names the argument.
     SolverFailed
         if no weights within the bounds satisfy the ceilings, or the solver does not converge.
     """
@@ -246,7 +245,7 @@ def _history_weights(
     """Return the weights [T, S] of T problems without costs."""
 
     def by_row(name: str, value: npt.ArrayLike, rank: int) -> Array:
-        """Return a value for each row [T, …]; a value for one problem is repeated for all rows."""
+        """Return a value for each row, [T, …]; a single value is repeated for all rows."""
         array = float_array(name, value)
         if array.ndim <= rank:
             return np.broadcast_to(array, (len(mu), *array.shape))
@@ -319,7 +318,11 @@ def float_array(name: str, value: npt.ArrayLike) -> Array:
 
 
 def check_shapes(vectors: Mapping[str, Array], symbols: int) -> None:
-    """Raise `ValueError` unless each of the named arrays has shape [S]."""
+    """Raise `ValueError` unless every array has shape [S].
+
+    vectors: arrays by name.
+    symbols: number of symbols, S.
+    """
     shape = (symbols,)
     for name, array in vectors.items():
         if array.shape != shape:
@@ -342,16 +345,16 @@ def check_problem(mu: Array, lower: Array, upper: Array, held: Array, cost: Arra
 
 
 def check_covariance(covariance: Array) -> None:
-    """Raise `ValueError` unless [S, S] is finite, symmetric and positive semi-definite.
+    """Raise `ValueError` unless a matrix [S, S] is finite, symmetric and positive semi-definite.
 
-    Asymmetry and negative eigenvalues within rounding pass (SYMMETRY_TOL, EIGENVALUE_TOL).
+    Asymmetry up to SYMMETRY_TOL and negative eigenvalues up to EIGENVALUE_TOL count as rounding.
     """
     if not _is_covariance(covariance):
         raise ValueError("covariance must be finite, symmetric and positive semi-definite")
 
 
 def group_arrays(groups: Sequence[GroupCeiling], symbols: int) -> tuple[Array, Array]:
-    """Return the coefficients [G, S] and limits [G] of group ceilings as arrays.
+    """Convert group ceilings to arrays: coefficients [G, S] and limits [G].
 
     Raises
     ------

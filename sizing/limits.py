@@ -10,13 +10,16 @@ from sizing.increments import whole_lots
 from sizing.problem import BookLimits, CurrentWeights, DecisionProblem
 
 CENT = 0.01  # USD
-CEILING_TOL = 1e-9  # relative: excess over a ceiling that counts as rounding of the solver
+CEILING_TOL = 1e-9  # relative excess over a ceiling that counts as rounding of the solver
 CEILINGS = ("stock_gross", "crypto_gross", "unborrowed_cash", "joint")
 
 
 @jit_inline
 def granted_leverage(leverage: float, equity: float, margin_equity: float) -> float:
-    """Return the leverage that an account may use: at most 1× below margin_equity USD."""
+    """Return the leverage that an account may use: at most 1× if equity is below margin_equity.
+
+    equity, margin_equity: equity of the account, and minimum equity for margin, in USD.
+    """
     return min(leverage, 1.0) if equity < margin_equity else leverage
 
 
@@ -24,8 +27,10 @@ def granted_leverage(leverage: float, equity: float, margin_equity: float) -> fl
 def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling: float) -> float:
     """Return the factor, 0 … 1, that scales trimmable weights to satisfy the joint ceiling.
 
-    weights [S]; trimmable [S]: the symbols that may be cut. The ceiling: stock gross /
-    stock_ceiling + crypto ≤ 1.
+    The ceiling is: gross stock exposure / stock_ceiling + gross crypto exposure ≤ 1.
+
+    weights: [S] weights of the book.
+    trimmable: [S] whether the symbol may be trimmed.
     """
     load = 0.0
     part_loose = 0.0
@@ -42,10 +47,11 @@ def overnight_share(weights: Array, crypto: Mask, trimmable: Mask, stock_ceiling
 
 @compiled
 def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, Array]:
-    """Return lower and upper bounds, [S] each: ± the cap, or the held weight of a fixed symbol.
+    """Return the lower and upper bounds of weights, [S] each.
 
-    A symbol that leaves the universe is fixed at 0 and uses no headroom. The lower bound is 0 for
-    long-only symbols, and for all symbols if the account may not be short.
+    The bounds of an adjustable symbol are ± the cap. All other symbols are fixed at their current
+    weights, or at 0 if they are exiting. The lower bound is 0 for long-only symbols, and for all
+    symbols if the account may not be short; an existing short position may stay.
     """
     held = account.held
     least = -limits.symbol_cap if account.equity >= limits.margin_equity else 0.0
@@ -65,7 +71,7 @@ def weight_bounds(limits: BookLimits, account: CurrentWeights) -> tuple[Array, A
 
 @jit_inline
 def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
-    """Return coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
+    """Return the coefficients [4, S] and limits [4] of the CEILINGS: Σ coefficients·|w| ≤ limit."""
     limits = problem.limits
     held = problem.account.held
     coefficients = np.zeros((4, len(held)))
@@ -94,7 +100,7 @@ def ceiling_rows(problem: DecisionProblem) -> tuple[Array, Array]:
 
 @compiled
 def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
-    """Return coefficients [4 + G, S] and limits [4 + G]: CEILINGS, then gross limits of groups."""
+    """Return the coefficients [4 + G, S] and limits [4 + G] of gross limits: CEILINGS, groups."""
     rows, rooms = ceiling_rows(problem)
     groups = problem.limits.group_constraints
     count = len(groups.gross_max)
@@ -112,14 +118,22 @@ def gross_rows(problem: DecisionProblem) -> tuple[Matrix, Array]:
 
 
 def count_shadow_prices(problem: DecisionProblem) -> int:
-    """Return the number of shadow prices of limits and periods: 4 + G + N + K."""
+    """Return the number of shadow prices, 4 + G + N + K.
+
+    There are 4 ceilings, G gross and N net limits on groups, and K borrowing periods.
+    """
     rows = problem.limits.group_constraints
     return len(CEILINGS) + len(rows.gross) + len(rows.net) + len(problem.returns.mu)
 
 
 @jit_inline
 def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) -> float:
-    """Return the excess of weights [S] over net limit k, or over its use by `solved` if larger."""
+    """Return the excess of weights over net limit k.
+
+    The limit counts as at least its use by the solver's weights, which may exceed it.
+
+    weights, solved: [S] weights, and the solver's weights.
+    """
     rows = problem.limits.group_constraints
     use = 0.0
     allowed = 0.0
@@ -133,7 +147,7 @@ def net_excess(problem: DecisionProblem, k: int, weights: Array, solved: Array) 
 def _whole_sale(held: float, weight: float, increment: float) -> float:
     """Return the size of a sale from one weight to a lower one, in whole increments.
 
-    The remainder is a whole number of increments as well; a sale of everything is not rounded.
+    The remainder is a whole number of increments, too; a sale of the whole position is not rounded.
     """
     if weight == 0.0 or increment == 0.0:
         return held - weight
@@ -143,11 +157,13 @@ def _whole_sale(held: float, weight: float, increment: float) -> float:
 
 @compiled
 def affordable_weights(problem: DecisionProblem, weights: Array) -> Array:
-    """Return the weights [S], with all crypto purchases scaled by one factor to the available cash.
+    """Scale all crypto purchases by one factor to the available cash; return the weights [S].
 
     Σ bought·(1 + cost) ≤ unborrowed + Σ sold·(1 - cost) / order_price_buffer, over crypto. A sale
-    yields whole increments, unless it closes the position, less a fee rounded up to the cent. The
-    next decision buys the rest.
+    counts in whole increments, unless it closes the position, less a fee rounded up to the cent.
+    The next decision buys the remainder.
+
+    weights: [S] target weights before scaling.
     """
     # `ceiling_rows` limits the value of all crypto, as if a sale freed its whole value. The venue
     # checks a purchase above its price against the cash that sales have brought, and refuses all of

@@ -1,20 +1,21 @@
-"""The premium prior: the expected return of an asset class as a stated reward for its risk.
+"""The premium prior: expected returns of an asset class from an assumed Sharpe ratio.
 
-A class's premium is a Sharpe ratio, that of the diversified class. Reverse optimisation (Sharpe
-1974; Black and Litterman 1992) gives the expected returns under which equal weights are optimal:
+The ratio is that of the diversified class. Reverse optimisation (Sharpe 1974; Black and Litterman
+1992) gives the expected returns under which equal weights are optimal:
 
     π = SR · √(ρ̄ / (ρ̄ + (1 - ρ̄) / n)) · Σw / √(w'Σw),   w = 1/n
 
-with ρ̄ the class's mean correlation. n symbols of one class are not all of it: a single stock's
-ratio is √ρ̄ of the class's. Few symbols carry little information about their class, so the prior of
-the mean correlation counts as `PRIOR_PAIRS` pairs in addition to those in the matrix.
+with ρ̄ the mean correlation of the class. A book of n symbols is less diversified than its class: a
+single stock's ratio is √ρ̄ times the ratio of the class. Few symbols carry little information about
+their class, so the prior mean correlation counts as `PRIOR_PAIRS` pairs in addition to those in the
+matrix.
 
 The world's market portfolio had a ratio of 0.36 from 1960 to 2017 (Doeswijk, Lam and Swinkels
-2020), which shrunk for 58 years of data is 0.32. Two years of bars have an error of 0.7, too much
-to estimate it.
+2020), or 0.32 after shrinkage for 58 years of data. An estimate from two years of bars would have a
+standard error of 0.7.
 
-Crypto has no such record. Unless it is stated, its ratio is implied by the capital asset pricing
-model (Sharpe 1964; Lintner 1965). E[r] - rf = β (E[m] - rf) with β = ρ σ / σm reads as ratios
+Crypto has no such record. Unless it is configured, its ratio is implied by the capital asset
+pricing model (Sharpe 1964; Lintner 1965). E[r] - rf = β (E[m] - rf) with β = ρ σ / σm gives
 
     SR_crypto = ρ · SR_stocks,   ρ = ρ̄_across / √(ρ̄_stocks · ρ̄_crypto)
 
@@ -30,7 +31,7 @@ from foundation.arrays import Array, Array32, Index, Mask, Matrix
 from foundation.compiled import compiled, true_indices
 from trainingdata.correlation import MeanCorrelations
 
-PRIOR_PAIRS = 3.0  # number of pairs that the prior of a class's mean correlation counts as
+PRIOR_PAIRS = 3.0  # weight of the prior mean correlation of a class, in pairs of symbols
 
 
 @compiled
@@ -56,7 +57,7 @@ def unit_premiums(
     Returns
     -------
     premiums : [T, S]
-        expected yearly return at a Sharpe ratio of one.
+        expected yearly return at a Sharpe ratio of one of the asset class.
     crypto_correlation : [T]
         correlation of the diversified crypto class with the diversified stock market, -1 to 1.
     """

@@ -17,11 +17,11 @@ class Returns(NamedTuple):
     """Expected returns of S symbols over K periods; only the first period is traded.
 
     mu: [K, S] expected simple return.
-    premium: [K, S] part of `mu` that comes from the stated premium, the rest being the forecast's;
-        NaN where it is unknown.
-    covariance: [K, S, S] of simple returns.
-    universe: [S] symbols that the strategy may hold and that have a forecast.
-    years: [S] each symbol's own open time in the first period, in years.
+    premium: [K, S] part of `mu` that comes from the premium; the remainder comes from the forecast.
+        NaN if the part is unknown.
+    covariance: [K, S, S] covariance of simple returns.
+    universe: [S] whether the strategy may hold the symbol and it has a forecast.
+    years: [S] open time of each symbol's market in the first period, in years.
     """
 
     mu: Array
@@ -34,8 +34,8 @@ class Returns(NamedTuple):
 class Costs(NamedTuple):
     """Costs of trading and borrowing.
 
-    change: [K, S] trading cost per unit of weight at the start of each period.
-    financing: [K] cost in USD of one USD borrowed in each period.
+    change: [K, S] trading cost per unit of weight change at the start of each period.
+    financing: [K] interest in USD on one USD borrowed in each period.
     """
 
     change: Array
@@ -43,14 +43,14 @@ class Costs(NamedTuple):
 
 
 class GroupConstraints(NamedTuple):
-    """Limits on groups of N weights; multiples of equity.
+    """Linear constraints on groups of N weights, in multiples of equity.
 
-    gross: [G, N] use of each gross limit by one unit of a weight: Σ cᵢ·|wᵢ| ≤ gross_max.
-    gross_max: [G] the gross limits.
-    net: [M, N] use of each net limit by one unit of a weight: Σ nᵢ·wᵢ ≤ net_max.
-    net_max: [M] the net limits.
-    market: index of the market symbol. Betas to this symbol fill the last two rows of `net`,
-        negated in the last row. −1: no limit on beta.
+    gross: [G, N] coefficients cᵢ of the gross limits: Σ cᵢ·|wᵢ| ≤ gross_max.
+    gross_max: [G] gross limits.
+    net: [M, N] coefficients nᵢ of the net limits: Σ nᵢ·wᵢ ≤ net_max.
+    net_max: [M] net limits.
+    market: index of the market symbol; -1: no limit on beta. The last two rows of `net` are the
+        betas to this symbol, and their negatives.
     """
 
     gross: Array
@@ -67,7 +67,10 @@ NO_GROUP_CONSTRAINTS = GroupConstraints(
 
 @jit_inline
 def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraints:
-    """Return the limits over the chosen [m] of N weights, in order; include the market symbol."""
+    """Return the constraints on a selection of the weights, without rescaling the limits.
+
+    chosen: [m] indices of the selected weights, in order; the market symbol must be among them.
+    """
     if len(rows.gross) + len(rows.net) == 0:
         return rows
     market = -1
@@ -85,10 +88,12 @@ def select_constraints(rows: GroupConstraints, chosen: Index) -> GroupConstraint
 
 @compiled
 def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
-    """Return the limits with the rows of betas to the market filled in; covariance [K, S, S].
+    """Return the constraints with betas to the market in the last two rows of `net`.
 
-    Over all periods: Σ cov(market, symbol) / Σ var(market). Where the market has no variance every
-    beta is 0.
+    A beta is Σ cov(market, symbol) / Σ var(market) over all periods; 0 if the market has no
+    variance.
+
+    covariance: [K, S, S] covariance of simple returns.
     """
     if rows.market < 0:
         return rows
@@ -108,15 +113,15 @@ def with_betas(rows: GroupConstraints, covariance: Array) -> GroupConstraints:
 
 
 class BookLimits(NamedTuple):
-    """Limits on a book; multiples of equity.
+    """Limits on a book, in multiples of equity where no unit is given.
 
-    symbol_cap: cap on the weight of one symbol.
-    crypto_cap: ceiling on all crypto together.
+    symbol_cap: maximum size of the weight of one symbol.
+    crypto_cap: maximum gross crypto exposure.
     margin_equity: equity in USD below which short positions are not allowed.
-    max_positions: largest number of positions; infinite: any number.
-    stock_ceiling: gross stock exposure that orders may reach now.
-    granted_gross: gross stock exposure that the venue grants now, including the part that orders
-        may not reach.
+    max_positions: maximum number of positions; infinite: no limit.
+    stock_ceiling: maximum gross stock exposure that orders may reach now.
+    granted_gross: gross stock exposure that the venue grants now, including a part that orders may
+        not use.
     crypto: [S] whether the symbol is crypto.
     long_only: [S] whether the symbol may not be short.
     group_constraints: limits on groups of symbols.
@@ -134,17 +139,17 @@ class BookLimits(NamedTuple):
 
 
 class CurrentWeights(NamedTuple):
-    """Current positions of an account as weights.
+    """Current positions of an account, as weights.
 
-    held: [S] weight held plus open orders.
-    adjustable: [S] whether the weight may change now; all others stay.
-    exiting: [S] whether the symbol is being closed because it may not be held; an exiting symbol is
-        not adjustable.
-    increment: [S] weight of one increment; 0 where quantities are not rounded.
-    equity: USD.
-    unborrowed: cash that may buy crypto, a multiple of equity at the venue's check; a negative
+    held: [S] current weight, position plus open orders.
+    adjustable: [S] whether the weight may change now; other weights are fixed.
+    exiting: [S] whether the symbol is closed because the strategy may not hold it; an exiting
+        symbol is not adjustable.
+    increment: [S] weight of one lot; 0 if quantities are not rounded.
+    equity: equity in USD.
+    unborrowed: cash that may buy crypto at the venue's check, in multiples of equity. A negative
         value is a debit that must be repaid before crypto can be bought.
-    order_price_buffer: factor on the price at which the venue checks market buys.
+    order_price_buffer: factor on the market price, at which the venue checks market buys.
     """
 
     held: Array
@@ -157,7 +162,7 @@ class CurrentWeights(NamedTuple):
 
 
 class DecisionProblem(NamedTuple):
-    """The sizing problem that a strategy solves at one instant."""
+    """The sizing problem of one decision: expected returns, costs, limits and current weights."""
 
     returns: Returns
     costs: Costs
@@ -166,22 +171,22 @@ class DecisionProblem(NamedTuple):
 
 
 class AccountArrays(NamedTuple):
-    """An account over N rows: the panel's symbols, then further positions and open closing orders.
+    """An account as N rows: the panel's symbols, further positions, then open closing orders.
 
     The rows from `position_count` on are the unfilled quantities of open closing orders. The row of
-    the position excludes these quantities; until filled, they use their part of every ceiling.
+    the position excludes these quantities, which use their part of every ceiling until they fill.
 
-    quantity: [N] signed quantity held plus open orders.
-    price: [N] price in USD; NaN where it is unknown.
-    increment: [N] lot size in shares or coins; 0 where quantities are not rounded.
-    min_order_value: [N] minimum value of an order in USD, unless the order closes the position.
+    quantity: [N] signed quantity, position plus open orders.
+    price: [N] price in USD; NaN if it is unknown.
+    increment: [N] lot size in shares or coins; 0 if quantities are not rounded.
+    min_order_value: [N] minimum value in USD of an order that does not close the position.
     dust: [N] value in USD below which a position cannot be closed.
     tradable: [N] whether the venue accepts orders for the row.
     position_count: number of rows that are positions.
-    equity: USD.
-    unborrowed: cash in USD that may buy crypto; 0 or less if none is left.
+    equity: equity in USD.
+    unborrowed: cash in USD that may buy crypto; 0 or less if none is available.
     leverage: gross stock exposure that the venue grants, in multiples of equity.
-    shorting: whether the venue lends shares.
+    shorting: whether the venue lends shares for short sales.
     free_equity_share: share of equity that may support stock positions.
     """
 
@@ -203,7 +208,12 @@ class AccountArrays(NamedTuple):
 def current_weights(
     account: AccountArrays, adjustable: Mask, exiting: Mask, order_price_buffer: float
 ) -> CurrentWeights:
-    """Return the account as weights, NaN without equity; adjustable, exiting: masks [N]."""
+    """Convert an account's quantities to weights, which are NaN without positive equity.
+
+    adjustable: [N] whether the weight may change now.
+    exiting: [N] whether the symbol is closed because the strategy may not hold it.
+    order_price_buffer: factor on the market price, at which the venue checks market buys.
+    """
     equity = account.equity if account.equity > 0.0 else np.nan
     held = np.zeros(len(account.quantity))
     increment = np.zeros(len(held))

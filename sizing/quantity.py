@@ -1,4 +1,4 @@
-"""Order quantities from weights, and `get_qty`: the quantity of one symbol to trade now.
+"""Order quantities from target weights, and `get_qty`, the quantity of one symbol to trade now.
 
 Backtest, live trading and `get_qty` share these functions, so that all of them round alike.
 """
@@ -38,37 +38,43 @@ from trainingdata.timeframe import HOURLY
 log = logging.getLogger(__name__)
 
 HALF_KELLY = Kelly()
-MAX_CRYPTO_QUANTITY = 1e11  # quantity of one order, at any price
+MAX_CRYPTO_QUANTITY = 1e11  # maximum quantity of one order, at any price
 
 
 class MomentsLike(Protocol):
-    """Interface of expected returns and deviations over one interval, or a plan's K periods."""
+    """Interface of expected returns and deviations over one interval, or over a plan's periods."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """[M] names of the symbols."""
+        """Names of the symbols, [M]."""
 
     @property
     def mu(self) -> Array:
-        """[M] or [K, M] expected simple return."""
+        """Expected simple return of each symbol, [M] or [K, M]."""
 
     @property
     def sigma(self) -> Array:
-        """[M] or [K, M] standard deviation."""
+        """Standard deviation of the simple return of each symbol, [M] or [K, M]."""
 
 
 @jit_inline
 def max_crypto_quantity(largest: float, price: float) -> float:
-    """Return the crypto quantity of `largest` USD, at most MAX_CRYPTO_QUANTITY."""
+    """Return the maximum quantity of a crypto order.
+
+    largest: maximum value of an order, in USD.
+    price: price in USD.
+    """
     return min(largest / price, MAX_CRYPTO_QUANTITY)
 
 
 @jit_inline
 def count_child_orders(steps: float, rest: float, most: float, step: float) -> int:
-    """Return the number of orders into which a quantity is split, each of at most `most`.
+    """Return the number of child orders into which a quantity is split.
 
-    steps: whole lots of the quantity; rest: its remainder below one lot. An order has at least one
-        lot, whatever its value.
+    steps: number of whole lots in the quantity.
+    rest: remainder of the quantity, below one lot.
+    most: maximum quantity of a child order; an order has at least one lot, even above it.
+    step: size of a lot.
     """
     slots = steps + (1.0 if rest > 0.0 else 0.0)
     return max(int(np.ceil(slots / max(np.floor(most / step), 1.0))), 1)
@@ -76,7 +82,12 @@ def count_child_orders(steps: float, rest: float, most: float, step: float) -> i
 
 @jit_inline
 def child_order_lots(steps: float, count: int, k: int) -> float:
-    """Return the lots of child order k of `count`: equal up to one lot, larger orders first."""
+    """Return the number of lots in child order k of `count`.
+
+    The orders differ by at most one lot; larger orders come first.
+
+    steps: number of lots in all orders.
+    """
     least = np.floor(steps / count)
     return float(least + (1.0 if k < steps - least * count else 0.0))
 
@@ -95,7 +106,12 @@ def target_quantity(
     price: float,
     increment: Decimal,
 ) -> Decimal:
-    """Return the quantity of a weight, rounded towards zero; the held weight is not rounded."""
+    """Convert a target weight to a quantity, rounded towards zero to a multiple of `increment`.
+
+    A weight equal to the held weight gives the held quantity, which is not rounded.
+
+    equity, price: equity of the account, and price of the symbol, in USD.
+    """
     # A fee in crypto leaves quantities off the grid of increments. Rounding a position that is at
     # its target would sell that remainder at every decision.
     if weight == held_weight:
@@ -121,48 +137,50 @@ def get_qty(
     fallback: Fallback = "none",
     risk_multiplier: float = 1.0,
 ) -> Decimal:
-    """Return the signed quantity of one symbol to trade now; all other positions stay.
+    """Return the signed quantity of one symbol to trade now; all other positions are unchanged.
 
-    An account without equity supports no position: the result closes the held quantity.
+    For an account without positive equity the result closes the position.
 
     Parameters
     ----------
+    symbol
+        name of the symbol, in any spelling.
     price
-        USD, at which the symbol is valued and sized.
+        price in USD at which the symbol is valued and sized.
     account
-        the current account.
+        current account.
     moments
-        expected returns and deviations over the holding interval, or over the periods of a plan
-        (`multi_period`), premium included. A symbol without moments uses every ceiling and has no
-        variance.
+        expected returns, premium included, and deviations over the holding interval, or over the
+        periods of a plan. A symbol without moments uses every ceiling and has no variance.
     correlation : [M, M] or [K, M, M]
         correlations between the moments' symbols; optional for a single symbol.
     limits
-        limits on the book; None: the default limits.
+        limits on the book; None: default limits.
     strategy
-        a strategy of `sizing.strategies`.
+        strategy that decides the target weight, from `sizing.strategies`.
     cost
-        trading cost, as a fraction of the traded value.
+        one-way trading cost, as a fraction of the traded value.
     hours
-        number of the symbol's own bars in the first period, for `vol_target`, `inverse_volatility`
-        and `risk_parity`.
+        number of the symbol's own bars in the first period; used by `vol_target`,
+        `inverse_volatility` and `risk_parity`.
     overnight
         whether the overnight ceiling applies.
     borrow_costs : [K]
-        cost of one USD borrowed in each period; empty: borrowing is free.
+        interest on one USD borrowed in each period; empty: borrowing is free.
     signal
-        root mean square of the forecast return over the forecast's whole decay, as in
-        `multi_period.change_costs`.
-    enhanced, risk_multiplier
-        `USE_ENHANCED_KELLY_SIZING`, `RISK_MULTIPLIER`: false sizes by the legacy rule (`Legacy`)
-        under the same limits.
+        root mean square of the forecast return over the forecast's whole decay; it lowers the
+        expected cost of the exit.
+    enhanced
+        `USE_ENHANCED_KELLY_SIZING`; false: the legacy rule (`Legacy`) under the same limits.
     fallback
-        the sizing rule if enhanced sizing fails: `none`, or `legacy`.
+        sizing rule if enhanced sizing fails: `none`, or `legacy`.
+    risk_multiplier
+        `RISK_MULTIPLIER`, a factor on stock weights of the legacy rule.
 
     Raises
     ------
     InputError
-        for an invalid price or cost, shapes that do not fit, and a position without a price.
+        if a price or cost is invalid, shapes do not fit, or a position has no price.
     """
     item = instrument(symbol)
     request = _Request(
@@ -223,7 +241,7 @@ def _first_answer(
 
 
 def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
-    """Return the inputs in which only the requested symbol is adjustable, and that symbol's row."""
+    """Return inputs in which only the requested symbol is adjustable, and its index."""
     symbol = request.item.symbol
     account = request.account
     moments = request.moments
@@ -283,7 +301,10 @@ def _inputs(request: _Request, limits: Limits) -> tuple[SizingInputs, int]:
 def _moments_of(
     symbols: Sequence[str], moments: MomentsLike | None, correlation: Array | None
 ) -> tuple[Array, Array, Mask]:
-    """Return mu [K, S], covariance [K, S, S] and a mask [S] of symbols with moments, 0 without."""
+    """Return mu [K, S], covariance [K, S, S], and a mask [S] of the symbols with moments.
+
+    Entries of other symbols are 0.
+    """
     n = len(symbols)
     has_moments = np.zeros(n, dtype=bool)
     if moments is None:

@@ -1,6 +1,6 @@
 """Settings of position sizes: limits on a book, the drawdown limit, and the premium prior.
 
-This module loads no compiled code, so that an invalid value is refused at once.
+This module loads no compiled code, so that an invalid value is rejected at once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Limits:
     )
 
     def group_limits(self) -> GroupLimits:
-        """Return the limits on groups; without a configured file there are no limits."""
+        """Return the limits on groups from the configured file; no limits without a file."""
         from sizing.group_limits import NO_GROUPS
 
         if self.groups is None:
@@ -59,7 +59,10 @@ class Limits:
     def stock_ceiling(self, *, overnight: bool, equity: float) -> float:
         """Return the maximum gross stock exposure, in multiples of equity.
 
-        The intraday or the overnight ceiling applies; at most 1× for an account without margin.
+        It is at most 1× for an account below `margin_equity`.
+
+        overnight: whether the overnight ceiling applies.
+        equity: equity of the account in USD.
         """
         from sizing.limits import granted_leverage
 
@@ -67,7 +70,10 @@ class Limits:
         return granted_leverage(leverage, equity, self.margin_equity)
 
     def with_account_leverage(self, leverage: float) -> Limits:
-        """Return these limits for an account whose broker lends at most `leverage` × equity."""
+        """Return a copy of the limits, capped to the leverage that the broker grants the account.
+
+        leverage: maximum gross stock exposure, in multiples of equity.
+        """
         if leverage >= self.intraday_leverage:
             return self
         return replace(self, intraday_leverage=leverage)
@@ -79,7 +85,7 @@ class Limits:
 
     @property
     def caps(self) -> tuple[float, float, float, float]:
-        """Limits for compiled functions: symbol cap, crypto cap, margin equity, position count.
+        """Limits for compiled functions: symbol cap, crypto cap, margin equity, maximum positions.
 
         Caps are multiples of equity. Short positions require at least the margin equity, in USD.
         """
@@ -110,11 +116,11 @@ class DrawdownLimit:
 
     @property
     def fraction(self) -> float:
-        """Fraction c of Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
+        """Fraction c of full Kelly that satisfies the limit: 2 / (1 + ln p / ln(1 - d)), at most 1.
 
-        In a diffusion a fraction c of Kelly lets wealth ever fall to a share x of itself with
-        probability x^(2/c - 1) (Thorp 2006). A loose limit allows more than full Kelly, which grows
-        more slowly at more risk. At a depth of 0.2 and a probability of 0.1 it is 0.177.
+        With a fraction c of Kelly in a diffusion, wealth ever falls to a share x of itself with
+        probability x^(2/c - 1) (Thorp 2006). More than full Kelly would grow more slowly at more
+        risk, so the fraction is capped. At a depth of 0.2 and a probability of 0.1 it is 0.177.
         """
         aversion = math.log(self.probability) / math.log1p(-self.depth)
         return min(2.0 / (1.0 + aversion), 1.0)
@@ -136,12 +142,12 @@ class PriorSettings:
     horizon_days: int = setting(28, "how far a plan looks, in calendar days", ge=1, le=365)
 
     def class_sharpe(self, crypto_correlation: Array) -> Array:
-        """Return yearly Sharpe ratios of the stock market and of crypto at each instant, [T, 2].
+        """Return the yearly Sharpe ratios of stocks and crypto at each instant, [T, 2].
 
         Parameters
         ----------
         crypto_correlation : [T]
-            correlation of crypto with the stock market.
+            correlation of the crypto class with the stock market.
         """
         stocks = np.full(len(crypto_correlation), self.stock_sharpe)
         implied = self.stock_sharpe * crypto_correlation

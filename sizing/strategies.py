@@ -1,26 +1,35 @@
-"""The named strategies, all under the same limits and the same quadratic program.
+"""The strategies by name, all under the same limits and the same quadratic program.
 
 A strategy turns a `SizingInputs` into an `Allocation`. Kelly weighs return, risk and trading cost.
-The other strategies propose a weight per symbol and get the closest feasible weight. Pattern
-strategies keep a weight while the weight is within `band` of its desired value, a quarter by
-default (the relative half of the 5/25 rule of rebalancing).
+The other strategies propose a weight per symbol and get the closest feasible weight. Strategies
+with a weight rule keep a weight that is within `band` of its desired value, a quarter by default
+(the relative half of the 5/25 rule of rebalancing).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from foundation.arrays import Array, Index, first_true
 from foundation.errors import InputError, invalid_choice, one_line
-from foundation.plugin import TARGET, is_plugin, load_plugin, plugin_errors
+from foundation.plugin import (
+    TARGET,
+    call_text,
+    check_arguments,
+    is_plugin,
+    load_plugin,
+    plugin_errors,
+)
 from trainingdata.instants import utc_text
 from trainingdata.instruments import AssetClass
 from trainingdata.timeframe import DAYS_A_YEAR, Holding
@@ -32,11 +41,12 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 KELLY_NAME = re.compile(r"(kelly|premium)_(\d+(?:\.\d+)?)(_x4|pct)?", re.IGNORECASE)
 MAX_NEWTON_STEPS = 500  # Newton steps of risk parity
-FULL_STEP_DECREMENT = 0.25  # decrement below which Newton's step is taken whole
-REL_TOL = 1e-10  # relative decrement at which the steps end
+FULL_STEP_DECREMENT = 0.25  # Newton decrement up to which the full step is taken
+REL_TOL = 1e-10  # Newton decrement at which the steps end; relative tolerance of a day's length
 GROUP = "sizing"  # the settings group that names a custom rule
 TARGET_KEY = f"{GROUP}.{TARGET}"
-MAX_RULE_WEIGHT = 1e6  # multiple of equity that a custom rule's weight is clipped to
+NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+MAX_RULE_WEIGHT = 1e6  # size to which a custom rule's weight is clipped, in multiples of equity
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +55,12 @@ class Kelly:
 
     fraction: fraction of full Kelly, above 0, at most 1.
     multiplier: factor on stock weights; the earlier system used 4.
-    uses_forecast: whether forecasts count in addition to the premium.
-    holding: holding interval, as in `Strategy`.
+    uses_forecast: whether expected returns include forecasts in addition to the premium.
+    holding: holding interval that the strategy requires; None: the configured interval.
 
-    The multiplier m stretches the weights within the program: they are m·v, with v optimal for
-    returns mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full
-    Kelly, where expected log growth is nil.
+    The multiplier m scales the weights within the program: they are m·v, with v optimal for returns
+    mu / m, costs / m and covariance Σ / (m m'). With 4, half-Kelly becomes twice full Kelly, where
+    expected log growth is zero.
     """
 
     fraction: float = 0.5
@@ -58,6 +68,7 @@ class Kelly:
     uses_forecast: bool = True
     holding: Holding | None = None
     uses_premium: ClassVar[bool] = True
+    lookback: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_fraction(self.fraction)
@@ -98,14 +109,15 @@ class Kelly:
 
 @dataclass(frozen=True, slots=True)
 class WeightPattern:
-    """A strategy whose rule proposes a weight for each symbol.
+    """A strategy with a rule that proposes a weight for each symbol.
 
     name: name of the strategy, for logs.
     rule: function from inputs to desired weights [S].
-    band: relative distance from the desired weight within which a weight is kept.
-    holding: holding interval, as in `Strategy`.
+    band: relative distance from the desired weight within which a current weight is kept.
+    holding: holding interval that the strategy requires; None: the configured interval.
     uses_forecast: whether the rule reads expected returns.
     forecast_directed: whether the forecast alone determines the sign of every weight.
+    lookback: number of own bars in the price history that the rule reads.
     """
 
     name: str
@@ -114,12 +126,13 @@ class WeightPattern:
     holding: Holding | None = "session"
     uses_forecast: bool = False
     forecast_directed: bool = False
+    lookback: int = 0
     uses_premium: ClassVar[bool] = False
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Return the closest feasible weights; keep weights within `band` of their desired value.
 
-        Where `limits.max_positions` binds, a held position is replaced only by a position that is
+        If `limits.max_positions` binds, a current position is replaced only by a position that is
         larger by more than `band`.
         """
         from sizing.allocation import project_onto_limits
@@ -138,18 +151,21 @@ class WeightPattern:
 
 @dataclass(frozen=True, slots=True)
 class Legacy:
-    """The earlier system's rule: half of equity in crypto, half of the buying power in a stock.
+    """The earlier system's rule: half of equity per crypto pair, half of buying power per stock.
 
-    Each crypto pair gets half of equity. A stock gets half of the stock ceiling that other
-    positions leave, times `risk_multiplier`, in the direction of the forecast. Symbols are sized
-    one by one in the order of the inputs; each weight is cut to the headroom that the rest of the
-    book leaves.
+    A stock gets half of the granted stock exposure that other stocks do not use, times
+    `risk_multiplier`, in the direction of the forecast. Symbols are sized one by one in the order
+    of the inputs; each weight is cut to the headroom that the rest of the book leaves.
+
+    risk_multiplier: factor on stock weights.
+    holding: holding interval that the strategy requires; None: the configured interval.
     """
 
     risk_multiplier: float = 1.0
     holding: Holding | None = None
     uses_forecast: ClassVar[bool] = True
     uses_premium: ClassVar[bool] = False
+    lookback: ClassVar[int] = 0
 
     def allocate(self, inputs: SizingInputs) -> Allocation:
         """Size each adjustable symbol in turn, given the targets of the preceding symbols."""
@@ -191,20 +207,20 @@ def check_fraction(fraction: float) -> None:
 
 
 def equal_weight(s: SizingInputs) -> Array:
-    """Return equal weights, 1 in total, for symbols with a forecast; others keep their weights."""
+    """Return equal weights, 1 in total, for the universe; other symbols keep their weights."""
     return np.where(s.universe, 1.0 / max(int(s.universe.sum()), 1), s.held)
 
 
 def buy_and_hold(s: SizingInputs) -> Array:
-    """Return equal weights for symbols that are not held; held weights stay."""
+    """Return equal weights for symbols without a position; existing positions stay."""
     return np.where(s.held == 0, equal_weight(s), s.held)
 
 
 def fixed_fraction(s: SizingInputs, size: float) -> Array:
-    """Return ±`size` in the forecast's direction where the forecast exceeds the round-trip cost.
+    """Return weights of ±`size` in the direction of forecasts that exceed the round-trip cost.
 
-    A position stays until the forecast changes sign. Without this rule the position would be sold
-    whenever the forecast is small, and bought back whenever the forecast is large.
+    A position stays until its forecast changes sign. Without this rule it would be sold whenever
+    the forecast is small, and bought back whenever the forecast is large.
     """
     pays = np.abs(s.mu) > 2 * s.cost
     turned = np.sign(s.mu) * np.sign(s.held) < 0
@@ -213,7 +229,10 @@ def fixed_fraction(s: SizingInputs, size: float) -> Array:
 
 
 def vol_target(s: SizingInputs, deviation: float) -> Array:
-    """Return weights in proportion to 1/σ, scaled to a yearly standard deviation of the book."""
+    """Return weights in proportion to 1/σ, scaled to a target volatility of the book.
+
+    deviation: target yearly standard deviation of the book's return.
+    """
 
     def scaled(covariance: Array) -> Array:
         inverse = 1.0 / np.sqrt(np.diag(covariance))
@@ -250,7 +269,7 @@ def _by_risk(s: SizingInputs, weigh: Callable[[Array], Array]) -> Array:
 
 
 def equal_risk(covariance: Array) -> Array:
-    """Return weights [S] ≥ 0, 1 in total, with equal wᵢ(Σw)ᵢ.
+    """Return weights [S] ≥ 0, 1 in total, with equal contributions wᵢ(Σw)ᵢ to the variance.
 
     Newton steps find the zero gradient of ½w'Σw − Σ ln(wᵢ)/S (Spinu 2013). S times that function is
     self-concordant: a step of 1 / (1 + δ), with δ its decrement, keeps every weight above zero.
@@ -279,8 +298,8 @@ def equal_risk(covariance: Array) -> Array:
 def comparable_symbols(s: SizingInputs) -> Index | None:
     """Return the indices of symbols with a forecast; None if their risks are not comparable.
 
-    Risks compare where the interval covers at least a day of every symbol's own time. Before a
-    weekend the next 24 hours cover only part of a session, and no night: stocks would seem calm.
+    Risks are comparable if the interval covers at least one day of every symbol's open time. Before
+    a weekend 24 hours cover only part of a session, and no night: stocks would look calm.
     """
     symbols = np.flatnonzero(s.universe)
     day = (
@@ -312,27 +331,33 @@ def strategy_from_name(
     deviation: float = 0.15,
     band: float = 0.25,
     risk_multiplier: float = 1.0,
+    lookback: int = 0,
+    arguments: Mapping[str, Any] = NO_ARGUMENTS,
 ) -> Strategy:
-    """Return the strategy that a name identifies.
+    """Return the strategy with a given name.
 
     `kelly_50` or `Kelly_50pct` is half-Kelly; any percentage from 1 to 100 is allowed. `premium_50`
     is half-Kelly on the premium alone, without a forecast.
 
     `module.name` is a custom rule: a function of a `SizingInputs` that returns the desired weights
-    [S]. It is assumed to read forecasts, uses the configured holding interval, and its weights are
-    projected onto the limits.
+    [S], or a class whose instances are such functions. It is assumed to read forecasts, uses the
+    configured holding interval, and its weights are projected onto the limits.
 
     fraction: fraction of full Kelly that overrides the fraction in the name.
     size: weight of a position of `fixed_fraction`.
     deviation: target yearly standard deviation of `vol_target`.
-    band: relative distance within which pattern strategies keep a weight.
+    band: relative distance from the desired weight within which weight rules keep a weight.
     risk_multiplier: factor on stock weights of `legacy`.
+    lookback: number of own bars in the price history of a custom rule.
+    arguments: further arguments of a custom rule, or those of its class.
 
     Raises
     ------
     InputError
-        if the name is unknown, or a fraction is given for a strategy that has none.
+        if the name is unknown, or a fraction or arguments are given for a strategy without them.
     """
+    if arguments and not is_plugin(name):
+        raise InputError(f"sizing.arguments: {name} has none; code of your own has")
     if KELLY_NAME.fullmatch(name):
         return _kelly(name, fraction)
     if name not in STRATEGY_NAMES and not is_plugin(name):
@@ -341,7 +366,7 @@ def strategy_from_name(
     if fraction is not None:
         raise InputError(f"sizing.fraction: {name} has none, only kelly_… and premium_… have")
     if is_plugin(name):
-        return _plugin_strategy(name, band)
+        return _plugin_strategy(name, band, lookback, json.dumps(dict(arguments)))
     if name == "legacy":
         return Legacy(risk_multiplier)
     if name == "buy_and_hold":
@@ -385,23 +410,46 @@ def name_with_fraction(name: str, fraction: float | None) -> str:
 
 
 @cache
-def _plugin_strategy(name: str, band: float) -> Strategy:
-    """Return the strategy of the function `module.name`; the instance is cached for the process."""
-    rule = load_plugin(GROUP, name)
-    if isinstance(rule, type) or not callable(rule):
-        kind = "a class" if isinstance(rule, type) else type(rule).__name__
-        raise InputError(f"{TARGET_KEY}: {name} is not a function of a SizingInputs but {kind}")
-    return WeightPattern(name, plugin_rule(name, rule), band, holding=None, uses_forecast=True)
+def _plugin_strategy(name: str, band: float, lookback: int, arguments: str) -> Strategy:
+    """Return the strategy of `module.name`; the instance is cached for the process.
+
+    arguments: JSON object of its arguments.
+    """
+    rule = _plugin_function(name, json.loads(arguments))
+    return WeightPattern(
+        name, plugin_rule(name, rule), band, holding=None, uses_forecast=True, lookback=lookback
+    )
+
+
+def _plugin_function(name: str, arguments: Mapping[str, Any]) -> Callable[[SizingInputs], object]:
+    """Return the function of `module.name`, or a new instance of its class, with its arguments."""
+    target = load_plugin(GROUP, name)
+    if not callable(target):
+        kind = type(target).__name__
+        raise InputError(f"{TARGET_KEY}: {name} is not a function or class but {kind}")
+    if not isinstance(target, type):
+        check_arguments(GROUP, name, target, arguments, given=1)
+        return partial(target, **arguments)
+    check_arguments(GROUP, name, target, arguments)
+    with plugin_errors(GROUP, call_text(name, arguments)):
+        instance = target(**arguments)
+    if not callable(instance):
+        raise InputError(
+            f"{TARGET_KEY}: {name} has no method __call__(inputs); a strategy's class needs it"
+        )
+    function: Callable[[SizingInputs], object] = instance
+    return function
 
 
 def plugin_rule(
     name: str, rule: Callable[[SizingInputs], object]
 ) -> Callable[[SizingInputs], Array]:
-    """Wrap a user's rule so that an invalid result raises `InputError`.
+    """Wrap a custom rule so that an invalid result raises `InputError`.
 
-    A valid result is one finite weight per symbol.
+    A valid result has one finite weight per symbol. The rule receives a copy of the inputs, so that
+    writing to them does not change the limits.
 
-    The rule receives a copy of the inputs, so that writing to them does not change the limits.
+    name: name of the rule, for messages.
     """
 
     def weights(s: SizingInputs) -> Array:

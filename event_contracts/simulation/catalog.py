@@ -54,7 +54,7 @@ STRUCTURES = {Decimal("0.01"): "linear_cent", Decimal("0.001"): "deci_cent"}
 class TopOfBook(NamedTuple):
     """The best bid and ask of a market, USD of YES, with their contracts.
 
-    An empty side quotes 0 or 1, for no contracts.
+    An empty bid is 0 and an empty ask is 1, with no contracts.
     """
 
     bid: Decimal = ZERO
@@ -63,7 +63,7 @@ class TopOfBook(NamedTuple):
     ask_size: Decimal = ZERO
 
     def quote_fields(self, prefix: str = "") -> Response:
-        """Return both sides' quotes under the API's names."""
+        """Return bid and ask as fields of the API; prefix: start of the field names."""
         return {
             f"{prefix}yes_bid_dollars": format_dollars(self.bid),
             f"{prefix}yes_ask_dollars": format_dollars(self.ask),
@@ -71,7 +71,7 @@ class TopOfBook(NamedTuple):
 
 
 def markets(exchange: Exchange, query: Query) -> Response:
-    """`GET /markets`."""
+    """Return the response to `GET /markets`: the markets that pass the query's filters."""
     refuse_unknown_keys(query, *PAGED, "tickers", "event_ticker", "series_ticker", "status")
     wanted = [name for name in query.get("tickers", "").split(",") if name]
     status = query.get("status")
@@ -91,7 +91,7 @@ def markets(exchange: Exchange, query: Query) -> Response:
 
 
 def market(exchange: Exchange, ticker: str) -> Response:
-    """Return one market. An empty side of the book and a closed market quote $0 and $1."""
+    """Return one market in the API's format; empty sides and closed markets quote $0 and $1."""
     listing = listing_of(exchange, ticker)
     outcome = exchange.outcome(ticker)
     opens, closes = listing.first, listing.first + len(listing.tape) - 1
@@ -145,7 +145,7 @@ def market(exchange: Exchange, ticker: str) -> Response:
 
 
 def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
-    """`GET /markets/{ticker}/orderbook`: the bids of both sides, one level each."""
+    """Return the response to `GET /markets/{ticker}/orderbook`: one bid level of each side."""
     refuse_unknown_keys(query, "depth")
     query_integer(query, "depth", 0, 0, MAX_DEPTH)
     listing_of(exchange, ticker)
@@ -156,7 +156,7 @@ def orderbook(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 
 def series_list(exchange: Exchange, query: Query) -> Response:
-    """`GET /series`."""
+    """Return the response to `GET /series`: every series, or none for another category."""
     refuse_unknown_keys(query, "category")
     listed = dict.fromkeys(map(series_of, exchange.listings.values()))
     named = is_asked_for(query, category=CATEGORY)
@@ -164,7 +164,7 @@ def series_list(exchange: Exchange, query: Query) -> Response:
 
 
 def series(exchange: Exchange, ticker: str) -> Response:
-    """`GET /series/{series_ticker}`: a series with its fees."""
+    """Return the response to `GET /series/{series_ticker}`: a series with its fees."""
     if ticker not in {series_of(each) for each in exchange.listings.values()}:
         raise Refused(404, None, f"series {ticker} not found")
     return {"series": _series(exchange, ticker)}
@@ -191,7 +191,7 @@ def _series(exchange: Exchange, ticker: str) -> Response:
 
 
 def events(exchange: Exchange, query: Query) -> Response:
-    """`GET /events`."""
+    """Return the response to `GET /events`: the events that pass the query's filters."""
     refuse_unknown_keys(query, *PAGED, "series_ticker", "with_nested_markets")
     members = _by_event(exchange)
     nested = query.get("with_nested_markets") == "true"
@@ -204,7 +204,7 @@ def events(exchange: Exchange, query: Query) -> Response:
 
 
 def event(exchange: Exchange, ticker: str, query: Query) -> Response:
-    """`GET /events/{event_ticker}`: its series and its markets, which are independent."""
+    """Return the response to `GET /events/{event_ticker}`: an event with its markets."""
     refuse_unknown_keys(query, "with_nested_markets")
     members = _by_event(exchange).get(ticker)
     if members is None:
@@ -216,7 +216,7 @@ def event(exchange: Exchange, ticker: str, query: Query) -> Response:
 
 
 def _by_event(exchange: Exchange) -> dict[str, list[SimulatedListing]]:
-    """Return the markets of each event."""
+    """Return the listings of each event, by event ticker."""
     members: dict[str, list[SimulatedListing]] = {}
     for listing in exchange.listings.values():
         members.setdefault(event_of(listing), []).append(listing)
@@ -245,9 +245,9 @@ def series_of(listing: SimulatedListing) -> str:
 
 
 def exchange_status(pause: str = "", resumes_at: np.datetime64 | None = None) -> Response:
-    """`GET /exchange/status`.
+    """Return the response to `GET /exchange/status`.
 
-    pause: code that refuses orders at present; empty while trading continues.
+    pause: error code of the present pause; empty while trading is open.
     resumes_at: UTC, expected end of the pause; None if unknown.
     """
     is_active, is_trading = pause != EXCHANGE_PAUSED, not pause

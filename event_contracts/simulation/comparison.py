@@ -1,4 +1,4 @@
-"""Policies over the same held-out sessions: results, their uncertainty, and the value of sizing.
+"""Comparison of policies over the same held-out sessions, with confidence intervals.
 
 A return is the profit of a session as a multiple of its starting cash. K runs of a policy (seeds of
 its training, or of its draws) play the same N sessions: returns [K, N]; a policy without a seed
@@ -59,12 +59,13 @@ def play_sessions(
     settings: EpisodeSettings,
     recorded: Mask | None = None,
 ) -> PlayedSessions:
-    """Let a policy play every session [T, F] from its first row to its settlement.
+    """Let a policy play every session from its first row to its settlement.
 
-    All markets are decided together, step by step; a settled session keeps its last row until the
-    others have settled.
+    The policy decides on all markets together, step by step. A settled session gets no further
+    orders while others are still played.
 
-    recorded: rows of each session at which orders may be sent [N, T]; None: all rows.
+    sessions: arrays [T, F].
+    recorded: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
     env = _EachOnce(len(sessions), sessions, **settings.as_keyword_arguments())
     observations, _ = env.reset(seed=0)
@@ -100,7 +101,7 @@ def play_sessions(
 
 
 class _EachOnce(VectorKalshiEnv):
-    """An environment in which market i plays session i."""
+    """Vector environment in which market i plays session i."""
 
     def _drawn(self, which: npt.NDArray[np.intp]) -> list[Records]:
         assert self._sessions is not None
@@ -111,11 +112,12 @@ class _EachOnce(VectorKalshiEnv):
 class HeldOut:
     """Held-out sessions, with their groups and origin.
 
-    sessions: [T, F] each, N sessions.
-    groups: number of each session's group [N], 0 … G - 1.
+    sessions: N arrays [T, F].
+    groups: index of each session's group [N], 0 … G - 1; sessions of a group are dependent.
+    source: description of the sessions' origin.
     earlier: number of earlier recorded events, which training may have seen; None for synthetic
         sessions.
-    recorded: rows of each session at which orders may be sent [N, T]; None: all rows.
+    recorded: mask of rows of each session at which orders may be sent [N, T]; None: all rows.
     """
 
     sessions: Sequence[Array] = field(repr=False)
@@ -126,15 +128,17 @@ class HeldOut:
 
     @property
     def independent(self) -> int:
-        """Return the number of groups: dependent sessions count once."""
+        """Return the number of independent groups of sessions."""
         return int(self.groups.max()) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Entrant:
-    """A policy as an entrant of the comparison.
+    """A policy to compare, with one instance per run.
 
-    policies: one policy per run, each with its seed.
+    name: name in the results.
+    policies: one policy per run, each with its own seed.
+    episode: money, order and fee settings under which it plays.
     """
 
     name: str
@@ -144,7 +148,7 @@ class Entrant:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A figure of one policy, or of a pair of policies.
+    """Estimate of a figure with its bootstrap interval, for one policy or a pair of policies.
 
     value: the figure; None if undefined.
     interval: 90 % interval; None below 20 groups, or if the figure is undefined in some draw.
@@ -155,9 +159,13 @@ class Estimate:
 
     @classmethod
     def from_draws(cls, values: Array, unit: float = 1.0) -> Estimate:
-        """Return the estimate from values [1 + R] of all sessions and of each draw, times `unit`.
+        """Return the estimate from the value over all sessions and the values of bootstrap draws.
 
-        Quantiles of the defined draws alone would leave out the most extreme ones.
+        Without a value in every draw there is no interval: quantiles of the others would omit the
+        most extreme draws.
+
+        values: [1 + R], first the value over all sessions.
+        unit: factor on value and interval.
         """
         if not np.isfinite(values[0]):
             return cls(None)
@@ -178,7 +186,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Figures of one policy per episode.
+    """Performance of one policy per episode.
 
     growth: mean logarithm of final over starting cash.
     profit_usd: mean profit.
@@ -192,14 +200,14 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class PairComparison:
-    """Answer whether one policy earned more than 10 % more than another, at a better Sharpe ratio.
+    """Test whether one policy earns over 10 % more than another, at a higher Sharpe ratio.
 
-    excess_usd: per episode, mean profit of the first policy less max(1.1 · mean profit of the
-        second, 0). If the second loses, the first has to earn something.
+    excess_usd: mean profit per episode of the first policy less max(1.1 · mean profit of the
+        second, 0). If the second loses, the first has to earn a profit.
     sharpe_difference: Sharpe ratio per episode of the first policy less that of the second.
-    verdict: `yes` if both intervals are above 0: each is wrong at most one time in twenty, and so
-        is their conjunction. `no` if either is at or below 0, whatever the other is. `no power`
-        otherwise, and if neither policy has ever traded: these sessions cannot decide the question.
+    verdict: `yes` if both intervals are above 0; the probability of a wrong `yes` is at most 5 %.
+        `no` if one interval is at or below 0. `no power` otherwise, and if neither policy has
+        traded: these sessions cannot decide.
     """
 
     excess_usd: Estimate
@@ -209,11 +217,12 @@ class PairComparison:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ResampledReturns:
-    """Returns of policies over the same sessions, and their resampling.
+    """Returns of policies over the same sessions, with their bootstrap draws.
 
-    returns: [K, N] by policy; K may be 1 for some policies.
-    groups: number of each session's group [N], 0 … G - 1.
-    cash: USD at the beginning of each session.
+    returns: [K, N] by policy, for K runs; K may be 1 for some policies.
+    groups: index of each session's group [N], 0 … G - 1.
+    cash: starting cash of each session, USD.
+    seed: seed of the draws.
     """
 
     returns: Mapping[str, Array]
@@ -230,7 +239,11 @@ class ResampledReturns:
         )
 
     def answer(self, one: str, other: str) -> PairComparison:
-        """Return the comparison of two policies; the first is the potentially better one."""
+        """Compare two policies.
+
+        one: name of the potentially better policy.
+        other: name of the policy to exceed.
+        """
         mean, square, _ = self._means(one)
         its, of_it, _ = self._means(other)
         excess = Estimate.from_draws(mean - np.maximum((1.0 + MIN_EXCESS) * its, 0.0), self.cash)
@@ -241,9 +254,9 @@ class ResampledReturns:
         return PairComparison(excess, sharpe, verdict if traded else "no power")
 
     def _means(self, name: str) -> tuple[Array, Array, Array]:
-        """Return means of returns, of squared returns and of log(1 + return), [1 + R].
+        """Return means of returns, of squared returns and of log(1 + return), [1 + R] each.
 
-        The first row is that of all sessions, the others are those of the draws.
+        The first value is over all sessions, the others are over bootstrap draws.
         """
         returns = self.returns[name]
         count = int(self.groups.max()) + 1
@@ -260,7 +273,7 @@ class ResampledReturns:
         return mean, square, growth
 
     def _draws(self, count: int, stream: int, drawn: int) -> Array:
-        """Return how often each index is drawn [1 + drawn, count]; once each in the first row."""
+        """Return the number of times that each index is drawn, [1 + drawn, count]; first row: 1."""
         rng = np.random.default_rng([self.seed, stream, count])
         draws = rng.multinomial(count, np.full(count, 1.0 / count), size=drawn)
         return np.concatenate([np.ones((1, count)), draws])
@@ -277,9 +290,12 @@ def _sharpe(mean: Array, square: Array) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class EntrantResult:
-    """Result of an entrant.
+    """Result of one compared policy over all sessions.
 
-    profit: USD over all sessions, mean of the entrant's runs.
+    runs: number of runs.
+    judgement: performance per episode with intervals.
+    profit: total profit over all sessions, USD, mean over the runs.
+    episodes: orders and fills of every session of every run.
     """
 
     name: str
@@ -290,7 +306,7 @@ class EntrantResult:
 
     @property
     def orders(self) -> float:
-        """Return the mean number of orders sent in an episode, filled or not."""
+        """Return the mean number of orders sent per episode, filled or not."""
         return sum(len(each.orders) for each in self.episodes) / len(self.episodes)
 
     @property
@@ -300,9 +316,9 @@ class EntrantResult:
 
 @dataclass(frozen=True, slots=True)
 class BookedResult:
-    """The account's own result in the compared markets, from its journal.
+    """An account's own result in the compared markets, from its journal.
 
-    profit: USD after fees, as the settlements state it.
+    profit: profit after fees in USD, as the venue's settlements state it.
     unstated: markets whose settlement states no profit, or is not in the journal.
     orders: number of orders that the venue accepted.
     filled: number of accepted orders with a fill.
@@ -316,11 +332,12 @@ class BookedResult:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """Results of a comparison.
+    """Results of a comparison of policies over the same sessions.
 
     cash: starting cash of each session, USD.
+    standings: result of each policy.
+    answers: comparison of each pair of policies, by their names, the potentially better one first.
     booked: the account's own result in these markets; None without a journal.
-    answers: by the names of two entrants, the potentially better one first.
     """
 
     held_out: HeldOut
@@ -343,11 +360,11 @@ def compare_policies(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Comparison:
-    """Let every entrant play every session, and compare the entrants.
+    """Let every policy play every session, and compare the policies.
 
-    pairs: names of two entrants each, the potentially better one first.
-    seed: seed of the intervals' draws.
-    progress: called as runs are done.
+    pairs: names of two policies each, the potentially better one first.
+    seed: seed of the bootstrap draws.
+    progress: called after each run.
     """
     played: dict[str, list[PlayedSessions]] = {}
     total = sum(len(entrant.policies) for entrant in entrants)

@@ -82,11 +82,11 @@ _MINUTE = np.timedelta64(1, "m")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SimulatedListing:
-    """A listed market.
+    """A market of the simulated exchange.
 
     tape: TICK records [T], T ≥ 2, the settlement row last (`sessions.session_to_tape`).
     first: tick of the exchange at which the market opens and shows row 0.
-    event: event of the market; None: the market is its own event.
+    event: ticker of the market's event; if empty, the market is its own event.
     exclusive: true if at most one market of its event pays YES.
     strike: range of figures for which the market pays YES; None for a market without thresholds.
     """
@@ -115,13 +115,12 @@ class PlacedOrder:
     """An accepted order and its progress.
 
     placed: tick at which the order was accepted.
-    remaining: contracts that can still trade; contracts removed by netting or by the order's end
-        neither rest nor fill.
+    remaining: contracts that can still trade; 0 once the order has ended.
     state: `resting`; `executed`, completely traded; `canceled`, ended before that.
     fills: fills of the order, in booking order.
-    expires: UTC; the order does not meet a tick after that. None: no expiry.
-    withheld_count: contracts in addition to the order's that a fault keeps from trading; they end
-        with the order.
+    expires: UTC, instant after which no tick fills the order; None: no expiry.
+    withheld_count: contracts beyond the order's count that a fault keeps from trading; they are
+        cancelled when the order ends.
     rejects_later: true if a fault keeps the order from trading and ends it before the next tick.
     """
 
@@ -141,7 +140,7 @@ class PlacedOrder:
 
     @property
     def count(self) -> Decimal:
-        """Return the contracts, including withheld ones."""
+        """Return the contracts of the order, including withheld ones."""
         return self.order.count + self.withheld_count
 
     @property
@@ -171,10 +170,10 @@ class PlacedOrder:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedSettlement:
-    """Settlement of a market.
+    """Settlement of a simulated market.
 
     tick: tick of the exchange at which the market settled.
-    pays: tick from which the payout is cash.
+    pays: tick at which the payout is added to the cash.
     outcome: the winning side.
     held: contracts before settlement, YES positive and NO negative.
     payout: USD.
@@ -190,7 +189,7 @@ class SimulatedSettlement:
 
 @dataclass(eq=False, slots=True)
 class _Market:
-    """A listing in the kernel: its record, the slots of its orders [SLOTS], its tape [T]."""
+    """State of one listed market: kernel record, order slots [SLOTS], tape [T], settlement."""
 
     listing: SimulatedListing
     record: Records
@@ -241,7 +240,7 @@ class _Market:
 
 
 class OrderAdmission(Protocol):
-    """Interface of the check whether an order may be sent."""
+    """Interface of a pre-trade check of orders."""
 
     def refusal(
         self,
@@ -253,15 +252,15 @@ class OrderAdmission(Protocol):
         *,
         rests: bool,
     ) -> str | None:
-        """Return why an order may not be sent, or None."""
+        """Return the reason to refuse an order, or None."""
 
 
 class Exchange:
-    """An exchange of several markets with one account; see the module's example.
+    """A simulated exchange of several markets with one account; see the module's example.
 
-    tick: number of calls of `advance`.
+    tick: present tick, the number of calls of `advance`.
     space: action space of the settings.
-    admission: check of orders before they are sent; by default that of the action space.
+    admission: pre-trade check of orders; by default the check of the action space.
     orders: every accepted order by its order_id, in the order of placement.
     fills: fills of all markets, in booking order.
     settlements: settlements of markets, paid or not.
@@ -270,8 +269,9 @@ class Exchange:
     settings: starting cash, life of an order, limits, fees, price tick; the settings of synthetic
         markets, rewards and features are not used.
     begins: UTC, the instant of tick 0.
+    interval: time between ticks.
     settlement: ticks from the end of trading until a market pays. The outcome is known one tick
-        before.
+        before the payment.
     """
 
     def __init__(
@@ -313,12 +313,12 @@ class Exchange:
 
     @property
     def cash(self) -> Decimal:
-        """Return the cash in USD, without unpaid payouts; resting orders are not deducted."""
+        """Return the cash in USD, without pending payouts; resting orders are not deducted."""
         return Decimal(self._cash) / MICROS_PER_DOLLAR
 
     @property
     def position_value(self) -> Decimal:
-        """Return the value of positions at mid quotes plus unpaid payouts, USD."""
+        """Return the value of positions at mid quotes plus pending payouts, USD."""
         return Decimal(sum(map(self._worth, self.listings))) / MICROS_PER_DOLLAR
 
     @property
@@ -365,7 +365,7 @@ class Exchange:
         return unpaid.held if unpaid else self._market(market).position
 
     def shown(self, market: str) -> Record:
-        """Return the TICK that a market shows; the settlement row once it has settled."""
+        """Return the present tick of a market, a TICK record; the settlement row once settled."""
         if self.market_state(market) == "initialized":
             raise InputError(f"{market}: opens at tick {self.listings[market].first}")
         return self._market(market).shown
@@ -374,9 +374,9 @@ class Exchange:
         return quote_from_tick(self.shown(market), price_usd(self._terms.tick))
 
     def view(self, market: str) -> MarketView:
-        """Return the account as seen from a market.
+        """Return the account and the quote of a market.
 
-        Positions elsewhere are valued at mid quotes, or at their unpaid payouts.
+        Positions elsewhere are valued at mid quotes, or at their pending payouts.
         """
         position = self.position(market)
         others = (other for other in self.listings if other != market)
@@ -386,15 +386,15 @@ class Exchange:
         return MarketView(market, self.cash, position, self.resting, quote, elsewhere, exposure)
 
     def depth(self, market: str) -> tuple[Decimal, Decimal]:
-        """Return the contracts that a market shows at its YES bid and at its YES ask."""
+        """Return the contracts available at the YES bid and at the YES ask of a market."""
         record = self._market(market).record
         return Decimal(int(record["bids"])), Decimal(int(record["asks"]))
 
     def reach(self, order: EventContractOrder) -> tuple[Decimal, Decimal | None]:
-        """Return the book's contracts within an order's limit, and those ahead of an own order.
+        """Return the depth within an order's limit price, and the depth before an own order.
 
-        The second number counts the contracts ahead of the account's first resting order that the
-        new order would meet; None without such an order.
+        The second number is the contracts that would trade before the account's first resting order
+        that the new order would meet; None without such an order.
         """
         market = self._market(order.market)
         tables = market.record, market.slots, market.shown
@@ -409,13 +409,12 @@ class Exchange:
         withheld_count: Decimal = ZERO,
         rejects_later: bool = False,
     ) -> PlacedOrder:
-        """Accept an order: it trades with the shown book, and its remainder rests or ends.
+        """Accept an order: it trades with the present book, and its remainder rests or ends.
 
-        A client_order_id may repeat. Raises `OrderRejected`.
+        A client_order_id may repeat. Raises `OrderRejected` if the order is refused.
 
-        self_trade: the order that ends if the new one meets a resting order of the account;
-            None: as this project's client requests.
-        withheld_count, rejects_later: faults of `PlacedOrder`.
+        self_trade: self-trade prevention; None: the one that this project's client requests.
+        withheld_count, rejects_later: injected faults, as in `PlacedOrder`.
         """
         market = self._market(order.market)
         price = int(order.price * PRICE_UNITS)
@@ -451,7 +450,7 @@ class Exchange:
         return placed
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged."""
+        """Cancel an order, unless it has ended. Raises `InputError` for an unknown id."""
         if order_id not in self.orders:
             raise InputError(f"{order_id}: no order has this id")
         if placed := self._open.get(order_id):
@@ -459,7 +458,7 @@ class Exchange:
             self._end(placed)
 
     def advance(self, *, paused: bool = False) -> None:
-        """Show the next tick of every active market, and match its orders against it.
+        """Move every active market to its next tick, and match its resting orders with the tick.
 
         paused: true if trading is paused. Orders then keep resting, and expired ones end.
         """
@@ -480,7 +479,7 @@ class Exchange:
                 worth = elsewhere + self._worth(ticker)
 
     def _trade(self, market: _Market, placed: PlacedOrder, *, cancels_own: bool) -> None:
-        """Match a new order with the book shown, and let its remainder rest or end."""
+        """Match a new order with the present book; its remainder rests or ends."""
         order = placed.order
         ticker = order.market
         self._lend(market, sum(map(self._worth, self.listings)) - self._worth(ticker))
@@ -502,20 +501,23 @@ class Exchange:
         market.record["elsewhere"] = elsewhere
 
     def _set_exposure(self, ticker: str, market: _Market) -> None:
-        """Set the maximum losses of other markets by their positions, without orders."""
+        """Write the maximum losses of other markets' positions, without orders, into the record."""
         record = market.record
         exposure = self._exposure(ticker, ())
         record["event_if_yes"], record["event_if_no"], record["other_events"] = exposure
 
     def _take_fills(self, ticker: str, market: _Market) -> None:
-        """Book the kernel's fills in a market."""
+        """Append the kernel's fills in a market to the exchange's and the orders' fills."""
         for row in self._fills[: int(market.record["fills"])]:
             order_id = market.order_id(row["number"])
             self.fills.append(fill_of(row, order_id, ticker, self.tick))
             self.orders[order_id].fills.append(self.fills[-1])
 
     def _step(self, ticker: str, market: _Market, elsewhere: int, paused: bool) -> None:
-        """Show a market's next tick; elsewhere: value of the other markets, millionths of a USD."""
+        """Move a market to its next tick.
+
+        elsewhere: value of other markets, millionths of a USD.
+        """
         record, held = market.record, market.position
         self._lend(market, elsewhere)
         resting = int(record["resting"])
@@ -537,7 +539,7 @@ class Exchange:
         self._note_remaining(ticker, market)
 
     def _note_remaining(self, ticker: str, market: _Market) -> None:
-        """Read from the kernel the remainder of each order; orders without one have ended."""
+        """Update the remainder of each order from the kernel; end orders without a remainder."""
         left = market.remaining()
         for placed in [each for each in self._open.values() if each.order.market == ticker]:
             if placed.order_id in left:
@@ -578,7 +580,7 @@ class Exchange:
 
 
 def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractFill:
-    """Return a fill of the kernel as a `ContractFill`."""
+    """Convert a FILL record of the kernel to a `ContractFill`."""
     action, side = INTENT_SIDES[int(row["intent"]) - 1]
     price, count = price_usd(row["price"]), Decimal(int(row["count"]))
     fee = Decimal(int(row["fee"])) / MICROS_PER_DOLLAR
@@ -586,10 +588,10 @@ def fill_of(row: Record, order_id: str, market: str, tick: int = 0) -> ContractF
 
 
 class SimulatedOrderManager:
-    """`OrderManager` over the markets of an exchange; the caller calls `advance`.
+    """Order manager over a simulated exchange; the caller moves time with `advance`.
 
-    Orders are recorded before they are sent, as at a real venue. An order with a used id returns
-    the earlier order.
+    Orders are recorded before they are sent, as at a real venue. An order with a used
+    client_order_id returns the earlier order.
 
     book: store of intents; None keeps them in memory.
     gate: gate that checks each order right before it is sent.
@@ -603,7 +605,7 @@ class SimulatedOrderManager:
         self._gate = gate
 
     def advance(self) -> None:
-        """Show the next tick of every open market, and match its orders against it."""
+        """Move every active market to its next tick, and match its resting orders with the tick."""
         before = self.exchange.resting
         self.exchange.advance()
         for each in before:
@@ -613,12 +615,12 @@ class SimulatedOrderManager:
         return self.exchange.view(market)
 
     def expiry(self) -> None:
-        """Return None: an order rests here until it is cancelled."""
+        """Return None: orders on the simulated exchange do not expire at an instant."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
 
-        It trades with the book shown, and its remainder meets the next tick.
+        The order trades with the present book; a resting remainder can fill from the next tick on.
         """
         before = self.exchange.resting
         placed = self._outbox.post(order, self._gate)
@@ -633,7 +635,7 @@ class SimulatedOrderManager:
         )
 
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
-        """Return no orders: they end after the number of ticks in the exchange's settings."""
+        """Return no orders: the exchange itself ends orders after `life` ticks."""
         del market, before
         return ()
 
@@ -643,7 +645,7 @@ class SimulatedOrderManager:
 
 
 class _Venue:
-    """The exchange as a venue, which accepts two orders with one id."""
+    """Adapter of the exchange to the `Venue` interface; it accepts two orders with one id."""
 
     name: ClassVar[str] = "simulated"
     idempotent_client_ids: ClassVar[bool] = False

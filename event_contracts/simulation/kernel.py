@@ -102,7 +102,7 @@ def _sweep(market: Record, orders: Records) -> None:
 
 @jit_inline
 def show_depth(market: Record, tick: Record) -> None:
-    """Show a tick's whole depth."""
+    """Set the market's available depth to the sizes of a tick."""
     market.asks = tick.ask_size
     market.bids = tick.bid_size
 
@@ -120,7 +120,7 @@ def _yes_price(intent: int, price: int) -> int:
 
 @jit_inline
 def _front(market: Record, tick: Record, order: Record) -> int:
-    """Return the contracts of others that trade before a resting order of the account."""
+    """Return the contracts of other traders with priority over a resting order of the account."""
     bid = _is_bid(order.intent)
     price = _yes_price(order.intent, order.price)
     best = tick.bid if bid else tick.ask
@@ -145,10 +145,10 @@ def _crosses_own(order: Record, intent: int, price: int) -> bool:
 def reach(
     market: Record, orders: Records, tick: Record, intent: int, price: int
 ) -> tuple[int, int]:
-    """Return the contracts of the book within an order's limit, and those ahead of an own order.
+    """Return the depth within an order's limit price, and the depth before an own order.
 
-    The second number counts the contracts ahead of the account's first resting order that the new
-    order would meet; `MAX_AMOUNT` without such an order.
+    The second number is the contracts that would trade before the account's first resting order
+    that the new order would meet; `MAX_AMOUNT` without such an order.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -176,14 +176,14 @@ def send(
     cancels_own: bool,
     rejects_later: bool,
 ) -> None:
-    """Trade a new order with the book that a tick shows; its remainder rests or ends.
+    """Match a new order with the book of a tick; its remainder rests or ends.
 
-    The market needs a free slot.
+    The market needs a free order slot.
 
-    rests: true if the remainder rests, behind the depth that its level shows.
-    cancels_own: true if the order cancels the account's resting orders that it meets, instead of
-        stopping there.
-    rejects_later: true if the order trades nothing.
+    rests: true if the remainder rests, behind the depth at its price.
+    cancels_own: true if the order cancels the account's resting orders that it meets; false if it
+        stops before them.
+    rejects_later: true if a fault keeps the order from trading.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -239,7 +239,7 @@ def _traded(
     count: int,
     maker: bool,
 ) -> int:
-    """Fill an order and return the filled contracts; an order that may not fill ends."""
+    """Fill an order and return the filled contracts; end an order that breaks a limit."""
     if count <= 0:
         return 0
     if not _book(market, order, fills, terms, price, count, maker):
@@ -253,7 +253,7 @@ def _traded(
 def _at_the_quote(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> bool:
-    """Trade a resting order with the other side of the book, and return whether they meet."""
+    """Trade a resting order with the other side's quote; return whether the prices cross."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     met = best_ask(after, yes) if buys else best_bid(after, yes)
@@ -270,7 +270,7 @@ def _at_the_quote(
 def _in_the_queue(
     market: Record, order: Record, fills: Records, after: Record, terms: OrderRuleTerms
 ) -> None:
-    """Trade an order at the top of its side with incoming market orders, after its queue."""
+    """Trade an order at the best price with incoming market orders, behind its queue."""
     yes = is_yes(order.intent)
     buys = is_purchase(order.intent)
     bids = _is_bid(order.intent)
@@ -357,5 +357,5 @@ def step(
 
 @jit_inline
 def is_yes_outcome(last: Record) -> bool:
-    """Return whether YES won, by a market's last tick."""
+    """Return whether YES won, from the quote of a market's settlement row."""
     return bool(last.bid + last.ask >= PRICE_UNITS)

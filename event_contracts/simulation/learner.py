@@ -1,4 +1,4 @@
-"""Proximal policy optimisation with action masks over many markets; state in a file without code.
+"""Proximal policy optimisation with action masks over many markets, with checkpoints.
 
 Schulman et al. 2017, and Huang and Ontañón 2020 for the masks; initial weights, Adam's epsilon,
 normalised advantages and gradient clipping as Huang et al. 2022 list them.
@@ -51,8 +51,11 @@ Choose = Callable[[Floats, Mask], tuple[Codes, Floats]]
 
 
 class Networks:
-    """Policy and value network, with hyperbolic tangents over the same features.
+    """Policy and value network with tanh layers over the same features.
 
+    width: number of features.
+    layers: units of each hidden layer.
+    draws: random generator of the initial weights.
     vector: all parameters of both networks [P].
     """
 
@@ -68,20 +71,23 @@ class Networks:
 
     @property
     def named(self) -> dict[str, Tensor]:
-        """Return views of weights [out, in] and offsets [out], by their names in checkpoints."""
+        """Return views of weights [out, in] and biases [out], by their names in checkpoints."""
         shapes = self._shapes.values()
         parts = torch.split(self.vector, [math.prod(shape) for shape in shapes])
         views = (part.view(shape) for part, shape in zip(parts, shapes, strict=True))
         return dict(zip(self._shapes, views, strict=True))
 
     def logits(self, observations: Tensor, masked: Tensor) -> Tensor:
-        """Return the logits of the actions [B, 25]; masked: [B, 25] forbidden actions."""
+        """Return the logits of the actions [B, 25].
+
+        masked: mask of forbidden actions [B, 25].
+        """
         return self._output(POLICY_LAYERS, ACTION_LAYER, observations).add(
             masked, alpha=MASKED_LOGIT
         )
 
     def values(self, observations: Tensor) -> Tensor:
-        """Return the expected discounted future reward [B]."""
+        """Return the value network's estimates of the discounted future reward [B]."""
         return self._output(VALUING, VALUE, observations)[:, 0]
 
     def _output(self, hidden: str, last: str, observations: Tensor) -> Tensor:
@@ -92,7 +98,7 @@ class Networks:
 
 
 def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Return shapes of all weights and offsets by name, in the order of checkpoints."""
+    """Return shapes of all weights and biases by name, in the order of checkpoints."""
     widths = (width, *layers)
     linear = {
         f"{hidden}{2 * k}.": (units, widths[k])
@@ -108,13 +114,13 @@ def _shapes(width: int, layers: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
 
 
 class TrainingBatch(NamedTuple):
-    """B steps of a training batch.
+    """A training batch of B steps.
 
-    observations: [B, F].
-    masked: [B, 25], forbidden actions.
-    codes: [B, 1], chosen actions.
-    likelihoods: [B], log-likelihoods of the chosen actions at the time of the choice.
-    advantages: [B], rewards in excess of the expectation.
+    observations: features [B, F].
+    masked: mask of forbidden actions [B, 25].
+    codes: codes of the chosen actions [B, 1].
+    likelihoods: [B], log-likelihoods of the chosen actions under the policy that chose them.
+    advantages: [B], generalised advantage estimates.
     returns: [B], discounted sums of later rewards.
     """
 
@@ -131,7 +137,11 @@ def estimate_advantages(
 ) -> Floats:
     """Return generalised advantage estimates [T, N] (Schulman et al. 2016).
 
-    values: [T + 1, N], before each step and after the last.
+    rewards: [T, N].
+    values: state values [T + 1, N], before each step and after the last.
+    terminated: [T, N], true if a step ended the episode.
+    discount: discount γ of a reward one step later.
+    trace: λ of the estimates.
     """
     found = np.empty_like(rewards)
     following = np.zeros_like(rewards[0])
@@ -145,7 +155,11 @@ def estimate_advantages(
 def surrogate_and_entropy(
     logits: Tensor, lessons: TrainingBatch, clip: float
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean clipped surrogate loss, and the mean entropy of the choice."""
+    """Return the mean clipped surrogate loss, and the mean entropy of the action distribution.
+
+    logits: [B, 25].
+    clip: bound on the deviation of the probability ratio from 1.
+    """
     logarithms = logits.log_softmax(1)
     ratio = (logarithms.gather(1, lessons.codes)[:, 0] - lessons.likelihoods).exp()
     clipped = lessons.advantages * ratio.clamp(1 - clip, 1 + clip)
@@ -155,10 +169,10 @@ def surrogate_and_entropy(
 
 @dataclass(eq=False, slots=True)
 class Learner:
-    """Training of a network over markets.
+    """Trainer of the policy and value networks by proximal policy optimisation.
 
-    about: description of the checkpoint; its `steps` are those at the start.
-    draws: random generator of choices and of the order of learning.
+    about: description that checkpoints get; `save` sets its number of steps.
+    draws: random generator of actions and of the order of batches.
     steps: number of steps so far, over all markets and runs.
     """
 
@@ -172,7 +186,11 @@ class Learner:
 
     @torch.no_grad()
     def learn(self, until: int, on_update: Callable[[int, dict[str, float]], None]) -> None:
-        """Train until a number of steps; `on_update` gets steps and figures after each update."""
+        """Train until a total number of steps.
+
+        until: total number of steps, over all markets and runs.
+        on_update: called after each update with the steps so far and training statistics.
+        """
         while self.steps < until:
             experience = self.markets.play(self._choose)
             figures = self._improve(self._lessons(experience))
@@ -208,7 +226,7 @@ class Learner:
         )
 
     def _improve(self, lessons: TrainingBatch) -> dict[str, float]:
-        """Optimise over the batch in parts; return the mean loss of each kind."""
+        """Optimise over the rollout in minibatches; return the mean of each loss."""
         losses = []
         for _ in range(self.settings.epochs):
             order = torch.randperm(len(lessons.codes), generator=self.draws)
@@ -219,7 +237,7 @@ class Learner:
         return dict(zip(names, torch.stack(losses).mean(0).tolist(), strict=True))
 
     def _descend(self, lessons: TrainingBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Take a step of the optimizer; return surrogate, entropy and value error before it."""
+        """Take one optimizer step; return surrogate loss, entropy and value error before it."""
         deviation, mean = torch.std_mean(lessons.advantages, correction=0)
         normed = lessons._replace(advantages=(lessons.advantages - mean) / (deviation + 1e-8))
         networks = self.networks
@@ -234,7 +252,7 @@ class Learner:
         return surrogate.detach(), doubt.detach(), error.detach()
 
     def save(self, path: Path) -> None:
-        """Write the whole state to a file."""
+        """Write networks, optimizer state and description to a checkpoint."""
         tensors = {name: value.detach().numpy() for name, value in self.networks.named.items()}
         moments = self.optimizer.state_dict()["state"].get(0, {})
         tensors |= {f"{OPTIMIZER}{name}": moment.numpy() for name, moment in moments.items()}
@@ -242,7 +260,10 @@ class Learner:
         write_atomically(path, save(tensors, {CHECKPOINT_KEY: json.dumps(about)}))
 
     def load(self, path: Path) -> None:
-        """Load the state from a file of the same networks."""
+        """Load networks and optimizer state from a checkpoint with the same layers and sizes.
+
+        Raises `InputError` for a checkpoint of other networks.
+        """
         weights, about = read_checkpoint(path)
         for name in ("position_sizes", "fixed_size"):
             there, here = getattr(about, name), getattr(self.about, name)
@@ -275,7 +296,7 @@ class Learner:
 
 
 def _vector(path: Path, weights: Weights, shapes: Mapping[str, torch.Size]) -> Tensor:
-    """Return the values of these tensors of a checkpoint, concatenated."""
+    """Return the named tensors of a checkpoint, validated and concatenated."""
     for name, shape in shapes.items():
         values = weights.get(name)
         if values is None or values.shape != shape:
@@ -292,10 +313,11 @@ def build_learner(
     *,
     given: dict[str, Any] | None = None,
 ) -> Learner:
-    """Return a learner over markets.
+    """Build a learner with new networks.
 
-    seed: seed of networks, choices and markets.
-    given: settings that are stored with the weights.
+    env: environment of the markets to play.
+    seed: seed of networks, actions and markets.
+    given: training settings that checkpoints store.
     """
     draws = torch.Generator().manual_seed(seed)
     networks = Networks(len(FEATURES), settings.layers, draws)
@@ -313,13 +335,13 @@ def build_learner(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Experience:
-    """T steps of N markets.
+    """A rollout: T steps of N markets, the data of one update.
 
-    observations: [T + 1, N, F], before each step and after the last.
-    allowed: [T, N, 25], permitted actions.
-    codes: [T, N], chosen actions.
-    likelihoods: [T, N], their log-likelihoods.
-    rewards: [T, N], in percent of the cash.
+    observations: features [T + 1, N, F], before each step and after the last.
+    allowed: mask of permitted actions [T, N, 25].
+    codes: codes of the chosen actions [T, N].
+    likelihoods: log-likelihoods of the chosen actions [T, N].
+    rewards: [T, N], percent of the starting cash, or 100 times the change of log wealth.
     terminated: [T, N], true if a step settled the market; the next observation is of the next
         episode.
     """
@@ -333,10 +355,10 @@ class Experience:
 
 
 class Markets:
-    """Markets that are played `rollout` steps at a time; rewards in percent of the cash.
+    """Collector of rollouts, which plays all markets `rollout` steps at a time.
 
-    sent: number of orders [25] by action since the last report, without refused ones.
-    earned: results of episodes settled since the last report, percent.
+    sent: number of orders sent by action [25] since the last call of `figures`.
+    earned: results of the episodes that settled since the last call of `figures`, percent.
     """
 
     def __init__(self, env: VectorKalshiEnv, settings: LearnerSettings, seed: int) -> None:
@@ -352,7 +374,7 @@ class Markets:
         self.earned: list[float] = []
 
     def skip_to(self, steps: int) -> None:
-        """Play sessions other than those of the first `steps` steps under the seed."""
+        """Change the seeds so that sessions of the first `steps` steps are not played again."""
         self._seeds = [[each, steps] for each in self._seeds]
 
     def begin(self) -> Floats:
@@ -360,7 +382,10 @@ class Markets:
         return self._seen
 
     def play(self, choose: Choose) -> Experience:
-        """Play the next steps, from the end of the last ones."""
+        """Play the next `rollout` steps, continuing open episodes, and return them.
+
+        choose: returns action codes and log-likelihoods for observations and masks.
+        """
         env, length = self.env, self._settings.rollout
         first = self.begin() if self._seen is None else self._seen
         observations = np.empty((length + 1, *first.shape), np.float32)
@@ -409,12 +434,12 @@ class Markets:
             self._total[settled] = 0
 
     def figures(self) -> dict[str, float]:
-        """Return figures of the episodes since the last call; undefined ones are left out.
+        """Return and reset statistics of the episodes since the last call; omit undefined ones.
 
         earned: mean result of an episode, percent.
         orders: mean number of orders in an episode.
         size: mean contracts of an order.
-        share_…: share of each size.
+        share_…: share of each size among the orders.
         """
         figures: dict[str, float] = {}
         sizes = self.env.settings.position_sizes

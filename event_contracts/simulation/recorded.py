@@ -9,7 +9,7 @@ A row shows the last quote at or before its instant. Instants are whole multiple
 the epoch, from the market's first quote to the last quote of any market of its event. A market
 whose price has become certain therefore lasts as long as the others, and the length of a session is
 independent of its outcome. The YES ask is 100 less the NO bid. Quotes whose bid is not below their
-ask last for moments, and are left out. A settlement row follows the last instant.
+ask last for moments, and are skipped. A settlement row follows the last instant.
 
 Such files have no sizes and no trades. Instead every level of the book holds `LEVEL_DEPTH`
 contracts. If the bid falls by some ticks, as many levels have gone: market sellers took the share
@@ -59,7 +59,8 @@ _SETTLEMENT = "_settlement.parquet"
 class RecordedMarket:
     """The session of one recorded market.
 
-    event: event of the market.
+    event: ticker of the market's event.
+    market: ticker of the market.
     session: [T, F], the settlement row last.
     times: UTC, of the rows before settlement [T - 1].
     """
@@ -95,8 +96,7 @@ def recorded_markets(
         outcomes = _outcomes(settlement)
         for event, quotes in _events(quotes_file):
             for ticker in quotes["ticker"].unique():
-                # Listed in both, its session would count twice, and could be in training and
-                # judgement.
+                # In two events its session would count twice, in training and in evaluation.
                 if listed.setdefault(str(ticker), event) != event:
                     raise DataError(
                         f"{quotes_file}: {ticker}: listed in {listed[str(ticker)]} and in {event}"
@@ -108,7 +108,13 @@ def recorded_markets(
 
 
 def list_events(markets: Sequence[RecordedMarket], count: int, key: str) -> list[str]:
-    """Return the events of recorded markets in order; refuse a `count` that leaves none over."""
+    """Return the events of recorded markets, in order.
+
+    Raises `InputError` if `count` events are all there are, so that none is left for training or
+    for judging.
+
+    key: settings key of `count`, for the message.
+    """
     events = list(dict.fromkeys(market.event for market in markets))
     if count >= len(events):
         raise InputError(
@@ -191,7 +197,7 @@ def _markets_of_event(
 
 
 def _session(bid: Index, ask: Index, outcome: int) -> Array:
-    """Return rows [T, F] of quotes in cents, and the settlement row."""
+    """Build a session [T, F] from quotes in cents, with the settlement row."""
     session = np.zeros((len(bid) + 1, len(COLUMNS)))
     rows = session[:-1]
     rows[:, YES_BID] = bid / CENTS_PER_DOLLAR

@@ -1,14 +1,14 @@
-"""The session that one market of event contracts is played over.
+"""Sessions: arrays of quotes and trades over which one market of event contracts is played.
 
 A session is a float64 array [T, F] of equal steps, at least two rows, and the F columns of
-`COLUMNS`. It has no clock, so that a session whose tail is reversed is one too.
+`COLUMNS`. A session has no timestamps.
 
     yes_bid    best bid for YES, USD, a whole number of ticks from 0 to 1
     yes_ask    best ask of YES, USD, above the bid; the NO ask is 1 less the YES bid
     bid_size   contracts at the best bid
     ask_size   contracts at the best ask
-    sold       contracts that market sellers hit the bid with in the step that ends at this row
-    bought     contracts that market buyers lifted the ask with in it
+    sold       contracts that market orders sold at the bid in the step that ends at this row
+    bought     contracts that market orders bought at the ask in the step that ends at this row
     estimate   probability of YES from a model outside the market at this row; without a model
                the mid quote
 
@@ -40,9 +40,9 @@ _PROBABILITIES = [YES_BID, YES_ASK, ESTIMATE]
 
 
 def validate_session(array: npt.ArrayLike, tick: float = TICK) -> Array:
-    """Return a copy of the array as a session [T, F], with prices exactly on their ticks.
+    """Validate an array, and return a copy as a session [T, F] with prices exactly on ticks.
 
-    tick: USD between prices; a dollar is a whole number of them.
+    tick: price step, USD; a dollar is a whole number of ticks.
 
     Raises `InputError` with row and column of an invalid value.
     """
@@ -78,7 +78,7 @@ def mid_prices(session: Array) -> Array:
 
 
 def session_to_tape(session: Array) -> Records:
-    """Return sessions [..., T, F] as ticks [..., T]; counts in whole contracts, rounded down."""
+    """Convert sessions [..., T, F] to TICK records [..., T]; contracts are rounded down."""
     tape = np.zeros(session.shape[:-1], TICK_RECORD)
     for column, name in enumerate(TICK_RECORD.names or ()):
         values = session[..., column]
@@ -89,7 +89,7 @@ def session_to_tape(session: Array) -> Records:
 
 
 def tape_to_session(tape: Records) -> Array:
-    """Return ticks [T] as a session [T, F]."""
+    """Convert TICK records [T] to a session [T, F]."""
     session = np.stack([tape[name].astype(float) for name in tape.dtype.names or ()], axis=-1)
     session[:, _QUOTES] /= PRICE_UNITS
     return session

@@ -25,7 +25,7 @@ MAX_LAYER_UNITS = 4096
 
 @settings_class("market")
 class SyntheticSessionModel:
-    """Settings of the model of synthetic markets."""
+    """Parameters of the random model of synthetic sessions."""
 
     steps: int = setting(300, "of a session, which has one row more", ge=1, le=100_000)
     level: float = setting(
@@ -89,7 +89,7 @@ class EpisodeSettings(OrderSettings):
         return self.space().terms(Decimal(str(self.market.tick)))
 
     def as_keyword_arguments(self) -> dict[str, Any]:
-        """Return every setting by its name, as keyword arguments of the environments."""
+        """Return all settings as keyword arguments of the environments."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @property
@@ -100,7 +100,7 @@ class EpisodeSettings(OrderSettings):
 
 @settings_class()
 class SessionSettings:
-    """Settings of the sessions that are played."""
+    """Settings of the sessions to play, recorded or synthetic, and of their episodes."""
 
     episode: EpisodeSettings = setting(
         EpisodeSettings(), "money, orders, fees, rewards, synthetic market"
@@ -116,7 +116,7 @@ class SessionSettings:
 
 @settings_class("learner")
 class LearnerSettings:
-    """Settings of proximal policy optimisation with masks.
+    """Settings of proximal policy optimisation with action masks.
 
     Schulman et al. 2017; Huang and Ontañón 2020.
     """

@@ -1,4 +1,4 @@
-"""Synthetic sessions of one market of event contracts, fair by construction.
+"""Synthetic sessions of event-contract markets, with fair prices by construction.
 
 The log-odds x of the event follow an Ornstein-Uhlenbeck process. YES comes true with probability
 L(x) at the last row's x, where L is the logistic function to 5e-6. The fair price of a row is the
@@ -66,9 +66,9 @@ OUTCOME = WIDTH  # draw of the last row, which needs no width
 class Draws:
     """The random numbers of C markets with T rows, separate for each row.
 
-    normals: [C, 3, T], of the log-odds, the mispricing and the estimate.
-    uniforms: [C, T, 5], of width, two depths, sellers and buyers; the last row's first one decides
-        the outcome.
+    normals: normal draws [C, 3, T] of the log-odds, the mispricing and the estimate.
+    uniforms: uniform draws [C, T, 5] of width, two depths, sellers and buyers; the first draw of
+        the last row decides the outcome.
     """
 
     normals: Array
@@ -78,10 +78,10 @@ class Draws:
 def synthetic_session(
     seed: Seed, settings: SyntheticSessionModel | None = None, market: int = 0
 ) -> Array:
-    """Return one session [steps + 1, F].
+    """Generate one session [steps + 1, F].
 
-    seed: a non-negative integer, or several.
-    market: number of the market under that seed, from 0.
+    seed: a non-negative integer, or a sequence of them.
+    market: index of the market under the seed, from 0.
     """
     return np.asarray(synthetic_sessions(seed, 1, settings, first=market)[0])
 
@@ -89,7 +89,7 @@ def synthetic_session(
 def synthetic_sessions(
     seed: Seed, count: int, settings: SyntheticSessionModel | None = None, first: int = 0
 ) -> Array:
-    """Return sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
+    """Generate sessions of markets first … first + count - 1 under a seed, [C, steps + 1, F].
 
     Raises `InputError` for a negative seed or market number.
     """
@@ -98,19 +98,19 @@ def synthetic_sessions(
 
 
 def draw_markets(seed: Seed, count: int, settings: SyntheticSessionModel, first: int = 0) -> Draws:
-    """Return the random numbers of markets first … first + count - 1 under a seed."""
+    """Draw the random numbers of markets first … first + count - 1 under a seed."""
     if first < 0:
         raise InputError(f"market: {first} is negative, markets are counted from 0")
     return draws_from([market_generator(seed, first + k) for k in range(count)], settings)
 
 
 def next_generator(rng: np.random.Generator) -> np.random.Generator:
-    """Return the random generator of the session that a market plays next."""
+    """Return the generator of a market's next session; rng: generator of the market."""
     return market_generator(int(rng.integers(NUMBERS)))
 
 
 def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSessionModel) -> Draws:
-    """Return the random numbers of one market per generator."""
+    """Draw the random numbers of one market from each generator."""
     count = len(generators)
     rows = settings.steps + 1
     normals = np.zeros((count, 3, rows))
@@ -126,7 +126,7 @@ def draws_from(generators: Sequence[np.random.Generator], settings: SyntheticSes
 
 
 def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
-    """Return the sessions [C, T, F] of random numbers: row k uses those of rows 0 … k only."""
+    """Build sessions [C, T, F] from random draws; row k uses the draws of rows 0 … k only."""
     sessions = np.empty((*draws.uniforms.shape[:2], FIELDS))
     decay, slopes = _expectations(settings)
     _write_sessions(
@@ -136,12 +136,21 @@ def sessions_from(draws: Draws, settings: SyntheticSessionModel) -> Array:
 
 
 class _Terms(NamedTuple):
-    """The settings as numbers, for compiled code.
+    """Parameters of synthetic sessions for compiled code.
 
     centre: log-odds to which the process reverts.
+    start_deviation: standard deviation of the first log-odds around the centre.
     keep: share of the distance to the centre that remains after a step.
     shock: standard deviation of a step's increment.
-    fade: logarithm of the share of depths that are one contract deeper.
+    ticks: ticks per dollar.
+    wider: mean number of ticks by which the spread exceeds one.
+    fade: logarithm of the ratio of the geometric distribution of depth.
+    lot: contracts of a market order.
+    informed: expected informed orders per step for each tick that the price passes the quote.
+    noise: expected uninformed orders per step on each side.
+    edge: standard deviation of the mispricing, USD.
+    memory: autocorrelation of the mispricing from step to step.
+    estimate_noise: standard deviation of the estimate around the fair price.
     """
 
     centre: float
@@ -176,7 +185,7 @@ def _terms_of(settings: SyntheticSessionModel) -> _Terms:
 
 
 def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
-    """Return the share of the distance to the centre kept in a step, and the deviation added."""
+    """Return the share of the distance to the centre that a step retains, and its deviation."""
     pull = settings.reversion / settings.steps
     variance = settings.volatility**2 / settings.steps
     if pull > 0:
@@ -185,10 +194,10 @@ def _step_of(settings: SyntheticSessionModel) -> tuple[float, float]:
 
 
 def _expectations(settings: SyntheticSessionModel) -> tuple[Array, Array]:
-    """Return the constants of the fair price of each row, with n steps left.
+    """Return two constants for the fair price of each row.
 
-    The first is the share of the distance to the centre that is left at the end, [T]. The second is
-    σ_j / √(1 + σ_j² s²) / √2, [T, J].
+    The first is the share of the row's distance to the centre that remains at the end, [T]. The
+    second is σ_j / √(1 + σ_j² s²) / √2, [T, J].
     """
     keep, shock = _step_of(settings)
     left = np.arange(settings.steps, -1, -1)
@@ -209,7 +218,7 @@ def market_generator(seed: Seed, market: int = 0) -> np.random.Generator:
 
 @jit_inline
 def _normal_mixture(middle: float, slopes: Array, weights: Array) -> float:
-    """Return Σ w_j Φ(√2 slope_j middle)."""
+    """Return the normal mixture Σ w_j Φ(√2 · slope_j · middle)."""
     total = 0.5
     for j in range(len(weights)):
         total += 0.5 * weights[j] * math.erf(slopes[j] * middle)
@@ -230,7 +239,7 @@ def _poisson(uniform: float, mean: float) -> int:
 
 @jit_inline
 def _depth(uniform: float, fade: float) -> float:
-    """Return the geometric number from 1 at a uniform draw; fade: logarithm of its ratio."""
+    """Return a geometric number, from 1, of a uniform draw; fade: logarithm of its ratio."""
     return 1.0 + math.floor(math.log(1.0 - uniform) / fade)
 
 

@@ -1,4 +1,4 @@
-"""Markets of event contracts as Gymnasium environments, in which money cannot be created."""
+"""Gymnasium environments of event-contract markets, with exact accounting of money."""
 
 from __future__ import annotations
 
@@ -41,20 +41,19 @@ Codes = npt.NDArray[np.int64]
 
 
 class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
-    """N markets that are stepped together; a settled market starts another episode at once.
+    """Vector environment of N markets; a settled market starts another episode at once.
 
-    Market i equals a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i, step by
-    step: a test compares the two.
+    Market i plays exactly like a `MarketAgnosticKalshiEnv` with the seed of the first reset plus i.
 
-    markets, orders, fills: after a step, the records of `event_contracts.trading.records`.
-    tapes: tapes that the markets play [N, T].
-    equity: USD [N], cash and positions at mid quote.
+    markets, orders, fills: records of `event_contracts.trading.records` after a step.
+    tapes: TICK records that the markets play [N, T].
+    equity: cash plus positions at mid quote, USD [N].
     observations: features [N, F].
     generators: generators of the next session of each market; empty before the first reset.
 
     count: number of markets, 1 or more.
     sessions: sessions [T, F] from which each episode draws one; None plays synthetic ones.
-    settings: settings of `EpisodeSettings`.
+    settings: fields of `EpisodeSettings`, such as `starting_cash` and `reward`.
     """
 
     def __init__(
@@ -109,9 +108,9 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return self.observations.copy(), {}
 
     def step(self, actions: npt.ArrayLike) -> tuple[Floats, Array, Mask, Mask, dict[str, Any]]:
-        """Send the orders of the actions [N], and show the next ticks.
+        """Send the orders of action codes [N], and move every market to its next tick.
 
-        For settled markets the info has their numbers `settled` [K], last observations `final_obs`
+        For settled markets the info has their indices `settled` [K], last observations `final_obs`
         [K, F], and records `final_markets` [K].
         """
         given = np.asarray(actions)
@@ -143,7 +142,10 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         )
 
     def advance(self, codes: Codes) -> tuple[Array, Mask]:
-        """Send the orders of permitted codes; return rewards [N] and settled markets [N]."""
+        """Step every market without validation or reset; return rewards and settled markets, [N].
+
+        codes: action codes [N].
+        """
         rewards = np.empty(self.num_envs)
         terminated = np.empty(self.num_envs, dtype=bool)
         _step_all(
@@ -163,7 +165,7 @@ class VectorKalshiEnv(VectorEnv[Floats, Codes, Any]):
         return rewards, terminated
 
     def action_masks(self) -> Mask:
-        """Return the permitted actions, bool [N, 25]."""
+        """Return the mask of permitted actions, bool [N, 25]."""
         if not self.generators:
             raise ValueError("action_masks: reset begins the first episodes")
         return self._allowed.copy()
@@ -252,14 +254,14 @@ def _show_first(
 
 
 class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
-    """One market until it settles: 25 actions, exact money, no look-ahead.
+    """Environment of one market until it settles, with 25 actions and without look-ahead.
 
     Step k shows rows up to k of its session. Its order trades at once with the book of row k, and
-    its resting remainder meets row k + 1. The last step settles the market. Rewards in USD sum to
-    the profit of the session.
+    its resting remainder can fill from row k + 1 on. The last step settles the market. Rewards in
+    USD sum to the profit of the session.
 
-    session: [T, F] in the format of `sessions`; None plays another synthetic one in each
-        episode.
+    session: array [T, F] (`event_contracts.simulation.sessions`); None plays another synthetic
+        session in each episode.
     settings: fields of `EpisodeSettings`, such as `starting_cash` and `reward`.
 
     Raises `InputError` for invalid settings or an invalid session. Every method but `reset` raises
@@ -278,9 +280,9 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Floats, dict[str, Any]]:
-        """Start another episode; the same seed starts the same one.
+        """Start another episode.
 
-        The episode is independent of earlier ones.
+        A seed determines the episode, independent of earlier episodes.
         """
         super().reset(seed=seed)
         self._one.generators = [self.np_random]
@@ -288,7 +290,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
         return observations[0], self._info()
 
     def step(self, action: Any) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Send the order of an action, and show the next tick.
+        """Send the order of an action, and move the market to its next tick.
 
         Raises `ValueError` for a code outside 0 … 24, before the first reset, and after the last
         step.
@@ -310,7 +312,7 @@ class MarketAgnosticKalshiEnv(gymnasium.Env[Floats, np.int64]):
 
     @property
     def quote(self) -> tuple[float, float]:
-        """Return the YES bid and the YES ask that are shown, USD."""
+        """Return the present YES bid and YES ask, USD."""
         self._refuse_unbegun()
         tick = self._one.tapes[0, self._market["row"]]
         return int(tick["bid"]) / PRICE_UNITS, int(tick["ask"]) / PRICE_UNITS

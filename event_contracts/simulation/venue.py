@@ -19,11 +19,10 @@ deprecated. A filter that is not served is refused. Assumptions, without a sourc
 
 - `balance` includes the cash that resting orders may use.
 - Lists are newest first; a `cursor` is valid for the same query only.
-- A list of orders has no `client_order_id` filter: a client that looks for its own id pages through
-  it.
+- Lists of orders have no `client_order_id` filter: a client finds its id by paging through them.
 - Cancelling an order that has ended gets 404.
-- Errors are `{"code", "message", "details"}`; the codes are this server's own words.
-- A market's quote leaves the account's own orders out, as the simulated book does.
+- Errors are `{"code", "message", "details"}`, with codes of this server.
+- A market's quote excludes the account's own orders, as the simulated book does.
 - Contracts that close a position need no cash; earlier resting orders close first.
 - An order with `reduce_only` and nothing to reduce is accepted, and cancelled at once.
 """
@@ -94,7 +93,7 @@ def _instant(seconds: object) -> np.datetime64 | None:
 
 
 def _unsimulated(value: object) -> None:
-    """Accept values that the venue treats as the field's absence."""
+    """Accept only values that mean the same as an absent field; else raise `ValueError`."""
     if value is None or value is False or (type(value) is int and value == 0):
         return
     raise ValueError(f"{value!r} is not simulated here; leave the field out")
@@ -102,19 +101,19 @@ def _unsimulated(value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
-    """A client's order, checked except for its market; fields by the API's names.
+    """A client's order request, validated except for its market; fields have the API's names.
 
     side: side in the book of YES.
     price: USD of YES.
-    self_trade_prevention_type: the order that is cancelled when it meets a resting one of the
-        account: itself (`taker_at_cross`) or the resting one (`maker`).
+    self_trade_prevention_type: the order that is cancelled when this order meets a resting one of
+        the account: this order (`taker_at_cross`) or the resting one (`maker`).
     client_order_id: id of the client; None if the client sent none.
-    reduce_only: true if it may only sell the position.
-    expiration_time: UTC, instant of its expiry; None without one.
-    post_only: true if it is refused when it would trade at once.
-    exchange_index: the venue's shard; there is one here, and -1 looks it up.
+    reduce_only: true if the order may only sell the position.
+    expiration_time: UTC, instant of the order's expiry; None without one.
+    post_only: true if the order is refused when it would trade at once.
+    exchange_index: index of the venue's shard: 0, the only one, or -1 for automatic choice.
 
-    The last three fields are not simulated: they accept only the values without an effect.
+    The last three fields are not simulated: they accept only values that have no effect.
     """
 
     ticker: Annotated[str, Field(strict=True, min_length=1)]
@@ -137,7 +136,7 @@ class OrderRequest:
 
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> OrderRequest:
-        """Return the request of a JSON object. Raises `Refused` with the invalid field."""
+        """Parse a JSON object as an order request. Raises `Refused` with the invalid field."""
         try:
             request = TypeAdapter(cls).validate_python(body)
         except ValidationError as error:
@@ -153,7 +152,11 @@ class OrderRequest:
         return request
 
     def limit_order(self, name: str, count: Decimal) -> EventContractOrder:
-        """Return the request as an order of `count` contracts; name: its client_order_id."""
+        """Return the order of this request.
+
+        name: client_order_id of the order.
+        count: contracts of the order.
+        """
         action, side = order_side(self.side, bool(self.reduce_only))
         terms = action, side, yes_price(side, self.price), count
         return EventContractOrder(name, self.ticker, *terms, time_in_force=self.time_in_force)
@@ -167,10 +170,13 @@ def take(
     partial: bool = False,
     reject: bool = False,
 ) -> PlacedOrder:
-    """Accept an order.
+    """Accept an order request and submit its order to the exchange.
 
-    partial: true if half of the order may trade and the rest is cancelled.
-    reject: true if the order trades nothing, and ends before the next tick.
+    Raises `Refused` with the status and code of the API.
+
+    reused_ids_refused: true if a used client_order_id is refused.
+    partial: fault by which half of the order may trade and the rest never does.
+    reject: fault by which the order trades nothing and ends before the next tick.
     """
     market = listing_of(exchange, request.ticker)
     if exchange.market_state(market.ticker) != "active":
@@ -207,7 +213,7 @@ def take(
 
 
 def listing_of(exchange: Exchange, ticker: str) -> SimulatedListing:
-    """Return a market. Raises `Refused` if it is unknown."""
+    """Return the listing of a market. Raises `Refused` (404) if the ticker is unknown."""
     if ticker not in exchange.listings:
         raise Refused(404, "not_found", f"market {ticker} not found")
     return exchange.listings[ticker]
@@ -219,14 +225,14 @@ def event_of(listing: SimulatedListing) -> str:
 
 
 def placed_of(exchange: Exchange, order_id: str) -> PlacedOrder:
-    """Return an order. Raises `Refused` if it is unknown."""
+    """Return the order with an id. Raises `Refused` (404) if the id is unknown."""
     if order_id not in exchange.orders:
         raise Refused(404, "not_found", f"order {order_id} not found")
     return exchange.orders[order_id]
 
 
 def _covered_count(exchange: Exchange, request: OrderRequest) -> Decimal:
-    """Return the contracts of an order; a `reduce_only` order is cut to the position."""
+    """Return the contracts of an order, for a `reduce_only` order at most the position."""
     if not request.reduce_only:
         return request.count
     _, side = order_side(request.side, reduces=True)
@@ -245,7 +251,7 @@ COUNT_FILTERS = ("position", "total_traded")
 
 
 def order(exchange: Exchange, placed: PlacedOrder) -> Response:
-    """Return an order in the form of reads, without the deprecated `side` and `action`."""
+    """Return an order in the API's format, without the deprecated `side` and `action`."""
     last = max([placed.placed, *(fill.tick for fill in placed.fills)])
     return {
         **_ids(placed),
@@ -277,7 +283,7 @@ def _costs(kind: str, fills: Sequence[ContractFill]) -> Response:
 
 
 def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
-    """Return the response to a new order: contracts traded at once, and contracts that rest."""
+    """Return the response to a new order, with the contracts filled at once and resting."""
     counts = {
         "fill_count": format_count(placed.filled),
         "remaining_count": format_count(placed.waiting),
@@ -286,7 +292,10 @@ def receipt(placed: PlacedOrder, now: np.datetime64) -> Response:
 
 
 def cancellation(placed: PlacedOrder, reduced: Decimal, now: np.datetime64) -> Response:
-    """Return the response to `DELETE` of an order; reduced: resting contracts cancelled."""
+    """Return the response to the cancellation of an order.
+
+    reduced: resting contracts that were cancelled.
+    """
     return {**_ids(placed), "reduced_by": format_count(reduced), "ts_ms": milliseconds(now)}
 
 
@@ -311,7 +320,7 @@ def orders(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
 
 
 def terms(order: EventContractOrder | ContractFill) -> Response:
-    """Return market, direction and prices of an order or a fill, in the book of YES."""
+    """Return API fields of an order or fill: ticker, sides and prices, in the book of YES."""
     side = book_side(order.action, order.side)
     price = yes_price(order.side, order.price)
     return {
@@ -329,17 +338,23 @@ def _ids(placed: PlacedOrder) -> Response:
 
 
 def numbered(rows: Collection[Row], hidden: int = 0) -> Iterator[tuple[int, Row]]:
-    """Yield rows with their numbers from 1; hidden: number of newest rows to leave out."""
+    """Yield rows with their numbers from 1, which serve as cursors.
+
+    hidden: number of the newest rows to skip.
+    """
     return enumerate(islice(rows, len(rows) - hidden), start=1)
 
 
 def is_asked_for(query: Query, **said: str) -> bool:
-    """Return True if a row with these values passes the filters of a query."""
+    """Return whether a row passes the filters of a query.
+
+    said: values of the row by filter name.
+    """
     return all(query.get(name) in (None, value) for name, value in said.items())
 
 
 def is_within(query: Query, at: np.datetime64) -> bool:
-    """Return True if an instant is from `min_ts` to `max_ts`, in seconds."""
+    """Return whether an instant is within the query's `min_ts` and `max_ts`, epoch seconds."""
     seconds = milliseconds(at) // 1000
     first = query_integer(query, "min_ts", 0)
     last = query_integer(query, "max_ts", 2**62)
@@ -347,9 +362,10 @@ def is_within(query: Query, at: np.datetime64) -> bool:
 
 
 def page(name: str, rows: Mapping[int, Response], query: Query) -> Response:
-    """Return the newest rows before the cursor, and the cursor of the older ones.
+    """Return one page of a list: the newest rows before the cursor, and the next cursor.
 
-    rows: rows by number.
+    name: key of the list in the response.
+    rows: all rows of the list by number.
     """
     limit = query_integer(query, "limit", DEFAULT_PAGE_SIZE, 1, MAX_PAGE_SIZE)
     before = query_integer(query, "cursor", 2**62)
@@ -370,7 +386,7 @@ def format_count(contracts: Decimal) -> str:
 
 
 def milliseconds(at: np.datetime64) -> int:
-    """Return epoch milliseconds."""
+    """Return an instant as epoch milliseconds."""
     return int(at.astype("datetime64[ms]").astype(np.int64))
 
 
@@ -380,15 +396,16 @@ def written(at: np.datetime64) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PositionCost:
-    """The cost basis of one market from its fills, at average cost.
+    """Cost basis of one market from its fills, by the average-cost method.
 
     held: contracts, YES positive and NO negative.
     price: mean entry price, USD of YES; a NO cost 1 − price.
-    traded: USD, price times contracts of all fills.
+    traded: price times contracts of all fills, USD.
     realized: realised profit before fees, USD.
-    fees: USD.
+    fees: fees of all fills, USD.
     tick: tick of the exchange at the last fill.
-    yes_bought, no_bought: contracts and USD; a sale of one side buys the other.
+    yes_bought, no_bought: contracts bought and their cost in USD; a sale of one side counts as a
+        purchase of the other.
     """
 
     held: Decimal = ZERO
@@ -430,7 +447,10 @@ class PositionCost:
 
 
 def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
-    """Return the cost basis of each traded market; fills: in booking order."""
+    """Return the cost basis of each traded market, by ticker.
+
+    fills: fills in booking order.
+    """
     costs: dict[str, PositionCost] = defaultdict(PositionCost)
     for fill in fills:
         costs[fill.market] = costs[fill.market].with_fill(fill)
@@ -438,7 +458,7 @@ def position_costs(fills: Iterable[ContractFill]) -> dict[str, PositionCost]:
 
 
 def balance(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/balance`; it includes the cash of resting orders."""
+    """Return the response to `GET /portfolio/balance`, with the cash of resting orders."""
     refuse_unknown_keys(query, "subaccount", "exchange_index")
     cash = exchange.cash
     return {
@@ -451,7 +471,7 @@ def balance(exchange: Exchange, query: Query) -> Response:
 
 
 def positions(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/positions`: traded markets that have not paid, and their events."""
+    """Return the response to `GET /portfolio/positions`: traded markets that have not paid."""
     refuse_unknown_keys(query, *PAGED, "ticker", "event_ticker", "count_filter", "subaccount")
     counted_by = _filter_names(query.get("count_filter", ""))
     paid = {settlement.market for settlement in exchange.payments}
@@ -473,7 +493,7 @@ def positions(exchange: Exchange, query: Query) -> Response:
 
 
 def _filter_names(text: str) -> tuple[str, ...]:
-    """Parse `count_filter`: in each listed row, one of the named amounts is not 0."""
+    """Parse `count_filter`, the names of amounts of which a listed row needs one above 0."""
     names = tuple(name for name in text.split(",") if name)
     if other := set(names) - set(COUNT_FILTERS):
         raise InputError(f"count_filter: {min(other)} is not one of {', '.join(COUNT_FILTERS)}")
@@ -513,7 +533,10 @@ def _event_position(exchange: Exchange, event: str, costs: dict[str, PositionCos
 
 
 def fills(exchange: Exchange, query: Query, hidden: int = 0) -> Response:
-    """`GET /portfolio/fills`; hidden: number of newest fills left out."""
+    """Return the response to `GET /portfolio/fills`.
+
+    hidden: number of the newest fills to skip.
+    """
     refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "order_id", "subaccount")
     rows = {
         number: _fill(exchange, number, fill)
@@ -544,7 +567,7 @@ def _fill(exchange: Exchange, number: int, fill: ContractFill) -> Response:
 
 
 def settlements(exchange: Exchange, query: Query) -> Response:
-    """`GET /portfolio/settlements`: traded markets that have paid."""
+    """Return the response to `GET /portfolio/settlements`: traded markets that have paid."""
     refuse_unknown_keys(query, *PAGED, *DATED, "ticker", "event_ticker", "subaccount")
     costs = position_costs(exchange.fills)
     rows = {}

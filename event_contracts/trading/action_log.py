@@ -88,7 +88,7 @@ class SettledMarket:
     """A market that has settled and paid.
 
     at: UTC, instant of the payment.
-    result: `yes`, `no`, or the venue's word for another end.
+    result: `yes`, `no`, or the venue's word for another result.
     yes: settlement value of a YES contract, USD.
     held: contracts at settlement, YES positive and NO negative.
     payout: USD paid for the contracts held.
@@ -115,17 +115,18 @@ _UNLESS_THERE = "ON CONFLICT DO NOTHING"
 
 @dataclass(frozen=True, slots=True)
 class ActionEntry:
-    """One decision on a market.
+    """One decision of a policy on a market at a tick.
 
     at: UTC, instant of the tick.
+    action: action code.
     intent: HOLD, BUY_YES, SELL_YES, BUY_NO or SELL_NO.
     size: contracts of the order; 0 without one.
-    price: USD of the order; None without one.
-    reason: reason of the order, or why there is none.
-    digest: SHA-256 of the features and masks shown; empty if nothing was shown.
-    allowed: bit k is 1 if action k was allowed; 0 if nothing was shown.
-    cash: USD of the account before the decision.
-    equity: USD, with positions at mid quotes.
+    price: limit price of the order, USD; None without an order.
+    reason: reason of the order, or of sending none.
+    digest: SHA-256 of the observation (features and action mask); empty without an observation.
+    allowed: bit mask of permitted actions, bit k for action k; 0 without an observation.
+    cash: cash of the account before the decision, USD.
+    equity: equity of the account with positions at mid quotes, USD.
     client_order_id: id of the order; empty without one.
     answer: response of the venue, `accepted …`, `rejected: …` or `unknown: …`; empty if no order
         was sent, or if the process ended before the response.
@@ -149,7 +150,7 @@ class ActionEntry:
 
     @property
     def sent(self) -> int:
-        """Return the number of contracts sent, as far as known."""
+        """Return the contracts of the order, or 0 if none was sent or it was rejected."""
         return 0 if self.answer.startswith("rejected") else self.size
 
 
@@ -157,12 +158,12 @@ _ACTIONS = JournalTable(ACTION_TABLE, ActionEntry, key="market, at")
 
 
 def make_client_order_id(account: str, market: str, at: np.datetime64, action: int) -> str:
-    """Return the client_order_id of an action on a market at an instant; it is reproducible."""
+    """Return the reproducible client_order_id of an action on a market at an instant."""
     return str(uuid5(NAMESPACE_URL, f"kalshi {account} {market} {at} {action}"))
 
 
 class ActionRecords:
-    """Records of event contracts in a journal, for reading."""
+    """Read access to the tables of event contracts in a journal."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -207,9 +208,9 @@ class ActionLog(ActionRecords):
         return None if row is None else row.equity
 
     def starting_equity(self, equity: Decimal) -> Decimal:
-        """Return the account's equity at its first snapshot, USD, and record it at the first call.
+        """Record the starting equity unless one is recorded; return the recorded one, USD.
 
-        equity: present equity.
+        equity: present equity, USD.
         """
         with self.database.transaction():
             _BEGAN.insert(self.database, _Began(_ACCOUNT, equity), then=_UNLESS_THERE)
@@ -217,7 +218,7 @@ class ActionLog(ActionRecords):
         return equity if first is None else first
 
     def schedule(self, market: str, schedule: SamplingSchedule) -> SamplingSchedule:
-        """Return the recorded schedule of a market; record the given one if there is none."""
+        """Record the sampling schedule of a market unless it has one; return the recorded one."""
         interval = int(schedule.interval.astype("timedelta64[ns]").astype(np.int64))
         with self.database.transaction():
             row = _Span(market, schedule.begins, interval, schedule.rows)
@@ -232,7 +233,7 @@ class ActionLog(ActionRecords):
     def write(
         self, update: MarketUpdate, entry: ActionEntry, intent: OrderIntent | None = None
     ) -> None:
-        """Record a tick, its decision and the intent to be sent in one commit."""
+        """Record a tick, its decision and the order intent, if any, in one commit."""
         with self.database.transaction():
             self.show(update)
             _ACTIONS.insert(self.database, entry)
@@ -258,9 +259,10 @@ class ActionLog(ActionRecords):
         return row.content.books, row.content.sales
 
     def record_paid(self, paid: Iterable[PaidPosition]) -> None:
-        """Record payouts of markets; the first record of a market and an instant remains.
+        """Record settled positions; an existing record of the same market and instant is kept.
 
-        A settlement that was read late has left the books already, so its own figures are recorded.
+        If the books no longer contain the position, the contracts that the settlement states are
+        recorded.
         """
         for each in paid:
             settled = each.settlement
@@ -277,7 +279,7 @@ class ActionLog(ActionRecords):
             _PAID.insert(self.database, row, then=_UNLESS_THERE)
 
     def deny_planned(self) -> int:
-        """Deny intents that an ended process planned and did not send; return their number."""
+        """Deny intents that an earlier process planned but never sent; return their number."""
         with self.database.transaction():
             left = [each for each in self.book.in_states(("planned",)) if each.job == self.job]
             for intent in left:

@@ -5,8 +5,8 @@
     21 … 24  reserved: always masked, treated as HOLD if sent
 
 An action becomes a limit order whose price and time in force follow from the price style of its
-intent. Masks, the simulated manager and the live one check it by the same `Admission`. Every
-function raises `ValueError` for an unknown code.
+intent. Action masks, the simulated order manager and the live one apply the same pre-trade check,
+`Admission`. Every function raises `ValueError` for an unknown code.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ INTENT_SIDES: Final[tuple[tuple[ContractAction, Outcome], ...]] = (  # of each i
 
 
 class LimitOrderActions:
-    """Names of the intents, 0 … 4 (arguments of `encode_action`), and of the codes with sizes."""
+    """Codes of intents, 0 … 4 (arguments of `encode_action`), and of actions with sizes, 1 … 20."""
 
     HOLD: Final = 0
     BUY_YES_LIMIT: Final = 1
@@ -120,7 +120,7 @@ class LimitOrderActions:
 
 
 def encode_action(intent: int, size_index: int) -> int:
-    """Return the code of an intent, 0 … 4, with a size index, 0 … 4; HOLD has no size."""
+    """Return the action code of an intent (0 … 4) and a size index (0 … 4); HOLD has no size."""
     intent = index(intent)
     size_index = index(size_index)
     if not 0 <= intent < len(INTENTS):
@@ -131,7 +131,7 @@ def encode_action(intent: int, size_index: int) -> int:
 
 
 def decode_action(action: int) -> tuple[int, int]:
-    """Return intent and size index of a code; (0, 0) for HOLD and reserved codes."""
+    """Return the intent and size index of an action code; (0, 0) for HOLD and reserved codes."""
     action = index(action)
     if not 0 <= action < ACTION_COUNT:
         raise ValueError(f"action must be 0 … {ACTION_COUNT - 1}, got {action}")
@@ -144,20 +144,23 @@ def decode_action(action: int) -> tuple[int, int]:
 def process_action(
     action: int, position_sizes: tuple[int, ...] = POSITION_SIZES
 ) -> tuple[str, int]:
-    """Return intent name and contracts of a code: 3 is ("BUY_YES", 20), 0 is ("HOLD", 0)."""
+    """Return the intent name and contracts of an action code.
+
+    Examples: 3 gives ("BUY_YES", 20), 0 gives ("HOLD", 0).
+    """
     intent, size_index = decode_action(action)
     return INTENTS[intent], position_sizes[size_index] if intent else 0
 
 
 def intent_of(order: EventContractOrder) -> int:
-    """Return the number of an order's intent, 1 … 4."""
+    """Return the code of an order's intent, 1 … 4."""
     return INTENT_SIDES.index((order.action, order.side)) + 1
 
 
 def styles_of(price_style: PriceStyle | Mapping[str, PriceStyle]) -> Mapping[str, PriceStyle]:
-    """Return the price style of each of BUY_YES, SELL_YES, BUY_NO, SELL_NO.
+    """Return the price style of each intent: BUY_YES, SELL_YES, BUY_NO and SELL_NO.
 
-    A single style applies to all.
+    price_style: a mapping by intent, or a single style for all intents.
     """
     if isinstance(price_style, Mapping):
         return price_style
@@ -206,12 +209,12 @@ class PositionLimits:
         event: Decimal = ZERO,
         other_events: Decimal = ZERO,
     ) -> str | None:
-        """Return why an order may not be sent, in words, or None if it may.
+        """Return the reason to refuse an order, as text, or None if all limits allow it.
 
         position = held + resting + count, at the order's price; portfolio = cash + elsewhere +
-        held, at that price. From $1,000 and flat, 400 YES at $0.62 are $248 of $1,000: allowed. An
-        order of 410 is $254.20, above 25 %. An order that leaves the position on the other side, or
-        flat, reduces it and passes.
+        held, at that price. Example: $1,000 of cash and no position. A purchase of 400 YES at $0.62
+        costs $248 and is allowed; 410 cost $254.20, above 25 %. An order after which the position
+        is flat or on the other side reduces it and is allowed.
 
         count: contracts of the order, positive. A sale of YES is an order towards NO, and vice
             versa.
@@ -260,17 +263,17 @@ class PositionLimits:
 
     @property
     def max_event_loss(self) -> Decimal:
-        """Return the limit in force, USD."""
+        """Return the maximum loss of one event, USD: `event_loss`, by default `value`."""
         return self.value if self.event_loss is None else self.event_loss
 
     @property
     def max_event_share(self) -> Decimal:
-        """Return the limit in force."""
+        """Return the maximum loss of one event as a share of the portfolio; default: `share`."""
         return self.share if self.event_share is None else self.event_share
 
     @property
     def max_account_loss(self) -> Decimal:
-        """Return the limit in force, USD; above any account's equity if no limit is set."""
+        """Return the maximum loss of all markets, USD; without a setting, above any equity."""
         return (
             Decimal(MAX_AMOUNT) / MICROS_PER_DOLLAR
             if self.account_loss is None
@@ -279,7 +282,10 @@ class PositionLimits:
 
     @property
     def max_account_share(self) -> Decimal:
-        """Return the limit in force."""
+        """Return the maximum loss of all markets as a share of the portfolio.
+
+        The default is twice `share`, at most 1.
+        """
         return min(2 * self.share, Decimal(1)) if self.account_share is None else self.account_share
 
     @property
@@ -299,19 +305,19 @@ def _share_of(share: Decimal, portfolio: Number) -> str:
     return f"{(100 * share).normalize():f}% of a portfolio of ${micros_to_usd(portfolio)}"
 
 
-# For a venue, which has no position limits.
+# Limits that never bind, for venues without position limits.
 NO_POSITION_LIMITS = PositionLimits(Decimal(10**9), Decimal(10**9), Decimal(1))
 
 
 def reserved_cash(resting: Iterable[RestingOrder], fees: FeeRules) -> Decimal:
-    """Return the USD that the purchases among resting orders may use."""
+    """Return the maximum cost of the purchases among resting orders, USD."""
     purchases = [each for each in resting if each.order.action == "BUY"]
     return sum((fees.max_cost(each.order.price, each.remaining) for each in purchases), ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Check of an order against cash, inventory and position limits.
+    """Pre-trade check of an order against cash, contracts held and position limits.
 
     limits: limits on the position in a market.
     cash_buffer: USD that no purchase may use, at least 0.
@@ -332,13 +338,13 @@ class Admission:
         *,
         rests: bool = True,
     ) -> str | None:
-        """Return why an order may not be sent, in words, or None if it may.
+        """Return the reason to refuse an order, as text, or None if it may be sent.
 
-        A purchase needs cash, less the maximum cost of resting purchases and the buffer. Its
-        position must be within the limits even if every resting order in its direction fills. A
-        sale needs contracts that no resting sale has reserved. While a sale rests, all orders that
-        reduce its position together must not exceed the position: otherwise the venue would
-        reverse it.
+        The cost of a purchase must not exceed the cash less the buffer and the maximum cost of
+        resting purchases. The position must stay within the limits even if every resting order in
+        its direction fills. A sale needs contracts that no resting sale has reserved. While a sale
+        rests, all orders that reduce its position together must not exceed the position: otherwise
+        the venue would reverse the position.
 
         rests: true if the order rests; the venue caps an immediate sale at the position.
         """
@@ -376,17 +382,18 @@ class Admission:
         )
 
     def free_cash(self, view: MarketView) -> Decimal:
-        """Return the cash beyond that which resting purchases may use, USD."""
+        """Return the cash that is not reserved for resting purchases, USD."""
         return view.cash - reserved_cash(view.resting, self.fees)
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """Result of an action.
+    """Result of executing one action.
 
+    action: action code.
     order: the order sent; None for HOLD and for a refused action.
-    receipt: response of the venue.
-    reason: reason of the order, or why there is none, in words.
+    receipt: the venue's response; None without an order.
+    reason: reason of the order, or of its refusal, as text.
     """
 
     action: int
@@ -402,7 +409,7 @@ class ActionResult:
 
 @settings_class()
 class OrderSettings:
-    """Settings of orders of event contracts."""
+    """Settings that turn actions into limit orders: prices, sizes, limits and order life."""
 
     price_style: PriceStyle | Mapping[str, PriceStyle] = setting(
         "aggressive",
@@ -431,14 +438,17 @@ class OrderSettings:
     )
 
     def action_space_at(self, fees: FeeRules) -> LimitOrderActionSpace:
-        """Return the action space; fees: fee rules in force."""
+        """Return the action space of these settings.
+
+        fees: fee rules in force.
+        """
         given = {each.name: getattr(self, each.name) for each in fields(OrderSettings)}
         return LimitOrderActionSpace(**given, fees=fees)
 
 
 @settings_class()
 class LimitOrderActionSpace(OrderSettings):
-    """Actions on a market, the prices of their orders, and their masks."""
+    """The 25 actions on a market: prices and limits of their orders, and action masks."""
 
     fees: FeeRules = setting(FeeRules(), "rates and steps in force")
 
@@ -471,7 +481,10 @@ class LimitOrderActionSpace(OrderSettings):
         return Admission(self.limits, Decimal(str(self.cash_buffer)), self.fees)
 
     def terms(self, tick: Decimal) -> OrderRuleTerms:
-        """Return the order rules for compiled code; tick: USD between prices."""
+        """Return the order rules for compiled code.
+
+        tick: price step, USD.
+        """
         fees, limits, sizes = self.fees, self.limits, self.position_sizes
         if sizes[-1] > MAX_ORDER_CONTRACTS:
             raise InputError(
@@ -522,10 +535,12 @@ class LimitOrderActionSpace(OrderSettings):
         return process_action(action, self.position_sizes)
 
     def price(self, intent: int, quote: ContractQuote) -> Decimal | None:
-        """Return the price of an order of an intent, 1 … 4, in USD; None without a quote for it.
+        """Return the limit price of an intent's order, USD; None if the quote lacks that side.
 
-        passive: a purchase at the side's bid, a sale at its ask; aggressive: the reverse; mid:
-            half-way, rounded to a tick in the order's favour.
+        intent: code 1 … 4.
+
+        Style passive: a purchase at the side's bid, a sale at its ask. Style aggressive: the
+        reverse. Style mid: the mid quote, rounded to a tick in the order's favour.
         """
         verb, side = INTENT_SIDES[intent - 1]
         bid, ask, tick = (
@@ -535,10 +550,12 @@ class LimitOrderActionSpace(OrderSettings):
         return micros_to_usd(price * MICROS_PER_PRICE_UNIT) if price else None
 
     def time_in_force(self, intent: int) -> ContractTimeInForce:
-        """Return the time in force of an intent's orders, 1 … 4, by its price style.
+        """Return the time in force of an intent's orders, by its price style.
 
-        An aggressive sale is immediate-or-cancel: the venue then caps it at the position. Any other
-        order rests.
+        An aggressive sale is immediate-or-cancel, so that the venue caps it at the position. Any
+        other order rests.
+
+        intent: code 1 … 4.
         """
         immediate = is_immediate(INTENT_SIDES[intent - 1][0] == "BUY", self._style(intent))
         return "immediate_or_cancel" if immediate else "good_till_canceled"
@@ -547,12 +564,12 @@ class LimitOrderActionSpace(OrderSettings):
         return STYLE_CODES[self.styles[INTENTS[intent]]]
 
     def refusal(self, action: int, view: MarketView) -> str | None:
-        """Return why an action may not be sent, in words; None if it may, and for HOLD."""
+        """Return the reason to refuse an action, as text; None if it is allowed, and for HOLD."""
         found = self._asked_for(action, view, "asked")
         return found if isinstance(found, str) else None
 
     def action_masks(self, view: MarketView) -> Mask:
-        """Return the permitted actions, bool [25]: HOLD always, the reserved ones never."""
+        """Return the mask of permitted actions, bool [25]: HOLD always, reserved codes never."""
         return np.array([self.refusal(action, view) is None for action in range(ACTION_COUNT)])
 
     def order(
@@ -564,7 +581,7 @@ class LimitOrderActionSpace(OrderSettings):
     def _asked_for(
         self, action: int, view: MarketView, name: str
     ) -> EventContractOrder | str | None:
-        """Return the order of an action, or why it may not be sent; None for HOLD."""
+        """Return the order of an action, or the reason to refuse it; None for HOLD."""
         intent, size_index = decode_action(action)
         if not intent:
             return f"{action} is reserved" if action else None
@@ -586,7 +603,7 @@ class LimitOrderActionSpace(OrderSettings):
         return why or order
 
     def _size_refusal(self, side: Outcome, count: int, view: MarketView) -> str | None:
-        """Return why a size's limit forbids a purchase, or None."""
+        """Return the reason why `size_limits` forbids a purchase, or None."""
         most = (self.size_limits or {}).get(count)
         after = (
             view.held(side) - view.held(opposite_side(side)) + view.resting_towards(side) + count
@@ -601,7 +618,7 @@ class LimitOrderActionSpace(OrderSettings):
     def execute_action_sync(
         self, action: int, manager: OrderManager, market: str, client_order_id: str
     ) -> ActionResult:
-        """Send the order of an action; an action that may not be sent does nothing, as HOLD.
+        """Send the order of an action; a refused action sends nothing, like HOLD.
 
         Raises `ValueError` for a code outside 0 … 24, `OrderRejected` if the venue rejects the
         order, and `OutcomeUnknown` if its outcome is unknown.
@@ -625,7 +642,7 @@ class LimitOrderActionSpace(OrderSettings):
 
 
 def _whole(key: str, amount: Decimal, unit: int) -> int:
-    """Return an amount for compiled code: a whole number of units within 64 bits."""
+    """Return an amount as a whole number of units within 64 bits, for compiled code."""
     number = in_units(amount, unit)
     if not isinstance(number, int) or number > MAX_AMOUNT:
         raise InputError(

@@ -1,9 +1,10 @@
 """Trading of event contracts with a policy, one tick at a time, from tick to order.
 
-Withdraw, build, mask, select, record, send: an order rests as many ticks as in training, and is
-cancelled at the next one, with or without a decision. The policy sees the features of the
-environment. An order is recorded with its decision before it is sent, and no tick is decided on
-twice.
+At each tick the service cancels old orders, builds the observation and the action mask, lets the
+policy choose, records the decision and sends its order. An order rests for as many ticks as in
+training, and is cancelled at the next one, with or without a decision. The policy sees the same
+features as in the training environment. An order is recorded with its decision before it is sent.
+Each tick has at most one decision.
 """
 
 from __future__ import annotations
@@ -62,16 +63,16 @@ UNKNOWN_OUTCOME = "an order of unknown outcome keeps this market"
 
 @dataclass(eq=False)
 class ActorService:
-    """A policy on live, recorded or simulated markets.
+    """Service that trades live, recorded or simulated markets with a policy, tick by tick.
 
-    After a kill, a new process resumes over the same journal: planned but unsent orders are denied,
-    and a market with an order of unknown outcome gets no new order.
+    After a crash, a new process resumes with the same journal: planned but unsent orders are
+    denied, and a market with an order of unknown outcome gets no new order.
 
-    account: account name, part of the order ids.
+    account: account name, from which client order ids are derived.
     space: sizes, limits, price styles and life of the orders, as in the policy's training.
-    clock: returns UTC, or the time of a simulation.
+    clock: returns the present instant, UTC, or the time of a simulation.
     decision_valid_seconds: seconds after a tick within which a decision is allowed.
-    halted: returns true if openings are halted: no order then rests.
+    halted: returns true if openings are halted: resting orders are then cancelled at every tick.
     show: called with every decision after its order was sent.
     skipped: number of ticks without a decision, by reason: `old`, `settling`, `late`, `paused`.
     """
@@ -96,9 +97,9 @@ class ActorService:
         self.actions.deny_planned()
 
     def follow(self, market: str, schedule: SamplingSchedule) -> None:
-        """Trade a market from now on, with the ticks in the journal as its history.
+        """Start to trade a market, with the ticks in the journal as its history.
 
-        schedule: schedule of its ticks; that of an earlier process takes precedence.
+        schedule: sampling schedule; a schedule in the journal takes precedence.
         """
         starting_equity = self._began_with(market)
         memory = MarketMemory(self.actions.schedule(market, schedule), self.space, starting_equity)
@@ -148,7 +149,7 @@ class ActorService:
         self.skipped[why] = self.skipped.get(why, 0) + 1
 
     def _withdraw(self, update: MarketUpdate, schedule: SamplingSchedule) -> None:
-        """Cancel the account's orders that have met the maximum number of ticks."""
+        """Cancel orders in a market that have rested for the maximum number of ticks."""
         met = 1 if self.halted() else self.space.life
         before = update.at - (met - 1) * schedule.interval
         for each in self.manager.withdraw(update.market, before):
@@ -189,9 +190,9 @@ class ActorService:
     def _send(
         self, order: EventContractOrder, update: MarketUpdate, view: MarketView, draft: ActionEntry
     ) -> ActionEntry:
-        """Record a decision with its intent, send the order, and record the response.
+        """Record a decision with its intent in one commit, send the order, record the response.
 
-        Decision and intent are one commit.
+        draft: decision without the order's fields.
         """
         entry = replace(
             draft,
@@ -240,7 +241,7 @@ class ActorService:
         )
 
     def _began_with(self, market: str) -> int:
-        """Return the account's equity when the journal began, millionths of a USD."""
+        """Return the recorded starting equity, millionths of a USD; record it at the first call."""
         if self._began is None:
             starting_equity = self.actions.read_starting_equity()
             if starting_equity is None:
@@ -276,7 +277,7 @@ class ActorService:
 
 
 def _accepted(order: EventContractOrder, receipt: OrderReceipt) -> str:
-    """Return how much of an accepted order filled, rests, and was cancelled at once."""
+    """Return text on an accepted order: contracts filled, resting and cancelled at once."""
     text = f"accepted {receipt.order_id}: {receipt.filled} filled, {receipt.remaining} rest"
     missed = order.count - receipt.filled - receipt.remaining
     return f"{text}, {missed} cancelled: the book showed no more" if missed else text
@@ -291,7 +292,7 @@ def _reduces(order: EventContractOrder, view: MarketView) -> bool:
 
 
 def failure_alert_kind(market: str) -> str:
-    """Return the alert kind of a market that cannot be traded."""
+    """Return the alert kind for failures of a market, by which its alerts are raised and ended."""
     return f"kalshi {market}"
 
 
@@ -300,19 +301,23 @@ def _outcome_of(market: str) -> str:
 
 
 class Observation(NamedTuple):
-    """Input of a policy: features [F] float32, and permitted actions, bool [25]."""
+    """Input of a policy.
+
+    features: float32 [F].
+    allowed: mask of permitted actions, bool [25].
+    """
 
     features: Observations
     allowed: Mask
 
 
 class MarketMemory:
-    """The ticks of one market, and the orders that were sent to it.
+    """History of one market: its ticks, and the sizes of the orders sent.
 
     tape: TICK records of all rows of the schedule; future rows are empty.
-    schedule: schedule of the ticks.
+    schedule: sampling schedule of the ticks.
     space: sizes, limits and price styles of the orders.
-    starting_equity: millionths of a USD that scale the features of money.
+    starting_equity: equity by which money features are scaled, millionths of a USD.
     """
 
     def __init__(
@@ -334,7 +339,7 @@ class MarketMemory:
     def show(self, at: np.datetime64, tick: Record) -> bool:
         """Add a newer tick; return whether the tick comes before settlement.
 
-        Missed rows show the previous quote and no trades. Rows before the first tick show its
+        Missed rows repeat the previous quote without trades. Rows before the first tick repeat its
         quote.
         """
         row = self.schedule.row(at)
@@ -347,15 +352,15 @@ class MarketMemory:
         return row < self.schedule.rows - 1
 
     def record_order(self, row: int, size: int) -> None:
-        """Record the contracts sent at a row; 0 for none."""
+        """Record the contracts sent at a row; a size of 0 means that no order was sent."""
         self._sent = (row, size)
         self._market["numbers"] += size > 0
         self._market["total"] += size
 
     def seen(self, view: MarketView) -> Observation:
-        """Return the observation of an account at present.
+        """Build the policy's observation of an account and the latest tick.
 
-        Fractions of held contracts do not count; fractions of resting ones are rounded up.
+        Positions are rounded down to whole contracts, resting orders are rounded up.
         """
         resting = [each for each in view.resting if each.order.market == view.market]
         elsewhere = [each for each in view.resting if each.order.market != view.market]
@@ -381,8 +386,7 @@ class MarketMemory:
         allowed = np.zeros(ACTION_COUNT, dtype=bool)
         observe(record, orders, self.tape, terms, features, allowed)
         if len(resting) > MAX_RESTING_ORDERS:
-            # More orders than in the environment, possibly from others: the policy has not learned
-            # this.
+            # The environment never has so many orders, so the policy is not trained for them.
             allowed[1:] = False
         return Observation(features, allowed)
 

@@ -1,6 +1,6 @@
 """Connection to an account at Kalshi: address, keys, and signed requests at a limited rate.
 
-Only reads are repeated, and errors are one line without secrets.
+Only reads are retried. Error messages are one line without secrets.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ REQUESTS_PER_SECOND = 20
 
 @dataclass(frozen=True)
 class KalshiKeys:
-    """Credentials of an account: the id of a key, and the RSA key that signs for it.
+    """Credentials of an account: the id of an API key, and its private RSA key.
 
     Neither key is ever printed: the object's text is `KalshiKeys()`, and `redact` removes both from
     any text.
 
-    key_id: the venue's name of the key.
+    key_id: the venue's id of the key.
     private_key: PEM, not encrypted.
     """
 
@@ -157,7 +157,7 @@ class KalshiKeys:
 
 @settings_class("broker")
 class KalshiSettings(RequestSettings):
-    """Settings of the connection to Kalshi: address, and limits of time."""
+    """Settings of the connection to Kalshi: address, time limits and confirmation of live mode."""
 
     mode: Mode = setting(
         "demo", "demo has an account without money; live needs confirm_live too", key=False
@@ -178,7 +178,7 @@ class KalshiSettings(RequestSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """Return whether the address is a loopback one, which has no real money."""
+        """Return whether the address is a server on this machine, which has no real money."""
         return self.url_override is not None
 
     @property
@@ -202,7 +202,7 @@ def _check_address(url: str) -> None:
 
 
 class HttpStatusError(Exception):
-    """A response with an HTTP error status."""
+    """Error for a response with an HTTP error status."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__(f"status {status}: {words}")
@@ -243,13 +243,13 @@ class KalshiPace(RateLimiter):
 def shared_pace(where: str) -> KalshiPace:
     """Return the rate limiter that all clients of an account share.
 
-    where: the address and a name of the account.
+    where: address and key id, which identify the account.
     """
     return KalshiPace(None)
 
 
 class KalshiConnection:
-    """Requests to one account.
+    """HTTP client of one account at Kalshi, with signed requests at a limited rate.
 
     time: clock of this machine, because the venue reports none.
     """
@@ -279,9 +279,11 @@ class KalshiConnection:
 
     @contextmanager
     def translate_errors(self, what: str) -> Iterator[None]:
-        """Translate any error of a request into one line without secrets.
+        """Translate errors of a request into errors with a one-line message without secrets.
 
-        what: the object of the request, for the message.
+        Raises `TradingPaused`, `AccessDenied` or another `BrokerError`.
+
+        what: object of the request, for the message.
         """
         from foundation.transport import raise_broker_errors
 
@@ -304,10 +306,14 @@ class KalshiConnection:
     def request(
         self, method: str, path: str, query: Response | None = None, body: Response | None = None
     ) -> Response:
-        """Return the fields of the response to one request; path: the part after /trade-api/v2.
+        """Send one request and return the JSON object of the response.
 
-        Raises `HttpStatusError` for a status of failure, `RequestException` without a complete
-        response, and `InvalidResponse` for a response without fields.
+        Raises `HttpStatusError` for an HTTP error status, `RequestException` without a complete
+        response, and `InvalidResponse` if the response is not a JSON object.
+
+        path: path after /trade-api/v2.
+        query: query parameters.
+        body: JSON body.
         """
         response = self._session.request(
             method, f"{self.settings.address}{ROOT}{path}", params=query, json=body
@@ -318,9 +324,9 @@ class KalshiConnection:
         return as_mapping(response.json()) if response.content else {}
 
     def resumption(self) -> str:
-        """Return the venue's estimate of a pause's end, in words; empty if it gives none.
+        """Return text with the venue's estimate of the end of a pause; empty if it gives none.
 
-        An error of this query does not hide the pause.
+        Errors of this query are ignored.
         """
         from requests.exceptions import RequestException
 
@@ -332,7 +338,11 @@ class KalshiConnection:
         return "" if ends is None else f"; the venue expects to resume at {utc_text(ends)}"
 
     def get(self, what: str, path: str, name: str) -> Response | None:
-        """Return the object with this name in the response to a read; None if it does not exist."""
+        """Read one object and return it; None if the venue responds that it does not exist.
+
+        what: object of the request, for error messages.
+        name: key of the object in the response.
+        """
         with self.translate_errors(what):
             try:
                 answer = self.request("GET", path)
@@ -345,7 +355,11 @@ class KalshiConnection:
     def pages(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> list[Value]:
-        """Return the entries of a list with this name, from all pages, in the venue's order."""
+        """Read all pages of a list and return its parsed entries, in the venue's order.
+
+        what: object of the request, for error messages.
+        name: key of the list in each response.
+        """
         listed = RequiredField(name, parse_objects)
         cursor = OptionalField("cursor", parse_text, "")
         query = {**query, "limit": PAGE_SIZE}
@@ -362,9 +376,12 @@ class KalshiConnection:
     def rows(
         self, what: str, path: str, name: str, parse: Callable[[Response], Value], **query: Any
     ) -> tuple[list[Value], tuple[UnreadableRow, ...]]:
-        """Return the parsed entries of all pages, and the rows that cannot be read.
+        """Read all pages of a list; return its parsed entries, and rows that cannot be read.
 
         An unreadable entry without a market fails the whole list.
+
+        what: object of the request, for error messages.
+        name: key of the list in each response.
         """
         unread: list[UnreadableRow] = []
 

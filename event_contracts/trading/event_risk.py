@@ -38,8 +38,8 @@ from trainingdata.feed.fields import parse_decimal
 class Strike:
     """Range of figures for which a threshold market pays YES.
 
-    low, high: ends of the range; None if the range is open there.
-    includes_low, includes_high: true if the end belongs to the range.
+    low, high: bounds of the range; None if it is unbounded there.
+    includes_low, includes_high: true if the bound belongs to the range.
     """
 
     low: Decimal | None = None
@@ -65,10 +65,10 @@ class Strike:
 
 
 class StrikeFields:
-    """The parser of a market's strike: `strike_type`, `floor_strike` and `cap_strike`.
+    """Parser of a market's strike from `strike_type`, `floor_strike` and `cap_strike`.
 
-    Returns None for a market without thresholds, with another target (`custom_strike`), or
-    without a number: its losses add up.
+    It returns None for a market without thresholds, with another target (`custom_strike`), or
+    without a number. Losses of such markets add up.
     """
 
     def read(self, entry: Mapping[str, Any]) -> Strike | None:
@@ -94,7 +94,7 @@ class StrikeFields:
 
 
 def strike_fields(strike: Strike | None) -> dict[str, Any]:
-    """Return the venue's fields of a strike, the input of `StrikeFields`."""
+    """Return a strike in the venue's fields, which `StrikeFields` parses."""
     if strike is None:
         return {}
     if strike.low is not None and strike.high is not None:
@@ -113,7 +113,7 @@ def strike_fields(strike: Strike | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class MarketEvent:
-    """The event of a market, and the relations that exclude outcomes.
+    """The event of a market, and its relations to the event's other markets.
 
     event: ticker of the event. Markets of unknown events ("") count as one event.
     exclusive: true if at most one market of the event pays YES.
@@ -126,7 +126,11 @@ class MarketEvent:
 
 
 class MarketLoss(NamedTuple):
-    """The loss of a market if YES wins, and if NO wins, micro-dollars; a gain is negative."""
+    """Loss of one market by its outcome, micro-dollars; gains are negative.
+
+    yes: loss if YES wins.
+    no: loss if NO wins.
+    """
 
     yes: Number
     no: Number
@@ -138,7 +142,7 @@ Leg = tuple[MarketEvent, MarketLoss]
 def market_loss(
     position: Number, value: Number, yes_orders: Number = 0, no_orders: Number = 0
 ) -> MarketLoss:
-    """Return the loss of one market by its outcome.
+    """Return the loss of one market's position and orders, by its outcome.
 
     position: contracts, YES positive and NO negative.
     value: value of the position, micro-dollars.
@@ -157,7 +161,11 @@ def greatest_loss(legs: Sequence[Leg]) -> Number:
 
 
 def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
-    """Return the maximum loss of an event's other markets, by the outcome of market `own`."""
+    """Return the maximum loss of an event's other markets, by the outcome of one market.
+
+    own: event and strike of that market.
+    legs: events and losses of the other markets.
+    """
     if own.exclusive:
         none = sum(loss.no for _, loss in legs)
         one = max((none - loss.no + loss.yes for _, loss in legs), default=none)
@@ -176,7 +184,7 @@ def losses_of_others(own: MarketEvent, legs: Sequence[Leg]) -> MarketLoss:
 
 
 def _figures(strikes: Sequence[Strike]) -> list[Decimal]:
-    """Return a figure for each outcome: every strike, and one figure in each interval."""
+    """Return one figure for each outcome: every bound, and a figure in each interval."""
     ends = sorted({end for strike in strikes for end in strike.ends})
     if not ends:
         return [Decimal(0)]
@@ -195,6 +203,7 @@ def exposure_of_others(
 
     A position is valued at its side's ask, the present price of a purchase.
 
+    market: the market to exclude.
     positions: contracts by market, YES positive and NO negative; markets without a known result.
     resting: orders of every market, including those of unknown outcome.
     quotes: quotes of the markets with a position.

@@ -39,13 +39,13 @@ _FIRST = "1900-01-01"
 
 @dataclass(frozen=True, slots=True)
 class FeeRules:
-    """Rates and steps in force on one day.
+    """Fee rates and rounding steps in force on one day.
 
     taker: fee rate of fills that take liquidity, a fraction of C · P · (1 − P).
-    maker: fee rate of fills of resting orders; 0 in series without one.
-    fee_step: USD to a multiple of which a fill's fee is rounded up.
-    balance_step: USD to a multiple of which a fill's change of the balance is rounded down, and in
-        multiples of which an order's rounding is returned.
+    maker: fee rate of fills of resting orders; 0 in series without maker fees.
+    fee_step: step to which a fill's fee is rounded up, USD.
+    balance_step: step to which a fill's change of the balance is rounded down, USD. An order's
+        accumulated rounding is returned in multiples of this step.
     """
 
     taker: Decimal = Decimal("0.07")
@@ -70,7 +70,7 @@ class FeeRules:
     def fee(self, price: Decimal, count: Decimal, *, maker: bool) -> Decimal:
         """Return the fee in USD: rate · count · price · (1 − price), rounded up to fee_step.
 
-        A taker of 10 at $0.37: 0.16317 → 0.1632; a maker: 0.0407925 → 0.0408.
+        Example of 10 contracts at $0.37: a taker pays 0.16317 → 0.1632, a maker 0.0407925 → 0.0408.
         """
         return micros_to_usd(
             fee_of(self.units, in_units(price, PRICE_UNITS), in_units(count), maker)
@@ -122,7 +122,7 @@ class KalshiFees:
         return FeeRules(**{name: self._rate(name, date) for name in FeeUnits._fields})
 
     def default_rules(self) -> FeeRules:
-        """Return the rules for a market without a date."""
+        """Return the rules of the date `as_of`, which apply to a market without a date."""
         return self.rules_on(self.as_of)
 
     def _rate(self, name: str, date: str) -> Decimal:

@@ -1,8 +1,8 @@
 """Fields that Kalshi writes under several names, and rows of its lists that cannot be read.
 
-Every field of an answer is declared with the meaning of its absence: `RequiredField` makes its row
+Every field of a response is declared with the effect of its absence: `RequiredField` makes the row
 unreadable, `OptionalField` has a default, `FirstField` tries the next name. A row that cannot be
-read quarantines its market; the other rows of its list count.
+read quarantines its market; the other rows of the list are used.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ ID_FIELDS = ("fill_id", "trade_id", "order_id", "ticker")  # names of a row's ow
 
 
 class FirstField(Generic[T]):
-    """A field under several names; the first name that is present counts.
+    """A field that responses contain under one of several names.
 
-    names: the names, each with the parser of its value.
-    default: the default if none is present; without a default that is an error.
+    names: the names, in order of precedence, each with the parser of its value.
+    default: value if no name is present; without a default, absence is an error.
     """
 
     _NEEDED: Any = object()
@@ -34,10 +34,9 @@ class FirstField(Generic[T]):
         self._absent = default
 
     def read(self, entry: JsonEntry) -> T:
-        """Return the value of the first field that is present.
+        """Return the value under the first name that is present, or the default.
 
-        Raises InvalidResponse for a value that cannot be parsed, and if no field is present and
-        there is no default.
+        Raises `InvalidResponse` for an unparsable value, or if there is neither value nor default.
         """
         for each in self._fields:
             value = each.read(entry)
@@ -50,12 +49,12 @@ class FirstField(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRow:
-    """A row of a list that cannot be read.
+    """A row of the venue's lists that could not be parsed.
 
-    market: market named by the row.
-    what: the list that contains the row.
-    name: the row's id in that list.
-    why: the invalid field, and its error.
+    market: ticker of the row's market.
+    what: name of the list that contains the row.
+    name: id of the row in the list.
+    why: the invalid field and its error.
     """
 
     market: str
@@ -68,9 +67,10 @@ class UnreadableRow:
 
 
 def unreadable_row(what: str, entry: JsonEntry, error: Exception) -> UnreadableRow | None:
-    """Return the row that raised an error; None for a row without a market.
+    """Return the `UnreadableRow` of an entry; None for an entry without a market.
 
-    what: the list that contains the row.
+    what: name of the list that contains the entry.
+    error: error of parsing the entry.
     """
     market = _first_text(entry, TICKER_FIELDS)
     if not market:

@@ -73,7 +73,8 @@ CHARGED_MAKERS = {"quadratic": False, "quadratic_with_maker_fees": True}
 class PriceTicks:
     """The price steps of a market, from 0 to 1 without a gap.
 
-    ranges: start, end and step, in USD of YES; in their order, each a multiple of its step.
+    ranges: start, end and step of each range, USD of YES, in ascending order; the length of a
+        range is a multiple of its step.
     """
 
     ranges: tuple[tuple[Decimal, Decimal, Decimal], ...]
@@ -89,7 +90,7 @@ class PriceTicks:
 
     @classmethod
     def read(cls, value: Any) -> PriceTicks:
-        """Return the price steps of a list of ranges, in any order."""
+        """Parse the price steps from the venue's list of price ranges, in any order."""
         names = ("start", "end", "step")
         found = sorted(
             [parse_price(each.get(name)) for name in names] for each in parse_objects(value)
@@ -97,16 +98,16 @@ class PriceTicks:
         return cls(tuple((start, end, step) for start, end, step in found))
 
     def allows(self, price: Decimal) -> bool:
-        """Return whether an order may have a price, in USD of YES; 0 and 1 are excluded."""
+        """Return whether a price is valid for orders, USD of YES; 0 and 1 are invalid."""
         return 0 < price < PAYOUT and any(
             start <= price <= end and (price - start) % step == 0
             for start, end, step in self.ranges
         )
 
     def step(self, bid: Decimal, ask: Decimal) -> Decimal:
-        """Return the price step around a quote: the widest of its ranges.
+        """Return the price step at a quote: the largest step of the ranges between bid and ask.
 
-        Its multiples between bid and ask are prices of every range there.
+        Its multiples between bid and ask are valid in every one of these ranges.
         """
         steps = [step for start, end, step in self.ranges if start < ask and bid < end]
         return max(steps or [step for start, end, step in self.ranges if start <= bid <= end])
@@ -127,11 +128,11 @@ class MarketListing(ParsedEntry):
     ask_size: contracts at the YES ask.
     ticks: price steps.
     closes: UTC, the end of trading.
-    result: `yes` or `no` once it is known; `scalar`, or another word, for another end; empty before
-        that.
-    pays: USD that a YES pays; None until the venue states it.
-    event: ticker of its event; empty if the venue does not state it.
-    strike: figures at which it pays YES; None for a market without thresholds.
+    result: `yes` or `no`, or `scalar` or another word for another settlement; empty before the
+        result is known.
+    pays: settlement value of a YES, USD; None until the venue states it.
+    event: ticker of the market's event; empty if the venue does not state it.
+    strike: range of figures for which YES wins; None for a market without thresholds.
     """
 
     market: Annotated[str, RequiredField("ticker", parse_text)]
@@ -172,7 +173,7 @@ class MarketListing(ParsedEntry):
         return self.status == ACTIVE_STATUS and not self.has_ended
 
     def refusal(self, order: EventContractOrder) -> str | None:
-        """Return why the market does not accept an order, in words, or None if it does."""
+        """Return the reason why the market does not accept an order, or None if it does."""
         if self.status != ACTIVE_STATUS:
             return f"{order.market} is {self.status}"
         if not self.ticks.allows(yes_price(order.side, order.price)):
@@ -186,8 +187,8 @@ class MarketListing(ParsedEntry):
             no offer                     the bid, at which the position can be sold
             no bid                       the last sale price of the side, at most the ask
             no trading, result unknown   the last sale price of the side
-            result known                 $1 or nothing, although it is paid later
-            another end                  its settlement value; as without trading until stated
+            result YES or NO             $1 or nothing, even before it is paid
+            another result               its settlement value; the last sale price until stated
 
         A side without a bid so far has the sale price 0.
 
@@ -210,7 +211,7 @@ class MarketListing(ParsedEntry):
 
 
 class QuarantinedMarket(BrokerError):
-    """A market that is not traded because the venue's rows about it cannot be read."""
+    """Error for a market that is not traded because the venue's rows about it cannot be read."""
 
 
 class UnknownMarket(QuarantinedMarket):
@@ -219,9 +220,9 @@ class UnknownMarket(QuarantinedMarket):
 
 @dataclass(frozen=True, slots=True)
 class UnreadableListing(MarketListing):
-    """A market without a quote: it is not listed, or its row cannot be read.
+    """Listing of a market that is not listed, or whose row cannot be read.
 
-    The market's status is the reason.
+    status: the reason.
     """
 
     @classmethod
@@ -231,9 +232,9 @@ class UnreadableListing(MarketListing):
 
 
 def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[str, MarketListing]:
-    """Return the venue's present listing of markets, by ticker.
+    """Read the venue's present listings of markets and return them by ticker.
 
-    A market that is not listed, or whose row cannot be read, is an `UnreadableListing`.
+    A market that is not listed, or whose row cannot be read, has an `UnreadableListing`.
     """
     wanted = list(dict.fromkeys(markets))
     listed: dict[str, MarketListing] = {}
@@ -251,24 +252,21 @@ def read_markets(connection: KalshiConnection, markets: Iterable[str]) -> dict[s
 
 
 def refuse_unknown(listings: Iterable[MarketListing]) -> None:
-    """Refuse markets that the venue does not list.
-
-    Raises UnknownMarket for the first.
-    """
+    """Raise `UnknownMarket` for the first market that the venue does not list."""
     for listing in listings:
         if isinstance(listing, UnreadableListing) and listing.status == NOT_LISTED:
             raise UnknownMarket(f"{listing.market}: {NOT_LISTED}")
 
 
 def unreadable_markets(listings: Iterable[MarketListing]) -> dict[str, str]:
-    """Return why markets cannot be read, by ticker; readable markets are left out."""
+    """Return the reasons why markets cannot be read, by ticker; skip readable markets."""
     return {each.market: each.status for each in listings if isinstance(each, UnreadableListing)}
 
 
 class MarketEvents:
-    """The events of markets, each queried once for whether its markets exclude each other.
+    """Lookup of the events of markets, with a cache of which events are mutually exclusive.
 
-    If the venue does not state this, or cannot be queried, losses of the event's markets add up.
+    If the venue does not state it, or cannot be queried, losses of the event's markets add up.
     """
 
     def __init__(self, connection: KalshiConnection) -> None:
@@ -276,9 +274,11 @@ class MarketEvents:
         self._exclusive: dict[str, bool] = {}
 
     def lookup(self, listings: Iterable[MarketListing]) -> dict[str, MarketEvent]:
-        """Return the event of each market; an event with several markets is queried.
+        """Return the event of each market, by ticker.
 
-        Losses of thresholds without a known event add up: they may refer to different figures.
+        An event is queried only if several of these markets belong to it.
+        Without a known event the strike is dropped, because strikes of different events may refer
+        to different figures: losses of such markets add up.
         """
         listings = tuple(listings)
         counts = Counter(listing.event for listing in listings)
@@ -302,7 +302,10 @@ class MarketEvents:
 
 
 def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketListing]) -> Decimal:
-    """Return the USD of positions, YES positive and NO negative, at the best bids."""
+    """Return the value of positions at the best bids, USD.
+
+    positions: contracts by market, YES positive and NO negative.
+    """
     total = ZERO
     for market, position in positions.items():
         total += abs(position) * listings[market].quote.bid("YES" if position > 0 else "NO")
@@ -312,9 +315,9 @@ def bid_value(positions: Mapping[str, Decimal], listings: Mapping[str, MarketLis
 def sale_prices(
     listings: Mapping[str, MarketListing], before: Mapping[str, SidePrices]
 ) -> dict[str, SidePrices]:
-    """Return the present sale price of each side of a market, or its last one; USD.
+    """Return the last bid of YES and of NO in each market, USD; 0 if a side never had one.
 
-    before: the previous result.
+    before: earlier result, used for sides without a bid at present.
     """
     prices = {}
     for market, listing in listings.items():
@@ -329,8 +332,8 @@ def sale_prices(
 class FeeTerms:
     """Fee terms of a market's series.
 
-    multiplier: multiplier of both rates.
-    makers: true if resting orders are charged.
+    multiplier: factor on taker and maker rates.
+    makers: true if fills of resting orders are charged.
     """
 
     multiplier: Decimal = Decimal(1)
@@ -343,9 +346,9 @@ class FeeTerms:
 
 
 class MarketFees:
-    """Fee rules of a market at an instant; the dated rates only, before its series was read.
+    """Fee rules by market and instant; before a market's series is read, the dated rates apply.
 
-    on: returns the rules in force on a New York date, YYYY-MM-DD.
+    on: returns the dated rules in force on a New York date, YYYY-MM-DD.
     """
 
     def __init__(self, on: Callable[[str], FeeRules]) -> None:
@@ -356,13 +359,13 @@ class MarketFees:
         return self._terms.get(market, FeeTerms()).rules(self._dated(at))
 
     def highest_rates(self, at: np.datetime64) -> FeeRules:
-        """Return the highest rates among the markets that were read."""
+        """Return fee rules with the highest rates among the markets whose series were read."""
         rules = [each.rules(self._dated(at)) for each in self._terms.values() or (FeeTerms(),)]
         taker = max(each.taker for each in rules)
         return replace(rules[0], taker=taker, maker=max(each.maker for each in rules))
 
     def learn(self, connection: KalshiConnection, markets: Iterable[str]) -> None:
-        """Read the fee terms of these markets, once."""
+        """Read the series' fee terms of markets that have none yet."""
         for market in markets:
             if market not in self._terms:
                 self._terms[market] = _terms(connection, market)
@@ -467,14 +470,14 @@ class _SettlementRow(ParsedEntry):
 class MarketSettlement:
     """The settlement of a market.
 
-    yes: USD paid for a contract of YES; NO got the rest of a dollar.
+    yes: settlement value of a YES, USD; a NO is paid $1 less this value.
     at: UTC, instant of the payment; NaT if the venue does not state it.
-    result: `yes`, `no`, or the venue's word for another end.
+    result: `yes`, `no`, or the venue's word for another result.
     net: contracts that were paid, YES positive and NO negative; None if the venue does not state
         them.
-    revenue: USD paid for these contracts, if `yes` does not give it exactly.
+    revenue: USD paid for these contracts; None if the settlement value gives it exactly.
     profit: USD after fees; None if the venue does not state it.
-    remark: contradiction between the settlement's figures, in words; empty if they agree.
+    remark: description of a contradiction between the settlement's figures; empty if they agree.
     """
 
     market: str
@@ -513,14 +516,18 @@ class MarketSettlement:
         return cls(row.market, yes, row.at, row.result, net, paid, row.profit, remark)
 
     def payout(self, held: Decimal) -> Decimal:
-        """Return the payout of a position, USD; YES positive and NO negative."""
+        """Return the payout of a position, USD; held: contracts, YES positive and NO negative."""
         if self.revenue is not None and held == self.net:
             return self.revenue
         return position_payout(held, self.yes)
 
 
 def position_payout(held: Decimal, yes: Decimal) -> Decimal:
-    """Return the payout of a position, USD; yes: USD that a YES pays."""
+    """Return the payout of a position, USD.
+
+    held: contracts, YES positive and NO negative.
+    yes: settlement value of a YES, USD.
+    """
     return held * yes if held > 0 else -held * (PAYOUT - yes)
 
 

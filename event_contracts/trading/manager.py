@@ -1,8 +1,8 @@
-"""One account at Kalshi: its state, and orders in many of its markets, each sent once.
+"""One account at Kalshi: its state, and its orders in many markets, each sent once.
 
-The venue's data is accepted under one rule: a snapshot that lists fewer fills of an order than a
-response about that order is rejected. Changes that no fill and no settlement explains may be listed
-late: they are read again, accepted once they persist, and alerted.
+The reader rejects a snapshot that lists fewer fills of an order than a response about that order
+stated. Fills and settlements may be listed late. Changes that they do not explain are therefore
+read again, accepted once they persist, and alerted.
 
 A pair of YES and NO pays $1 at once, so that a NO is booked as a short YES with $1 of collateral.
 With positions q, YES positive and NO negative, whatever the order of the list:
@@ -89,10 +89,11 @@ Positions = Mapping[str, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdates:
-    """Fills and settlements that the venue lists from an instant on.
+    """Fills and settlements that the venue lists since an instant.
 
     fills: fills, oldest first.
-    unreadable: rows that cannot be read.
+    settlements: settlements of markets.
+    unreadable: rows of both lists that could not be parsed.
     """
 
     fills: tuple[VenueFill, ...] = ()
@@ -104,11 +105,11 @@ class AccountUpdates:
 class AccountBooks:
     """Snapshot of an account as reported by the venue.
 
-    at: instant on this machine's clock; all data was read before it.
+    at: instant on this machine's clock at which the snapshot began.
     cash: USD, including the cash that resting orders may use.
-    positions: contracts by market.
-    fills: ids of the fills included that were still listed.
-    settlements: markets that had paid and were still listed, with their instants.
+    positions: contracts by market, YES positive and NO negative.
+    fills: ids of the fills in these books, as far as the venue still listed them.
+    settlements: market and instant of the settlements in these books, as far as still listed.
     """
 
     at: Instant
@@ -121,9 +122,9 @@ class AccountBooks:
     def build(
         cls, at: np.datetime64, cash: Decimal, positions: Positions, news: AccountUpdates
     ) -> AccountBooks:
-        """Return the books of an account snapshot, with everything that is listed.
+        """Return the books of an account snapshot, which include every listed update.
 
-        An unreadable fill is included, because its contracts are in the positions.
+        The id of an unreadable fill is included, because its contracts are in the positions.
         """
         unread = (row.name for row in news.unreadable if row.what == "fills")
         fills = frozenset((*(fill.fill_id for fill in news.fills), *unread))
@@ -148,10 +149,10 @@ class PaidPosition:
 class ExpectedBooks:
     """Expected books: earlier books plus the fills and settlements listed since.
 
-    expected: the books with the cash and positions that the lists explain.
+    expected: books with the expected cash and positions.
     fills: number of fills that are not in the earlier books.
-    fees: charges of the venue beyond the fee rules, in words.
-    paid: positions that were paid out and have left the books.
+    fees: descriptions of charges above the fee rules.
+    paid: positions that settlements have paid out and removed from the books.
     """
 
     expected: AccountBooks
@@ -161,18 +162,21 @@ class ExpectedBooks:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return charges beyond the fee rules, and contradictory settlements, in words."""
+        """Return descriptions of charges above the fee rules and of contradictory settlements."""
         settled = (each.settlement for each in self.paid)
         said = [f"settlement of {each.market}: {each.remark}" for each in settled if each.remark]
         return (*self.fees, *said)
 
     def flow(self, books: AccountBooks) -> Decimal:
-        """Return deposits less withdrawals in USD, from the books of a later snapshot."""
+        """Return deposits less withdrawals, USD; books: books of a later snapshot."""
         flow = books.cash - self.expected.cash
         return ZERO if self.contracts(books) or abs(flow) < MIN_CASH_FLOW else flow
 
     def contracts(self, books: AccountBooks, but: Collection[str] = ()) -> tuple[str, ...]:
-        """Return unexplained positions of a later snapshot, in words; but: markets left out."""
+        """Return descriptions of unexplained positions in the books of a later snapshot.
+
+        but: markets to skip.
+        """
         positions = self.expected.positions
         return tuple(
             f"{market}: {_words(expected)} by its fills, {_words(shown)} at the venue"
@@ -185,7 +189,11 @@ class ExpectedBooks:
 def apply_updates(
     books: AccountBooks, news: AccountUpdates, fee_rules_of: FeeRulesLookup
 ) -> ExpectedBooks:
-    """Return the expected books after the listed updates, by the arithmetic of this module."""
+    """Return the books expected after the listed updates, by the formula of this module.
+
+    books: earlier books.
+    fee_rules_of: returns the fee rules of a market at an instant.
+    """
     new = {fill.fill_id: fill for fill in news.fills if fill.fill_id not in books.fills}
     cash = books.cash + _set_aside(books.positions)
     traded: dict[str, Decimal] = defaultdict(Decimal)
@@ -212,7 +220,7 @@ def apply_updates(
         else:
             payout = each.payout(count)
             paid.append(PaidPosition(each, count, payout))
-        # A NO leaves with the dollar that is set aside for it.
+        # The $1 of collateral of a NO is released at settlement.
         cash += payout - max(-count, ZERO)
         held[each.market] = held.get(each.market, ZERO) - count
     held = {market: count for market, count in held.items() if count}
@@ -227,13 +235,14 @@ class KalshiReading:
     resting: resting orders of any sender, oldest first, and unlisted orders of this project that
         may still trade.
     fills: number of fills beyond the earlier books.
-    cash: USD that may be spent: without unbooked deposits and doubly counted fills.
-    flow: USD of deposits less withdrawals since the earlier books.
-    discrepancies: changes that fills, settlements and fee rules do not explain, in words. They are
-        not a flow, and quarantined markets are left out.
+    cash: USD available for orders, the smaller of the venue's and the expected cash. It excludes
+        unbooked deposits.
+    flow: deposits less withdrawals since the earlier books, USD.
+    discrepancies: descriptions of changes that fills, settlements and fee rules do not explain.
+        Deposits and quarantined markets are not included.
     paid: positions that were paid out since the earlier books.
-    unreadable: reasons why rows of markets cannot be read, by ticker. Known positions in these
-        markets count.
+    unreadable: reasons why rows of markets cannot be read, by ticker. The books keep the last known
+        positions in these markets.
     """
 
     books: AccountBooks
@@ -248,19 +257,19 @@ class KalshiReading:
     def quarantined(
         self, listings: Iterable[MarketListing] = (), besides: Mapping[str, str] = NO_MARKETS
     ) -> dict[str, str]:
-        """Return why markets are not traded, by ticker.
+        """Return the reasons why markets are quarantined, by ticker.
 
         listings: listings of markets, some of which may be unreadable.
-        besides: known reasons; those of listings and of this snapshot take precedence.
+        besides: further reasons; reasons of listings and of this snapshot take precedence.
         """
         return {**besides, **unreadable_markets(listings), **self.unreadable}
 
 
 class AccountReader:
-    """Reader of one account.
+    """Reader of one account, which compares each snapshot with earlier books.
 
-    fee_rules_of: fee rules of a market at an instant.
-    books: earlier books, the base of the comparison; by default those of the first snapshot.
+    fee_rules_of: returns the fee rules of a market at an instant.
+    books: earlier books, the baseline of the comparison; by default those of the first snapshot.
     """
 
     def __init__(
@@ -283,8 +292,8 @@ class AccountReader:
     def expect(self, order: VenueOrder, sent_at: np.datetime64) -> None:
         """Reject snapshots that list fewer fills of an order than its response stated.
 
-        sent_at: instant of sending. Fills of an order from before the first books may be too old to
-            be listed.
+        sent_at: instant of sending. Orders sent before the first books are not checked, because
+            their fills may be too old to be listed.
         """
         if order.filled and self._began_at is not None and sent_at >= self._began_at:
             said = self._answered.get(order.order_id, ZERO)
@@ -292,10 +301,10 @@ class AccountReader:
             self._market_of[order.order_id] = order.market
 
     def read(self) -> KalshiReading:
-        """Read the account until two snapshots agree and include all stated fills.
+        """Read the account until two reads of its lists agree and include all stated fills.
 
         Unexplained changes are accepted once they persist in a second snapshot. Raises
-        `BrokerError` if the snapshots never agree.
+        `BrokerError` if the reads never agree.
         """
         for _ in self._venue.time.attempts((*ONE_POLL, *POLL_DELAYS)):
             at = self._venue.now()
@@ -342,9 +351,9 @@ class AccountReader:
         )
 
     def _news(self, at: np.datetime64, since: np.datetime64) -> AccountUpdates:
-        """Return the listed updates.
+        """Read the fills and settlements listed since an instant.
 
-        An undated settlement gets the instant of its first snapshot.
+        A settlement without an instant gets the instant of the first snapshot that lists it.
         """
         news = _read_news(self._venue, since)
         known = {} if self.books is None else dict(self.books.settlements)
@@ -355,13 +364,13 @@ class AccountReader:
         return replace(news, settlements=settlements)
 
     def _resting(self) -> tuple[tuple[RestingOrder, ...], tuple[UnreadableRow, ...]]:
-        """Return the resting orders, and the rows that cannot be read.
+        """Read the resting orders; return them, and the rows that cannot be read.
 
-        Our orders count with the terms of their intents. An order that rested before and is missing
-        in the list is queried by id, and counts in full if that fails.
+        Orders of this project get action and side from their intents. An order that rested before
+        and is missing in the list is queried by id; if that fails, it counts in full.
 
-        The store of intents records the state of this project's other orders. Fills that a response
-        states must appear in the list of fills later.
+        The store of intents is updated with the state of each order. Fills that a response states
+        must appear in the list of fills later.
         """
         book = self._outbox.book
         waiting, unread = self._venue.resting()
@@ -399,9 +408,9 @@ class AccountReader:
         return tuple(resting), unread
 
     def _missing(self, news: AccountUpdates, quarantined: Mapping[str, str]) -> tuple[str, ...]:
-        """Return fills that a response stated but no list has yet, in words.
+        """Return descriptions of fills that a response stated but no list contains yet.
 
-        Quarantined markets are left out: their fills may be unreadable rows.
+        Quarantined markets are skipped, because their fills may be unreadable rows.
         """
         for fill in news.fills:
             self._listed[fill.order_id][fill.fill_id] = fill.count
@@ -446,9 +455,11 @@ def _read_news(connection: KalshiConnection, since: np.datetime64) -> AccountUpd
 
 
 def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueFill, ...]:
-    """Return fills, oldest first; listed: newest first.
+    """Return fills, oldest first.
 
-    A fill without an instant gets that of the fill before it: only its day's fee depends on it.
+    A fill without an instant gets the instant of the previous fill, on which only its fee depends.
+
+    listed: fills, newest first.
     """
     at = since
     fills = []
@@ -459,7 +470,7 @@ def _in_order(listed: Sequence[VenueFill], since: np.datetime64) -> tuple[VenueF
 
 
 def _set_aside(positions: Positions) -> Decimal:
-    """Return the collateral of NO positions in USD, each of which is booked as a short YES."""
+    """Return the collateral of NO positions, USD: $1 for each NO, booked as a short YES."""
     return sum((max(-count, ZERO) for count in positions.values()), ZERO)
 
 
@@ -473,14 +484,14 @@ ORDER_LIFE = np.timedelta64(600, "s")
 
 
 class KalshiMultiMarketOrderManager:
-    """An `OrderManager` for every market of one account.
+    """Live order manager for every market of one account at Kalshi.
 
-    admission: check of every order before it is sent.
-    fee_rules_of: fee rules of a market at an instant.
+    admission: pre-trade check of every order.
+    fee_rules_of: returns the fee rules of a market at an instant.
     book: store of intents; None keeps them in memory until the process ends.
     gate: gate that checks each order right before it is sent.
-    job: job that sends the orders.
-    life: time after which a resting order ends at the venue.
+    job: name of the job that sends the orders.
+    life: time after which a resting order expires at the venue.
     time: clock of this machine, because the venue reports none.
 
     Every method raises `BrokerError` if the venue does not respond or its responses disagree.
@@ -511,20 +522,20 @@ class KalshiMultiMarketOrderManager:
         self._turn = threading.RLock()
 
     def begin(self, books: AccountBooks) -> None:
-        """Compare snapshots with these books; by default with those of the first snapshot."""
+        """Set the baseline books of later comparisons; the default is the first snapshot."""
         with self._turn:
             self._account.begin(books)
 
     def reading(self) -> KalshiReading:
-        """Return a snapshot compared with the earlier books; later deposits are not spent yet."""
+        """Read the account and compare it with the baseline; new deposits are not spendable."""
         with self._turn:
             return self._account.read()
 
     def view(self, market: str) -> MarketView:
-        """Return the account as seen from a market at present.
+        """Read the account and the quote of a market, as the view for a decision.
 
-        If the venue's cash differs from the expected cash, the smaller one counts. Orders of
-        unknown outcome are listed as resting, with their whole count and client_order_id.
+        The cash is the smaller of the venue's and the expected cash. Orders of unknown outcome
+        are included as resting, with their whole count and client_order_id.
         """
         with self._turn:
             return self._look(market)[0]
@@ -534,11 +545,11 @@ class KalshiMultiMarketOrderManager:
         return np.datetime64(epoch_seconds(self.venue.now() + self._life) * 10**9, "ns")
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
-        """Send an order once; a used id returns the earlier order.
+        """Send an order once; a used client_order_id returns the earlier order.
 
-        Raises `OrderRejected` if the venue or the admission rejects it, or the venue did before.
-        Raises `OutcomeUnknown` if its outcome is unknown: it counts as resting until the venue
-        states one.
+        Raises `OrderRejected` if the pre-trade check or the venue rejects the order, or has
+        rejected it before. Raises `OutcomeUnknown` if the outcome is unknown: the order counts as
+        resting until the venue states an outcome.
         """
         with self._turn:
             name = order.client_order_id
@@ -553,7 +564,7 @@ class KalshiMultiMarketOrderManager:
             return OrderReceipt(answer.order_id, answer.filled, answer.remaining)
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged.
+        """Cancel an order, unless it has ended.
 
         order_id: the venue's id, or the client_order_id for an order of unknown outcome.
         """
@@ -567,11 +578,12 @@ class KalshiMultiMarketOrderManager:
     def withdraw(self, market: str, before: np.datetime64) -> tuple[OrderIntent, ...]:
         """Cancel working orders in a market that are old or inadmissible, and return them.
 
-        Old orders were sent before an instant. The venue fills a resting order without a check. An
-        order is therefore inadmissible if its remainder would be refused as a new order next to the
-        other resting ones. Orders of other senders, of other jobs and of unknown outcome stay. No
-        guard is asked, because cancelling only reduces risk. Without a working order the
-        venue is not queried.
+        The venue fills a resting order without a check. An order is therefore inadmissible if its
+        remainder would be refused as a new order given the other resting orders. Orders of other
+        senders, of other jobs and of unknown outcome stay. Guards are not checked, because
+        cancelling only reduces risk. Without a working order the venue is not queried.
+
+        before: orders sent before this instant are old.
         """
         with self._turn:
             working = self._outbox.book.in_states(("accepted",))
@@ -595,7 +607,7 @@ class KalshiMultiMarketOrderManager:
             return self._outbox.refresh(each for each in unknown if _is_of(each, market))
 
     def _look(self, market: str) -> tuple[MarketView, MarketListing]:
-        """Return the account as seen from a market, and the market."""
+        """Read the account; return its view for a market, and the market's listing."""
         unknown = self._outbox.book.unknown_outcomes()
         waiting = self._outbox.refresh(each for each in unknown if each.venue == OrderVenue.name)
         reading = self._account.read()
@@ -626,7 +638,7 @@ class KalshiMultiMarketOrderManager:
         return view, listings[market]
 
     def _may_rest(self, intent: OrderIntent) -> bool:
-        """Return True if an order's remainder would be admitted together with the other orders.
+        """Return whether an order's remainder would pass the pre-trade check as a new order.
 
         Orders of a quarantined market may not rest.
         """
@@ -645,7 +657,7 @@ class KalshiMultiMarketOrderManager:
         )
 
     def _end(self, order_id: str, sent_at: np.datetime64) -> None:
-        """Cancel an order if it still works; its fills until then have to be listed."""
+        """Cancel a working order; later snapshots must list the fills that it had until then."""
         order = self.venue.order(order_id)
         if order is None:
             raise BrokerError(f"order {order_id}: the venue knows no such order")
@@ -655,7 +667,7 @@ class KalshiMultiMarketOrderManager:
             raise BrokerError(f"order {order_id}: it was cancelled, and still works")
 
     def _refusal(self, order: EventContractOrder) -> str | None:
-        """Return why an order may not be sent, in words, or None if it may."""
+        """Return the reason to refuse an order, as text, or None."""
         view, listing = self._look(order.market)
         return listing.refusal(order) or self._admission.refusal(
             order.action, order.side, order.price, order.count, view, rests=order.rests

@@ -1,4 +1,4 @@
-"""Features of a market for an agent, up to the tick that is shown and without later ones."""
+"""Observation features of a market, computed from its current and earlier ticks only."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ ROOT_MEAN = 20  # steps
 
 @jit_inline
 def value(market: Record, tick: Record) -> float:
-    """Return cash, the position at mid quote, and positions elsewhere, USD in total."""
+    """Return the account's value, USD: cash, this position at mid quote, and other positions."""
     return float((market.cash + market.elsewhere) / MICROS_PER_DOLLAR + _held(market, tick))
 
 
@@ -103,11 +103,11 @@ def observe(
     observations: npt.NDArray[np.float32],
     allowed: Mask,
 ) -> None:
-    """Write a market's features at its tick, and which of the 25 actions are permitted.
+    """Write the features of a market at its current row, and the mask of permitted actions.
 
-    tape: ticks up to the market's at least; later ones are not read.
-    observations: [F] float32.
-    allowed: [25].
+    tape: ticks of the market, at least up to the current row; later ticks are not read.
+    observations: output, float32 [F].
+    allowed: output, bool [25].
     """
     row = market.row
     tick = tape[row]

@@ -119,7 +119,8 @@ class Exposure(NamedTuple):
 
     The rules are in `event_contracts.trading.event_risk`.
 
-    if_yes, if_no: loss of the event's other markets, if the excepted market settles YES, and if NO.
+    if_yes: loss of other markets of the event if the excepted market settles YES.
+    if_no: loss of other markets of the event if the excepted market settles NO.
     other_events: loss of markets of other events.
     """
 
@@ -133,11 +134,13 @@ NO_EXPOSURE = Exposure()
 
 @dataclass(frozen=True, slots=True)
 class MarketView:
-    """An account as seen from one market, all read at one instant.
+    """Account and market data for a decision on one market, read at one instant.
 
     cash: USD, including the cash that resting orders may use.
-    position: contracts held of this market, YES positive and NO negative: a pair pays at once.
+    position: contracts held of this market, YES positive and NO negative; a pair of both is paid
+        out at once.
     resting: the account's orders in every market.
+    quote: best prices of this market.
     elsewhere: USD, value of positions in other markets.
     exposure: maximum losses of other markets.
     """
@@ -160,7 +163,7 @@ class MarketView:
 
     @property
     def equity(self) -> Decimal:
-        """Return cash, positions elsewhere, and the position at mid quote, USD in total."""
+        """Return equity, USD: cash, this position at mid quote, and positions elsewhere."""
         middle = (self.quote.yes_bid + self.quote.yes_ask) / 2
         return self.cash + self.elsewhere + self.yes * middle + self.no * (PAYOUT - middle)
 
@@ -168,7 +171,7 @@ class MarketView:
         return self.yes if side == "YES" else self.no
 
     def resting_count(self, action: ContractAction, side: Outcome) -> Decimal:
-        """Return the contracts of this market that resting orders of one kind can still fill."""
+        """Return the contracts in this market that resting orders of a kind can still fill."""
         kind = (self.market, action, side)
         waiting = [
             r.remaining
@@ -183,13 +186,13 @@ class MarketView:
 
 
 class OrderManager(Protocol):
-    """Interface that sends recorded orders and tracks their outcome, simulated or at the venue.
+    """Interface of order managers, simulated or live, which send orders and track their outcome.
 
-    Every method raises `BrokerError` if the venue does not respond, or does not end an order.
+    Every method raises `BrokerError` if the venue does not respond or does not cancel an order.
     """
 
     def view(self, market: str) -> MarketView:
-        """Return the account as seen from a market at present."""
+        """Return the account and the quote of a market at present."""
 
     def submit(self, order: EventContractOrder) -> OrderReceipt:
         """Send an order once.
@@ -199,7 +202,7 @@ class OrderManager(Protocol):
         """
 
     def cancel(self, order_id: str) -> None:
-        """Cancel an order; one that has ended is left unchanged."""
+        """Cancel an order, unless it has ended."""
 
     def expiry(self) -> np.datetime64 | None:
         """Return the instant at which an order sent now ends at the venue, or None."""
@@ -215,5 +218,5 @@ class OrderManager(Protocol):
 
 
 def opposite_side(side: Outcome) -> Outcome:
-    """Return the opposite side."""
+    """Return NO for YES, and YES for NO."""
     return "NO" if side == "YES" else "YES"

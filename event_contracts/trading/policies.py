@@ -1,4 +1,4 @@
-"""Policies that choose among permitted actions: none, random, Kelly, a trained network.
+"""Policies that choose among permitted actions: hold, random, Kelly, a trained network.
 
 A checkpoint is one safetensors file of numbers without code. It holds the weights of two small
 networks over the same features (one chooses, the other values). JSON in its header describes their
@@ -54,15 +54,15 @@ class Policy(Protocol):
         """Return the policy's name in results."""
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Return codes [N] of permitted actions.
+        """Return the code of a permitted action for each market [N].
 
         observations: [N, F], the features of `event_contracts.trading.observation`.
-        allowed: bool [N, 25].
+        allowed: mask of permitted actions, bool [N, 25].
         """
 
 
 class HoldPolicy:
-    """Policy that always holds."""
+    """Policy that always chooses HOLD."""
 
     name = "nothing"
 
@@ -94,7 +94,7 @@ class RandomPolicy:
 
 
 class _Side(NamedTuple):
-    """YES or NO in N markets.
+    """Kelly bounds for one side, YES or NO, in N markets.
 
     buy: the intent that buys the side; the next intent sells it.
     held: contracts [N].
@@ -112,13 +112,14 @@ class _Side(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class BinaryKelly:
-    """The growth-optimal position on the estimate, after costs (`sizing.kelly.binary_kelly`).
+    """Policy that trades towards the Kelly position implied by the estimate, after costs.
 
-    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b brings s = b - rate ·
+    A purchase of YES at price a costs c = a + rate · a · (1 - a). A sale at b yields s = b - rate ·
     b · (1 - b). With cash C and h contracts held, buying pays up to the position fraction · f*(p,
     c) · (C + h·c) / c, within the limits. Selling pays down to fraction · f*(p, s) · (C + h·s) / s,
     which is larger. Between the two, no trade is worth its costs. NO is the mirror image. The size
-    is the largest permitted one within the wanted position; resting orders count as filled.
+    is the largest permitted one within the wanted position; resting orders count as filled. The
+    formula of f* is `sizing.kelly.binary_kelly`.
 
     space: sizes, limits, price styles and fees of the orders.
     starting_cash: USD by which the feature `cash` is scaled.
@@ -137,7 +138,7 @@ class BinaryKelly:
             raise InputError(f"starting_cash: {self.starting_cash} is not above 0")
 
     def actions(self, observations: Observations, allowed: Mask) -> Codes:
-        """Return codes [N]; a sale of the position precedes a purchase of the other side."""
+        """Return action codes [N]; a sale of the position precedes a purchase of the other side."""
         columns = {
             name: observations[:, place].astype(np.float64) for name, place in _PLACES.items()
         }
@@ -164,7 +165,11 @@ class BinaryKelly:
     def _side(
         self, buy: int, chance: Array, bid: Array, ask: Array, held: Array, cash: Array
     ) -> _Side:
-        """Return a side's bounds for its probability and its own prices, USD; all [N]."""
+        """Return the Kelly bounds of a side.
+
+        chance: probability that the side wins [N].
+        bid, ask: best prices of the side, USD [N].
+        """
         price, rate = self._terms(buy, bid, ask)
         cost = price + rate * price * (1.0 - price)
         share = np.where(ask < 1.0, binary_kelly(chance, cost, self.fraction), 0.0)
@@ -203,14 +208,14 @@ class BinaryKelly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointInfo:
-    """Description of a checkpoint's training.
+    """Description of a checkpoint's training, stored in the header of its file.
 
     position_sizes: contracts of the five sizes.
     fixed_size: the only permitted size; None permits all.
     features: names of the network's features.
     steps: number of steps so far, over all markets.
     settings: settings of the training, as given.
-    order_rules: version of the rules of sending and filling; 1 if the header does not state it.
+    order_rules: version of the order rules in training; 1 if the header does not state it.
     """
 
     position_sizes: tuple[int, ...] = POSITION_SIZES
@@ -222,9 +227,9 @@ class CheckpointInfo:
     order_rules: int = 1
 
     def why_incompatible(self, orders: OrderSettings) -> str | None:
-        """Return why the checkpoint does not fit these order settings, or None if it does.
+        """Return the reason why the checkpoint does not fit order settings, or None if it does.
 
-        A header that states neither life nor price style fits all of them.
+        A header without `life` or `price_style` fits every value of that setting.
         """
         given = self.settings.get("episode")
         episode = given if isinstance(given, Mapping) else {}
@@ -244,7 +249,7 @@ class CheckpointInfo:
 
     @property
     def runs(self) -> tuple[Mapping[str, Any], ...]:
-        """Return the settings of every run of its training, the last one first."""
+        """Return the settings of every training run behind the checkpoint, the last one first."""
         found = []
         settings: Any = self.settings
         while isinstance(settings, Mapping):
@@ -255,10 +260,10 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NetworkPolicy:
-    """Policy that chooses the best permitted action of a network with hyperbolic tangents.
+    """Policy that chooses the permitted action with the highest output of a tanh network.
 
     about: description of the training.
-    layers: weights [out, in] and offsets [out]; the last layer gives the 25 actions.
+    layers: weights [out, in] and biases [out] of each layer; the last has 25 outputs.
     """
 
     name: str
@@ -283,7 +288,10 @@ def load_network(path: Path | str) -> NetworkPolicy:
 
 
 def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
-    """Return the tensors of a checkpoint by name, and the description of its training."""
+    """Read a checkpoint; return its tensors by name, and the description of its training.
+
+    Raises `InputError` for a file that is not a checkpoint of these actions and features.
+    """
     path = Path(path)
     try:
         with safe_open(path, "np") as file:
@@ -313,7 +321,7 @@ def read_checkpoint(path: Path | str) -> tuple[Weights, CheckpointInfo]:
 
 
 def _check_layers(path: Path, weights: Weights, about: CheckpointInfo) -> None:
-    """Refuse layers whose shapes do not match each other or the features."""
+    """Raise `InputError` for layers whose shapes do not match each other or the features."""
     if about.features != FEATURES:
         raise InputError(f"{path}: trained on other features: train again")
     width = len(about.features)

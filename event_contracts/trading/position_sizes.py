@@ -151,7 +151,7 @@ class PositionSizeMetrics:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields for JSON, with sizes as text."""
+        """Return the metrics as a dictionary for JSON, in which keys of sizes are text."""
         sizes = {str(size): count for size, count in self.position_size_distribution.items()}
         return {**asdict(self), "position_size_distribution": sizes}
 
@@ -164,7 +164,7 @@ class PositionSizeMetrics:
 
 
 def sized_profits(episodes: Iterable[Episode]) -> list[tuple[int, float]]:
-    """Return size and profit in USD of each order with a profit, in the order of sending."""
+    """Return contracts and profit in USD of each order with a known profit, in sent order."""
     return [
         (order.size, float(profit))
         for episode in episodes
@@ -240,11 +240,11 @@ def _correlation(sized: list[tuple[int, float]]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class SizeView:
-    """Content of the section on sizes.
+    """Content of a page section on order sizes.
 
-    figures: one row per figure.
-    sizes: the histogram, the smallest size first.
-    plot: size against profit; None if no order has a profit.
+    figures: table with one row per metric.
+    sizes: histogram of order sizes, the smallest size first.
+    plot: chart of size against profit; None if no order has a profit.
     """
 
     figures: Table
@@ -253,7 +253,7 @@ class SizeView:
 
 
 def size_view(episodes: Iterable[Episode]) -> SizeView | None:
-    """Return the section of some episodes; None if no order was sent."""
+    """Return the page section on order sizes in these episodes; None if no order was sent."""
     episodes = tuple(episodes)
     metrics = PositionSizeMetrics.from_episodes(episodes)
     if not metrics.position_size_distribution:

@@ -77,7 +77,7 @@ def _resting(orders: Records, market: Record, intent: int) -> int:
 
 @jit_inline
 def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
-    """Return the cash beyond the buffer that resting purchases cannot use."""
+    """Return the cash less the buffer and the maximum cost of resting purchases."""
     free = market.cash - market.reserved_cash - terms.cash_buffer
     for k in range(market.resting):
         if is_purchase(orders[k].intent):
@@ -89,10 +89,11 @@ def _free_cash(orders: Records, market: Record, terms: OrderRuleTerms) -> int:
 def order_bounds(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, intent: int
 ) -> tuple[int, int, int, int]:
-    """Return the bounds of an intent's orders, BUY_YES … SELL_NO, before a tick, for `fits`.
+    """Return price and bounds of an intent's orders at a tick, the input of `fits`.
 
-    Returns the price, 0 without one; the maximum contracts; and, for a purchase, the cash that it
-    may use and the contracts that resting orders may still add to the position.
+    The four values are the limit price, 0 if there is none; the maximum contracts; and, for a
+    purchase, the cash that it may use and the contracts that resting orders may add to the
+    position.
     """
     yes = is_yes(intent)
     buys = is_purchase(intent)
@@ -114,7 +115,7 @@ def order_bounds(
 def is_beyond_limits(
     market: Record, terms: OrderRuleTerms, yes: bool, price: int, count: int, resting: int
 ) -> bool:
-    """Return whether an order and the resting ones would break a limit."""
+    """Return whether an order, with the resting ones filled, would break a position limit."""
     held = held_of(market, yes) - held_of(market, not yes)
     money = market.cash + market.elsewhere
     position, value, portfolio = position_after(price, count, held, resting, money)
@@ -138,7 +139,10 @@ def fits(
 ) -> bool:
     """Return whether an order of `count` contracts may be sent.
 
-    price, most, free, towards: from `order_bounds`.
+    price: limit price; 0 if there is none.
+    most: maximum contracts of the order.
+    free: cash that a purchase may use, millionths of a USD.
+    towards: contracts that resting orders may add to the position.
     size_limit: maximum position after an order of this size, contracts.
     """
     if price == 0 or count > most:
@@ -157,7 +161,7 @@ def fits(
 def write_action_masks(
     market: Record, orders: Records, tick: Record, terms: OrderRuleTerms, allowed: Mask
 ) -> None:
-    """Write which of the 25 actions are permitted: HOLD always; reserved ones stay False."""
+    """Write the mask of permitted actions into `allowed` [25]; reserved codes stay False."""
     allowed[NO_INTENT] = True
     for intent in range(BUY_YES, SELL_NO + 1):
         price, most, free, towards = order_bounds(market, orders, tick, terms, intent)

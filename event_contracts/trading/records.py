@@ -1,8 +1,9 @@
-"""Markets of event contracts as plain arrays, for machine code.
+"""Record types (numpy dtypes) of markets, orders and fills of event contracts.
 
-Money is int64 in millionths of a USD, prices in ten-thousandths (the venue's finest step),
-contracts are whole: every rule of `event_contracts.trading.orders` and
-`event_contracts.trading.fees` is exact in them. A record is one row of a numpy structured array.
+Compiled code works on these records. Money is int64 in millionths of a USD, prices are in
+ten-thousandths (the venue's finest step), contracts are whole: every rule of
+`event_contracts.trading.orders` and `event_contracts.trading.fees` is exact in them. A record is
+one row of a numpy structured array.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ FILL = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class SamplingSchedule:
-    """Equal time steps of the ticks of a market.
+    """Schedule that samples the ticks of a market at equal time steps.
 
     begins: UTC, instant of row 0.
     interval: time between rows, positive.
@@ -122,10 +123,10 @@ class SamplingSchedule:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MarketUpdate:
-    """The tick of a market at an instant.
+    """The tick of a market at an instant of its schedule.
 
-    at: UTC, a whole number of intervals after its schedule began.
-    tick: a row of TICK.
+    at: UTC, a whole number of intervals after the schedule's first row.
+    tick: record of dtype TICK.
     """
 
     market: str
@@ -139,5 +140,9 @@ def price_usd(price: int) -> Decimal:
 
 
 def quote_from_tick(tick: Record, step: Decimal) -> ContractQuote:
-    """Return the best prices of a row of TICK; step: USD between prices."""
+    """Return the best prices of a tick.
+
+    tick: record of dtype TICK.
+    step: price step, USD.
+    """
     return ContractQuote(price_usd(tick["bid"]), price_usd(tick["ask"]), step)

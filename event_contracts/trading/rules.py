@@ -21,8 +21,8 @@ from event_contracts.trading.records import (
     PRICE_UNITS,
 )
 
-# Version of the rules of sending and filling; a policy needs the rules of its training. 1: new
-# orders met the next tick. 2: they trade with the book shown; sales cancel own purchases.
+# Version of the order rules; a policy needs the version of its training. 1: new orders are matched
+# with the next tick. 2: they trade with the present book; sales cancel own purchases.
 ORDER_RULES = 2
 
 Number = int | Fraction
@@ -33,7 +33,7 @@ _FEE_UNIT = 100_000_000  # 10⁻¹⁴ USD, units of rate · count · price · (1
 
 
 class FeeUnits(NamedTuple):
-    """Fee rates in millionths, steps in millionths of a USD."""
+    """Fee rules for compiled code: rates in millionths, steps in millionths of a USD."""
 
     taker: Number
     maker: Number
@@ -42,10 +42,12 @@ class FeeUnits(NamedTuple):
 
 
 class LimitUnits(NamedTuple):
-    """Limits in contracts, millionths of a USD, and millionths of the portfolio.
+    """Position limits for compiled code.
 
-    value_decides: 1 if loss limits cannot bind unless other markets may lose: the usual case, in
-        which machine code returns early.
+    Units are contracts, millionths of a USD, and for shares millionths of the portfolio.
+
+    value_decides: 1 if loss limits cannot bind unless other markets may lose, the usual case. Then
+        compiled code can return early.
     """
 
     contracts: Number
@@ -67,7 +69,7 @@ def limit_units(
     account_loss: Number,
     account_share: Number,
 ) -> LimitUnits:
-    """Return the limits, in the units of `LimitUnits`."""
+    """Return position limits for compiled code, from values in the units of `LimitUnits`."""
     decides = value <= min(event_loss, account_loss) and share <= min(event_share, account_share)
     losses = event_loss, event_share, account_loss, account_share
     return LimitUnits(contracts, value, share, *losses, int(decides))
@@ -94,7 +96,7 @@ class OrderRuleTerms(NamedTuple):
 
 
 def in_units(amount: Decimal, unit: int = 1) -> Number:
-    """Return an amount in units of 1 / unit, exactly."""
+    """Return an amount times `unit`, exactly: an integer if whole, else a fraction."""
     number = amount * unit
     whole = int(number)
     return whole if whole == number else Fraction(amount) * unit
@@ -105,14 +107,14 @@ def micros_to_usd(millionths: Number) -> Decimal:
 
 
 def fee_of(fees: FeeUnits, price: Number, count: Number, maker: bool) -> Number:
-    """Return the fee of a fill, rounded up."""
+    """Return the fee of a fill in millionths of a USD, rounded up to the fee step."""
     rate = fees.maker if maker else fees.taker
     unit = _FEE_UNIT * fees.fee_step
     return -(-(rate * count * price * (PRICE_UNITS - price)) // unit) * fees.fee_step
 
 
 def max_cost(fees: FeeUnits, price: Number, count: Number) -> Number:
-    """Return the maximum cost of buying contracts at this price or below, fees included."""
+    """Return the maximum cost of buying at this price or below, with fees, millionths of a USD."""
     fee = fee_of(fees, price, count, fees.maker > fees.taker)
     return price * count * MICROS_PER_PRICE_UNIT + fee + count * fees.fee_step + fees.balance_step
 
@@ -122,7 +124,9 @@ def position_after(
 ) -> tuple[Number, Number, Number]:
     """Return the position after an order, its value, and the value of the portfolio.
 
-    price: price of the side that the order goes towards.
+    Values are in millionths of a USD.
+
+    price: price of the side that the order goes towards, ten-thousandths of a USD.
     held: contracts held, positive for that side, negative for the other.
     resting: contracts of resting orders in the same direction.
     money: cash, and the value of positions in other markets.
@@ -140,8 +144,12 @@ def broken_limit(
     event: Number,
     account: Number,
 ) -> int:
-    """Return the limit that an order violates; an order without a resulting position violates none.
+    """Return the code of the first limit that an order violates, or `NO_LIMIT`.
 
+    An order after which the side has no position violates none.
+
+    position, value: position after the order, and its value.
+    portfolio: value of the portfolio.
     event, account: maximum loss of the event, and of all markets, over the outcomes in which this
         order loses. No order raises the loss of an outcome in which it wins.
     """
@@ -173,7 +181,10 @@ def broken_limit(
 
 
 def limit_price(bid: Number, ask: Number, tick: Number, buys: bool, style: int) -> Number:
-    """Return the price of an order at its own side's quote; 0 if the quote has none."""
+    """Return the limit price of an order by its price style; 0 if the quote has none.
+
+    bid, ask, tick: quote and price step of the order's own side, ten-thousandths of a USD.
+    """
     if style == MID:
         if bid <= 0 or ask >= PRICE_UNITS:
             return 0
@@ -193,8 +204,9 @@ def is_immediate(buys: bool, style: int) -> bool:
 
 
 def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) -> Number:
-    """Return the contracts that a sale may take from the position.
+    """Return the maximum contracts of a sale.
 
+    held: contracts of the side.
     sales: contracts of resting sales of the side.
     purchases: contracts of resting purchases of the other side, which reduce the position too. The
         venue caps an immediate sale itself.
@@ -203,13 +215,13 @@ def max_sale(held: Number, sales: Number, purchases: Number, immediate: bool) ->
 
 
 def max_purchase(held: Number, sales: Number, purchases: Number) -> Number:
-    """Return the contracts that a purchase may buy while sales of the other side rest.
+    """Return the maximum contracts of a purchase while sales of the other side rest.
 
     Without a position the venue fills a resting sale as a purchase of the other side. So all orders
-    that reduce a position together stay within it.
+    that reduce a position together must not exceed it.
 
     held: contracts of the other side.
-    sales: contracts of its resting sales.
+    sales: contracts of the other side's resting sales.
     purchases: contracts of resting purchases of the side that is bought.
     """
     return held - sales - purchases if sales > 0 else MAX_AMOUNT

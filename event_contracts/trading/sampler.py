@@ -50,9 +50,10 @@ _OUTCOMES = {
 
 
 class EstimateFile:
-    """The estimates in a file, read at every call.
+    """Reader of a file with the user's probabilities, which it reads again at every call.
 
-    path: path of the file; None has no estimates.
+    path: path of the file; None: no estimates.
+    notices: notifier that alerts an unreadable file.
     """
 
     def __init__(self, path: Path | None, notices: Notifier) -> None:
@@ -72,7 +73,7 @@ class EstimateFile:
 
 
 def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
-    """Return probabilities of YES in a file, and the instants of their expiry, by market."""
+    """Read probabilities of YES from a file; return them and their expiry instants, by market."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -105,7 +106,7 @@ def read_estimates(path: Path) -> dict[str, tuple[float, np.datetime64]]:
 
 
 def tick_from_listing(listing: MarketListing) -> Record:
-    """Return a market's listing as a row of TICK; the settlement row once the outcome is known."""
+    """Return a listed market's quote as a TICK record; the settlement row once it has settled."""
     tick = np.zeros(1, TICK)[0]
     if listing.is_settled:
         tick["bid"], tick["ask"] = _OUTCOMES[listing.result]
@@ -122,7 +123,7 @@ def tick_from_listing(listing: MarketListing) -> Record:
 
 @dataclass(eq=False, slots=True)
 class Sampler:
-    """Sampler of the same markets at equal steps.
+    """Sampler of the quotes of a fixed set of markets, at equal time steps.
 
     interval: time between ticks, positive.
     estimates: returns the user's probabilities of YES at an instant, by ticker.
@@ -149,11 +150,12 @@ class Sampler:
         earlier: Mapping[str, SamplingSchedule],
         now: np.datetime64,
     ) -> None:
-        """Schedule the markets: by the schedules of an earlier process, or by new ones from now on.
+        """Set the schedule of each market: the recorded one, or a new one that starts now.
 
-        A market whose trading ends before the next tick is logged and not followed.
+        A market whose trading ends before the next tick is logged and not followed. Raises
+        `InputError` if no market is followed.
 
-        Raises InputError if none is followed.
+        earlier: schedules that an earlier process recorded, by ticker.
         """
         for market, listing in listings.items():
             if schedule := earlier.get(market) or self.schedule(listing, now):
@@ -169,9 +171,9 @@ class Sampler:
             )
 
     def schedule(self, listing: MarketListing, now: np.datetime64) -> SamplingSchedule | None:
-        """Return the schedule of a market first seen now; its last step is after trading ends.
+        """Return a new schedule of a market; its last row is the first one after trading ends.
 
-        None if trading ends before the first step.
+        Returns None if trading ends before the first tick.
         """
         begins = self.tick_after(now)
         steps = -int(-(listing.closes - begins) // self.interval)
@@ -181,11 +183,12 @@ class Sampler:
         return read_markets(self.connection, self.markets)
 
     def sample(self, at: np.datetime64) -> list[MarketUpdate]:
-        """Return the ticks of followed markets at an instant; a settled market has its last one.
+        """Read the followed markets and return their ticks at an instant.
 
-        A market that is not active has no tick until it becomes active or settles. One that ends
-        between YES and NO is dropped without a tick, because a session settles at YES or NO. A
-        market that cannot be read has no tick, and is in `unreadable`.
+        A settled market gets its settlement row and is no longer followed. A market that is not
+        active has no tick until it becomes active or settles. A market that settles between YES
+        and NO is dropped without a tick, because a session settles at YES or NO. A market that
+        cannot be read has no tick, and is added to `unreadable`.
         """
         updates = []
         own = self.estimates(at)

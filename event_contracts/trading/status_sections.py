@@ -30,12 +30,12 @@ HEADS = ("market", "settled, UTC", "result", "held", "paid", "profit")
 
 
 def sections(book: OrderStore, records: ActionRecords) -> list[PageSection]:
-    """Return the sections, which read the journal each time the page is written."""
+    """Return the status page's sections; each reads the journal when the page is written."""
     return [SettledMarkets(records), OrderSizes(book, records)]
 
 
 class SettledMarkets(PageSection):
-    """The latest markets that have paid."""
+    """Section of the status page with the latest settled markets and their payouts."""
 
     title = "Settled markets"
 
@@ -47,7 +47,7 @@ class SettledMarkets(PageSection):
 
 
 class OrderSizes(PageSection):
-    """Sizes of orders and positions over time."""
+    """Section of the status page with order sizes, their profits, and sizes over time."""
 
     title = "Sizes of event contracts"
 
@@ -89,7 +89,7 @@ def _row(paid: SettledMarket) -> tuple[Cell, ...]:
 
 
 def _result(paid: SettledMarket) -> str:
-    """Return the result in words, with the payout of a YES if it is neither $1 nor $0."""
+    """Return the result as text, with the settlement value of a YES if it is not $1 or $0."""
     if paid.result in ("yes", "no"):
         return paid.result.upper()
     pays = f"{usd(float(paid.yes), 4)} a YES"
@@ -151,8 +151,8 @@ def _size_chart(intents: Sequence[OrderIntent]) -> Chart:
 def _episode(intents: Sequence[OrderIntent], paid: SettledMarket | None) -> Episode:
     """Return a market's orders with their fills, in the order in which they were sent.
 
-    The journal has no sequence of fills. If fills contradict the order of sending, they are left
-    out.
+    The journal does not record the sequence of fills. If fills in sent order are inconsistent, they
+    are omitted.
 
     paid: settlement of the market; None before that.
     """

@@ -2,8 +2,8 @@
 
 Prices are `_dollars` and counts `_fp`: fixed-point text, never a float. The venue has one book, of
 YES: a bid buys YES or sells NO, an ask at p sells YES or buys NO at 1 − p. The venue does not state
-afterwards which of the two it is; the journal does, for its own orders. Each other order counts as
-a purchase, which uses more cash than a sale.
+afterwards which of the two it is; the journal states it for orders of this project. Every other
+order counts as a purchase, which uses more cash than a sale.
 
 A sale is either immediate-or-cancel with `reduce_only`, which the venue caps at the position and
 accepts on no other order. Or it rests as a plain order on the other side of the book, which would
@@ -125,17 +125,17 @@ def parse_traded_count(value: Any) -> Decimal:
 
 
 def parse_outcome_side(value: Any) -> BookSide:
-    """Return the side of the book of YES for an `outcome_side`: `yes` is a bid."""
+    """Parse an `outcome_side` into the side of the book of YES: `yes` is a bid."""
     return "bid" if parse_choice("yes", "no")(value) == "yes" else "ask"
 
 
 def parse_no_price(value: Any) -> Decimal:
-    """Return the price of YES, USD, from an order's price of NO."""
+    """Parse an order's price of NO and return the price of YES, USD."""
     return PAYOUT - parse_order_price(value)
 
 
 def parse_cents(value: Any) -> Decimal:
-    """Return USD from whole cents."""
+    """Parse a whole number of cents and return USD."""
     number = parse_decimal(value)
     if number % 1:
         raise ValueError("no whole number of cents")
@@ -143,7 +143,7 @@ def parse_cents(value: Any) -> Decimal:
 
 
 def parse_epoch_second(value: Any) -> np.datetime64:
-    """Return the instant of an epoch timestamp in seconds."""
+    """Parse an epoch timestamp in seconds."""
     seconds = parse_decimal(value)
     if not 0 <= seconds < LAST_SECOND:
         raise ValueError("not between 1970 and 2242")
@@ -177,7 +177,7 @@ class ParsedEntry:
 
 @dataclass(frozen=True, slots=True)
 class VenueOrder(ParsedEntry):
-    """An order as the venue states it.
+    """An order in the venue's list of orders.
 
     client_order_id: the sender's id; empty without one.
     side: side in the book of YES.
@@ -199,7 +199,10 @@ class VenueOrder(ParsedEntry):
 
     @classmethod
     def from_answer(cls, intent: OrderIntent, answer: Mapping[str, Any]) -> VenueOrder:
-        """Return the order of an intent, as the response to its POST describes it."""
+        """Return the order of an intent from the response to its POST.
+
+        Raises `InvalidResponse` if the response is about another order.
+        """
         # Without this optional field the response refers to the posted order.
         named = OptionalField("client_order_id", parse_text, intent.client_order_id).read(answer)
         if named != intent.client_order_id:
@@ -241,7 +244,10 @@ class VenueOrder(ParsedEntry):
         )
 
     def resting(self, reduces: bool) -> RestingOrder:
-        """Return the order as resting; reduces: true if it may only sell the position."""
+        """Return this order as a `RestingOrder`.
+
+        reduces: true if the order may only sell the position.
+        """
         action, side = order_side(self.side, reduces)
         name = self.client_order_id or self.order_id
         price = yes_price(side, self.price)
@@ -278,7 +284,7 @@ class VenueFill(ParsedEntry):
 
 
 def order_side(side: BookSide, reduces: bool) -> tuple[ContractAction, Outcome]:
-    """Return action and side of an order in the book of YES.
+    """Return the action and side of an order from its side in the book of YES.
 
     A bid buys YES or, if it reduces, sells NO; an ask buys NO or, if it reduces, sells YES.
     """
@@ -320,7 +326,7 @@ def order_request(order: EventContractOrder) -> dict[str, Any]:
 
 
 def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
-    """Return which order ends when an order would trade with a resting one of the account.
+    """Return which order is cancelled if an order would trade with the account's resting one.
 
     `taker_at_cross` cancels the new order. `maker` cancels the resting one, and the new order
     trades on: a sale reduces risk and must not fail because of the account's own purchase.
@@ -329,25 +335,25 @@ def self_trade_prevention(order: EventContractOrder) -> SelfTrade:
 
 
 def epoch_seconds(at: np.datetime64) -> int:
-    """Return the epoch timestamp in whole seconds, the venue's unit of time; 0 before the epoch."""
+    """Return epoch seconds, the unit of the venue's filters; 0 for instants before the epoch."""
     return max(int(at.astype("datetime64[s]").astype(np.int64)), 0)
 
 
 def contract_order(intent: OrderIntent) -> EventContractOrder:
-    """Return the order of an intent."""
+    """Return the event-contract order of an intent; raises `InputError` for other orders."""
     if not isinstance(intent.order, EventContractOrder):
         raise InputError(f"{intent.client_order_id}: it is not an order of event contracts")
     return intent.order
 
 
 def as_resting(intent: OrderIntent) -> RestingOrder:
-    """Return an order of unknown outcome as resting in full, under its client_order_id."""
+    """Return the unfilled remainder of an intent as a resting order, under its client_order_id."""
     order = contract_order(intent)
     return RestingOrder(intent.client_order_id, order, order.count - intent.progress.filled)
 
 
 class OrderVenue(KalshiConnection):
-    """Requests about orders of one account, implementing `Venue`."""
+    """Client for the orders of one account, which implements the `Venue` interface."""
 
     name: ClassVar[str] = "kalshi"
     idempotent_client_ids: ClassVar[bool] = False
@@ -371,7 +377,7 @@ class OrderVenue(KalshiConnection):
         return tuple(reversed([order for order in listed if order.remaining])), unread
 
     def order(self, order_id: str) -> VenueOrder | None:
-        """Return the order with this id of the venue, or None."""
+        """Return the order with an id of the venue; None if the venue does not know the id."""
         what = f"order {order_id}"
         answer = self.get(what, f"{ORDERS_PATH}/{order_id}", "order")
         if answer is None:
@@ -385,7 +391,7 @@ class OrderVenue(KalshiConnection):
     def find(self, client_order_id: str, intent: OrderIntent | None) -> VenueOrder | None:
         """Return the order with this client_order_id; None if the venue lists none.
 
-        intent: the recorded intent; without one nothing is queried.
+        intent: recorded intent of the order; None: the venue is not queried.
         """
         if intent is None:
             return None
@@ -423,7 +429,7 @@ class OrderVenue(KalshiConnection):
     def _behind_fills(
         self, what: str, query: Response, known: Collection[str], intent: OrderIntent
     ) -> list[VenueOrder]:
-        """Find the order of an intent by its fills if the order is not listed.
+        """Return orders that match an intent and have listed fills, but are not listed themselves.
 
         known: ids of listed orders.
         """
@@ -444,7 +450,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def cancel(self, placed: VenueOrder) -> None:
-        """Cancel an order; an order that has ended is left unchanged.
+        """Cancel an order, unless it has ended.
 
         Raises `TradingPaused` if it still rests because trading is paused.
         """
@@ -456,7 +462,11 @@ class OrderVenue(KalshiConnection):
                     raise
 
     def post(self, intent: OrderIntent, patience: float) -> VenueOrder:
-        """Post one order and return the venue's response; a busy venue gets no second request."""
+        """Post one order and return the venue's response; the request is never repeated.
+
+        Raises `OrderRejected`, `OrderPaused` and `OrderDenied` if the order was not accepted, and
+        `NoAnswer` if its outcome is unknown.
+        """
         from requests.exceptions import RequestException
 
         del patience
@@ -490,7 +500,7 @@ class OrderVenue(KalshiConnection):
         return order
 
     def is_lost(self, intent: OrderIntent, now: np.datetime64) -> bool:
-        """Return whether an order that the venue does not list can never reach it."""
+        """Return whether an unlisted order can no longer reach the venue."""
         # The venue may accept an order that expired in transit.
         landing = np.timedelta64(round(self.settings.late_arrival_seconds * 1e9), "ns")
         expires = intent.order.expires_at

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from forecasting.forecast import HORIZON, Volatility
 from foundation.errors import InputError
@@ -24,6 +25,10 @@ class SizingSettings:
         "kelly_50",
         "kelly_10 … kelly_100, kelly_50_x4, premium_50, equal_weight, fixed_fraction, "
         "vol_target, inverse_volatility, risk_parity, buy_and_hold or legacy",
+    )
+    arguments: Mapping[str, Any] = setting({}, "of one's own function or class, by name")
+    lookback: int = setting(
+        500, "own bars in the price history of one's own strategy", ge=0, le=20_000
     )
     fraction: float | None = setting(None, "of full Kelly, instead of that in the strategy's name")
     drawdown: DrawdownLimit | None = setting(
@@ -84,6 +89,11 @@ class SizingSettings:
             return "legacy"
         return name_with_fraction(self.strategy, self.kelly_fraction)
 
+    @property
+    def history_bars(self) -> int:
+        """Number of own bars of price history that the strategy reads."""
+        return self.lookback if is_plugin(self.strategy) else 0
+
     def chosen_strategy(self) -> Strategy:
         strategy = strategy_from_name(
             self.strategy,
@@ -92,6 +102,8 @@ class SizingSettings:
             deviation=self.target_volatility,
             band=self.band,
             risk_multiplier=self.risk_multiplier,
+            lookback=self.lookback,
+            arguments=self.arguments,
         )
         return strategy if self.enhanced else self.legacy()
 

@@ -60,6 +60,7 @@ from sizing.settings import Limits, PriorSettings
 from sizing.strategies import Legacy
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationSource
+from trainingdata.history import OwnBars
 from trainingdata.market import Market
 from trainingdata.schedule import EVERY_BAR, Schedule
 from trainingdata.universe import Universe
@@ -224,11 +225,18 @@ class Trader:
         if belief is None:
             return None
         symbols = tuple([bars.symbols[s] for s in belief.symbol.tolist()])
-        decision = self.decide_on(belief, bars.at_last_instant(symbols), account)
+        own_bars = OwnBars(bars, keep=self.sizing.history_bars)
+        decision = self.decide_on(belief, bars.at_last_instant(symbols), account, own_bars)
         return decision if decision.symbols or belief.adjustable.any() else None
 
-    def decide_on(self, belief: BeliefTable, bars: Bars, account: AccountSnapshot) -> Decision:
-        """Return the decision that follows from beliefs: steps 5 to 7 of `decide`."""
+    def decide_on(
+        self, belief: BeliefTable, bars: Bars, account: AccountSnapshot, own_bars: OwnBars
+    ) -> Decision:
+        """Return the decision that follows from beliefs: steps 5 to 7 of `decide`.
+
+        bars: the last row of the panel, for the symbols of the decision.
+        own_bars: bars of the symbols until then, from which a strategy's history is taken.
+        """
         # Symbols that the venue accepts no orders for are not traded.
         if not bars.tradable.all():
             belief = belief._replace(
@@ -242,13 +250,14 @@ class Trader:
         withdrawn = reductions_to_redecide(self.order_prefix, account, adjustable)
         book = account.without(withdrawn)
         labelled = labelled_row(bars, book, self.terms)
-        sizing = self._size(bars, labelled, belief)
+        sizing = self._size(bars, labelled, belief, own_bars)
         allocation = sizing.allocation
         if allocation is None and withdrawn:
             withdrawn = ()
             book = account
             labelled = labelled_row(bars, book, self.terms)
-            sizing = sizing._replace(inputs=self._inputs(bars, labelled, belief, sizing.strategy))
+            inputs = self._inputs(bars, labelled, belief, sizing.strategy, own_bars)
+            sizing = sizing._replace(inputs=inputs)
         problem = sizing.inputs.problem
         rule: tuple[ClassRule, ...] = ()
         if allocation is not None:
@@ -333,16 +342,19 @@ class Trader:
         )
         return cells[1], columns
 
-    def _size(self, bars: Bars, labelled: LabelledRow, belief: BeliefTable) -> SizingResult:
+    def _size(
+        self, bars: Bars, labelled: LabelledRow, belief: BeliefTable, own_bars: OwnBars
+    ) -> SizingResult:
         """Return the strategy's result; if its problem is unsolved, the result of its fallback."""
         chosen, *fallbacks = self.sizing.strategies()
-        result = run_strategy(chosen, self._inputs(bars, labelled, belief, chosen), labelled.row)
+        inputs = self._inputs(bars, labelled, belief, chosen, own_bars)
+        result = run_strategy(chosen, inputs, labelled.row)
         if not result.unsolved:
             return result
         for strategy in fallbacks:
             # Each strategy has its own problem: the legacy rule uses the forecast alone, and the
             # premium of the strategy before could turn its direction around.
-            inputs = self._inputs(bars, labelled, belief, strategy)
+            inputs = self._inputs(bars, labelled, belief, strategy, own_bars)
             second = run_strategy(strategy, inputs, labelled.row)
             if second.allocation is None:
                 return second
@@ -350,7 +362,12 @@ class Trader:
         return result
 
     def _inputs(
-        self, bars: Bars, labelled: LabelledRow, belief: BeliefTable, strategy: Strategy
+        self,
+        bars: Bars,
+        labelled: LabelledRow,
+        belief: BeliefTable,
+        strategy: Strategy,
+        own_bars: OwnBars,
     ) -> SizingInputs:
         beside = len(labelled.symbols) - labelled.row.position_count
         traded = labelled.crypto[: labelled.row.position_count]
@@ -380,7 +397,8 @@ class Trader:
             labelled.row,
             terms,
         )
-        return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names)
+        history = own_bars.history(labelled.symbols, strategy.lookback)
+        return SizingInputs(problem, labelled.symbols, belief.at[0], groups.names, history)
 
     def _class_sharpe(self, belief: BeliefTable, strategy: Strategy) -> Array:
         """Return the Sharpe ratios [T, 2] of stocks and crypto that a strategy uses, or zeros."""

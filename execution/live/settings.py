@@ -73,6 +73,11 @@ class LiveSettings(TradingSettings, MonitoringSettings):
                 f"universe.window: {self.universe.window} is not within history_days={days};"
                 " raise that"
             )
+        if self.sizing.history_bars > most:
+            raise InputError(
+                f"sizing.lookback: {self.sizing.lookback} bars exceed the {most:.0f} bars of"
+                f" history_days={days}; raise history_days"
+            )
         if self.universe.min_bars > most:
             raise InputError(
                 f"universe.min_bars: {self.universe.min_bars} is more than the {most:.0f} that"
@@ -90,7 +95,9 @@ class LiveSettings(TradingSettings, MonitoringSettings):
         if self.history_days is not None:
             return self.history_days
         forecaster = self.forecaster
-        own = forecaster.context_length + forecaster.calibration.window
+        own = max(
+            forecaster.context_length + forecaster.calibration.window, self.sizing.history_bars
+        )
         return max(MIN_HISTORY_DAYS, math.ceil(own / self._fewest_a_year() * LEAP_YEAR))
 
     @property

@@ -1,1 +1,1 @@
-"""Calibration of any forecaster's quantiles by outcomes: deviation, shape and median."""
+"""Calibration of a forecaster's quantiles by realised outcomes: deviation, shape and median."""

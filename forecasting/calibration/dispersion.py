@@ -1,7 +1,7 @@
-"""The dispersion of a forecast: a variance regression, corrections, and the residuals' shape.
+"""Dispersion of calibrated forecasts: a variance regression, corrections, and residual quantiles.
 
-n rows (forecasts of one class with known outcomes, all symbols together), H steps, K classical
-averages, Q levels.
+n rows (forecasts of all symbols of one asset class with known outcomes), H steps, K trailing
+averages of variance, Q levels.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from forecasting.forecast import HORIZON, LEVELS, MEDIAN
 from foundation.arrays import Array, Index, Mask, Matrix
 from foundation.compiled import compiled
 
-PRIOR_ROWS = 300.0  # the weight of the prior regression, in rows of one bar ahead
-PRIOR_INSTANTS = 200.0  # the weight of the Student-t(5) in the shape, in independent rows
-PRIOR_GROUP = 60.0  # the weight of no correction, in independent instants
-MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count as at most so many independent ones
+PRIOR_ROWS = 300.0  # weight of the prior regression, in one-step forecasts
+PRIOR_INSTANTS = 200.0  # weight of the Student-t(5) prior of the shape, in independent forecasts
+PRIOR_GROUP = 60.0  # weight of a correction's prior, which is zero, in independent instants
+MAX_INDEPENDENT_SYMBOLS = 3  # symbols of a class count at most as this many independent ones
 STEP_NUMBERS = 1 + np.arange(HORIZON)
 UPPER_LEVELS = np.array(LEVELS[MEDIAN + 1 :])
 REGIME_COUNT = 5
-# Volatility returns to its mean: the weights of the classical averages add up to 0.9 for one bar
-# ahead and to 0.7 for 24 before anything is learned.
+# Volatility reverts to its mean: the prior weights of the trailing averages add up to 0.9 for one
+# bar ahead and to 0.7 for 24.
 PRIOR_SUM = 0.9 - 0.2 * np.log(STEP_NUMBERS) / np.log(HORIZON)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationSample:
-    """Data known about forecasts when they are made.
+    """Regression inputs of n forecasts, all known at issue.
 
-    past_variance: [n, K] log of the classical averages of the variance of a bar, without the day's
-        pattern.
-    base: [n, H] the base forecaster's log variance of a bar over each horizon, likewise.
-    median: [n, H] the base forecaster's median log return after each step.
-    season: [n, H] the day's pattern summed over the steps.
-    slot: [n] slot in the day of the issuing bar.
-    symbol: [n] index of the symbol within its class.
-    instant: [n] index of the issuing bar on the class's clock.
+    past_variance: [n, K] log of trailing averages of the variance per bar, deseasonalised by the
+        intraday pattern.
+    base: [n, H] log of the base forecast's variance per bar over each horizon, deseasonalised.
+    median: [n, H] median log return of the base forecast after each step.
+    season: [n, H] cumulative sum of the intraday pattern over the steps.
+    slot: [n] intraday slot of the issuing bar.
+    symbol: [n] index of the symbol within its asset class.
+    instant: [n] index of the issuing bar's instant on the class's clock.
     """
 
     past_variance: Array
@@ -53,15 +53,15 @@ class CalibrationSample:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dispersion:
-    """Deviation and shape of the log return after each step.
+    """A fitted model of the standard deviation and shape of log returns after each step.
 
-    weights: [K + 2, H] of the intercept and of each log variance.
-    upper_half: [H, 10] quantiles of the shape above the median; the shape is symmetric.
-    hour_correction: [slots, H] log of the correction by slot of the day.
+    weights: [K + 2, H] regression weights of the intercept and of each log variance.
+    upper_half: [H, 10] standardised quantiles above the median; the shape is symmetric.
+    hour_correction: [slots, H] log of the deviation's correction by intraday slot.
     regime_correction: [5, H] log of the correction by volatility regime.
     symbol_correction: [S, H] log of the correction by symbol.
-    edges: [4, H] log variance of a bar between regimes, relative to a symbol's own median.
-    median_level: [S, H] each symbol's median log variance of a bar.
+    edges: [4, H] boundaries between regimes: log variance per bar, relative to the symbol's median.
+    median_level: [S, H] median log variance per bar of each symbol.
     """
 
     weights: Array
@@ -73,7 +73,7 @@ class Dispersion:
     median_level: Array
 
     def deviation(self, sample: CalibrationSample) -> Array:
-        """Return the deviation of the log return after each step, [n, H]."""
+        """Predict the standard deviation of the log return after each step, [n, H]."""
         level = _level(sample.past_variance, sample.base, self.weights)
         relative = level - self.median_level[sample.symbol]
         by_regime = _of_rows(self.regime_correction, _regime(relative, self.edges))
@@ -84,7 +84,7 @@ class Dispersion:
 
     @property
     def shape(self) -> Array:
-        """Quantiles of the return over its deviation, [H, Q]."""
+        """Standardised quantiles [H, Q]: of the log return over its standard deviation."""
         median = np.zeros((len(self.upper_half), 1))
         return np.concatenate([-self.upper_half[:, ::-1], median, self.upper_half], axis=1)
 
@@ -92,12 +92,13 @@ class Dispersion:
 def fit_dispersion(
     sample: CalibrationSample, variance: Array, move: Array, slots: int, symbols: int
 ) -> tuple[Dispersion, Array]:
-    """Fit the dispersion to known outcomes; return it with its deviations [n, H] of the sample.
+    """Fit a `Dispersion` to known outcomes; return it and its deviations of the sample, [n, H].
 
-    sample: data known when the n forecasts were made.
-    variance, move: [n, H] realised variance and log return after each step; NaN where the outcome
-        is not known yet.
-    slots, symbols: number of slots of the day, and of symbols of the class.
+    sample: regression inputs of the n forecasts.
+    variance: [n, H] realised variance after each step; NaN where the outcome is not known yet.
+    move: [n, H] realised log return after each step; NaN where the outcome is not known yet.
+    slots: number of intraday slots.
+    symbols: number of symbols in the class.
     """
     known = np.isfinite(move)
     # The variance of bars that did not move has no logarithm: a share of the longest average
@@ -135,7 +136,7 @@ def fit_dispersion(
 def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
     """Return intercept and weights [K + 2, H] for the target [n, H], by ridge regression.
 
-    The ridge shrinks towards the classical averages alone.
+    The ridge shrinks the weights towards the trailing averages alone.
     """
     import sklearn
     from sklearn.linear_model import Ridge
@@ -165,7 +166,7 @@ def _regression_weights(sample: CalibrationSample, target: Array) -> Array:
 
 @compiled
 def _level(past_variance: Array, base: Array, weights: Array) -> Matrix:
-    """Return the log variance of a bar [n, H], without the day's pattern, before corrections."""
+    """Return the deseasonalised log variance per bar [n, H] before corrections."""
     # A matrix product would sum in an order that depends on the number of rows.
     out = np.empty(base.shape)
     for row in range(len(base)):
@@ -189,7 +190,10 @@ def _of_rows(table: Array, group: Index) -> Array:
 
 
 def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
-    """Return each symbol's median of values [n, H], [S, H]; that of all for one without values."""
+    """Return each symbol's median [S, H] of values [n, H].
+
+    A symbol without values gets the median over all symbols.
+    """
     import pandas as pd
 
     if not len(values):
@@ -202,9 +206,9 @@ def _medians_by_symbol(values: Array, symbol: Index, symbols: int) -> Array:
 
 
 def _quantiles(values: Array, at: Array) -> Array:
-    """Return quantiles [H, A] of finite values [n, H], linear between order statistics.
+    """Return quantiles [H, A] of the finite values [n, H], linear between order statistics.
 
-    They are 0 for a step without any.
+    A step without finite values has quantiles of 0.
     """
     out = np.zeros((HORIZON, len(at)))
     for h, column in enumerate(np.ascontiguousarray(values.T)):
@@ -215,16 +219,20 @@ def _quantiles(values: Array, at: Array) -> Array:
 
 
 def _distinct_instants(instant: Index, known: Mask) -> Index:
-    """Return the number of different instants [n] among the rows known [n, H] at each step, [H]."""
+    """Return the number of distinct instants with a known outcome at each step, [H].
+
+    instant: [n] instant of each row; known: [n, H] whether its outcome is known.
+    """
     return np.array([np.count_nonzero(np.bincount(instant[rows])) for rows in known.T])
 
 
 def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: Index) -> Array:
-    """Return the log of each group's mean size over that of all, [G, H], shrunk to zero.
+    """Return the log ratio of each group's mean size to the overall mean, [G, H], shrunk to zero.
 
-    size, known: [n, H] outcome over its deviation, and whether it is known; else 0.
-    group: [n] or [n, H] number of each row's group, of `groups` = G.
-    instants: [H] different instants of the known rows.
+    size: [n, H] absolute return over its deviation; 0 where it is unknown.
+    known: [n, H] whether the outcome is known.
+    group: [n] or [n, H] group number of each row, below `groups` = G.
+    instants: [H] number of distinct instants with a known outcome.
     """
     cell = np.broadcast_to(group.T, size.T.shape).T * HORIZON + np.arange(HORIZON)
     count, total = (
@@ -242,9 +250,9 @@ def _group_logs(size: Array, known: Mask, group: Index, groups: int, instants: I
 def _upper_half(size: Array, instants: Index) -> Array:
     """Return quantiles [H, 10] of |return| / deviation [n, H], shrunk to a Student-t(5).
 
-    The Student-t has the root mean square of the data. Steps without data have its own.
+    The Student-t is scaled to the root mean square of the data, or to one in a step without data.
 
-    instants: [H] different instants of known outcomes.
+    instants: [H] number of distinct instants with a known outcome.
     """
     known = np.isfinite(size)
     count = known.sum(axis=0)
@@ -268,7 +276,7 @@ def _upper_half(size: Array, instants: Index) -> Array:
 
 @cache
 def _student_5() -> Array:
-    """Return the quantiles [10] of the upper half of a Student-t(5) with a deviation of one."""
+    """Return the upper-half quantiles [10] of a Student-t(5) with a standard deviation of one."""
     from scipy.special import stdtrit
 
     return np.asarray(stdtrit(5, UPPER_LEVELS) * np.sqrt(3 / 5))

@@ -1,8 +1,8 @@
-"""The weekly calibration fit of a class: a function of its last own bars only.
+"""The weekly calibration of an asset class, fitted to the last bars of its symbols only.
 
-A median's slope is the slope of realised on forecast returns, pooled over the symbols of a class,
-with an error that allows for returns that move together. Its persistence is the autocorrelation of
-the median itself: it is free of the noise in returns (Gârleanu and Pedersen 2013).
+The slope of a median is that of realised on forecast returns, pooled over the symbols of a class.
+Its standard error allows for returns that move together. The persistence of a median is its own
+autocorrelation, which is free of the noise in returns (Gârleanu and Pedersen 2013).
 
 S symbols, n rows, H steps.
 """
@@ -20,7 +20,8 @@ from forecasting.calibration.variance import LOOKBACKS, day_pattern
 from forecasting.forecast import HORIZON
 from foundation.arrays import Array, Index, concatenate_ranges
 
-# most forecasts of a fit: symbols of a class move together, so more add little information
+# Maximum number of forecasts in a fit: symbols of a class move together, so that more add little
+# information.
 MAX_ROWS = 16_384
 MAX_PERSISTENCE = 0.99
 MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
@@ -28,15 +29,15 @@ MIN_INSTANTS = 30  # independent instants below which a slope is not estimated
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibrationFit:
-    """The fit of one class for one week.
+    """The calibration of one asset class for one week.
 
-    pattern: [K] variance of a bar by slot of the day, in multiples of the day's mean.
-    dispersion: deviation and shape of the log return after each step.
-    slopes: [H] factors on the base forecaster's median.
-    begin: [S] first own bar of each symbol that the fit uses.
-    persistence: autocorrelation of the base forecaster's first-step median from bar to bar.
-    skill: lower estimate of the first step's information coefficient: the root mean square of the
-        shrunk median over that of the returns.
+    pattern: [K] intraday pattern: variance per bar by slot, in multiples of the day's mean.
+    dispersion: model of the standard deviation and shape of log returns.
+    slopes: [H] shrinkage factor on the base forecast's median at each step.
+    begin: [S] index of the first own bar of each symbol that the fit uses.
+    persistence: lag-1 autocorrelation of the base forecast's first-step median.
+    skill: conservative estimate of the first step's information coefficient: root mean square of
+        the shrunk median over that of the returns.
     """
 
     pattern: Array
@@ -47,10 +48,11 @@ class CalibrationFit:
     skill: float
 
     def apply(self, history: ClassHistory, member: Index, last: Index) -> tuple[Array, Array]:
-        """Return median and deviation of the log return after each step, each [n, H].
+        """Return the calibrated median and deviation of the log return after each step, [n, H].
 
-        member, last: [n] each forecast's symbol within the class, rising, and the own bar at which
-            it is issued, rising within a symbol.
+        history: bars and base forecasts of the class.
+        member: [n] index of each forecast's symbol in the class, nondecreasing.
+        last: [n] index of the issuing bar among the symbol's own bars, increasing within a symbol.
         """
         sample = build_sample(history, self.begin, member, last, self.pattern)
         return self.slopes * sample.median, self.dispersion.deviation(sample)
@@ -59,12 +61,12 @@ class CalibrationFit:
 def fit_calibration(
     history: ClassHistory, week: np.datetime64, window: int, confidence: float
 ) -> CalibrationFit:
-    """Fit the calibration of a class at the beginning of a week.
+    """Fit the calibration of an asset class for one week.
 
-    history: the bars and base forecasts of its symbols [S].
-    week: the Friday 16:00 New York at which the week begins; later bars are not used.
+    history: bars and base forecasts of the class.
+    week: start of the week, Friday 16:00 New York; later bars are not used.
     window: number of each symbol's own bars in the fit.
-    confidence: standard errors by which a median's slope must exceed zero to count.
+    confidence: number of standard errors by which a median's slope must exceed zero to count.
     """
     slots = history.places
     ends = history.count_known_bars(week)
@@ -97,7 +99,7 @@ def fit_calibration(
 
 
 def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence: float) -> Array:
-    """Return the factor on the base forecaster's median at each step, [H]."""
+    """Return the shrinkage factor on the base forecast's median at each step, [H]."""
     slopes = np.zeros(HORIZON)
     forecasts = (sample.median / deviation).T
     realised = (move / deviation).T
@@ -109,20 +111,20 @@ def _slopes(sample: CalibrationSample, deviation: Array, move: Array, confidence
 
 
 def _first_step_size(values: Array, deviation: Array) -> float:
-    """Return the root mean square of the first step of values [n, H] in deviations."""
+    """Return the root mean square of the first step's values [n, H], in units of its deviation."""
     finite = (values[:, 0] / deviation[:, 0])[np.isfinite(values[:, 0])]
     return float(np.sqrt(np.mean(finite**2))) if len(finite) else 0.0
 
 
 def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
-    """Return (symbol, own bar) [n] of every k-th of each symbol's bars starts … ends - 1 [S].
+    """Return the symbol [n] and own bar [n] of every k-th bar from starts [S] to ends - 1 [S].
 
-    They are at most about `MAX_ROWS`.
+    The stride k leaves about `MAX_ROWS` bars.
     """
     counts = np.maximum(ends - starts, 0)
     stride = max(-(-int(counts.sum()) // MAX_ROWS), 1)
-    # Bars are counted from the last, which is nearest to the week that begins. The symbols take
-    # turns: between them they still cover nearly every instant.
+    # The stride runs back from the last bar, which is nearest to the week that starts. Its offset
+    # differs by symbol, so that the symbols together still cover nearly every instant.
     newest = ends - 1 - np.arange(len(ends)) % stride
     kept = np.maximum(-((starts - 1 - newest) // stride), 0)
     member = np.repeat(np.arange(len(ends)), kept)
@@ -134,15 +136,15 @@ def _thinned(starts: Index, ends: Index) -> tuple[Index, Index]:
 def shrinkage(
     forecast: Array, realised: Array, instant: Index, overlap: int, confidence: float
 ) -> float:
-    """Return the lower end of the slope's one-sided interval, in [0, 1]; 0 without evidence.
+    """Estimate the shrinkage factor of a median, from 0 to 1.
 
-    The slope is that of a regression through the origin. The result lies `confidence` standard
-    errors below it: noise earns nothing, and an edge counts only as far as it is significant.
+    It is the slope of realised on forecast returns through the origin, less `confidence` standard
+    errors, so that only the significant part of a slope counts. It is 0 with too few instants.
 
-    forecast, realised: [n] returns over their volatility, of all symbols together.
-    instant: [n] number of the bar at which each forecast was issued.
-    overlap: bars in a forecast's interval.
-    confidence: standard errors that are subtracted from the slope.
+    forecast, realised: [n] returns of all symbols, in units of their volatility.
+    instant: [n] index of the bar at which each forecast was issued.
+    overlap: number of bars in a forecast's interval.
+    confidence: number of standard errors that are subtracted from the slope.
     """
     if not len(forecast):
         return 0.0
@@ -168,9 +170,9 @@ def shrinkage(
 
 
 def autocorrelation(series: Sequence[Array]) -> float:
-    """Return the pooled lag-1 autocorrelation around zero of series [n], 0 … 0.99.
+    """Return the pooled lag-1 autocorrelation of several series around zero, 0 … 0.99.
 
-    It is 0 where the series are empty or zero.
+    It is 0 if all series are empty or zero.
     """
     square = sum(float(part[:-1] @ part[:-1]) for part in series)
     if square <= 0:

@@ -1,9 +1,9 @@
 """A disk cache of calibration fits, addressed by the digests of their inputs.
 
-    FOLDER/<digest of the code that fits>/<digest of base, settings, bars>.fit
+    FOLDER/<digest of the fitting code>/<digest of base forecasts, settings, bars>.fit
 
-A file holds a line of JSON that lists its arrays, the bytes of the arrays, and a checksum of both.
-A fit whose file is unreadable or damaged is computed again.
+A file has a line of JSON that lists its arrays, the bytes of the arrays, and a checksum of both.
+A fit whose file is unreadable or damaged is recomputed.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _FIT = tuple(field.name for field in fields(CalibrationFit) if field.name != "di
 
 @dataclass(frozen=True, slots=True)
 class FitStore:
-    """The calibration fits in a folder. A folder that is not writable keeps nothing.
+    """A folder of calibration fits; fits are not stored if it is not writable.
 
-    folder: the folder.
+    folder: path of the folder.
     """
 
     folder: Path
 
     def get(self, key: str) -> CalibrationFit | None:
-        """Return the fit of a key, or None if there is none or its file is damaged."""
+        """Return the fit stored under a key, or None if its file is missing or damaged."""
         path = self._path(key)
         try:
             table = _arrays_in(path.read_bytes())
@@ -54,7 +54,7 @@ class FitStore:
         return CalibrationFit(dispersion=dispersion, persistence=persistence, skill=skill, **table)
 
     def put(self, key: str, fit: CalibrationFit) -> None:
-        """Write a fit atomically. A write error is logged and does not stop the run."""
+        """Store a fit under a key, atomically. A write error is only logged."""
         table = {name: getattr(fit, name) for name in _FIT}
         table |= {name: getattr(fit.dispersion, name) for name in _DISPERSION}
         path = self._path(key)
@@ -94,7 +94,7 @@ def _arrays_in(content: bytes) -> dict[str, Any]:
 
 @cache
 def code_digest() -> str:
-    """Return the digest of the code that a fit depends on."""
+    """Return the digest of the source files that a fit depends on."""
     room = Path(__file__).resolve().parent
     root = room.parent.parent
     beyond = ("forecasting/forecast.py", "forecasting/moments.py", "trainingdata/timeframe.py")

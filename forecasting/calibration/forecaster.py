@@ -1,16 +1,15 @@
-"""Calibration: any forecaster's quantiles corrected, week by week, by outcomes.
+"""Weekly calibration of any forecaster's quantiles by realised outcomes.
 
-Every Friday at 16:00 New York a fit is made for each asset class, from the last 3,000 own bars of
-its symbols, and the forecasts of the following week use it: the start of a run makes no difference.
-For each step
+Each asset class is fitted every Friday at 16:00 New York, to the last 3,000 own bars of its
+symbols. The forecasts of the following week use this fit, whenever a run started. For each step
 
-1. deviation: the log of the realised variance is regressed on the logs of the base forecaster's
-    variance and of classical averages (`variance`), the day's pattern divided out of all; ridge
-    towards the classical averages alone;
-2. corrections by slot of the day, volatility regime and symbol, each weighted by its data;
+1. deviation: the log of the realised variance is regressed on the logs of the base forecast's
+    variance and of trailing averages (`variance`), all deseasonalised by the intraday pattern;
+    a ridge penalty shrinks towards the averages alone;
+2. corrections by intraday slot, volatility regime and symbol, each weighted by its data;
 3. shape: quantiles of the residuals, pooled and symmetric, shrunk to a Student-t(5) where data
     are few;
-4. median: the base forecaster's median times its shrinkage (`fit`).
+4. median: the base forecast's median times its shrinkage factor (`fit`).
 
 Quantile = price · exp(median + deviation · shape). S symbols, N windows, H steps, Q levels.
 """
@@ -51,25 +50,26 @@ _Key = tuple[str, str]  # source of the base forecasts, digest of the bars
 # key of the fit, the fit, medians and deviations of the week's windows
 _Taught = tuple[_Key, CalibrationFit, Array, Array]
 
-MAX_FITS = 64  # most fits in memory
+MAX_FITS = 64  # maximum number of fits in memory
 
 
 @runtime_checkable
 class HasLogMoments(Protocol):
-    """Interface of a forecaster that provides moments of forecasts without all quantiles."""
+    """Interface of a forecaster that provides moments of forecasts without their quantiles."""
 
-    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments: ...
+    def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
+        """Return moments for each symbol's bars from `since` [S] on, and its last bar before."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CalibratedForecaster:
-    """A forecaster whose quantiles are corrected by outcomes.
+    """A forecaster that corrects the quantiles of a base forecaster by realised outcomes.
 
-    base: the forecaster that is corrected.
-    settings: settings of the fits.
-    fit_store: store of fits between processes; None: no store. It is used only if the base's table
-        names a source, which must cover all inputs of the base's forecasts other than the bars of
-        the class.
+    base: base forecaster.
+    settings: settings of the calibration.
+    fit_store: disk cache of fits; None: no cache. It is used only if the base forecasts name a
+        source, which must cover all their inputs other than the bars of the class.
     """
 
     base: Forecaster
@@ -84,7 +84,10 @@ class CalibratedForecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Return calibrated forecasts of each symbol's bars since `since`, and the last before."""
+        """Return calibrated forecasts for each symbol's bars from `since` on, and its last before.
+
+        since: one instant for all symbols, or one per symbol, [S].
+        """
         since = np.broadcast_to(since, len(bars.symbols))
         classes = {kind: ClassHistory.from_bars(kind, bars) for kind in AssetClass}
         raw = self._raw(bars, list(classes.values()), since, progress)
@@ -128,7 +131,7 @@ class CalibratedForecaster:
     def _fitted(
         self, source: str, kind: AssetClass, history: ClassHistory, windows: Windows, rows: Index
     ) -> _Taught:
-        """Return the fit of a week, applied to the class's windows in it."""
+        """Fit a week, and apply the fit to the class's windows of that week."""
         friday = last_fridays(windows.issued_at[rows[:1]])[0]
         key = source, history.fit_key(friday)
         fit = self._fit(key, kind, history, friday)
@@ -138,7 +141,7 @@ class CalibratedForecaster:
     def _raw(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants, progress: Progress
     ) -> LogMoments:
-        """Return the base forecasts from `since` [S] on, and the earlier ones that fits need."""
+        """Return the base forecasts from `since` [S] on, and earlier ones if a fit needs them."""
         # Fits need far older forecasts than the requested ones. If all fits are in memory, an
         # hourly run forecasts the last bars alone.
         latest = next(reversed(self._fits), None)
@@ -177,10 +180,7 @@ class CalibratedForecaster:
         self._fits[key] = fit
 
     def _knows_all(self, classes: Sequence[ClassHistory], since: Instants, source: str) -> bool:
-        """Return whether all fits for forecasts from `since` [S] on are in memory, for this source.
-
-        Then no older forecast is needed.
-        """
+        """Return whether all fits of a source are in memory for forecasts from `since` [S] on."""
         for history in classes:
             weeks: set[np.datetime64] = set()
             for s, times in history.bar_times():
@@ -192,7 +192,7 @@ class CalibratedForecaster:
     def _learned_since(
         self, bars: Bars, classes: Sequence[ClassHistory], since: Instants
     ) -> Instants:
-        """Return the start time of each symbol's bars in the first fit of its class, [S]."""
+        """Return the instant of each symbol's first bar in the first fit of its class, [S]."""
         begin = np.full(len(since), bars.now)
         for history in classes:
             own = [(s, times) for s, times in history.bar_times() if len(times)]
@@ -209,7 +209,7 @@ class CalibratedForecaster:
 
 
 def _answered(windows: Windows, since: Instants) -> Index:
-    """Return the indices of the windows from `since` [S] on, and of each symbol's last before."""
+    """Return the indices of windows from `since` [S] on, and of each symbol's last one before."""
     # The base forecasts also include earlier windows, for fits.
     parts = []
     for rows, begin in zip(windows.slices_by_symbol(), since, strict=True):

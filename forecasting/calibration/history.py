@@ -1,6 +1,6 @@
-"""The bars of a class with its base forecasts: data known at a bar, and later outcomes.
+"""Bars and base forecasts of an asset class: data known at each bar, and later outcomes.
 
-S symbols, M own bars of all of them, N base forecasts, n rows, H steps, K classical averages.
+S symbols, M bars of all symbols, N base forecasts, n rows, H steps, K trailing averages.
 """
 
 from __future__ import annotations
@@ -37,26 +37,27 @@ _NO_TIMES = np.empty(0, dtype="datetime64[ns]")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ClassHistory:
-    """A class's own bars and base forecasts, concatenated by symbol.
+    """The bars and base forecasts of one asset class, concatenated by symbol.
 
-    kind, timeframe: class, and timeframe of its bars.
+    kind: asset class.
+    timeframe: timeframe of the bars.
     members: [S] index of each symbol in the panel, increasing.
     symbols: [S] names of the symbols.
     begin: [S + 1] position of each symbol's first bar.
     times: [M] instant at which each bar became known.
-    digest: [M + 1, 2] cumulative digests of the bars before each: a range's is a difference.
-    close: [M] logarithm of the close.
+    digest: [M + 1, 2] cumulative digests of the preceding bars; the digest of a range is a
+        difference of two.
+    close: [M] log of the close.
     variance: [M] variance of each bar's log return.
-    slots: [T, 1 + H] slot in the day of the bar of each instant of the class's clock, and of the H
-        after it.
-    column: [M] number of each bar on that clock.
-    first: [S] own bar of the first base forecast.
-    rows: [S] position of each symbol's first base forecast; there is one at every bar from the
-        first.
-    median, log_variance: [N, H] of the base forecasts' log return, of all classes.
-    first_step: [N] median of the first step over its deviation; 0 without a forecast, for another
-        class, and where the symbol does not move: there the ratio is rounding, and has no
-        persistence.
+    slots: [T, 1 + H] intraday slot of the bar at each instant of the class's clock, and of the next
+        H bars.
+    column: [M] index of each bar's instant on that clock.
+    first: [S] index of the own bar with each symbol's first base forecast.
+    rows: [S] position of each symbol's first base forecast; every later bar has a forecast, too.
+    median, log_variance: [N, H] median and log variance of the base forecasts' log returns, for all
+        asset classes.
+    first_step: [N] median of the first step over its deviation. It is 0 without a forecast, for
+        another class, and for a symbol that does not move, whose ratio is rounding error.
     """
 
     kind: AssetClass
@@ -78,7 +79,7 @@ class ClassHistory:
 
     @classmethod
     def from_bars(cls, kind: AssetClass, bars: Bars) -> ClassHistory:
-        """Return the bars of a class, without forecasts."""
+        """Build the history of an asset class from a panel, without forecasts."""
         members = np.flatnonzero(bars.crypto == (kind is AssetClass.CRYPTO))
         tables = [bars.real_bars(s) for s in members.tolist()]
         times = np.concatenate([_NO_TIMES, *(own for own, _ in tables)])
@@ -103,7 +104,9 @@ class ClassHistory:
         )
 
     def with_forecasts(self, base: LogMoments) -> ClassHistory:
-        """Return the history with the median and the variance of base forecasts.
+        """Return a copy of the history with base forecasts.
+
+        base: moments of the forecasts for the panel, one at every bar from a symbol's first.
 
         Raises DataError for a bar without a forecast.
         """
@@ -145,21 +148,21 @@ class ClassHistory:
 
     @property
     def places(self) -> int:
-        """Number of slots of a day in `slots`."""
+        """Number of intraday slots in a day."""
         return self.timeframe.clock(self.kind).places
 
     def bar_times(self) -> Iterator[tuple[int, Instants]]:
-        """Yield each symbol's number in the panel, and the known-at instants of its bars."""
+        """Yield each symbol's index in the panel, and the instants when its bars became known."""
         spans = zip(self.members.tolist(), self.begin, self.begin[1:], strict=False)
         return ((s, self.times[first:stop]) for s, first, stop in spans)
 
     def count_known_bars(self, now: np.datetime64) -> Index:
-        """Return the number of own bars of each symbol that were known at an instant, [S]."""
+        """Return the number of each symbol's own bars that were known at an instant, [S]."""
         counts = [np.searchsorted(own, now, side="right") for _, own in self.bar_times()]
         return np.array(counts, dtype=np.int64)
 
     def fit_key(self, week: np.datetime64) -> str:
-        """Return the digest of a fit's inputs: the bars known at the start of the week."""
+        """Return the digest of the bars known at the start of a week, which identifies its fit."""
         # The numbers of bars are part of it, because a fit states the first own bar of its
         # averages.
         ends = self.count_known_bars(week)
@@ -168,7 +171,7 @@ class ClassHistory:
         return hashlib.sha256(what + bars.tobytes()).hexdigest()
 
     def first_steps(self, starts: Index, stops: Index) -> list[Array]:
-        """Return `first_step` of each symbol's forecasts at its bars starts … stops - 1 [S]."""
+        """Return each symbol's `first_step` values at its bars starts [S] … stops - 1 [S]."""
         rows = self.rows - self.first
         spans = zip(
             rows + np.maximum(starts, self.first), rows + np.maximum(stops, self.first), strict=True
@@ -179,13 +182,13 @@ class ClassHistory:
 def build_sample(
     history: ClassHistory, since: Index, member: Index, last: Index, pattern: Array
 ) -> CalibrationSample:
-    """Return the data known about a class's forecasts when they are made.
+    """Build the regression inputs of n forecasts from data known at issue.
 
-    history: history of the class.
-    since: [S] first own bar of the averages.
-    member: [n] number of each forecast's symbol within the class, rising.
-    last: [n] the own bar at which each forecast is issued, rising within a symbol.
-    pattern: [K] variance of a bar by slot of the day.
+    history: bars and base forecasts of the asset class.
+    since: [S] index of each symbol's first own bar in the trailing averages.
+    member: [n] index of each forecast's symbol in the class, nondecreasing.
+    last: [n] index of the issuing bar among the symbol's own bars, increasing within a symbol.
+    pattern: [K] intraday pattern: relative variance per bar by slot.
     """
     # The averages use no bar before `since`: the result is a function of the last bars, whatever
     # the length of the loaded history.
@@ -200,8 +203,8 @@ def build_sample(
     season = np.cumsum(by_instant[column, 1:], axis=1)
     return CalibrationSample(
         past_variance=np.log(past_variance),
-        # The base forecaster's variance is that of the whole horizon: it is divided by the pattern
-        # of all its bars.
+        # The base forecaster's variance covers the whole horizon, so it is divided by the pattern's
+        # sum over all its bars.
         base=history.log_variance[row] - np.log(season),
         median=history.median[row].astype(np.float64),
         season=season,
@@ -212,9 +215,10 @@ def build_sample(
 
 
 def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> tuple[Array, Array]:
-    """Return log return and realised variance after each step from own bars `last`, each [n, H].
+    """Return the realised log return and variance after each step of n forecasts, each [n, H].
 
-    NaN beyond the first `ends` [S] own bars of each symbol.
+    member, last: [n] index of each forecast's symbol, and of its issuing bar among own bars.
+    ends: [S] number of own bars of each symbol that are known; later outcomes are NaN.
     """
     issued = history.begin[member] + last
     known = last[:, None] + 1 + np.arange(HORIZON) < ends[member][:, None]
@@ -224,7 +228,7 @@ def outcomes(history: ClassHistory, member: Index, last: Index, ends: Index) -> 
 
 
 def _digests(times: Instants, values: Array) -> WindowKeys:
-    """Return digests of bars, [N, 2]: of their instants [N] and their values [N, 5]."""
+    """Return two 64-bit digests of each bar, [N, 2], from its instant [N] and its values [N, 5]."""
     lanes = []
     for seed in DIGEST_SEEDS:
         digest = mix_bits(times.astype("datetime64[ns]").view(np.uint64) ^ np.uint64(seed))

@@ -1,8 +1,8 @@
-"""Classical volatility of bars: range and gap, by slot of the day, over several windows.
+"""Volatility estimates from bars: range and gap, by intraday slot, over several windows.
 
-The variance of a bar is computed from its range (Parkinson 1980) and its gap. The day's pattern is
-divided out (Andersen and Bollerslev 1997). Averages over several past windows are used together
-(Corsi 2009).
+The variance of a bar is computed from its range (Parkinson 1980) and its gap. It is deseasonalised
+by the intraday pattern (Andersen and Bollerslev 1997). Averages over several trailing windows are
+used together (Corsi 2009).
 """
 
 from __future__ import annotations
@@ -17,37 +17,43 @@ from trainingdata.bars import CLOSE, HIGH, LOW, OPEN
 Slots = npt.NDArray[np.int8]
 
 LOOKBACKS = (4, 16, 64, 256)  # own bars of each average
-LOCAL_BARS = 100  # own bars around each bar whose mean is its level in the day's pattern
-MIN_VARIANCE_RATIO = 1e-3  # least variance of a bar, relative to the longest average
+LOCAL_BARS = 100  # own bars around each bar, to whose mean its variance is compared
+MIN_VARIANCE_RATIO = 1e-3  # minimum variance of a bar, relative to the longest average
 _SPANS = np.array(LOOKBACKS)
-_LEAST = 1e-300  # least variance, so that its logarithm exists
+_LEAST = 1e-300  # minimum variance, so that its logarithm exists
 
 
 def bar_variance(values: Array) -> Array:
-    """Return the variance [N] of log returns of bars [N, 5]: range² / (4 ln 2) + gap²."""
+    """Estimate the variance [N] of each bar's log return: range² / (4 ln 2) + gap².
+
+    values: [N, 5] consecutive bars of one symbol.
+    """
     logs = np.log(values[:, : CLOSE + 1])
     gap = np.append(0.0, logs[1:, OPEN] - logs[:-1, CLOSE])
     return np.asarray((logs[:, HIGH] - logs[:, LOW]) ** 2 / (4 * np.log(2)) + gap**2)
 
 
 def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, count: int) -> Array:
-    """Return the variance of a bar by slot of the day [K], in multiples of the day's mean.
+    """Estimate the intraday pattern [K]: variance per bar by slot, relative to the day's mean.
 
-    variance, slots, columns: [n] variance, slot in the day and number of the instant of each bar,
-        concatenated by symbol.
+    The bars are concatenated by symbol.
+
+    variance: [n] variance of each bar.
+    slots: [n] intraday slot of each bar.
+    columns: [n] index of each bar's instant on the clock.
     bounds: [S + 1] position of each symbol's first bar.
-    count: number of slots of a day, K.
+    count: number of slots in a day, K.
     """
     # A bar is compared with the bars around it. Over a whole window the level of volatility varies
-    # more than its pattern, and a volatile week would pass for a volatile hour.
+    # more than its pattern, and a volatile week would look like a volatile hour.
     first = int(columns.min()) if len(columns) else 0
     size = int(columns.max()) - first + 1 if len(columns) else 0
     total, symbols, place = _by_instant(variance, slots, columns - first, bounds, size)
     seen = symbols > 0
     if not seen.any():
         return np.ones(count)
-    # Symbols move together: the error of a slot's mean is that of means over the symbols, instant
-    # by instant. Counted one by one they would make the pattern look certain.
+    # Symbols move together: the error of a slot's mean is estimated from means over the symbols at
+    # each instant. Treated as independent, symbols would make the pattern look certain.
     together = total[seen] / symbols[seen]
     slot = place[seen]
     counts = np.bincount(slot, minlength=count)
@@ -70,15 +76,17 @@ def day_pattern(variance: Array, slots: Slots, columns: Index, bounds: Index, co
 def trailing_averages(
     variance: Array, column: Index, pattern: Array, first: Index, member: Index, bar: Index
 ) -> Matrix:
-    """Return means of the last 4 … 256 variances up to bars [n], the pattern divided out: [n, K].
+    """Return trailing averages [n, K] of deseasonalised variance over the last `LOOKBACKS` bars.
 
     An average early in the history covers fewer bars. A short average is at least a thousandth of
     the longest, so that its logarithm exists.
 
-    variance, column, pattern: [M] variance and number of the instant of all bars, and [T] the day's
-        pattern by instant.
-    first: [S] first bar of each symbol that the averages use.
-    member, bar: [n] number of each bar's symbol, rising, and the bars, rising within a symbol.
+    variance: [M] variance of all bars.
+    column: [M] index of each bar's instant on the clock.
+    pattern: [T] intraday pattern at each instant of the clock.
+    first: [S] position of each symbol's first bar in the averages.
+    member: [n] index of the symbol of each requested bar, nondecreasing.
+    bar: [n] positions of the requested bars, increasing within a symbol.
     """
     out = np.empty((len(bar), len(_SPANS)))
     if not len(bar):
@@ -113,7 +121,7 @@ def _by_instant(
 ) -> tuple[Array, Index, Index]:
     """Return the sum of relative variances, the number of symbols, and the slot at each instant.
 
-    Only symbols of at least `LOCAL_BARS` bars count.
+    Symbols with fewer than `LOCAL_BARS` bars are skipped.
     """
     total = np.zeros(size)
     symbols = np.zeros(size, dtype=np.int64)

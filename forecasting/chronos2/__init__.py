@@ -1,1 +1,1 @@
-"""Chronos-2: its network, weights and batches, and its forecaster."""
+"""Forecasts by Chronos-2: checkpoint, network, engine, cache and forecaster."""

@@ -1,7 +1,7 @@
 """Pre-augmentations: transforms of a window for the model, and their inverses.
 
-The inverse is exact. At each bar of the window and at each step after it the transform is one
-rising function, so quantiles stay quantiles. B windows of L bars, H steps, Q levels.
+The inverse is exact. At each bar and step the transform is an increasing function of the price, so
+that quantiles map to quantiles. B windows of L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
 def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
-    """Return the model's input [B, L] float64, and the removed trend's level and slope [B, 2].
+    """Transform closes [B, L] for the model; return the input [B, L] and the removed trend.
 
-    none: the price itself.
-    log: its logarithm.
+    The trend is the level and slope of each window, [B, 2], or None without detrending. The kinds:
+
+    none: the price, unchanged.
+    log: log of the price.
     detrend: the price less its least-squares line over the window.
-    log_detrend: the logarithm less its line.
-
-    The trend is None without detrending.
+    log_detrend: log of the price less its least-squares line.
     """
     x = closes.log() if kind.startswith("log") else closes
     if not kind.endswith("detrend"):
@@ -37,7 +37,11 @@ def augment(closes: Tensor, kind: Augmentation) -> tuple[Tensor, Tensor | None]:
 
 
 def restore(values: Tensor, kind: Augmentation, trend: Tensor | None, first: int) -> Tensor:
-    """Return prices of values [B, H, Q] from bar number `first` on; the inverse of `augment`."""
+    """Transform the model's output [B, H, Q] back to prices: the inverse of `augment`.
+
+    trend: [B, 2] removed level and slope; None without detrending.
+    first: bar number of the first step, counted from the start of the window.
+    """
     if trend is not None:
         time = _bar_numbers(values, first, first + values.shape[1])
         values = values + (trend[:, :1] + trend[:, 1:] * time)[..., None]

@@ -1,4 +1,4 @@
-"""Chronos-2 forecasts through the cache: existing ones are read, the rest computed and kept."""
+"""Chronos-2 forecasts with a disk cache: cached ones are read, missing ones are computed."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from trainingdata.bars import Bars
 
 log = logging.getLogger(__name__)
 
-MAX_PORTION_ROWS = 16_384  # most forecasts of a portion: the loss if the process is killed
+MAX_PORTION_ROWS = 16_384  # maximum forecasts in a portion, which is lost if the process is killed
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Prediction:
     """The forecasts of one portion of windows, and their specification.
 
-    rows: [n] numbers of the windows.
-    values: [n, H, Q] float32, USD.
-    specification: actual specification of the computation (`Chronos2Forecaster.specification`).
+    rows: [n] indices of the windows.
+    values: [n, H, Q] float32 price quantiles in USD.
+    specification: inputs and computation that were actually used, other than bars.
     """
 
     rows: Index
@@ -48,7 +48,7 @@ class Prediction:
 
     @classmethod
     def empty(cls, specification: Mapping[str, Any]) -> Prediction:
-        """Return no forecast, but the specification of those to come."""
+        """Return a prediction without forecasts, which announces the specification of others."""
         values = np.empty((0, HORIZON, len(LEVELS)), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), values, specification)
 
@@ -69,9 +69,12 @@ def predict_locally(
     profile: Profile,
     progress: Progress,
 ) -> Generator[Prediction, None, None]:
-    """Compute portions of windows that share a profile, one by one, in this process.
+    """Compute forecasts in this process, one portion at a time; the windows share a profile.
 
-    progress: receives the number of computed windows and the total.
+    The first prediction is empty and only states the specification.
+
+    portions: indices [n] of the windows of each portion.
+    progress: callback with the number of computed windows and the total.
     """
     engine = forecaster.engine(profile.for_job(sum(map(len, portions))))
     yield Prediction.empty(forecaster.specification(profile, engine))
@@ -82,9 +85,9 @@ def predict_locally(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedForecaster:
-    """A forecaster with a cache of its forecasts.
+    """A Chronos-2 forecaster with a disk cache.
 
-    forecaster: the Chronos-2 forecaster.
+    forecaster: Chronos-2 forecaster.
     folder: folder of the cache, with a partition for each specification.
     predictor: function that computes missing forecasts; by default in this process.
     """
@@ -99,25 +102,25 @@ class CachedForecaster:
 
     @property
     def fits_folder(self) -> Path | None:
-        """Folder of fits from these forecasts; None if fits cannot be kept.
+        """Folder of calibration fits to these forecasts; None if fits must not be cached.
 
-        A fit's key includes the specification and a class's own bars, but not which of several
-        profiles belongs to which symbol.
+        A fit's key does not tell which of several profiles belongs to which symbol, so fits are not
+        cached if symbols have their own settings.
         """
         return None if self.forecaster.symbols else self.folder / FITS_FOLDER
 
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Read the cached forecasts; compute the rest, a portion at a time, and keep it."""
+        """Return forecasts from the cache; compute and cache missing ones, a portion at a time."""
         return self._table(bars, self.forecaster.windows(bars, since), progress)
 
     def by_month(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> tuple[Windows, Iterator[ForecastTable]]:
-        """Return the windows of the same forecasts, and an iterator of monthly tables.
+        """Return the windows of all forecasts, and an iterator over one table per month.
 
-        Missing forecasts are computed and kept first.
+        Missing forecasts are computed and cached before the method returns.
         """
         windows = self.forecaster.windows(bars, since)
         self._complete(None, bars.symbols, windows, progress)
@@ -125,7 +128,7 @@ class CachedForecaster:
         return windows, (self._table(bars, part, no_progress) for part in parts)
 
     def log_moments(self, bars: Bars, since: Instants, progress: Progress) -> LogMoments:
-        """Return the moments of the same forecasts, which the cache holds as well."""
+        """Return the moments of the forecasts from the cache; compute and cache missing ones."""
         windows = self.forecaster.windows(bars, since)
         both, source = self._complete("moments", bars.symbols, windows, progress)
         return LogMoments(self.name, windows, both[:, 0], both[:, 1], source)
@@ -137,9 +140,9 @@ class CachedForecaster:
     def _complete(
         self, what: str | None, symbols: tuple[str, ...], windows: Windows, progress: Progress
     ) -> tuple[Array32, str]:
-        """Return the moments [N, 2, H] or quantiles [N, H, Q] of windows, and their source.
+        """Return the moments [N, 2, H] or quantiles [N, H, Q] of windows, and their source digest.
 
-        what: requested part; None: only complete the cache.
+        what: `moments` or `quantiles`; None: only fill the cache.
         """
         keys = windows.keys()
         out = empty_array(len(windows), *PART_SHAPES[what]) if what else empty_array(0)
@@ -154,12 +157,12 @@ class CachedForecaster:
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """The windows of one profile, whose forecasts are read or computed.
+    """The windows of one profile, with the state of reading and computing their forecasts.
 
-    rows: [n] their numbers among all windows, rising.
-    what: requested part of each forecast; None: none.
-    out: [N, …] array that receives it.
-    missing: [n] whether a forecast is not found yet.
+    rows: [n] indices of the profile's windows among all N windows, increasing.
+    what: requested part of each forecast, `moments` or `quantiles`; None: none.
+    out: [N, …] array into which the requested part is written.
+    missing: [n] whether a forecast is neither read nor computed yet.
     """
 
     cached: CachedForecaster
@@ -204,7 +207,7 @@ class _Part:
                     self.missing[places[order]] = False
 
     def complete(self, progress: Progress) -> None:
-        """Compute and keep the forecasts that are not in the cache."""
+        """Compute and cache the forecasts that are missing from the cache."""
         missing = np.flatnonzero(self.missing)
         kept = len(self.rows) - len(missing)
         if kept:
@@ -215,11 +218,13 @@ class _Part:
             missing = np.flatnonzero(self.missing)
 
     def _fill(self, missing: Index, progress: Progress) -> None:
-        """Compute these windows' forecasts and keep them.
+        """Compute and cache forecasts of windows.
+
+        missing: indices of the windows.
 
         Each prediction states its actual specification. It may differ from the planned one: weights
         may have been overwritten since the partition was opened, or a fallback may have been used.
-        Then the right partition is read before more is computed.
+        The method then reads the matching partition and returns, before it computes more.
         """
         forecaster = self.cached.forecaster
         portions = list(_portions(self.windows, missing))
@@ -258,7 +263,7 @@ class _Part:
 
 
 def _portions(windows: Windows, rows: Index) -> Iterator[Index]:
-    """Yield the rows in the order of writing: by month, then instant, then symbol."""
+    """Yield portions of window indices in writing order: by month, then instant, then symbol."""
     part = windows.select(rows)
     for month in part.by_month():
         order = month[np.lexsort((part.symbol[month], part.issued_at[month]))]

@@ -1,4 +1,4 @@
-"""A Chronos-2 checkpoint's location, capabilities and weights digest; nothing is loaded."""
+"""Location, dimensions and digest of a Chronos-2 checkpoint, without loading its weights."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ CHANGE_TIME_RESOLUTION = (
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A folder with `config.json` and safetensors.
+    """A Chronos-2 checkpoint: a folder with `config.json` and safetensors.
 
     folder: path of the folder.
     name: name in reports.
-    max_context: longest context, in bars.
-    patch: bars in a patch.
-    width: width of a token's state.
-    inner: width within a layer's feed-forward.
-    attention: total width of all heads of an attention.
-    levels: [Q] rows of the model's quantiles that are `LEVELS`.
+    max_context: maximum context length, in bars.
+    patch: number of bars in a patch.
+    width: width of a token's state (`d_model`).
+    inner: hidden width of a layer's feed-forward network (`d_ff`).
+    attention: total width of all attention heads.
+    levels: [Q] indices of `LEVELS` among the model's own quantile levels.
     """
 
     folder: Path
@@ -49,7 +49,7 @@ class Checkpoint:
     def digest(self) -> str:
         """SHA-256 of the current configuration and weights, in hex.
 
-        Raises InputError for files that cannot be read.
+        Raises InputError if a file cannot be read.
         """
         try:
             # A program can set a file's modification time, but not its change time.
@@ -61,9 +61,9 @@ class Checkpoint:
             raise _unreadable(self.folder, error) from error
 
     def contents(self) -> CheckpointContents:
-        """Return the current contents of its files, read once.
+        """Read the current contents of the checkpoint's files.
 
-        Raises InputError for files that cannot be read.
+        Raises InputError if a file cannot be read.
         """
         try:
             files = {path.name: path.read_bytes() for path in _files(self.folder)}
@@ -75,14 +75,14 @@ class Checkpoint:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CheckpointContents:
-    """A checkpoint's files in memory: the digested bytes are the loaded ones.
+    """A checkpoint's files in memory, so that the loaded weights match the digest.
 
-    The library maps weights from their file into memory, and would see later writes to it; these
-    bytes do not change.
+    The library maps a weights file into memory, and would see later writes to it; these bytes do
+    not change.
 
-    checkpoint: description in their configuration.
-    files: the bytes of each, by name.
-    digest: their digest, as `Checkpoint.digest`.
+    checkpoint: checkpoint with the dimensions in the configuration.
+    files: bytes of each file, by file name.
+    digest: SHA-256 of the files, in hex.
     """
 
     checkpoint: Checkpoint
@@ -91,10 +91,10 @@ class CheckpointContents:
 
 
 def find_checkpoint(model: str) -> Checkpoint:
-    """Return the checkpoint of a folder or a hub id; one of the hub is fetched once.
+    """Return the checkpoint of a local folder or a Hugging Face hub id.
 
-    A hub id has the form `amazon/chronos-2`, and `amazon/chronos-2@REVISION` pins it. The
-    configuration is read at every call, because it can be overwritten.
+    A hub id has the form `amazon/chronos-2`; `amazon/chronos-2@REVISION` pins it. A hub checkpoint
+    is downloaded once. The configuration is read at every call, because it can be overwritten.
 
     Raises InputError for a checkpoint that is not a usable Chronos-2.
     """
@@ -161,7 +161,10 @@ def _not_chronos(name: str, error: Exception) -> InputError:
 
 
 def files_digest(files: Mapping[str, bytes]) -> str:
-    """Return the SHA-256 of files' names and of the digests of their contents, in hex."""
+    """Return the SHA-256 of the files' names and contents, in hex.
+
+    files: bytes of each file, by file name.
+    """
     total = hashlib.sha256()
     for name, content in files.items():
         total.update(name.encode() + hashlib.sha256(content).digest())
@@ -192,7 +195,7 @@ def _fetched(model: str) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files of a checkpoint, in the order of the names."""
+    """Return the files of a checkpoint, sorted by name."""
     weights = folder.glob("*.safetensors")
     indexes = folder.glob("*.safetensors.index.json")
     return sorted([folder / "config.json", *weights, *indexes])

@@ -1,9 +1,9 @@
-"""`torch.compile` of a network's layers, and CUDA graphs of passes of few windows.
+"""Compilation of a network's layers by `torch.compile`, and CUDA graphs for small passes.
 
-All layers of a network have the same shapes, so one compiled function computes all but the last.
-Only the future's tokens of the last layer are used. Compiling a layer takes a fraction of the time
-for the whole network. A CUDA graph saves the launches of kernels, which a pass of thousands of
-windows hides. B windows in a pass, L bars, H steps, Q levels.
+All layers of a network have the same shapes, so one compiled function computes all but the last, of
+which only the future tokens are used. Compiling a layer takes a fraction of the time for the whole
+network. A CUDA graph saves kernel launches, whose latency only large passes hide. B windows in a
+pass, L bars, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 NetworkFunction = Callable[..., torch.Tensor]
 
-# Most graphs that dynamo keeps of a layer, two for each shape of a pass: a length of context, alone
-# or in groups of one size. Its default limit is 8, so a fifth length would be an error.
+# Maximum number of graphs that dynamo keeps of a layer. Each shape of a pass needs two: a context
+# length, alone or in groups of one size. With the default limit of 8 a fifth length would fail.
 MAX_COMPILED_GRAPHS = 256
-MAX_GRAPHED_WINDOWS = 512  # most windows in a pass with a CUDA graph
-MAX_GRAPHED_SHAPES = 8  # most shapes of passes with a graph and its memory
+MAX_GRAPHED_WINDOWS = 512  # maximum number of windows in a pass with a CUDA graph
+MAX_GRAPHED_SHAPES = 8  # maximum number of pass shapes with a CUDA graph, each with its own memory
 
 OUT_OF_MEMORY_PHRASES = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 class CompilationError(Exception):
-    """An error of a network that cannot be compiled, or not run after compilation."""
+    """Raised when a network cannot be compiled, or cannot run after compilation."""
 
 
 class CompiledNetwork:
@@ -47,7 +47,8 @@ class CompiledNetwork:
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
         """Return the network's sorted quantiles [B, H, Q] in USD of contexts [B, L].
 
-        Raises CompilationError if it cannot be compiled; out-of-memory errors are torch's own.
+        Raises CompilationError if the network cannot be compiled, and torch's error if memory runs
+        out.
         """
         with _without_advice():
             from torch._dynamo import config
@@ -68,7 +69,7 @@ class CompiledNetwork:
 
 
 class CudaGraphNetwork:
-    """A network on CUDA that replays passes of few windows: the same kernels, one launch."""
+    """A network on CUDA that replays small passes as CUDA graphs: the same kernels, one launch."""
 
     def __init__(self, network: NetworkFunction) -> None:
         self._network = network
@@ -77,7 +78,7 @@ class CudaGraphNetwork:
         self._most = MAX_GRAPHED_SHAPES
 
     def __call__(self, context: torch.Tensor, **how: int) -> torch.Tensor:
-        """Return the network's result."""
+        """Return the network's sorted quantiles [B, H, Q] in USD of contexts [B, L]."""
         shape = (*context.shape, *how.items())
         if shape in self._graphs:
             try:
@@ -97,7 +98,7 @@ class CudaGraphNetwork:
 
 
 class _Graph:
-    """One captured pass of a network, whose input memory is overwritten with each context."""
+    """A captured pass of a network; each replay overwrites the memory of its input."""
 
     def __init__(self, network: NetworkFunction, context: torch.Tensor, **how: object) -> None:
         self._context = context.clone()
@@ -115,7 +116,7 @@ class _Graph:
         torch.cuda.current_stream(device).wait_stream(stream)
 
     def replay(self, context: torch.Tensor) -> torch.Tensor:
-        """Return the network's result for another context of the same shape."""
+        """Return the network's quantiles for another context of the same shape."""
         self._context.copy_(context)
         self._graph.replay()
         return self._answer.clone()
@@ -133,7 +134,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory(device: torch.device) -> None:
-    """Free compiled graphs, which are made again when needed, and torch's cached memory."""
+    """Free compiled graphs, which are recompiled when needed, and torch's cached memory."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
     if device.type == "cuda":
@@ -141,7 +142,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def error_reason(error: BaseException) -> str:
-    """Return an error in one line: the backend's own if dynamo has wrapped it."""
+    """Return the first line of an error's text; unwrap the backend's error from dynamo's."""
     inner = getattr(error, "inner_exception", None)
     if inner is not None:
         return f"{type(inner).__name__}: {error_reason(inner)}"
@@ -151,9 +152,10 @@ def error_reason(error: BaseException) -> str:
 
 @contextmanager
 def matmul_precision(dtype: Dtype) -> Iterator[None]:
-    """Multiply float32 as float32, or with TF32 for `tf32`, whatever the program has set.
+    """Set torch's precision of float32 matrix products within the context: TF32 for `tf32` only.
 
-    TF32 keeps 10 bits of a factor's 23, and sums in float32.
+    The caller's setting is restored at the end. TF32 keeps 10 of a factor's 23 mantissa bits, and
+    sums in float32.
     """
     # torch has two interfaces for it and raises if they disagree. Setting the older one sets both:
     # the newer values are saved and restored after it.
@@ -176,7 +178,7 @@ def matmul_precision(dtype: Dtype) -> Iterator[None]:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Ignore torch's warnings about its own code: TF32 is off, a deprecated part of Python."""
+    """Suppress torch's warnings about its own code, such as TF32 being off."""
     # Where warnings are errors, a warning about TF32 would be a failed compilation. torch
     # attributes some of them to its caller, which is this module.
     with warnings.catch_warnings():

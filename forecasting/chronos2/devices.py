@@ -1,4 +1,4 @@
-"""The device of a network, and the number of windows in a pass on it.
+"""The device of a network, and the batch size: the number of windows in a pass on the device.
 
 L bars, T tokens, H steps, Q levels.
 """
@@ -22,7 +22,7 @@ from foundation.formatting import count_text
 
 log = logging.getLogger(__name__)
 
-CPU_BATCH_SIZE = 64  # windows a pass on a CPU: more exceed its caches
+CPU_BATCH_SIZE = 64  # windows in a pass on a CPU: more exceed its caches
 # On CUDA. Fewer windows leave a GPU idle; with the shipped checkpoint a pass of a quarter of the
 # maximum ends before the next is launched.
 MIN_CUDA_BATCH_SIZE = 64
@@ -33,7 +33,7 @@ BF16_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512"}
 
 
 def resolve_device(device: Device) -> str:
-    """Return the device of a setting; `auto` is CUDA if available.
+    """Return the torch device of a device setting; `auto` is CUDA if available, else the CPU.
 
     Raises InputError for a GPU that this machine lacks.
     """
@@ -78,19 +78,31 @@ def cpu_capabilities() -> Mapping[str, object]:
 
 
 def bf16_unit(capabilities: Mapping[str, object]) -> str:
-    """Return the CPU's unit for bf16 products: AMX, AVX-512, or an empty string if it has none."""
+    """Return the CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty without one.
+
+    capabilities: features of the CPU, from `cpu_capabilities`.
+    """
     return next((unit for name, unit in BF16_UNITS.items() if capabilities.get(name)), "")
 
 
 def default_batch_size(checkpoint: Checkpoint, place: str, length: int, dtype: Dtype) -> int:
-    """Return the default number of windows of `length` bars in a pass on a device."""
+    """Return the default number of windows in a pass.
+
+    place: device, as resolved.
+    length: bars in a window.
+    dtype: precision of matrix products.
+    """
     if place == "cpu":
         return CPU_BATCH_SIZE
     return fitting_batch_size(bytes_per_window(checkpoint, length, dtype), free_memory(place))
 
 
 def fitting_batch_size(window: int, free: int) -> int:
-    """Return the number of windows in a CUDA pass, from bytes per window and free bytes."""
+    """Return the number of windows in a CUDA pass that fits into memory.
+
+    window: bytes per window.
+    free: free bytes of the GPU.
+    """
     # A power of two from `MIN_CUDA_BATCH_SIZE` to `MAX_CUDA_BATCH_SIZE`: small differences in free
     # memory then change nothing. The last bits of tf32 and bf16, and with them the cache address,
     # depend on the size.
@@ -99,12 +111,12 @@ def fitting_batch_size(window: int, free: int) -> int:
 
 
 def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
-    """Return the bytes that a pass needs for each window of `length` bars, in its widest step.
+    """Estimate the bytes of memory that a pass needs per window of `length` bars.
 
-    The widest step is one of a layer, or the results. In a layer it is the feed-forward product
-    before and after its activation, or queries, keys and values with their rotation and result. The
-    states are added. The results are counted in prices and during the sort. The number is estimated
-    from tensor sizes: if it is too small, memory runs out and the batch is halved.
+    It is the maximum over the steps of a pass. In a layer, this is the feed-forward product before
+    and after its activation, or queries, keys and values with their rotation and result, plus the
+    states. The output counts as prices and during the sort. If the estimate is too small, memory
+    runs out and the batch is halved.
     """
     width = checkpoint.width
     tokens = math.ceil(length / checkpoint.patch) + 1 + math.ceil(HORIZON / checkpoint.patch)
@@ -119,9 +131,9 @@ def bytes_per_window(checkpoint: Checkpoint, length: int, dtype: Dtype) -> int:
 
 @cache
 def free_memory(place: str) -> int:
-    """Return the bytes of a GPU's memory that were free when this process first asked.
+    """Return a GPU's free memory in bytes at the first call in this process.
 
-    Later allocations of this process would otherwise change its batches.
+    The value is cached, because later allocations would change the batch size.
     """
     free, _ = torch.cuda.mem_get_info(place)
     return free

@@ -1,10 +1,10 @@
-"""A Chronos-2 checkpoint on a device that forecasts whole histories in passes of one shape.
+"""An engine: a Chronos-2 checkpoint on a device, which forecasts histories in equal-sized passes.
 
-The library loads the weights, from safetensors alone; `network` computes with them. Bars go to the
-device once per call, and results come back once per pass, while the next pass is running.
+The Chronos library loads the weights, from safetensors only; `network` computes with them. Bars are
+copied to the device once per call, and results are copied back during the next pass.
 
-An engine records how its forecasts are computed. That can differ from the plan: weights are
-overwritten, a compilation fails, memory runs out.
+An engine records how its forecasts are computed, which can differ from the plan: weights are
+overwritten, a compilation fails, or memory runs out.
 
 On a CPU each thread computes whole passes. Threads that share an operator wait for each other at
 its end. If another program takes a core, all threads then wait at each of a pass's 300 operators.
@@ -61,16 +61,16 @@ log = logging.getLogger(__name__)
 
 ExecutionMode = Literal["compiled", "eager"]
 
-SMALL_BATCH_SIZES = (64, 512, 4096)  # windows a pass for calls with at most as many
-MAX_CACHED_NETWORKS = 4  # most networks of a process; engines with other execution modes share them
+SMALL_BATCH_SIZES = (64, 512, 4096)  # windows in a pass of a call with at most as many windows
+MAX_CACHED_NETWORKS = 4  # maximum networks in memory; engines of all execution modes share them
 BUFFERS = 2  # one that is read while the other is filled
 MAX_WORKERS = 8  # threads that compute passes; more would wait for the interpreter lock
 MALLOC_THRESHOLD_BYTES = (
     31 << 20
 )  # below 32 MiB, the largest freed block that raises glibc's threshold
 
-# A pending result waits for a pass's quantiles [B, H, Q] and for a check of them. They are valid
-# until the next but one is sent.
+# A pending result waits for a pass's quantiles [B, H, Q] and for a check that they are finite. They
+# are valid until the result after the next is sent.
 PendingResult = Callable[[], tuple[Array32, bool]]
 BeginPass = Callable[[int], PendingResult]  # number of the first window → its pass, started
 
@@ -81,14 +81,14 @@ class Engine:
 
     network: function from contexts [B, L] float32 and group to sorted quantiles [B, H, Q] float32.
     device: device of the network.
-    batch_size: windows in a pass; halved when memory runs out.
+    batch_size: number of windows in a pass; halved when memory runs out.
     weights_digest: digest of the loaded weights.
     execution_mode: compiled or eager.
-    fallback: network to use if compilation fails; None: a failure is an error.
+    fallback: network to use if the compilation fails; None: the failure is an error.
     dtype: precision of matrix products.
-    bf16_unit: the CPU's unit for bf16 products (`devices.bf16_unit`); empty if none is used.
-    on_cpu: true if each portion has passes of its own. Threads compute them in parallel, unless
-        `execution_mode` is compiled.
+    bf16_unit: CPU instruction set for bf16 products, `AMX` or `AVX-512`; empty if none is used.
+    on_cpu: whether the device is a CPU. Each portion then has its own passes, which threads compute
+        in parallel unless `execution_mode` is compiled.
     """
 
     network: Callable[..., torch.Tensor]
@@ -103,7 +103,10 @@ class Engine:
 
     @property
     def computation(self) -> str:
-        """Description of the computation. The last bits of tf32 and bf16 forecasts depend on it."""
+        """Text on device, execution mode and batch size, which affect the last bits of forecasts.
+
+        In fp32 they affect forecasts by rounding only.
+        """
         return _computation_text(self.device, self.execution_mode, self.bf16_unit, self.batch_size)
 
     def quantiles(
@@ -117,13 +120,15 @@ class Engine:
     ) -> Iterator[Array32]:
         """Yield the quantiles [n, H, Q] in USD of each portion of windows of equal length.
 
-        On a GPU all portions are one stream of passes: the next is computed while the caller uses
-        the last. On a CPU each portion is a stream of its own. There the last bit of a forecast can
-        depend on its place in a pass, and must not depend on earlier portions. `computation`
+        On a GPU all portions are one stream of passes: the next pass is computed while the caller
+        uses the last one. On a CPU each portion is a separate stream: the last bit of a forecast
+        can depend on its place in a pass, and must not depend on earlier portions. `computation`
         describes the portion that was yielded last.
 
-        portions: the numbers [n] of the windows of each.
+        portions: indices [n] of the windows of each portion.
+        augmentation: transform of the windows.
         group: number of consecutive windows that attend to each other.
+        progress: callback with the number of computed windows and the total.
         """
         total = sum(map(len, portions))
         given = 0
@@ -196,7 +201,7 @@ class Engine:
         total: int,
         progress: Progress,
     ) -> Iterator[Array32]:
-        """Yield the quantiles of each portion: the last of `total` windows."""
+        """Yield the quantiles of the remaining portions; `total` counts all windows of the call."""
         left = sum(map(len, portions))
         for stream in [[portion] for portion in portions] if self.on_cpu else [portions]:
             rows = np.concatenate(stream)
@@ -223,7 +228,7 @@ class Engine:
     def _passes(
         self, windows: Windows, rows: Index, augmentation: Augmentation, group: int
     ) -> Iterator[Array32]:
-        """Yield the quantiles [B, H, Q] of each pass, in row order; valid until the next is due."""
+        """Yield the quantiles [B, H, Q] of each pass in order; valid until the next is yielded."""
         size = self._windows_a_pass(len(rows), group)
         # A trend that is removed and restored in float32 would cost prices their last digits.
         kind = torch.float32 if augmentation == "none" else torch.float64
@@ -273,10 +278,13 @@ class Engine:
 
 @contextmanager
 def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPass, int]]:
-    """Run `begin` in worker threads; yields that function and the number of concurrent passes.
+    """Yield a function that starts a pass in a worker thread, and the number of concurrent passes.
 
-    Each worker gets an equal share of the caller's torch threads for its operators. A single worker
-    is the calling thread. All passes that were started are complete when the context ends.
+    Each worker gets an equal share of the caller's torch threads for its operators. With one worker
+    the passes run in the calling thread. All started passes are complete when the context ends.
+
+    begin: function that starts the pass from a window on, in the thread that calls it.
+    workers: maximum number of concurrent passes.
     """
     if workers <= 1:
         yield begin, 1
@@ -298,9 +306,10 @@ def passes_in_threads(begin: BeginPass, workers: int) -> Iterator[tuple[BeginPas
 
 
 def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> Engine:
-    """Return an engine with the checkpoint's current weights on their device; cached.
+    """Return an engine with the checkpoint's current weights on the profile's device.
 
-    Raises InputError for an unusable device, dtype or checkpoint.
+    Engines are cached by digest and settings. Raises InputError for an unusable device, dtype or
+    checkpoint.
     """
     device, execution_mode, unit, size = _plan(checkpoint, profile, batch_size)
     if profile.dtype == "tf32" and device.type == "cpu":
@@ -318,7 +327,10 @@ def load_engine(checkpoint: Checkpoint, profile: Profile, batch_size: int | None
 
 
 def planned_computation(checkpoint: Checkpoint, profile: Profile, batch_size: int | None) -> str:
-    """Return `Engine.computation` of an engine without failures, without loading it."""
+    """Return the text of `Engine.computation` in advance, without loading the weights.
+
+    An engine's own text differs after a failed compilation, or when memory has run out.
+    """
     return _computation_text(*_plan(checkpoint, profile, batch_size))
 
 
@@ -371,9 +383,9 @@ def _computation_text(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedNetwork:
-    """A network on a device, and the digest of the contents that it was loaded from.
+    """A network on a device, and the digest of the checkpoint contents it was loaded from.
 
-    network: the network.
+    network: network with the weights.
     digest: digest of the checkpoint's contents.
     """
 
@@ -387,9 +399,9 @@ _kept: OrderedDict[tuple[str, torch.device, Dtype, bool], LoadedNetwork] = Order
 def load_network(
     checkpoint: Checkpoint, device: torch.device, dtype: Dtype, *, packed: bool
 ) -> LoadedNetwork:
-    """Return a network with the checkpoint's current weights; cached.
+    """Return a network with the checkpoint's current weights, cached by their digest.
 
-    packed: whether its matrices are packed for a CPU.
+    packed: whether matrices are packed for a CPU.
     """
     key = checkpoint.digest, device, dtype, packed
     if key in _kept:
@@ -408,9 +420,9 @@ def load_network(
 
 
 def load(contents: CheckpointContents, device: torch.device) -> Chronos2Model:
-    """Return the library's model of the contents of a checkpoint, from safetensors only.
+    """Load the Chronos library's model from a checkpoint's contents, from safetensors only.
 
-    Raises InputError for contents that are no complete and finite Chronos-2.
+    Raises InputError unless the contents are a complete Chronos-2 with finite weights.
     """
     from chronos.chronos2.model import Chronos2Model
     from safetensors import SafetensorError
@@ -472,11 +484,11 @@ def _finite(tensor: Tensor) -> bool:
 
 
 class DeviceHistory:
-    """The bars that the windows of a call need, copied to the device once, in one dtype.
+    """The closes that the windows of one call need, copied to the device once.
 
     windows: windows of the history.
-    rows: numbers of the windows to read; all have equal length.
-    kind: dtype of the bars.
+    rows: indices of the windows in the call; all have equal length.
+    kind: dtype of the copy.
     device: device of the copy.
     """
 
@@ -502,17 +514,17 @@ class DeviceHistory:
         self._offsets = np.cumsum([0, *sizes])[:-1] - begin - length + 1
 
     def contexts(self, rows: Index, size: int) -> torch.Tensor:
-        """Return the closes [size, L] of these windows, at least one; the last one is padding."""
+        """Return the closes [size, L] of windows `rows`, padded with copies of the last window."""
         starts = self._offsets[self._windows.symbol[rows]] + self._windows.last[rows]
         starts = np.append(starts, np.full(size - len(rows), starts[-1]))
         return self._views.index_select(0, to_device(torch.from_numpy(starts), self._views.device))
 
 
 class ResultTransfer:
-    """The transfer of the results of one call to the host, all of one shape.
+    """Asynchronous copies of the results of one call to the host, all of the same shape.
 
-    On CUDA they are copied on their own stream into pinned memory [B, H, Q], so that neither the
-    device nor the host waits for a copy.
+    On CUDA, results are copied on a separate stream into pinned memory [B, H, Q], so that neither
+    the device nor the host waits for a copy.
     """
 
     def __init__(self, device: torch.device, shape: tuple[int, ...]) -> None:
@@ -529,7 +541,7 @@ class ResultTransfer:
     def send(self, answer: torch.Tensor, holds: torch.Tensor) -> PendingResult:
         """Start to copy a result and a flag about it; return a function that waits for both.
 
-        The result that was sent two calls before must have been read.
+        Buffers are reused: the result of two calls before must have been read.
         """
         if self._stream is None:
             return lambda: (answer.numpy(), bool(holds))
@@ -553,7 +565,7 @@ class ResultTransfer:
 
 
 def to_device(numbers: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return numbers on a device. A GPU copies them asynchronously; the host does not wait."""
+    """Copy a tensor to a device, asynchronously on a GPU; a CPU tensor is returned unchanged."""
     if device.type == "cpu":
         return numbers
     return numbers.pin_memory().to(device, non_blocking=True)

@@ -1,7 +1,7 @@
-"""Chronos-2 over market panels: all bars of all symbols, and open, high, low, close jointly.
+"""Chronos-2 forecasts of panels: closes of all symbols, and joint open, high, low and close.
 
-Every series is its own group, so a forecast does not depend on the rest of its batch. All 24 steps
-are always computed. S symbols, N windows, H steps, Q levels.
+Every close series is its own attention group, so a forecast does not depend on the rest of its
+batch. All 24 steps are always computed. S symbols, N windows, H steps, Q levels.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from forecasting.chronos2.engine import Engine
 
-# Incremented with every change of forecasts beyond rounding: cached forecasts are then computed
-# again.
+# Version of the computation, incremented when forecasts change by more than rounding: cached
+# forecasts of earlier versions are not used.
 IMPLEMENTATION = 2
 OHLC = ("open", "high", "low", "close")
 TIMESTAMP_COLUMNS = (
@@ -52,23 +52,23 @@ TIMESTAMP_COLUMNS = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class OhlcForecast:
-    """Joint quantiles of open, high, low and close by step of the symbol's own bars.
+    """Joint quantile forecast of a symbol's open, high, low and close at each step.
 
-    A coherent forecast has the smallest of the four as low and the largest as high at every level.
+    In a coherent forecast low is the smallest and high the largest of the four at every level.
 
-    symbol: the symbol.
-    values: [H, 4, Q] float32, USD.
+    symbol: symbol as the caller spelled it.
+    values: [H, 4, Q] float32 price quantiles in USD.
     """
 
     symbol: str
     values: Array32
 
     def quantile(self, q: float) -> pd.DataFrame:
-        """Return open, high, low and close at level `q`, one row for each step from 1 on.
+        """Return open, high, low and close at quantile level `q`, one row per step from 1 on.
 
-        It is linear between the model's levels.
+        Quantiles are interpolated linearly between the model's levels.
 
-        Raises InputError for a level outside the model's.
+        Raises InputError for a level outside the model's range.
         """
         import pandas as pd
 
@@ -81,12 +81,12 @@ class OhlcForecast:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chronos2Forecaster:
-    """Forecasts of a Chronos-2 checkpoint.
+    """A forecaster that runs a Chronos-2 checkpoint.
 
     profile: model, context length, pre-augmentation, device, dtype, compilation.
-    batch_size: most windows in a forward pass; None: 64 on a CPU, and 64 … 16,384 on CUDA, by
-        model, context and free memory.
-    symbols: settings of single symbols that differ.
+    batch_size: maximum number of windows in a forward pass. None: 64 on a CPU, and 64 … 16,384 on
+        CUDA, depending on model, context length and free memory.
+    symbols: per-symbol settings that override the profile, by symbol.
     computed_on: devices that have computed forecasts in this process, `cpu` or `cuda:N`.
     """
 
@@ -114,6 +114,7 @@ class Chronos2Forecaster:
         return f"chronos2 ({_checkpoint(self.profile).name})"
 
     def profile_of(self, symbol: str) -> Profile:
+        """Return the profile of a symbol, with its own settings applied."""
         settings = self.symbols.get(symbol)
         return self.profile if settings is None else settings.apply_to(self.profile)
 
@@ -122,7 +123,8 @@ class Chronos2Forecaster:
     ) -> dict[str, str | int | list[float]]:
         """Return all inputs of a profile's forecasts other than bars, for their content address.
 
-        by: the engine that makes them, for its weights and computation; None: the planned ones.
+        by: engine that computes the forecasts, for its weights and computation; None: the current
+            weights and the planned computation.
         """
         model = _checkpoint(profile)
         specification: dict[str, str | int | list[float]] = {
@@ -142,12 +144,12 @@ class Chronos2Forecaster:
         return specification
 
     def windows(self, bars: Bars, since: np.datetime64 | Instants) -> Windows:
-        """Return the windows of a panel, with the length of each symbol's profile."""
+        """Return the input windows of a panel; each symbol's profile gives the context length."""
         lengths = [self.profile_of(symbol).context_length for symbol in bars.symbols]
         return Windows.from_bars(bars, since, np.array(lengths))
 
     def engine(self, profile: Profile) -> Engine:
-        """Return the engine of a profile, with the checkpoint's current weights."""
+        """Load the engine of a profile, with the checkpoint's current weights."""
         from forecasting.chronos2.engine import load_engine
 
         found = load_engine(_checkpoint(profile), profile, self.batch_size)
@@ -162,9 +164,10 @@ class Chronos2Forecaster:
         progress: Progress = no_progress,
         by: Engine | None = None,
     ) -> Array32:
-        """Return the quantiles [n, H, Q] in USD of windows that share this profile.
+        """Return the price quantiles [n, H, Q] in USD of windows that share a profile.
 
-        by: the engine to use; None for the profile's own.
+        rows: indices [n] of the windows.
+        by: engine that computes the forecasts; None: the profile's engine.
         """
         engine = by or self.engine(profile.for_job(len(rows)))
         (values,) = engine.quantiles(windows, [rows], profile.augmentation, progress=progress)
@@ -173,7 +176,10 @@ class Chronos2Forecaster:
     def forecast(
         self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
     ) -> ForecastTable:
-        """Forecast every symbol at each of its bars known from `since` on."""
+        """Forecast every symbol at each of its bars from `since` on, and at its last bar before.
+
+        since: one instant for all symbols, or one per symbol, [S].
+        """
         windows = self.windows(bars, since)
         values = empty_array(len(windows), HORIZON, len(LEVELS))
         specifications = []
@@ -185,7 +191,7 @@ class Chronos2Forecaster:
         return ForecastTable.from_quantiles(self.name, bars, windows, values, source=source)
 
     def by_profile(self, symbols: tuple[str, ...], windows: Windows) -> list[tuple[Profile, Index]]:
-        """Return each profile with the numbers of its windows."""
+        """Group windows by profile: return each profile with the indices of its windows."""
         profiles = [self.profile_of(symbol) for symbol in symbols]
         parts = []
         for profile in dict.fromkeys(profiles):
@@ -204,17 +210,17 @@ class Chronos2Forecaster:
     ) -> OhlcForecast:
         """Forecast open, high, low and close jointly, as one attention group.
 
-        context_df: one symbol's bars in time order, with columns open, high, low and close; its
-            last `context_length` rows are the context. Prices are above 0 and within their bar's
-            range.
-        symbol: in any spelling.
-        prediction_length: steps 1 … 24; None: those of the symbol's settings, or 1.
-        context_length: rows of the context, at least 3; None: that of the symbol's profile.
-        coherent: whether low becomes the smallest and high the largest of the four at every level;
-            false for the model's raw result.
+        context_df: bars of one symbol in time order, with columns open, high, low and close. The
+            last `context_length` rows are the context. Prices must be above 0 and within the range
+            of their bar.
+        symbol: name of the symbol, in any spelling.
+        prediction_length: number of steps, 1 … 24; None: from the symbol's settings, or 1.
+        context_length: number of rows in the context, at least 3; None: from the symbol's profile.
+        coherent: true replaces low by the smallest and high by the largest of the four at every
+            level; false returns the model's raw quantiles.
 
-        Raises InputError for lengths or bars that cannot be used, and for stamps, in the index or a
-        column, with the newest first.
+        Raises InputError for invalid lengths or bars, and for timestamps in the index or a column
+        that start with the newest.
         """
         settings = self.symbols.get(instrument(symbol).symbol)
         profile = self.profile_of(instrument(symbol).symbol)
@@ -265,7 +271,7 @@ class Chronos2Forecaster:
 
 
 def source_digest(specifications: Iterable[Mapping[str, Any]]) -> str:
-    """Return the digest of the specifications of forecasts, one for each profile."""
+    """Return the digest of the specifications of a table's forecasts, one per profile."""
     return hashlib.sha256(json.dumps(list(specifications), sort_keys=True).encode()).hexdigest()
 
 
@@ -276,9 +282,9 @@ def _checkpoint(profile: Profile) -> Checkpoint:
 def ohlc_context(
     context_df: pd.DataFrame, symbol: str, length: int
 ) -> list[npt.NDArray[np.float64]]:
-    """Return open, high, low and close of the last `length` rows, an array [length] each.
+    """Return open, high, low and close of the last `length` rows, one array [length] each.
 
-    Raises InputError for a frame that cannot be used.
+    Raises InputError if the frame lacks columns or rows, or has invalid prices.
     """
     import pandas as pd
 
@@ -308,7 +314,7 @@ def ohlc_context(
 
 
 def _refuse_newest_first(frame: pd.DataFrame, place: str) -> None:
-    """Refuse rows in reverse time order, judged by the index or a column of stamps."""
+    """Reject rows in reverse time order, judged by the index or a column of timestamps."""
     import pandas as pd
 
     known = [frame[name] for name in TIMESTAMP_COLUMNS if list(frame.columns).count(name) == 1]

@@ -1,21 +1,21 @@
-"""Chronos-2's forward pass as plain tensor code: the library's results with less work.
+"""Chronos-2's forward pass as plain tensor code: the library's results with less computation.
 
-Unnecessary work for a batch of windows is left out, and work that does not depend on the series is
-done once:
+Computation that a batch of windows does not need is skipped, and computation that does not depend
+on the series is done once:
 
-- a series that is its own group attends to itself alone, so group attention is o(v(norm(h))): one
-    matrix. Series in groups of g attend within blocks of g; the library masks a B × B matrix for
-    both;
+- a series that is its own group attends to itself only, so that group attention is o(v(norm(h))):
+    one matrix. Series in groups of g attend within blocks of g. The library masks a B × B matrix in
+    both cases;
 - the gain of a norm is folded into the next matrix;
-- tokens of the future (time, nothing observed) and the register token are embedded once;
-- in the last layer only the future's tokens are computed.
+- future tokens (time, nothing observed) and the register token are embedded once;
+- in the last layer only the future tokens are computed.
 
-On CUDA a compiled layer uses our own attention kernel where tokens are few, as by default (10 of
+On CUDA a compiled layer uses a custom attention kernel where tokens are few, as by default (10 for
 100 bars): one program for each window and head, which rotates queries and keys as it reads them. A
 library's kernel is made for long sequences, and spends its blocks on padding.
 
 On a CPU with a bf16 matrix unit only the factors of the layers' products are bf16. States, norms
-and attention stay float32, as do the embedding and the head, which lose most accuracy by bf16.
+and attention stay float32, as do the embedding and the head, which lose most accuracy in bf16.
 
 B windows, L bars, P bars in a patch, T tokens = context patches + register + future patches, U
 tokens that are attended to, d width, Q levels, H steps. h [B, T, d] is the state of the tokens, x a
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 ZERO_DEVIATION = 1e-5  # replaces a deviation of zero, as in the library's InstanceNorm
 MAX_GRID_BLOCKS = 65_535  # limit of a CUDA grid's second and third dimension
-MAX_KERNEL_TOKENS = 64  # most tokens of a window in one program
-HEAD_WIDTHS = (32, 64, 128)  # head widths that its matrix units support
+MAX_KERNEL_TOKENS = 64  # maximum tokens of a window in one program of the attention kernel
+HEAD_WIDTHS = (32, 64, 128)  # head widths that the attention kernel supports
 
 RunLayer = Callable[..., Tensor]  # a layer and the arguments of its `forward` → its result
 
 
 def run_layer(layer: Layer, *arguments: object) -> Tensor:
-    """Return a layer's result: the only function of a network that is compiled."""
+    """Apply a layer to its arguments; `torch.compile` compiles only this function."""
     y: Tensor = layer(*arguments)
     return y
 
@@ -64,11 +64,12 @@ class Network(nn.Module):
     """A `Chronos2Model` rebuilt for batches of windows, with the same results.
 
     model: the library's model, with its weights.
-    steps: H, always the same number, because another one changes step 1.
-    levels: rows of the model's quantiles to return, in rising order of level.
-    dtype: dtype of matrices and states; tf32 is fp32 here, and the caller enables it for products.
+    steps: number of steps H; always the same, because another number changes step 1.
+    levels: indices of the model's quantile levels to return, in increasing order of level.
+    dtype: dtype of matrices and states; tf32 is stored as fp32, and the caller enables it for
+        products.
     device: device of the computation.
-    packed: allows packing matrices for oneDNN, which is done on a CPU. Then bf16 applies to the
+    packed: whether matrices are packed for oneDNN if the device is a CPU. Then bf16 applies to the
         layers' matrices only, and states are float32.
     """
 
@@ -130,9 +131,9 @@ class Network(nn.Module):
     def forward(self, context: Tensor, *, group: int = 1, run: RunLayer = run_layer) -> Tensor:
         """Return sorted quantiles [B, H, Q] float32 of contexts [B, L] float32.
 
-        context: bars that end with the issuing one, none missing.
+        context: [B, L] closes up to the issuing bar, without missing values.
         group: number of consecutive rows that attend to each other.
-        run: function that computes a layer; `run_layer`, or its compiled version.
+        run: function that applies a layer; `run_layer`, or its compiled version.
         """
         located, loc, scale = standardise(context)
         batch, length = located.shape
@@ -170,7 +171,7 @@ class Network(nn.Module):
         return self.embed_out(hidden, residual=skip)
 
     def _turn(self, h: Tensor) -> Tensor:
-        """Return each token's rotation for `apply_rotary`: complex where oneDNN multiplies."""
+        """Return each token's rotation for `apply_rotary`: complex if matrices are packed."""
         # One complex product is fastest on a CPU, but compilers generate no code for it.
         angle = torch.arange(h.shape[1], device=h.device)[:, None] * self.frequency
         if self.packed:
@@ -187,9 +188,9 @@ def _tail(model: Chronos2Model, future_patches: int) -> Tensor:
 
 
 def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (context - mean) / deviation [B, L], mean [B, 1] and deviation [B, 1], float32.
+    """Standardise contexts; return (context - mean) / deviation [B, L], mean and deviation [B, 1].
 
-    Mean and population deviation ignore NaN.
+    Mean and population standard deviation ignore NaN.
     """
     loc = torch.nan_to_num(context.nanmean(dim=-1, keepdim=True), nan=0.0)
     scale = torch.nan_to_num((context - loc).square().nanmean(dim=-1, keepdim=True).sqrt(), nan=1.0)
@@ -199,11 +200,11 @@ def standardise(context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class MatrixFormat:
-    """The storage format of matrices.
+    """The storage format of weight matrices.
 
-    dtype: dtype of their numbers.
-    device: device that holds them.
-    packed: whether they are packed for oneDNN.
+    dtype: dtype of the matrices.
+    device: device of the matrices.
+    packed: whether the matrices are packed for oneDNN.
     """
 
     dtype: torch.dtype
@@ -226,7 +227,7 @@ class Linear(nn.Module):
         def __call__(
             self, x: Tensor, *, relu: bool = False, residual: Tensor | None = None
         ) -> Tensor:
-            """Return what `forward` returns."""
+            """Map […, in] to […, out], through `forward`."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, form: MatrixFormat) -> None:
         super().__init__()
@@ -269,7 +270,7 @@ class Linear(nn.Module):
 class Layer(nn.Module):
     """One encoder layer: attention over time, attention within the group, feed-forward.
 
-    The gains of its norms are folded into the next matrices.
+    The gains of the layer's norms are folded into the next matrices.
     """
 
     def __init__(self, block: Any, form: MatrixFormat) -> None:
@@ -317,9 +318,11 @@ class Layer(nn.Module):
         self.narrow = linear(forward.mlp.wo.weight)
 
     def forward(self, h: Tensor, turn: Tensor, first: int, group: int, epsilon: float) -> Tensor:
-        """Return tokens from `first` on, [B, T - first, d], after attention to all of h [B, T, d].
+        """Apply the layer to tokens h [B, T, d]; return the tokens from `first` on.
 
-        turn: rotation of each token, see `apply_rotary`.
+        h: state of all tokens, to which the returned tokens [B, T - first, d] attend.
+        turn: rotation of each token, an argument of `apply_rotary`.
+        first: index of the first token to return.
         group: number of consecutive rows that attend to each other.
         epsilon: term added to a mean square before its root.
         """
@@ -357,7 +360,7 @@ class Layer(nn.Module):
 
 
 def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
-    """Return h over its root mean square along the width, computed in float32."""
+    """Divide h [B, T, d] by its root mean square along the width, computed in float32."""
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True, dtype=torch.float32)
     mean_square = length.square() / h.shape[-1]
     scaled: Tensor = h * (mean_square + epsilon).rsqrt()
@@ -365,7 +368,10 @@ def rms_normalise(h: Tensor, epsilon: float) -> Tensor:
 
 
 def fits_one_kernel(q: Tensor, k: Tensor) -> bool:
-    """Return whether `attend_in_one_kernel` applies: few tokens, in a compilation."""
+    """Return whether `attend_in_one_kernel` supports queries q and keys k.
+
+    It needs a compilation on CUDA, few tokens, and a supported head width.
+    """
     # Triton needs a C compiler at run time. `torch.compile` needs it as well, but falls back.
     if triton is None or not (q.is_cuda and torch.compiler.is_compiling()):
         return False
@@ -373,10 +379,10 @@ def fits_one_kernel(q: Tensor, k: Tensor) -> bool:
 
 
 def apply_rotary(x: Tensor, turn: Tensor) -> Tensor:
-    """Apply rotary positions to x [B, T, heads, width].
+    """Apply rotary position embeddings to x [B, T, heads, width].
 
-    turn: complex [T, width/2] rotates neighbouring pairs and overwrites x; cosine and sine
-        [T, 2, width/2] rotate the first half of a width against the second.
+    turn: rotation of each token. Complex [T, width/2] rotates neighbouring pairs and overwrites x.
+        Cosine and sine [T, 2, width/2] rotate the first half of a width against the second.
     """
     if turn.is_complex():
         torch.view_as_complex(x.view(*x.shape[:-1], -1, 2)).mul_(turn[:, None])
@@ -387,7 +393,7 @@ def apply_rotary(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Return softmax(q k) v, heads concatenated: [B, T, heads * width]."""
+    """Return the attention softmax(q k) v with heads concatenated, [B, T, heads * width]."""
     # Every series and head is a block of a CUDA kernel's grid, whose size is limited: groups attend
     # token by token, and soon exceed it.
     most = max(MAX_GRID_BLOCKS // q.shape[2], 1)
@@ -405,10 +411,11 @@ def _attended_at_once(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_in_one_kernel(q: Tensor, k: Tensor, v: Tensor, turn: Tensor) -> Tensor:
-    """Return softmax(q k) v of q and k before their rotation: [B, T, heads * width].
+    """Return the attention [B, T, heads * width] of q, k and v by one CUDA kernel.
 
-    turn: [U, 2, width/2] cosine and sine of each token that is attended to; the queries are those
-        of the last T.
+    The kernel applies rotary position embeddings to q and k.
+
+    turn: [U, 2, width/2] cosine and sine of each key's token; the queries belong to the last T.
     """
     mixed: Tensor = _program(q, k, v, turn)
     return mixed

@@ -1,7 +1,7 @@
-"""Settings of single symbols: JSON files, one for each symbol, validated by a schema.
+"""Settings of Chronos-2 forecasts, and per-symbol overrides in JSON files, validated by a schema.
 
-They lie in `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a missing file
-means the defaults. `forecasting.evaluate` with `candidates` writes them.
+The files are `configs/preaugstrategies/chronos2/hourly/{symbol}.json` by default; a symbol without
+a file has the configured settings. `forecasting.evaluate` with `candidates` writes them.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Device = str  # `auto`, `cpu`, `cuda` or `cuda:N`: see `DEVICE_PATTERN`
 Dtype = Literal["fp32", "tf32", "bf16"]
 Compile = Literal["auto"] | bool
 
-# Number of windows from which a compilation pays, which takes five seconds on a machine's first
-# time. In fp32 an H200 makes up for it within 0.8 million windows with the checkpoint of 120 M
-# parameters (26,400 against 22,700 windows a second). With the shipped checkpoint, which is fast
-# without it, it takes 13 million.
+# Number of windows from which a compilation pays off; the first one on a machine takes five
+# seconds. In fp32 on an H200 it pays off within 0.8 million windows for the checkpoint of 120 M
+# parameters (26,400 against 22,700 windows a second), and within 13 million for the shipped
+# checkpoint, which is fast without it.
 MIN_WINDOWS_TO_COMPILE = 1_000_000
 DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]?))?)$"
 
@@ -71,20 +71,21 @@ class Profile:
     def for_job(self, windows: int) -> Profile:
         """Return the profile for a job of this many windows.
 
-        Few windows in fp32 do not wait for a compilation that is not required: it changes them by
-        rounding. Shorter formats use one computation for any number, which their address names.
+        A small job in fp32 skips a compilation that is not required, which changes forecasts by
+        rounding only. In tf32 and bf16 all jobs use the same computation, because it is part of the
+        forecasts' content address.
         """
         few = windows < MIN_WINDOWS_TO_COMPILE and self.dtype == "fp32" and self.compile == "auto"
         return replace(self, compile=False) if few else self
 
 
 class SymbolSettings(BaseModel):
-    """Settings of one symbol that differ from the configured ones; None: as configured.
+    """Settings of one symbol that override the configured ones; None: no override.
 
-    context_length: own bars in a window, 3 … 8192.
+    context_length: number of the symbol's own bars in a window, 3 … 8192.
     prediction_length: default number of steps of `predict_ohlc`, 1 … 24.
     augmentation: transform of the window for the model.
-    model: a folder or a hub id.
+    model: checkpoint folder or Hugging Face hub id.
     device: auto, cpu, cuda or cuda:N.
     dtype: fp32, tf32 or bf16.
     compile: auto, true or false.
@@ -102,15 +103,15 @@ class SymbolSettings(BaseModel):
     compile: Compile | None = None
 
     def apply_to(self, profile: Profile) -> Profile:
-        """Return a profile with this symbol's settings applied."""
+        """Return a copy of a profile with this symbol's settings applied."""
         changes = self.model_dump(exclude_none=True, exclude={"prediction_length"})
         return replace(profile, **changes)
 
 
 def check_whole_number(place: str, value: object, low: int, high: int) -> int:
-    """Return the value if it is a whole number within these bounds; else raise `InputError`.
+    """Return the value as an int; raise `InputError` unless it is a whole number in low … high.
 
-    place: name of the setting, or of an argument.
+    place: name of the setting or argument, for the message.
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool):
         number = int(value)
@@ -127,7 +128,7 @@ def tf32_refusal() -> InputError:
 
 
 def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, SymbolSettings]:
-    """Return the settings of the symbols that have a file in the folder.
+    """Read per-symbol settings from a folder; symbols without a file are skipped.
 
     Raises DataError for an invalid file.
     """
@@ -140,7 +141,7 @@ def read_symbol_settings(folder: Path, symbols: Iterable[str]) -> dict[str, Symb
 
 
 def write_symbol_settings(folder: Path, symbol: str, settings: SymbolSettings) -> Path:
-    """Write one symbol's file atomically; return its path."""
+    """Write one symbol's settings to its file atomically; return the path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{symbol}.json"
     write_atomically(path, f"{settings.model_dump_json(exclude_none=True, indent=1)}\n".encode())

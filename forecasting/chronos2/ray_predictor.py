@@ -1,8 +1,8 @@
-"""Forecasts computed by the machines of a Ray cluster.
+"""Forecasts computed by tasks on a Ray cluster.
 
 The driver puts the windows into Ray's object store once. A task computes one portion of them, in a
-process that has already loaded the network. Only the driver writes results, so that machines need
-no shared disk. Ray reassigns the portion of a process that dies.
+process that keeps its loaded network between tasks. Only the driver writes results, so that
+machines need no shared disk. Ray reassigns the portion of a process that dies.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ if TYPE_CHECKING:  # compiled code; checking settings must not load it
 
 log = logging.getLogger(__name__)
 
-TASKS_PER_SLOT = 2  # tasks for each slot at a time: one is computed, one waits
-ATTEMPTS = 3  # processes that may die with one portion before it is an error
-FIRST_TASK_SECONDS = 600.0  # seconds until the first task must have answered
-PROBE_SECONDS = 5.0  # seconds for a cluster's address to answer
-# Ray reports usage statistics to its makers unless it is told not to.
+TASKS_PER_SLOT = 2  # submitted tasks per slot: one is running, one is queued
+ATTEMPTS = 3  # attempts at a portion whose process dies, before it is an error
+FIRST_TASK_SECONDS = 600.0  # timeout of the first task, in seconds
+PROBE_SECONDS = 5.0  # timeout of a connection to the cluster's address, in seconds
+# Ray reports usage statistics to its developers by default.
 NO_USAGE_STATS = {"RAY_USAGE_STATS_ENABLED": "0"}
-# A Ray that is started for one command listens on loopback alone, and requires a token.
+# A Ray instance that is started for one command listens on loopback only, and requires a token.
 LOCAL_RAY_ENVIRONMENT = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 
@@ -71,7 +71,7 @@ class RaySettings:
 
 @dataclass(frozen=True, slots=True)
 class RayPredictions:
-    """A predictor on a Ray cluster (`forecasting.chronos2.cached_forecaster`).
+    """A predictor for `CachedForecaster` that computes forecasts on a Ray cluster.
 
     settings: settings of the cluster.
     """
@@ -86,7 +86,10 @@ class RayPredictions:
         profile: Profile,
         progress: Progress,
     ) -> Generator[Prediction, None, None]:
-        """Compute portions of windows that share a profile; yield them as they are completed."""
+        """Compute portions of windows that share a profile; yield each prediction on completion.
+
+        The first prediction is empty and only states the specification.
+        """
         from forecasting.chronos2.cached_forecaster import Prediction
 
         ray = connect_ray(self.settings.address)
@@ -131,12 +134,12 @@ class RayPredictions:
 
 
 class TaskResult(NamedTuple):
-    """Result of a task.
+    """Result of a Ray task.
 
-    machine: machine, process, and computation of the task.
-    version: version of the project there.
-    values: [n, H, Q] quantiles in USD.
-    specification: specification of the computation.
+    machine: text with the task's host, process and computation.
+    version: version of kelly-chronos on the host.
+    values: [n, H, Q] price quantiles in USD.
+    specification: inputs and computation of the forecasts, other than bars.
     """
 
     machine: str
@@ -148,7 +151,7 @@ class TaskResult(NamedTuple):
 def _answer(
     forecaster: Chronos2Forecaster, profile: Profile, cores: int, shared: list[Any], rows: Index
 ) -> TaskResult:
-    """Return the forecasts of these windows, in a process of the cluster."""
+    """Compute the forecasts of windows `rows` in a process of the cluster."""
     import ray
     import torch
 
@@ -163,7 +166,7 @@ def _answer(
 
 
 def _of_ray(ray: Any, reference: Any) -> TaskResult:
-    """Return a task's result; convert Ray's own errors, which are a page of stack, to one line."""
+    """Return a task's result; convert Ray's long errors to an InputError of one line."""
     try:
         answer: TaskResult = ray.get(reference)
         return answer
@@ -179,7 +182,7 @@ def _of_ray(ray: Any, reference: Any) -> TaskResult:
 
 
 def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
-    """Refuse a machine with another version or computation than the first one."""
+    """Reject a machine whose version or computation differs from the first one's."""
     if answer.version != VERSION:
         raise InputError(
             f"ray: {answer.machine} has version {answer.version} of kelly-chronos, and {VERSION}"
@@ -198,7 +201,7 @@ def _refuse_other(answer: TaskResult, first: TaskResult) -> None:
 def _places(
     settings: RaySettings, nodes: Iterable[Mapping[str, Any]], profile: Profile
 ) -> tuple[int, dict[str, int]]:
-    """Return the number of tasks that the cluster can run at a time, and a task's resources."""
+    """Return the number of tasks that the cluster can run at a time, and each task's resources."""
     machines = [node["Resources"] for node in nodes if node["Alive"]]
     has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
     share = {"num_cpus": settings.cores}
@@ -216,9 +219,11 @@ def _places(
 
 
 def connect_ray(address: str | None) -> Any:
-    """Return the Ray library, connected to a cluster or to a local Ray.
+    """Connect the Ray library and return it.
 
-    Raises InputError if Ray is missing, or cannot be started or reached.
+    address: `host:port` of a cluster, or `auto`; None: start Ray on this machine.
+
+    Raises InputError if Ray is not installed, or cannot be started or reached.
     """
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
@@ -256,7 +261,7 @@ def connect_ray(address: str | None) -> Any:
 
 
 def _probe(address: str) -> None:
-    """Check that the address accepts connections: Ray itself tries for two minutes."""
+    """Check that the address accepts connections; Ray itself would try for two minutes."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
@@ -269,7 +274,7 @@ def _probe(address: str) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Restore the SIGTERM handler that Ray replaces: the command prints its own line."""
+    """Restore the SIGTERM handler that Ray replaces, so that the command prints its own line."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,1 +1,1 @@
-"""A simulated account: its book, its fills, and the broker's charges and margin rules."""
+"""Simulated account: state, order matching, fills, charges and margin rules."""

@@ -1,8 +1,8 @@
-"""The account's state, the broker's rules and a day's rates, as plain arrays for settlement.
+"""Account state, instrument constants and daily rates as numpy arrays for settlement.
 
-Records are rows of numpy structured arrays, so that machine code reads them by name. USD and
-quantities are float64 on fixed grids (prices a tick, quantities a billionth, fees a millionth or
-a cent): sums of them stay exact to far below a cent.
+Records are rows of structured arrays, which compiled code reads by field name. USD and quantities
+are float64 on fixed grids: prices a tick, quantities a billionth, fees a millionth or a cent. So
+sums are exact to far below a cent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Record = Any  # one row of a structured array, as machine code sees it
 
 
 def _codes(first: int, end: int) -> tuple[int, ...]:
-    """Return the integers from first up to end as numpy integers.
+    """Return the integers from `first` to `end` - 1 as numpy integers.
 
     Numba compiles a called function once for every literal Python integer it receives; numpy's
     integers share one compilation.
@@ -181,11 +181,11 @@ DAY_TERMS = np.dtype(
 
 
 class Book(NamedTuple):
-    """State of an account, changed in place by settlement.
+    """State of a simulated account, updated in place by settlement.
 
-    account: [1] ACCOUNT.
-    holding: [S] HOLDING.
-    orders: [K] ORDER, in the order in which they were sent.
+    account: [1] ACCOUNT: cash, equity, margin state and flows.
+    holding: [S] HOLDING: position and constants of each symbol.
+    orders: [K] ORDER: waiting orders, in the order in which they were sent.
     crypto_volume: [31] USD traded in crypto, by date modulo 31.
     tiers: [N, 3] the crypto venue's fee tiers: 30-day volume in USD, maker rate, taker rate.
     day_trades: [4] day trades of each of the four sessions before today's.
@@ -202,7 +202,7 @@ class Book(NamedTuple):
 class BarOpens(NamedTuple):
     """Prices, volumes and volatilities at which orders fill, [S] each, NaN without a bar.
 
-    price: USD; the bars' opens, or the closes of bars that end a session.
+    price: USD; opens of the bars, or closes of bars that end a session.
     volume: volume of each bar.
     volatility: standard deviation of a bar's return.
     """
@@ -214,13 +214,13 @@ class BarOpens(NamedTuple):
 
 @jit_inline
 def replace_orders(book: Book, orders: Records) -> Book:
-    """Return the book with other orders."""
+    """Return the book with these orders in place of its own."""
     return Book(book.account, book.holding, orders, book.crypto_volume, book.tiers, book.day_trades)
 
 
 @jit_inline
 def round_quantity(quantity: float) -> float:
-    """Return the quantity rounded to the nearest billionth; a whole quantity stays unchanged."""
+    """Round a quantity to the nearest billionth; whole quantities are unchanged."""
     if quantity == np.floor(quantity):
         return float(quantity)
     return float(np.rint(quantity * BILLION) / BILLION)
@@ -262,7 +262,7 @@ def write_fill(
     spread: float,
     slippage: float,
 ) -> None:
-    """Append a fill of symbol s to the tape and raise the account's `tape_length`."""
+    """Append a fill of symbol s to the tape and increment the account's `tape_length`."""
     entry = tape[account.tape_length]
     account.tape_length += 1
     entry.at = at
@@ -287,12 +287,15 @@ def write_flow(account: Record, tape: Records, at: int, cause: int, s: int, usd:
 
 @jit_inline
 def max_flows(size: int, actions: int) -> int:
-    """Return the most flows that one step can write: by action, borrow by symbol, the account's."""
+    """Return the maximum number of cash flows that one step writes to the tape.
+
+    Two for each corporate action, a borrow fee for each symbol, and three of the account.
+    """
     return 2 * actions + size + 3
 
 
 def create_book(capital: float, holding: Records, tiers: Array) -> Book:
-    """Return a book that holds only cash.
+    """Create the state of an account with cash and no positions.
 
     capital: USD.
     holding: [S] HOLDING with the constants of each symbol.
@@ -314,13 +317,13 @@ def create_book(capital: float, holding: Records, tiers: Array) -> Book:
 def set_positions(
     book: Book, cash: float, quantities: Array, closes: Array, short_proceeds: Array | None = None
 ) -> None:
-    """Replace the opening balance of a book by cash and settled positions.
+    """Set the opening balance of a book: cash and settled positions.
 
     cash: USD; negative if borrowed.
     quantities: [S] signed.
     closes: [S] USD, NaN if unknown.
-    short_proceeds: [S] USD from the sale of each short; by default the shorts count as sold at
-        these closes.
+    short_proceeds: [S] USD from the sale of each short; None: the value of each short at these
+        closes.
     """
     account = book.account[0]
     account["cash"] = cash

@@ -85,10 +85,10 @@ _FLOW_COLUMNS = _columns_of(FLOWS)
 class SimulatedBroker:
     """A simulated account, stepped through the instants of a run.
 
-    Per instant: call `advance`, read `account`, `submit` orders, `open` the bars that start there,
-    read `row`. A market order fills at the open of the bar that starts at that instant. With finer
-    bars it fills at their opens until the next instant. Later bars fill waiting orders. Reading
-    properties changes nothing.
+    At each instant call `advance`, `account`, `submit`, `open_bars` and `row`, in this order. A
+    market order fills at the open of the bar that starts at that instant. With finer bars it fills
+    at their opens until the next instant. Later bars fill waiting orders. `account` and
+    `short_proceeds` change nothing.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class SimulatedBroker:
         *,
         cancel_remainders: bool = True,
     ) -> None:
-        """Take over the arrays of `book`, the account at the start.
+        """Create a broker that updates the arrays of `book`, the account at the start.
 
         cancel_remainders: true if unfilled remainders of market orders are cancelled at the next
             instant.
@@ -129,9 +129,9 @@ class SimulatedBroker:
         mark_positions(book.account[0], book.holding, market.history.last_closes())
 
     def advance(self, index: int) -> None:
-        """Move to a later instant of the panel: bars become known and carrying costs are charged.
+        """Advance to a later instant of the panel: apply its bars and charge carrying costs.
 
-        Steps through every instant between, because orders fill and sessions close in them.
+        All instants in between are processed, because orders fill and sessions close at them.
         """
         self.open_bars()
         self._columns[_FLOW_COLUMNS] = 0.0
@@ -156,7 +156,10 @@ class SimulatedBroker:
         self._drop_done_orders()
 
     def open_bars(self) -> None:
-        """Open the bars that start at this instant, once, and match the orders that wait for it."""
+        """Open the bars that start at this instant and match the orders that wait for their opens.
+
+        A second call at the same instant does nothing.
+        """
         if self._opening is None:
             tape = self._tape()
             self._opening = open_bars(self._book, self._line, tape, self._row)
@@ -201,7 +204,7 @@ class SimulatedBroker:
         }
 
     def submit(self, orders: Sequence[Order], gate: OrderGate = UNGUARDED) -> list[Fill]:
-        """Send the orders in the given order and return immediate fills; `gate` is ignored."""
+        """Send orders in sequence and return their immediate fills; `gate` is ignored."""
         del gate
         if orders:
             account = self.account()
@@ -241,15 +244,15 @@ class SimulatedBroker:
         return True
 
     def states(self, client_order_ids: Iterable[str]) -> dict[str, OrderState]:
-        """Return the states of orders by id, without orders that were never accepted."""
+        """Return the state of each order by id; orders that were never accepted are skipped."""
         self._sync_states()
         numbers = self._numbers
         return {name: self._states[numbers[name]] for name in client_order_ids if name in numbers}
 
     def open_price(self, symbol: str) -> float | None:
-        """Return the open of the bar that starts at this instant, or None without one.
+        """Return the open of the bar that starts at this instant, before spread, USD.
 
-        USD, before spread.
+        None if no bar of the symbol starts.
         """
         s = self._symbol[symbol]
         line, row = self._line, self._line.ends[self._row, int(self._bars.crypto[s])]
@@ -282,7 +285,7 @@ class SimulatedBroker:
         return np.datetime64(int(self._line.now[self._row]), "ns")
 
     def assets(self, symbols: Sequence[str]) -> dict[str, Asset]:
-        """Return the panel's symbols as assets: all are tradable, and stocks can be sold short."""
+        """Return these symbols as assets: all are tradable, and stocks can be sold short."""
         assets = {}
         for item in self._bars.instruments:
             if item.symbol in symbols:
@@ -306,15 +309,15 @@ class SimulatedBroker:
         return left
 
     def deposit(self, usd: float) -> None:
-        """Add cash from outside the account; a negative amount is withdrawn.
+        """Deposit cash, USD; a negative amount is a withdrawal.
 
-        Cash flows of options arrive this way, because this account does not hold options.
+        Cash flows of options are booked as deposits, because this account does not hold options.
         """
         self._book.account["cash"] += usd
         self._book.account["equity"] += usd
 
     def row(self) -> EquityRow:
-        """Return the account after the fills at this instant so far."""
+        """Return the equity row of this instant, after the fills up to this call."""
         return EquityRow(self.now(), *_row_values(self._book.account.item()))
 
     def margin_events(self) -> dict[str, int]:
@@ -325,10 +328,10 @@ class SimulatedBroker:
         return margin_events(self._book)
 
     def _max_entries(self) -> int:
-        """Return the most tape entries that one step can write.
+        """Return the maximum number of tape entries that one step writes.
 
-        A split and a liquidation per symbol, a fill at an open and a fill within a bar per order,
-        each with a fee in crypto; plus the flows of the step.
+        Each symbol may have a split and a liquidation. Each order may fill at an open and within a
+        bar, each time with a fee in crypto. The cash flows of the step are added.
         """
         size, actions = len(self._book.holding), len(self._line.actions)
         return 4 * (size + len(self._book.orders)) + actions + int(max_flows(size, actions))
@@ -355,7 +358,7 @@ class SimulatedBroker:
         return self._orders[entry.number].client_order_id
 
     def _book_rows(self, orders: Sequence[Order]) -> Records:
-        """Return orders as rows of ORDER, with the fields in its order."""
+        """Convert orders to rows of ORDER."""
         now = int(self._line.now[self._row])
         rows = [
             (
@@ -395,7 +398,7 @@ class SimulatedBroker:
                 row["state"] = CANCELLED
 
     def _drop_done_orders(self) -> None:
-        """Empty the book's orders once none is working."""
+        """Remove all orders from the book if none is working."""
         states = self._book.orders["state"].tolist()
         if states and min(states) > WORKING:
             self._sync_states()

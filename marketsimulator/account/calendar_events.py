@@ -1,6 +1,6 @@
-"""Effects of the calendar on an account: sessions, crypto days, dividends, splits, delistings.
+"""Calendar events of an account: sessions, crypto days, dividends, splits and delistings.
 
-As in `settlement.py`, functions are compiled and change plain arrays in place.
+The functions are compiled and update arrays in place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from marketsimulator.account.settlement import change_position, update_short_pro
 
 @compiled
 def open_session(book: Book, day: Record) -> None:
-    """Settle yesterday's stock trades (T+1) and start a new margin day."""
+    """Open a session: settle yesterday's stock trades (T+1) and start a new margin day."""
     account = book.account[0]
     account.unsettled = 0.0
     if account.unsettled_short_proceeds != 0.0:
@@ -57,8 +57,9 @@ def open_session(book: Book, day: Record) -> None:
 def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) -> None:
     """Charge carrying costs for `nights` after a session closes, expire day orders, assess margin.
 
-    The debit is the proceeds of open shorts less cash, if above zero. The debit and the value of
-    shorts pay their yearly rate / 360 a night; idle cash earns its own rate.
+    The debit is the proceeds of open shorts less cash, if above zero. Each night the debit is
+    charged 1/360 of the yearly interest rate, and the value of shorts 1/360 of the borrow rate.
+    Idle cash earns the cash rate.
     """
     account = book.account[0]
     cash = account.cash
@@ -112,8 +113,8 @@ def close_session(book: Book, tape: Records, at: int, day: Record, nights: int) 
 def update_crypto_tier(book: Book, before: int, date: int) -> None:
     """Start a New York day: set the crypto venue's rates from the volume of the last 30 days.
 
-    before: the previous date, under which traded USD are stored. Dates between had no bar; volume
-        older than 30 days is dropped.
+    before: previous date with a bar; today's traded USD are stored under it. Volume older than
+        30 days is dropped.
     """
     account = book.account[0]
     volumes = book.crypto_volume
@@ -136,8 +137,8 @@ def apply_corporate_action(
 ) -> None:
     """Apply an ex-date: a dividend in USD per share, then a split into `ratio` shares for one.
 
-    A short pays the dividend. A split changes positions (a fill at price 0) and orders, and divides
-    prices. Fractions of an increment are paid in cash at the last close.
+    A short position pays the dividend. A split multiplies positions (a fill at price 0) and orders,
+    and divides prices. Fractions of an increment are paid in cash at the last close.
     """
     account = book.account[0]
     position = book.holding[s]
@@ -193,11 +194,12 @@ def apply_corporate_action(
 def delist_symbol(
     book: Book, tape: Records, at: int, s: int, price: float, share: float, into: int, ratio: float
 ) -> None:
-    """Delist a symbol: cancel its orders and close its position at the value of a share.
+    """Delist a symbol: cancel its orders and close its position at the delisting value.
 
-    A share is worth `price` in USD, plus the fraction `share` of its last price, plus `ratio`
-    shares of symbol `into` at their last price (negative `into`: none). A short pays this value.
-    Whole shares of `into` enter the book at that price; fractions are paid in cash.
+    The delisting value of a share is `price` in USD, plus the fraction `share` of its last price,
+    plus `ratio` shares of symbol `into` at their last price (negative `into`: no successor). A
+    short position pays this value. Whole shares of `into` become a position at that price;
+    fractions are paid in cash.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -229,7 +231,7 @@ def delist_symbol(
 
 @jit_inline
 def _exchange(book: Book, tape: Records, at: int, s: int, quantity: float, price: float) -> None:
-    """Trade a signed quantity for cash at a price, without an order and without costs."""
+    """Trade a signed quantity at a price, without an order and without costs."""
     if quantity == 0.0:
         return
     account = book.account[0]

@@ -14,9 +14,12 @@ MAX_TICK_SCALE = 1e22  # the last power of ten that a float holds exactly
 
 @jit_inline
 def round_to_tick(price: float, up: bool) -> float:
-    """Round a price to a tick: 0.0001 from one dollar up, a billionth below.
+    """Round a price to a tick: 0.0001 USD from one dollar up, a billionth of a USD below.
 
-    Below 0.00001 a tick is a power of ten, at most a hundredth of a basis point of the price.
+    For prices below 0.00001 the tick is a power of ten, at most a hundredth of a basis point of the
+    price.
+
+    up: true to round up, false to round down.
     """
     scale = 1e4 if price >= 1.0 else 1e9
     if 0.0 < price < FINE_TICK_BELOW:
@@ -29,9 +32,9 @@ def round_to_tick(price: float, up: bool) -> float:
 def market_price(
     position: Record, reference: float, quantity: float, volume: float, volatility: float
 ) -> float:
-    """Return the fill price of a market order at the reference price, in USD.
+    """Return the fill price of a market order, USD: the reference price plus or less costs.
 
-    Half-spread, slippage, impact and the rounding to a tick go against the order.
+    Half-spread, slippage, impact and the rounding to a tick worsen the price.
     """
     cost = position.half_spread + position.slippage
     if position.impact > 0.0 and volume > 0.0:
@@ -46,7 +49,10 @@ def market_price(
 
 @jit_inline
 def _root_participation(before: float, size: float, volume: float) -> float:
-    """Return √(size / volume), the square-root impact law, averaged after `before`."""
+    """Return √(size / volume) of the square-root impact law, averaged over this order.
+
+    before: quantity of earlier market orders of the bar on this side.
+    """
     if before == 0.0 or size == 0.0:
         return float(np.sqrt(size / volume))
     # A quantity x costs x · √(x / volume) in total, so its last part costs the difference of two
@@ -57,7 +63,10 @@ def _root_participation(before: float, size: float, volume: float) -> float:
 
 @jit_inline
 def add_market_volume(position: Record, quantity: float) -> None:
-    """Add a market order to the bar's traded quantity, which raises the impact on its side."""
+    """Add the quantity of a market order to the bar's total on its side.
+
+    The total increases the impact of later market orders of the bar on that side.
+    """
     if quantity > 0:
         position.bought += quantity
     else:

@@ -34,13 +34,13 @@ CALL_BUFFER = 0.95  # a liquidation reduces the requirement to this share of equ
 
 @compiled
 def maintenance_requirement(quantity: float, mark: float, special: float) -> float:
-    """Return the USD that one stock position requires overnight.
+    """Return the overnight maintenance requirement of one stock position, USD.
 
     Alpaca, "Margin and Short Selling", read 2026-11-28. Long: all of the value below 2.50 USD a
     share, half of it below 6, else 30 %. Short: below 5 USD the value, at least 2.50 a share; else
     30 % of it, at least 5 a share.
 
-    special: a rate that applies if it is above the table's.
+    special: special maintenance rate of the symbol; it applies if it is above the table's rate.
     """
     size = abs(quantity)
     value = size * mark
@@ -55,9 +55,10 @@ def maintenance_requirement(quantity: float, mark: float, special: float) -> flo
 
 @compiled
 def required_equity(book: Book, leverage: float) -> float:
-    """Return the USD that all stock positions require: overnight, or by day for a leverage above 0.
+    """Return the margin requirement of all stock positions, USD.
 
-    By day an ordinary stock requires 1 / leverage of its value.
+    leverage: 0 for the overnight requirement; above 0 for the intraday requirement, which is
+        1 / leverage of an ordinary stock's value.
     """
     account = book.account[0]
     concentrated = account.cash <= -CONCENTRATED_DEBIT
@@ -80,10 +81,10 @@ def required_equity(book: Book, leverage: float) -> float:
 
 @jit_inline
 def unborrowed_cash(account: Record) -> float:
-    """Return the settled, unborrowed USD that may buy crypto; negative if there is a debit.
+    """Return the settled, unborrowed cash that may buy crypto, USD; negative if there is a debit.
 
-    Short proceeds are collateral, and today's other sale proceeds have not settled. The proceeds
-    of today's shorts are in both amounts and are subtracted once.
+    Short proceeds and unsettled sale proceeds are subtracted from cash. The proceeds of today's
+    shorts are in both amounts and are subtracted once.
     """
     return float(
         account.cash
@@ -94,7 +95,7 @@ def unborrowed_cash(account: Record) -> float:
 
 @jit_inline
 def buying_power(account: Record, position: Record, day: Record, short: bool) -> float:
-    """Return the USD of exposure that may be added in a symbol.
+    """Return the exposure that may be added in a symbol, USD.
 
     Crypto: settled, unborrowed cash less reservations. Stocks: the exposure that margin allows,
     less present and reserved exposure.
@@ -130,8 +131,8 @@ def buying_power(account: Record, position: Record, day: Record, short: bool) ->
 def start_margin_day(book: Book, day: Record) -> None:
     """Start a margin day: reset day trades and set day-trading buying power.
 
-    A position opened yesterday is not a day trade. Day-trading buying power is leverage times the
-    excess of the last close's equity over its requirement.
+    Closing a position opened yesterday is not a day trade. Day-trading buying power is leverage
+    times the excess of equity over the margin requirement, both at the last close.
     """
     account = book.account[0]
     day_trades = book.day_trades
@@ -151,7 +152,7 @@ def start_margin_day(book: Book, day: Record) -> None:
 
 @compiled
 def record_deficit(book: Book, day: Record) -> None:
-    """Record the intraday margin deficit: the requirement above equity while the market is open."""
+    """Record the intraday margin deficit: the requirement less equity during the session."""
     account = book.account[0]
     collateral = account.equity - account.crypto
     # This runs at every bar; equity that covers the whole of the positions makes the exact
@@ -170,11 +171,11 @@ def record_deficit(book: Book, day: Record) -> None:
 
 @compiled
 def assess_margin(book: Book, day: Record) -> None:
-    """Assess margin at the close: age or clear a deficit, and call an account below maintenance.
+    """Assess margin at the close: age or clear a deficit, issue a call below maintenance.
 
-    An overdue deficit freezes the account. For a call the broker closes the same share of every
-    stock position at the next open. Positions without an open stay called. Each close computes an
-    open call again.
+    An overdue deficit freezes the account. To meet a margin call, the broker closes the same share
+    of every stock position at the next open. Positions without an open remain called. An open call
+    is recomputed at each close.
     """
     account = book.account[0]
     collateral = account.equity - account.crypto
@@ -211,7 +212,7 @@ def assess_margin(book: Book, day: Record) -> None:
 
 @compiled
 def is_call_met(book: Book) -> bool:
-    """Return whether equity less crypto covers overnight requirements at the marks."""
+    """Return whether equity less crypto covers the overnight requirement, at the marks."""
     account = book.account[0]
     return bool(required_equity(book, 0.0) <= account.equity - account.crypto)
 

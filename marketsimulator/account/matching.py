@@ -1,14 +1,15 @@
 """Order matching: market orders fill at an open, others when a bar trades through their price.
 
-Waiting orders reserve buying power; no two orders of an account may trade with each other.
+Waiting orders reserve buying power. Wash trades are refused.
 
-A bar is read as its open, then the extreme that hurts the position held, then the other extreme.
-Bars do not say which came first, so the account gets the worse sequence. A limit fills at its price
-once the bar has traded beyond it. A stop fills from its price on, or at the open that gapped past
-it. A stop-limit that cannot fill at once waits as a limit for the next bar. A trailing stop follows
-the opens and the better extremes; it is triggered as a stop before it moves. Orders on the open or
-close fill only at the session's first open or last close. An order never meets a bar that started
-before it was sent.
+Each bar is matched at its open, then at the extreme that is adverse to the position, then at the
+other extreme. Bars do not tell which extreme came first, so the adverse sequence is assumed. A
+limit order fills at its limit once the bar has traded beyond it. A stop order fills at its stop
+price less costs, or at the open if that gapped past the stop. A stop-limit order that cannot fill
+at once waits as a limit order for the next bar. A trailing stop follows the opens and the
+favourable extremes; a trigger is checked before it moves. Orders on the open or close fill only at
+the session's first open or last close. An order is never matched with a bar that started before it
+was sent.
 """
 
 from __future__ import annotations
@@ -56,9 +57,9 @@ def send_orders(
 ) -> None:
     """Send the orders from row `first` on to the broker, in the order of their rows.
 
-    Each order is refused, filled at the current open, or waits.
+    Each order is refused, fills at the current open, or waits.
 
-    opens: of the bars that start at this instant.
+    opens: opens of the bars that start at this instant.
     now: the instant (ns).
     """
     for k in range(first, len(book.orders)):
@@ -100,7 +101,7 @@ def match_opens(
     """Match waiting orders with the opens of bars.
 
     starts: [2] start of the bars (ns; stocks, crypto).
-    first: true if the stocks' bars begin their session.
+    first: true if the stocks' bars are the first of their session.
     """
     for k in range(len(book.orders)):
         order = book.orders[k]
@@ -156,7 +157,7 @@ def match_extremes(
 
 @compiled
 def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: int) -> None:
-    """Match orders on the close with the closes of the bars that end a session at `now` (ns)."""
+    """Match market-on-close orders with the closes of bars that end a session at `now` (ns)."""
     for k in range(len(book.orders)):
         order = book.orders[k]
         if order.state != WORKING or order.time_in_force != ON_CLOSE:
@@ -168,7 +169,7 @@ def match_closes(book: Book, day: Record, tape: Records, closes: BarOpens, now: 
 
 @compiled
 def _match_open(book: Book, day: Record, tape: Records, k: int, opens: BarOpens, now: int) -> None:
-    """Match one order with its open: a market order, or a price that the open has reached."""
+    """Match one order with an open: fill a market order, or a limit or stop that it reached."""
     order = book.orders[k]
     s = order.symbol
     open_ = opens.price[s]
@@ -213,7 +214,7 @@ def _match_extreme(
 ) -> None:
     """Match one order with one extreme of a bar that ended at `end` (ns).
 
-    Bids and sell stops meet lows, offers and buy stops highs.
+    Buy limits and sell stops are matched with lows; sell limits and buy stops with highs.
     """
     order = book.orders[k]
     buys = order.quantity > 0
@@ -256,10 +257,11 @@ def _fill_limit(book: Book, day: Record, tape: Records, k: int, end: int) -> Non
 def _fill_stop(
     book: Book, day: Record, tape: Records, k: int, volume: float, volatility: float, end: int
 ) -> None:
-    """Fill a stop that the bar has reached as a market order at its price.
+    """Fill a triggered stop order as a market order at its stop price.
 
-    A stop-limit whose costs would pass its limit waits as a limit order, and so does any unfilled
-    remainder. It waits for bars from `end` (ns) on, as the rest of this bar may have come before.
+    A stop-limit order whose price after costs is beyond its limit waits as a limit order, and so
+    does any unfilled remainder. It is matched with bars from `end` (ns) on, because the rest of
+    this bar may have preceded the trigger.
     """
     account = book.account[0]
     order = book.orders[k]
@@ -289,7 +291,7 @@ def _fill_stop(
 def is_better(price: float, level: float, buys: bool) -> bool:
     """Return whether a price is better than a level: below it for a buy, above it for a sale.
 
-    A limit order fills there; a stop has not been reached there.
+    A limit order fills at a better price; a stop order is not triggered by it.
     """
     return price < level if buys else price > level
 
@@ -302,9 +304,9 @@ def is_worse(price: float, level: float, buys: bool) -> bool:
 
 @compiled
 def trailing_stop_price(order: Record, price: float) -> float:
-    """Return the level of a trailing stop after the market has traded at a price.
+    """Return the stop price of a trailing stop after the market has traded at a price.
 
-    It follows the market at its distance and never moves away from it.
+    The stop price follows the market at the trail distance and never moves away from the market.
     """
     distance = order.trail + order.trail_fraction * price
     stop = price + distance if order.quantity > 0 else price - distance
@@ -315,7 +317,7 @@ def trailing_stop_price(order: Record, price: float) -> float:
 
 @compiled
 def apply_fill(order: Record, filled: float) -> None:
-    """Reduce an order by a filled signed quantity, which may be 0."""
+    """Reduce the unfilled quantity of an order by a fill, signed; 0 changes nothing."""
     if filled == 0.0:
         return
     order.quantity = round_quantity(order.quantity - filled)
@@ -325,9 +327,9 @@ def apply_fill(order: Record, filled: float) -> None:
 
 @compiled
 def cancel_if_flat(book: Book, k: int) -> bool:
-    """Cancel order k if it may only reduce a closed position; return whether it was cancelled.
+    """Cancel order k if it is reduce-only and its position is closed; return whether it was.
 
-    A liquidation or another order may have closed it; the order must not open the opposite one.
+    A liquidation or another order may have closed the position. Order k must not open a position.
     """
     order = book.orders[k]
     if order.reduces and book.holding[order.symbol].quantity * order.quantity >= 0.0:
@@ -351,8 +353,8 @@ def cancel_remainder_if_flat(book: Book, k: int, filled: float) -> None:
 def is_wash_trade(book: Book, k: int) -> bool:
     """Return whether a new order would trade with the account's own opposite order.
 
-    Alpaca rejects it (403), on paper as well. A market order meets any open order; two limit orders
-    meet if the bid reaches the offer.
+    Alpaca rejects wash trades (403), also on paper accounts. A market order trades with any
+    opposite order; two limit orders trade if the bid is at or above the offer.
     """
     order = book.orders[k]
     # Later orders have not been sent yet.
@@ -376,7 +378,7 @@ def is_wash_trade(book: Book, k: int) -> bool:
 def is_affordable(book: Book, day: Record, k: int) -> bool:
     """Return whether buying power covers an order in addition to all waiting orders.
 
-    A closing order needs none, and crypto cannot be sold short.
+    A closing order needs no buying power. Crypto cannot be sold short.
     """
     order = book.orders[k]
     position = book.holding[order.symbol]
@@ -393,8 +395,8 @@ def is_affordable(book: Book, day: Record, k: int) -> bool:
 def reserve_buying_power(book: Book, day: Record, k: int) -> None:
     """Reserve the buying power of the working opening orders ahead of order k.
 
-    First come, first served: an order cannot use the buying power of an earlier accepted order, and
-    later orders do not limit it.
+    Buying power is reserved in the order of acceptance: an order cannot use the buying power of an
+    earlier one, and later orders do not reduce its own.
     """
     account = book.account[0]
     cash = 0.0
@@ -417,7 +419,7 @@ def reserve_buying_power(book: Book, day: Record, k: int) -> None:
 def _reserved_price(book: Book, day: Record, k: int) -> float:
     """Return the price at which buying power is reserved: the limit or stop, or the mark.
 
-    Short sales and orders that may fill at a worse price are reserved above that.
+    Short sales and orders that may fill at a worse price reserve more than that.
     """
     order = book.orders[k]
     limited = order.kind == LIMIT or order.kind == STOP_LIMIT

@@ -1,8 +1,8 @@
-"""Orders from target quantities at the current opens, compiled.
+"""Rebalancing orders from target quantities at the current opens, compiled.
 
-Reductions come first, by symbol; once all have filled completely, crypto purchases and the rest. A
-change of sign is a close and an opening. Quantities are whole increments, unless they close a
-position. Large crypto orders are split.
+Reducing orders are sent first, by symbol. Once all have filled completely, crypto purchases follow,
+then stock openings. A change of sign takes a closing and an opening order. Quantities are whole
+increments, unless they close a position. Large crypto orders are split.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def trade_to_targets(
 
     On the tape an order's number is its leg: its place among the decision's orders of its symbol.
 
-    before: [S] held at the decision. Later closings by the broker do not change the orders.
-    opens: of the bars that start at this instant.
+    before: [S] quantities held at the decision. Later liquidations do not change the orders.
+    opens: opens of the bars that start at this instant.
     max_crypto_order: limit of one crypto order, USD.
     queue: [S] scratch space for the numbers of symbols with an order to send.
 
@@ -107,14 +107,14 @@ def send_auction_orders(
     targets: Array,
     opens: bool,
 ) -> Book:
-    """Send the orders that bring every stock [S] to its target into the next auction.
+    """Send orders to the next auction that move every stock [S] to its target.
 
-    Return the book with them: reductions first, then openings, each by symbol. All fill at one
-    price, so that openings do not wait for reductions. A change of sign sends only the closing
-    order. An order's number is that of its instant.
+    Returns the book with these orders: reductions first, then openings, each by symbol. All fill at
+    the auction price, so openings do not wait for reductions. For a change of sign only the closing
+    order is sent. An order's number is the number of its instant.
 
-    before: [S] held at the decision.
-    opens: true if openings are allowed.
+    before: [S] quantities held at the decision.
+    opens: true if opening orders are allowed.
     """
     holding = book.holding
     size = len(targets)
@@ -157,9 +157,9 @@ def send_auction_orders(
 
 @compiled
 def immediate_targets(holding: Records, held: Array, targets: Array) -> Array:
-    """Return the targets of crypto and the held quantities of stocks, [S].
+    """Return quantities [S] to trade to at once: targets of crypto, held quantities of stocks.
 
-    Stocks wait for the auction.
+    Stocks trade in the auction.
     """
     chosen = held.copy()
     for s in range(len(holding)):
@@ -199,10 +199,10 @@ def _queue_openings(
 
 @jit_inline
 def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
-    """Return the most fills that `trade_to_targets` can write.
+    """Return the maximum number of tape entries that `trade_to_targets` writes.
 
-    Two per stock; two per part of a crypto order: the fill and its fee in crypto. Whole increments
-    make parts smaller than `max_crypto_order`, but larger than half of it.
+    A stock has at most two fills. Each part of a crypto order has two entries: the fill and its fee
+    in crypto. A part rounded to whole increments is larger than half of `max_crypto_order`.
     """
     count = 4.0 * len(targets)
     for s in range(len(targets)):
@@ -215,7 +215,7 @@ def max_fills(holding: Records, targets: Array, max_crypto_order: float) -> int:
 
 @jit_inline
 def ensure_tape_space(tape: Records, written: int, more: int) -> Records:
-    """Return the tape with space for `more` fills, copied to a longer one if needed."""
+    """Return the tape with space for `more` entries, copied to a longer tape if needed."""
     if written + more <= len(tape):
         return tape
     longer = np.zeros(2 * (written + more), tape.dtype)
@@ -237,11 +237,11 @@ def _trade_in_parts(
     opens: BarOpens,
     max_crypto_order: float,
 ) -> float:
-    """Send one order, split if it is a crypto order above `max_crypto_order` USD.
+    """Send one order; split a crypto order above `max_crypto_order` USD into parts.
 
-    leg: leg of the first part.
+    Returns the signed filled quantity.
 
-    Returns the signed quantity that filled.
+    leg: number of the first part.
     """
     if position.min_order_value > 0.0:
         reference, volume, deviation = opens.price[s], opens.volume[s], opens.volatility[s]
@@ -270,17 +270,17 @@ def _trade_in_parts(
 
 @jit_inline
 def _whole_change(start: float, end: float, step: float) -> float:
-    """Return the whole increments between two quantities; whole shares are on the grid already."""
+    """Return the change between two quantities in whole increments, as a quantity."""
     return truncate_to_steps(end - start if step == 1.0 else round_quantity(end - start), step)
 
 
 @jit_inline
 def truncate_to_steps(quantity: float, step: float) -> float:
-    """Return the largest multiple of `step` no further from zero than `quantity`, on its grid."""
+    """Truncate a quantity towards zero to a multiple of `step`."""
     return steps_to_quantity(whole_lots(quantity, step), step)
 
 
 @jit_inline
 def steps_to_quantity(steps: float, step: float) -> float:
-    """Return the quantity of a number of whole steps, on their grid."""
+    """Return the quantity of a number of whole steps, rounded to billionths."""
     return steps if step == 1.0 else round_quantity(steps * step)

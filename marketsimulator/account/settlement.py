@@ -1,12 +1,12 @@
 """Settlement kernel: fillable quantity, fill costs, and the account after a fill.
 
-Every fill of every account goes through these functions. `SimulatedBroker` calls them step by step
-and compiled loops call them directly; both keep the same ledger. They know no symbols, clocks or
-configuration, and change the book in place. Functions called once per fill take records instead of
-arrays: a record is one pointer, an array is reference-counted at every call.
+All simulated fills are settled by these functions. `SimulatedBroker` calls them step by step and
+compiled loops call them directly, with the same results. The functions use no symbols, clocks or
+configuration, and update the book in place. Functions called once per fill take records instead of
+arrays: a record is one pointer, while an array is reference-counted at every call.
 
-A fill never beats its reference price: half-spread, slippage and the rounding to a tick go against
-the trader.
+A fill price is never better than its reference price: half-spread, slippage and the rounding to a
+tick are costs.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _proceeds = jit_inline(short_proceeds_after_trade)
 def fillable_quantity(
     account: Record, position: Record, day: Record, quantity: float, price: float, limited: bool
 ) -> float:
-    """Return the part of an order that volume, the position's side and buying power allow.
+    """Return the quantity of an order that volume, position and buying power allow to fill.
 
-    The quantity is signed and in whole billionths, and so is the result. An order against a
-    position stops at zero and needs no buying power. Crypto is never sold short.
+    Quantity and result are signed, in whole billionths. A reducing order fills at most the position
+    and needs no buying power. Crypto is never sold short.
 
-    limited: true if its price is its limit.
+    limited: true if `price` is the limit of the order.
     """
     size = abs(quantity)
     step = position.increment
@@ -79,9 +79,12 @@ def fillable_quantity(
 
 @jit_inline
 def is_too_small(position: Record, quantity: float, price: float) -> bool:
-    """Return whether an order's value is below the venue's minimum; closing has a lower one (dust).
+    """Return whether an order's value is below the venue's minimum.
 
-    quantity: signed, as ordered. price: USD, expected fill price.
+    Orders that close a position have a lower minimum (dust).
+
+    quantity: signed order quantity.
+    price: expected fill price, USD.
     """
     size = abs(quantity)
     closes = position.quantity * quantity < 0.0 and size >= abs(position.quantity)
@@ -103,9 +106,9 @@ def _whole_increments(size: float, step: float) -> float:
 def charge_fees(
     account: Record, position: Record, day: Record, quantity: float, price: float, maker: bool
 ) -> float:
-    """Return the fees of a fill in USD, and add to the account's daily sums.
+    """Return the fees of a fill, USD, and add them to the account's daily sums.
 
-    The fee of a crypto purchase is taken in crypto and is not included.
+    The fee of a crypto purchase is charged in crypto and is not included.
     """
     size = abs(quantity)
     notional = size * price
@@ -144,9 +147,9 @@ def settle_fill(
     reference: float,
     maker: bool,
 ) -> None:
-    """Update cash, position and all dependent amounts for a fill, and write it on the tape.
+    """Apply a fill to cash, position and all dependent amounts, and append it to the tape.
 
-    reference: the price before spread and slippage; for a maker the order's own price.
+    reference: price before spread and slippage; for a maker the limit price.
     """
     # A symbol without a known close is valued at its fill price: with a mark of NaN the whole
     # account would be worth NaN.
@@ -200,7 +203,7 @@ def trade_at_market(
     volume: float,
     volatility: float,
 ) -> float:
-    """Fill a market order at the reference price plus costs; return the filled signed quantity."""
+    """Fill a market order at the reference price after costs; return the signed filled quantity."""
     price = market_price(position, reference, quantity, volume, volatility)
     # Costs of at least the whole price leave no price to sell at.
     if not price > 0.0:
@@ -229,7 +232,7 @@ def trade_at_open(
     quantity: float,
     opens: BarOpens,
 ) -> float:
-    """Fill a market order of symbol s at its open plus costs; return the filled quantity."""
+    """Fill a market order of symbol s at its open after costs; return the filled quantity."""
     price, volume, volatility = opens.price[s], opens.volume[s], opens.volatility[s]
     return trade_at_market(
         account, position, day, tape, at, number, cause, s, quantity, price, volume, volatility
@@ -238,7 +241,10 @@ def trade_at_open(
 
 @jit_inline
 def mark_positions(account: Record, holding: Records, closes: Array) -> None:
-    """Value every position at its last known close; closes [S], NaN without a new one."""
+    """Mark every position at its last known close.
+
+    closes: [S] USD; NaN for symbols without a new close.
+    """
     total = 0.0
     stock = 0.0
     crypto = 0.0
@@ -263,9 +269,9 @@ def mark_positions(account: Record, holding: Records, closes: Array) -> None:
 
 @compiled
 def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
-    """Reset the fillable and traded quantities for bars that start.
+    """Reset the fillable and traded quantities of symbols whose bar starts.
 
-    volumes: [S] NaN where no bar starts.
+    volumes: [S] volume of each starting bar; NaN for symbols without one.
     """
     for s in range(len(volumes)):
         if not np.isnan(volumes[s]):
@@ -279,10 +285,10 @@ def reset_bar_volume(book: Book, day: Record, volumes: Array) -> None:
 
 @compiled
 def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) -> None:
-    """Close the called quantities at these opens.
+    """Close the quantities under a margin call at these opens.
 
-    Symbols without an open stay called. A call ends once it is closed, or once equity covers the
-    rest (by a deposit, crypto sales, or prices).
+    Symbols without an open remain called. The call ends once all called quantities are closed, or
+    once equity meets the requirement (after a deposit, crypto sales or price moves).
     """
     account = book.account[0]
     if account.called == 0:
@@ -305,9 +311,9 @@ def liquidate(book: Book, day: Record, tape: Records, at: int, opens: BarOpens) 
 
 @jit_inline
 def change_position(account: Record, position: Record, quantity: float, cash: float) -> None:
-    """Change a position by a quantity and cash by USD, and with them equity and gross exposure.
+    """Add a quantity to a position and USD to cash; update equity and gross exposure.
 
-    Both at the marks; the next `mark_positions` recomputes the sums.
+    Equity and gross exposure are valued at the marks. The next `mark_positions` recomputes both.
     """
     before = position.quantity
     position.quantity = round_quantity(before + quantity)
@@ -320,7 +326,7 @@ def change_position(account: Record, position: Record, quantity: float, cash: fl
 
 @jit_inline
 def update_short_proceeds(account: Record, position: Record, quantity: float, price: float) -> None:
-    """Update the sale proceeds of shorts after a trade."""
+    """Update the sale proceeds of a symbol's short position and of the account after a trade."""
     if position.quantity > 0.0 or (position.quantity == 0.0 and quantity > 0.0):
         return
     before = position.short_proceeds
@@ -340,9 +346,9 @@ def update_short_proceeds(account: Record, position: Record, quantity: float, pr
 
 @jit_inline
 def _record_day_trade(account: Record, position: Record, quantity: float) -> None:
-    """Count a day trade if today's opened quantity is closed, and return its buying power.
+    """Count a day trade if a position opened today is closed, and restore its buying power.
 
-    Closing an overnight position returns none: FINRA 4210 grants day-trading buying power once a
+    Closing an overnight position restores no day-trading buying power: FINRA 4210 grants it once a
     day, from the last close.
     """
     if position.quantity * quantity >= 0.0:

@@ -1,6 +1,6 @@
-"""Tape entries as fills and bookings: changes of positions, and other cash flows.
+"""Conversion of tape entries to fills (changes of positions) and bookings (other cash flows).
 
-Settlement writes every flow when it is charged, so the flows of an instant add up to its row.
+Settlement writes every cash flow when it is charged, so the flows of an instant add up to its row.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CAUSES = {BY_LIQUIDATION: "liquidation", BY_DELISTING: DELISTED}
 
 
 class Entry(NamedTuple):
-    """A row of the tape; the fields are those of `ENTRY`."""
+    """One entry of the tape, with the fields of `ENTRY`."""
 
     at: int
     number: int
@@ -61,7 +61,7 @@ def read_tape(
     fills: list[Fill],
     bookings: list[Booking],
 ) -> None:
-    """Append the entries of a tape to fills and bookings.
+    """Convert the entries of a tape and append them to `fills` and `bookings`.
 
     now: instant of the account row that includes the entries.
     name_of: maps an entry to the `client_order_id` of its order.

@@ -1,4 +1,4 @@
-"""Fill settings of the venue, and all terms of an account as arrays for settlement."""
+"""Fill settings of the venue; instruments, fee tiers and daily rates as arrays for settlement."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def holding_table(
     margin: MarginTerms | None = None,
     orders: OrderSizeLimits | None = None,
 ) -> Records:
-    """Return the constants of each symbol, [S] HOLDING; without `orders` no minimum."""
+    """Return the constants of each symbol, [S] HOLDING; None for `orders`: no minimum value."""
     from marketsimulator.account.book import HOLDING
 
     terms = margin or MarginTerms()
@@ -71,7 +71,7 @@ def tier_table(fees: FeeSchedule) -> Array:
 
 
 def day_table(dates: Instants, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms) -> Records:
-    """Return the terms of each New York date, [D] DAY_TERMS; dates must increase."""
+    """Return fees, rates and rules of each New York date, [D] DAY_TERMS; dates must increase."""
     from marketsimulator.account.book import DAY_TERMS
 
     days = np.asarray(dates, dtype="datetime64[D]")

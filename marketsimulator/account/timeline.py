@@ -1,6 +1,6 @@
-"""A market laid out for settlement, and the two steps of every instant.
+"""The market as arrays for settlement, and the two steps of each instant.
 
-`advance` applies bars that became known, then `open_bars` opens the next ones.
+`advance` applies the bars that became known. Then `open_bars` opens the bars that start.
 """
 
 from __future__ import annotations
@@ -51,25 +51,26 @@ IMPACT_VOLATILITY_BARS = 50  # bars of a symbol whose ranges give its volatility
 
 
 class Timeline(NamedTuple):
-    """A market over T instants and S symbols; pairs hold stocks at 0 and crypto at 1.
+    """Arrays of a market over T instants and S symbols; in [T, 2] column 0 is stocks, 1 crypto.
 
-    bars: [T, S, 5] bars known at each instant, NaN without one; volume scaled to the whole market.
-    ends: [T, 2] row at which the bar that starts at an instant becomes known, -1 without one.
+    bars: [T, S, 5] bars that became known at each instant, NaN without a bar; volume of the whole
+        market.
+    ends: [T, 2] row at which the bar that starts at an instant becomes known; -1 without a bar.
     starts: [T, 2] start (ns) of the bars known at each instant.
-    skipped_open_rows: [T, 2] row of the bar that started since the previous instant, at no instant
-        of the panel; its open is matched at this instant. -1 without one.
+    skipped_open_rows: [T, 2] row of the bar that started between the previous instant and this one;
+        its open is matched at this instant. -1 without such a bar.
     now: [T] instant (ns).
     day: [T] row of `days`.
     days: [D] DAY_TERMS of each date.
     nights: [T] number of nights since the previous instant.
     session_opened: [T] true if a session opened since the previous instant.
-    begins_session: [T] true if the stock bar known then began its session.
-    trading: [T] true if stocks trade.
-    auction: true if stock orders wait for the auction in which their next bar opens.
-    closes: true if this is the closing auction; the night and the next session follow.
+    begins_session: [T] true if the stock bar known at the instant is the first of its session.
+    trading: [T] true if the stock market is open.
+    auction: true if stock orders wait for the auction at the open of the next bar.
+    closes: true if that auction is the closing auction.
     volatility: [T, S] standard deviation of a bar's return; [1, S] of zeros without impact.
-    actions: [A] ACTION, in the order in which they take effect.
-    first_action: [T + 1] row of `actions` at which each instant's actions begin.
+    actions: [A] corporate actions (ACTION), in the order in which they take effect.
+    first_action: [T + 1] row of `actions` with the first corporate action of each instant.
     """
 
     bars: Array
@@ -93,9 +94,9 @@ class Timeline(NamedTuple):
 def timeline(
     market: Market, fees: FeeSchedule, margin: MarginTerms, fills: FillTerms, *, impact: bool
 ) -> Timeline:
-    """Lay out a market for settlement.
+    """Build the timeline of a market.
 
-    impact: true if range volatilities are needed for market impact.
+    impact: true to estimate bar volatilities from bar ranges, for market impact.
     """
     bars = market.execution_bars
     # Between two decisions several finer bars match an order's remainder.
@@ -147,7 +148,10 @@ def timeline(
 
 @compiled
 def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Advance to instant t: sessions open and close, and bars known since t - 1 are matched."""
+    """Advance the account to instant t.
+
+    Opens and closes sessions, applies corporate actions, and matches the bars known since t - 1.
+    """
     day = line.days[line.day[t]]
     if line.day[t] != line.day[t - 1]:
         update_crypto_tier(book, line.days[line.day[t - 1]].date, day.date)
@@ -180,7 +184,7 @@ def advance(book: Book, line: Timeline, tape: Records, t: int) -> None:
 
 @jit_inline
 def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None:
-    """Close a session that ended since t - 1: fill its auction, mark positions, charge carry."""
+    """Close a session that ended since t - 1: fill its auction, mark positions, charge costs."""
     day = line.days[line.day[t - 1]]
     _match_opens(book, line, day, tape, t)
     row = line.skipped_open_rows[t, 0]
@@ -192,9 +196,9 @@ def _close_in_auction(book: Book, line: Timeline, tape: Records, t: int) -> None
 
 @compiled
 def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
-    """Open the bars that start at instant t, and return their opens.
+    """Open the bars that start at instant t and return their opens.
 
-    Matches orders that waited for an open and liquidates called positions.
+    Matches the orders that wait for an open, and liquidates called positions.
     """
     day = line.days[line.day[t]]
     opens = _opens_of(book, line, day, line.ends[t], _volatility_at(line, t))
@@ -210,7 +214,10 @@ def open_bars(book: Book, line: Timeline, tape: Records, t: int) -> BarOpens:
 
 @jit_inline
 def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: Array) -> BarOpens:
-    """Return the opens that fill orders, of bars at these rows (stocks, crypto; -1 for none)."""
+    """Return the opens, at which orders can fill, of the bars at these rows.
+
+    rows: row of stocks, then of crypto; -1 for none.
+    """
     size = len(book.holding)
     opens = BarOpens(np.full(size, np.nan), np.full(size, np.nan), volatility)
     for s in range(size):
@@ -225,10 +232,11 @@ def _opens_of(book: Book, line: Timeline, day: Record, rows: Index, volatility: 
 def step_finer_bars(
     book: Book, line: Timeline, tape: Records, between: tuple[int, int], tape_space: int
 ) -> int:
-    """Step through the instants at which finer bars end; return the last one that was stepped.
+    """Process the instants at which finer bars end; return the last processed instant.
 
-    between: the first instant, and the one after the last.
-    tape_space: tape entries that one instant needs. Stepping stops when the tape has fewer left.
+    between: first row, and the row after the last.
+    tape_space: maximum number of tape entries of one instant. Processing stops early when the tape
+        has less space.
     """
     first, end = between
     for t in range(first, end):
@@ -241,10 +249,10 @@ def step_finer_bars(
 
 @compiled
 def _match_opens(book: Book, line: Timeline, day: Record, tape: Records, t: int) -> None:
-    """Match waiting orders and a liquidation with opens since t - 1.
+    """Match waiting orders and liquidations with opens between t - 1 and t.
 
-    Only opens of bars that started at no instant of the panel: `open_bars` matches all others. A
-    crypto hour may end while a stock's bar runs: the open was before it.
+    These are the opens of bars that started between two instants of the panel; `open_bars` matches
+    all others. A crypto bar may end while a stock bar that opened earlier is still running.
     """
     if not book.account[0].called and not len(book.orders):
         return
@@ -285,7 +293,7 @@ def _match_ranges(
 
 @compiled
 def fills_orders(day: Record, volume: float) -> bool:
-    """Return whether a bar fills orders: it exists and, unless volume is ignored, has volume."""
+    """Return whether a bar exists and can fill orders: it has volume, or volume is ignored."""
     return volume > 0.0 or (volume == 0.0 and day.volume_share == np.inf)
 
 
@@ -306,9 +314,9 @@ def _check_volume(bars: Bars) -> None:
 
 
 def _unseen_rows(times: Instants, starts: Instants) -> Index:
-    """Return the row of the bar that started since each previous instant, [T]; -1 for none.
+    """Return the row of the bar that started between two instants of the panel, [T]; -1 for none.
 
-    starts: [T] of the bars that become known, NaT without one.
+    starts: [T] start of the bar that becomes known at each instant; NaT without one.
     """
     place = np.minimum(np.searchsorted(times, starts), len(times) - 1)
     # NaT, without a bar, differs from everything and is tested first.
@@ -329,9 +337,9 @@ def _end_rows(clock: Clock, times: Instants) -> Index:
 
 
 def _range_volatility(panel: Array) -> Array:
-    """Return the standard deviation of a bar's return, [T, S], from ranges of a symbol's last bars.
+    """Estimate the standard deviation of a bar's return, [T, S], from the ranges of recent bars.
 
-    Parkinson (1980); 0 before the first bar.
+    The estimator is that of Parkinson (1980). It is 0 before the first bar.
     """
     squared = np.log(panel[:, :, HIGH] / panel[:, :, LOW]) ** 2 / (4 * np.log(2))
     result = np.zeros(squared.shape)
@@ -352,10 +360,10 @@ def _range_volatility(panel: Array) -> Array:
 
 
 def _action_table(market: Market, session_opened: Mask) -> tuple[Records, Index]:
-    """Return actions and delistings in the order of their effect, and each instant's first row.
+    """Return corporate actions in order of effect, and the first row of each instant.
 
-    An action before the panel's first known bar is in its prices already, and the account held
-    nothing then.
+    Actions before the panel's first known bar are skipped: its prices include them, and the account
+    had no positions.
     """
     bars = market.execution_bars
     place = {symbol: s for s, symbol in enumerate(bars.symbols)}

@@ -1,1 +1,1 @@
-"""Results of runs: figures, statistical significance, the trial ledger, reports."""
+"""Results of runs: figures, statistical significance, trial ledger and reports."""

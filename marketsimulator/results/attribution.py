@@ -1,13 +1,13 @@
 """Attribution: the profit of an account in seven parts, by symbol and hour of day.
 
 At instant i a symbol has the mark m (its last known close) and, after the fills of i, the quantity
-q. A share of i - 1 has become r shares by i (1 but for splits). From i - 1 to i it earns
+q. One share at i - 1 is r shares at i (r = 1 except for splits). The profit from i - 1 to i is
 
     q[i-1] (r m[i] - m[i-1]) + sum over fills (dq m[i] - paid) + other cash flows
 
-Its last decision by i - 1, for an equity E at a price p, had named four quantities: what the
-strategy wanted before limits, W = kelly E / p; the target, T = target E / p; and what orders were
-sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
+The last decision by i - 1, with equity E and price p, determines three quantities: before limits
+W = kelly E / p, the target T = target E / p, and the quantity after its orders
+Q = held E / p + qty. They split q[i-1] into these parts:
 
     premium    E times the weight on the premium alone, / p
     forecast   E times the weight on the forecast alone, / p; both before limits, signed, from the
@@ -16,19 +16,19 @@ sent for, Q = held E / p + qty. In these words each part is, of q[i-1]:
     sizing     the rest of Q: T - W if no limit binds (plan, trading costs), rounding to lots
                Q - T, and the part of W from neither (hedges, shape of returns, rules). If W is
                unknown (buy and hold, unsized symbols), all of Q
-    timing     q[i-1] - Q: late or partial fills, coin fees, liquidations, no decision
+    timing     q[i-1] - Q: late or partial fills, crypto fees, liquidations, no decision
 
-each times r m[i] - m[i-1]; and, from the events at i,
+Each is multiplied by r m[i] - m[i-1]. The events at i add
 
-    costs      spread, slippage and impact, fees, coin fees at the price of their fill, rounding
+    costs      spread, slippage and impact, fees, crypto fees at the price of their fill, rounding
     financing  interest, borrow fees, dividends, cash for fractional shares; other and unlisted
                bookings of a live account
     timing     quantity times (m[i] less the price before costs) of each fill: the move from the
                decision's price to the fill, and for a delisted symbol from its last price to the
                payout
 
-They add up to the profit by definition. A split changes W, T and Q as it changes q. Positions that
-were wanted but never held are in no part.
+The parts add up to the profit by definition. A split changes W, T and Q in the same ratio as q.
+Target positions that were never filled are in no part.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ _COST_KINDS: tuple[BookingKind, ...] = ("spread", "slippage", "rounding")
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Attribution:
-    """A profit by symbol, hour of day and part.
+    """Profit of a run by symbol, hour of day and part.
 
-    symbols: names of the symbols; the last row is the account itself.
-    hours: New York times of day, as 10:30.
-    usd: [symbols, hours, PARTS].
+    symbols: names of the symbols; the last one stands for the account itself.
+    hours: New York times of day, such as 10:30.
+    usd: [symbols, hours, PARTS] profit, USD.
     """
 
     symbols: tuple[str, ...]
@@ -71,33 +71,35 @@ class Attribution:
     usd: Array
 
     def parts(self) -> dict[ProfitPart, float]:
-        """Return USD by part."""
+        """Return the total profit by part, USD."""
         return dict(zip(PROFIT_PARTS, self.usd.sum(axis=(0, 1)).tolist(), strict=True))
 
     def by_symbol(self) -> dict[str, dict[ProfitPart, float]]:
-        """Return USD by part, of every symbol and of the account."""
+        """Return the profit of each symbol and of the account, by part, USD."""
         return _table(self.symbols, self.usd.sum(axis=1))
 
     def by_hour(self) -> dict[str, dict[ProfitPart, float]]:
-        """Return USD by part, of every hour of day."""
+        """Return the profit of each hour of day, by part, USD."""
         return _table(self.hours, self.usd.sum(axis=0))
 
     def as_dict(self) -> dict[str, dict[str, dict[ProfitPart, float]]]:
-        """Return the parts by symbol and by hour, for `summary.json`."""
+        """Return the profit by part for each symbol and hour, as in `summary.json`, USD."""
         return {"symbols": self.by_symbol(), "hours": self.by_hour()}
 
 
 class SymbolHistory(NamedTuple):
-    """One symbol of an account at N instants; USD, and signed shares or coins.
+    """Marks, quantities and cash flows of one symbol at N instants.
+
+    Amounts are in USD; quantities are signed shares or coins.
 
     marks: [N] last known price.
     before: mark and quantity before the first instant.
     ratios: [N] new shares per old share since the previous instant.
     changes: [N] change of the quantity, splits included.
     paid: [N] sum of quantity times price of the fills.
-    price_costs: [N] spread and slippage within `paid`, above 0.
-    crypto_fees: [N] value of fees taken in coin, at the price of the fill.
-    charges: [N] costs other than those in prices, above 0.
+    price_costs: [N] spread and slippage within `paid`, not negative.
+    crypto_fees: [N] value of fees charged in crypto, at the price of the fill.
+    charges: [N] fees in USD, not negative.
     financing: [N] cash flows from financing; negative if paid.
     """
 
@@ -113,7 +115,7 @@ class SymbolHistory(NamedTuple):
 
 
 def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
-    """Return premium, forecast, sizing and limits of each decision's ordered quantity, [D, 4].
+    """Split each decision's ordered quantity into premium, forecast, sizing and limits, [D, 4].
 
     decisions: rows of `Run.decision_frame`.
     """
@@ -140,7 +142,7 @@ def split_ordered_quantity(decisions: pd.DataFrame) -> Array:
 
 
 def _limited(binding: pd.Series) -> Mask:
-    """Return whether a limit binds, [D]."""
+    """Return whether a limit binds at each decision, [D]."""
     named = {
         text: any(name not in NON_LIMIT_REASONS for name in text.split("+"))
         for text in binding.unique()
@@ -149,9 +151,9 @@ def _limited(binding: pd.Series) -> Mask:
 
 
 def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> Array:
-    """Return a symbol's profit since the previous instant by part, [N, PARTS], USD.
+    """Return a symbol's profit at each instant by part, [N, PARTS], USD.
 
-    rows: [D] first instant whose fills each decision applies to, ascending.
+    rows: [D] instant number of each decision, ascending; it applies to fills from there on.
     quantities: [D, 4] ordered quantities from `split_ordered_quantity`.
     """
     h = history
@@ -171,7 +173,7 @@ def attribute_symbol(history: SymbolHistory, rows: Index, quantities: Array) -> 
 
 
 def attribute_run(run: Run, market: Market) -> Attribution:
-    """Return the attribution of a run's profit."""
+    """Attribute a run's profit to its parts, by symbol and hour of day."""
     bars = market.bars
     at, _ = run.equity_curve()
     hour, labels = hours_of_day(at)
@@ -215,9 +217,10 @@ def attribute_run(run: Run, market: Market) -> Attribution:
 
 
 def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
-    """Return the coin fee of each fill, USD at the price of the preceding trade of the symbol.
+    """Return the crypto fee that each fill represents, USD; 0 for fills that are no fee.
 
-    A fee follows its purchase in the list of fills; a split belongs to no order.
+    A crypto fee is a fill at price 0 that follows its purchase. It is valued at the price of the
+    symbol's preceding trade.
     """
     traded: dict[str, Fill] = {}
     taken = []
@@ -237,7 +240,7 @@ def crypto_fees_of_fills(fills: Iterable[Fill]) -> list[float]:
 def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array, Array]:
     """Return a symbol's last close and split ratio at each instant, [N] each.
 
-    Before its first close, the first close is used.
+    Instants before the first close have the first close.
     """
     times, values = market.bars.real_bars(s)
     latest = np.searchsorted(times, at, side="right") - 1
@@ -255,7 +258,7 @@ def marks_and_split_ratios(market: Market, s: int, at: Instants) -> tuple[Array,
 
 
 def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
-    """Return the hour number of each instant [N], and the hours in New York time, as 10:30."""
+    """Return the number of each instant's time of day [N], and these New York times ("10:30")."""
     local = pd.DatetimeIndex(at).tz_localize("UTC").tz_convert(NEW_YORK)
     minutes, number = np.unique(local.hour * 60 + local.minute, return_inverse=True)
     labels = tuple(f"{each // 60:02d}:{each % 60:02d}" for each in minutes.tolist())
@@ -263,8 +266,12 @@ def hours_of_day(at: Instants) -> tuple[Index, tuple[str, ...]]:
 
 
 def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
-    """Return the quantities ordered by the previous instant, [N, 4], in its shares.
+    """Return the ordered quantity in force before each instant, in four parts, [N, 4].
 
+    Parts: premium, forecast, sizing and limits, in shares of the previous instant.
+
+    rows: [D] instant number of each decision.
+    quantities: [D, 4] parts of each decision's ordered quantity.
     grown: [N] cumulative split ratio since the start.
     """
     planned = np.zeros((len(grown), 4))
@@ -279,7 +286,7 @@ def _planned(rows: Index, quantities: Array, grown: Array) -> Array:
 def _booked(
     bookings: Iterable[tuple[int, Booking]], count: int
 ) -> dict[ProfitPart, npt.NDArray[np.float64]]:
-    """Return signed costs and financing, [N] each."""
+    """Return the signed bookings of costs and of financing at each instant, [N] each, USD."""
     booked: dict[ProfitPart, Array] = {"costs": np.zeros(count), "financing": np.zeros(count)}
     for k, booking in bookings:
         if booking.kind in ("transfer", DELISTED):

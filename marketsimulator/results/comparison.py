@@ -1,4 +1,4 @@
-"""Comparison of new and earlier runs over their common days: terminal table, page and files."""
+"""Comparison of runs over their common days: terminal table, HTML page and files."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ MAX_ROWS_PRINTED = 20  # runs on the terminal; the page has all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Comparison:
-    """A comparison of V runs.
+    """V runs compared over their common days.
 
-    records: [V] the runs.
-    runs: the runs cut to their common days.
-    found: the best run compared with the others.
+    records: [V] complete runs.
+    runs: runs cut to their common days.
+    found: comparison of the best run with the others.
     warnings: data warnings about the figures.
-    notes: remarks on how the runs were made.
+    notes: remarks on the method of the runs.
     """
 
     records: tuple[RunRecord, ...]
@@ -114,11 +114,11 @@ class Comparison:
         return comparison_verdict(self.runs, self.found)
 
     def sentences(self) -> list[str]:
-        """Return the figures that support the verdict, then the warnings."""
+        """Return the sentences below the verdict: supporting figures, warnings and notes."""
         return [self.verdict.rest, *self._all_warnings(), *self.notes]
 
     def terminal_table(self) -> Table:
-        """Return the first rows of the ranking."""
+        """Return the table for the terminal: the first runs of the ranking."""
         return self._ranking_table({}, MAX_ROWS_PRINTED)
 
     def _all_warnings(self) -> list[str]:
@@ -130,11 +130,11 @@ class Comparison:
     def _ranking_table(
         self, colours: Mapping[int, str], shown: int, links: Sequence[str] | None = None
     ) -> Table:
-        """Return the ranking, one row per run.
+        """Return the table of the ranking, with one row per run.
 
-        colours: colours by number of run.
-        shown: number of rows.
-        links: [V] links to each run's own page; empty strings for runs without one.
+        colours: chart colours by run number.
+        shown: maximum number of rows.
+        links: [V] links to the runs' reports; empty strings for runs without a report.
         """
         figures = table_rows(self.table)
         main, more = (
@@ -167,7 +167,7 @@ class Comparison:
         )
 
     def _settings_text(self, k: int) -> str:
-        """Return the varied settings of run k that its name does not contain."""
+        """Return the varied settings of run k as text, without those in its name."""
         name = self.names[k] if self.records[k].path is None else ""
         varied = {setting: values[k] for setting, values in self.runs.varied.items()}
         return ", ".join(
@@ -207,9 +207,9 @@ class Comparison:
         }
 
     def page(self, output: Path) -> str:
-        """Return `comparison.html`.
+        """Return the HTML of `comparison.html`.
 
-        output: folder of the page, base of the links to the runs' reports.
+        output: folder of the page; links to the runs' reports are relative to it.
         """
         colours = colours_by_run(self.runs)
         links = [_link(record.path, output) for record in self.records]
@@ -231,7 +231,7 @@ class Comparison:
         )
 
     def files(self) -> dict[str, Callable[[Path], object]]:
-        """Return the writer of each file."""
+        """Return the writer of each file of the comparison, by file name."""
         text = json_text(_plain(self.summary()))
         return {
             "comparison.html": lambda path: path.write_text(
@@ -244,7 +244,7 @@ class Comparison:
         return list(dict.fromkeys(str(s) for r in self.records for s in r.summary["symbols"]))
 
     def _every(self, name: str) -> str:
-        """Return the distinct values of a key of the runs' summaries."""
+        """Return the distinct values of a key over the summaries of all runs."""
         return "; ".join(dict.fromkeys(str(record.summary[name]) for record in self.records))
 
 
@@ -260,7 +260,7 @@ def compare_records(
     records: the runs.
     counted_trials: trial statistics for the deflated Sharpe ratios, unless a run's ledger counts
         more trials; None: these runs.
-    notes: remarks on how the runs were made.
+    notes: remarks on the method of the runs.
     seed: seed of the bootstrap.
     """
     names = run_names(records)
@@ -288,7 +288,10 @@ def compare_records(
 
 
 def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDays) -> pd.DataFrame:
-    """Return one row of figures per run, over the common days; of whole runs if none was cut."""
+    """Return a table of figures over the common days, with one row per run.
+
+    If no run was cut, the figures are those of the complete runs.
+    """
     whole = [name for name in (*WHOLE_RUN_FIGURES, "costs_by_kind") if shared.whole]
     whole = [name for name in whole if all(name in record.summary for record in records)]
     rows = []
@@ -314,7 +317,7 @@ def _table(records: Sequence[RunRecord], names: Sequence[str], shared: SharedDay
 def _add_deflated_sharpe(table: pd.DataFrame, trials: TrialStatistics) -> None:
     """Add the columns `deflated_sharpe`, next to the Sharpe ratio, and `trials`.
 
-    Every row is deflated by all trials, because the best row is picked among all of them.
+    Each ratio is deflated by all trials, because the best run is selected among all of them.
     """
     ratios = [
         None
@@ -358,7 +361,7 @@ def _add_intervals(runs: RunSet) -> None:
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Cell:
-    """Return a figure with its interval below it."""
+    """Return a table cell with a figure and its interval below."""
     text = figure_text(row, column, annual=row["annual_figures"])
     if column == "sharpe" and row["annual_figures"] and not is_missing(row["sharpe_low"]):
         ends = (row["sharpe_low"], row["sharpe_high"])
@@ -367,7 +370,7 @@ def _cell(row: Mapping[str, Any], column: str) -> Cell:
 
 
 def _lead_cell(lead: Outperformance | None) -> Cell:
-    """Return how far a run ends ahead of the best, with the 90 % interval below it."""
+    """Return a table cell with a run's lead over the best run and its 90 % interval below."""
     if lead is None:
         return Cell(NO_VALUE)
     ends = interval(lead.interval, partial(percent, places=1, sign=True), " … ")
@@ -381,7 +384,7 @@ def _link(folder: Path | None, output: Path) -> str:
 
 
 def _market_warnings(records: Sequence[RunRecord]) -> list[str]:
-    """Report runs over different markets."""
+    """Return warnings if the runs have different symbols or data."""
     markets = dict.fromkeys(
         f"{', '.join(map(str, record.summary['symbols']))} ({record.summary['data']})"
         for record in records

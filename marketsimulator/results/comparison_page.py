@@ -1,4 +1,4 @@
-"""A self-contained HTML page that compares runs; readable without its script."""
+"""Self-contained HTML page that compares runs; it is readable without JavaScript."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from trainingdata.instants import NEW_YORK
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Sheet:
-    """The content of a comparison page.
+    """Content of a comparison page.
 
-    title, subtitle: the subtitle names symbols and data.
-    verdict: significant differences.
-    table: one row per run.
+    title, subtitle: headings; the subtitle names symbols and data.
+    verdict: verdict on significant differences.
+    table: table with one row per run.
     warnings: data warnings about the figures.
-    notes: remarks on how the runs were made.
+    notes: remarks on the method of the runs.
     """
 
     title: str
@@ -34,17 +34,17 @@ class Sheet:
     notes: Sequence[str] = ()
 
     def page(self, template: str, **values: Any) -> str:
-        """Render a template that extends `marketsimulator/runs.html.j2`."""
+        """Render the page with a template that extends `marketsimulator/runs.html.j2`."""
         return render_page(template, sheet=self, **values)
 
 
 def colours_by_run(runs: RunSet) -> dict[int, str]:
-    """Return the colours of the best six runs by number of run."""
+    """Return the chart colours of the best six runs, by run number."""
     return dict(zip(runs.ranking(), COLOURS, strict=False))
 
 
 def growth_chart(runs: RunSet, colours: Mapping[int, str]) -> Chart:
-    """Return the cumulative returns of the runs that have a colour."""
+    """Return the chart of cumulative returns of the runs with a colour."""
     at, growth = runs.growth()
     ends = ", ".join(f"{runs.names[k]} {percent(growth[k, -1])}" for k in colours)
     drawn = [Series(runs.names[k], colour, at, growth[k]) for k, colour in colours.items()]

@@ -1,4 +1,4 @@
-"""Counterfactuals: variants on the same bars with one change, as controls for a run."""
+"""Counterfactuals: reruns with one change (forecasts, costs or bars) as controls for a run."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ LENDING_RATE_TABLES = ("interest_rates", "borrow_rates")
 
 
 class Counterfactual(NamedTuple):
-    """A variant with one change.
+    """One change of a variant, as functions on its settings and beliefs.
 
     name: suffix appended to the variant's name.
-    settings: maps the variant's settings to the counterfactual's.
-    beliefs: maps the variant's beliefs to the counterfactual's.
+    settings: function that maps the variant's settings to those of the counterfactual.
+    beliefs: function that maps the variant's beliefs to those of the counterfactual.
     """
 
     name: str
@@ -47,7 +47,7 @@ UNCHANGED = Counterfactual("", _unchanged, _unchanged)
 
 
 def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> list[Counterfactual]:
-    """Return the counterfactuals of these kinds; seed: seed of the shuffle."""
+    """Build the counterfactuals of these kinds; seed: seed of the shuffled forecasts."""
     found: list[Counterfactual] = []
     if "lag" in kinds:
         found.append(Counterfactual("lagged", _unchanged, lag_beliefs))
@@ -62,10 +62,10 @@ def build_counterfactuals(kinds: Sequence[CounterfactualKind], seed: int) -> lis
 
 
 def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
-    """Return the bars with the prices of every bar from `cut` on multiplied by a random walk.
+    """Return the bars with all prices after `cut` multiplied by a random walk.
 
-    A bar counts by its start. A bar that is under way at `cut` keeps its open, and with it what
-    may fill there; its high, low and close change.
+    Bars that start at `cut` or later change completely. A bar that contains `cut` keeps its open,
+    at which orders may have filled; its high, low and close change.
     """
     rng = np.random.default_rng(seed)
     values = bars.values.copy()
@@ -87,7 +87,7 @@ def scramble_bars(bars: Bars, cut: np.datetime64, seed: int) -> Bars:
 def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
     """Return the panel without the bars that start at `cut` or later.
 
-    A bar that is under way at `cut` stays, because an order decided then may fill in it.
+    A bar that contains `cut` stays, because an order decided at `cut` may fill in it.
     """
     mask = bars.mask.copy()
     for s, item in enumerate(bars.instruments):
@@ -105,7 +105,7 @@ def truncate_bars(bars: Bars, cut: np.datetime64) -> Bars:
 def _unread_before(
     bars: Bars, cut: np.datetime64, symbols: Collection[str]
 ) -> tuple[UnconfirmedBars, ...]:
-    """Return the bars left out, without those of some symbols that start at `cut` or later."""
+    """Return the unconfirmed bars, without those of `symbols` that start at `cut` or later."""
     kept = []
     for item, (times, values) in zip(
         bars.instruments, bars.unconfirmed_bars, strict=bool(bars.unconfirmed_bars)
@@ -119,8 +119,8 @@ def _unread_before(
 def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
     """Return the market with a random half of the symbols delisted after `cut`.
 
-    These symbols have no later bars. Every other one has a listed delisting at a price of zero in
-    the next session.
+    These symbols have no later bars. Every second of them also has a listed delisting in the next
+    session, at a price of zero.
     """
     bars = market.bars
     rng = np.random.default_rng(seed)
@@ -139,9 +139,9 @@ def delist_after(market: Market, cut: np.datetime64, seed: int) -> Market:
 
 
 def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
-    """Return beliefs in which each decision has mu and sigma of the symbol's previous decision.
+    """Return lagged beliefs: each decision has mu and sigma of the symbol's previous decision.
 
-    The symbol's first decision has no predecessor and is dropped.
+    The first decision of each symbol has no predecessor and is dropped.
     """
     mu = beliefs.mu.copy()
     sigma = beliefs.sigma.copy()
@@ -157,8 +157,7 @@ def lag_beliefs(beliefs: BeliefTable) -> BeliefTable:
 def shuffle_beliefs(beliefs: BeliefTable, seed: int) -> BeliefTable:
     """Return beliefs with each symbol's expected returns permuted among its own decisions.
 
-    The permutation applies to mu / sigma: bet sizes keep their distribution, and only their timing
-    is lost.
+    The permutation applies to mu / sigma. Bet sizes keep their distribution and lose their timing.
     """
     rng = np.random.default_rng(seed)
     mu = beliefs.mu.copy()

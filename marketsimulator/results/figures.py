@@ -16,12 +16,12 @@ from trainingdata.bars import Bars
 def account_figures(
     at: Instants, outcome: VariantOutcome, *, capital: float, has_crypto: bool
 ) -> dict[str, Any]:
-    """Return the figures of an account; fractions and USD.
+    """Return figures of an account: return, risk, exposure and costs; fractions and USD.
 
     at: instants [T].
-    outcome: equity, gross positions and totals at these instants.
-    capital: USD at the start.
-    has_crypto: whether a coin is in the universe: days are then calendar days.
+    outcome: equity and gross exposure at these instants, and totals of the run.
+    capital: equity at the start, USD.
+    has_crypto: true if the universe contains crypto, so that days are calendar days.
     """
     equity, gross, totals = outcome.equity, outcome.gross, outcome.totals
     solvent = equity > 0
@@ -42,7 +42,12 @@ def account_figures(
 
 
 def fill_figures(run: Run, capital: float) -> dict[str, float]:
-    """Return the figures that depend on the fill bars: USD, a fraction and a count."""
+    """Return the figures that depend on the bars used for fills: equity, return, costs, fills.
+
+    Amounts are in USD; the return is a fraction.
+
+    capital: equity at the start, USD.
+    """
     outcome = VariantOutcome.from_run(run)
     return {
         "equity": float(outcome.equity[-1]),
@@ -54,9 +59,10 @@ def fill_figures(run: Run, capital: float) -> dict[str, float]:
 
 
 def contributions(bars: Bars, run: Run, capital: float) -> dict[str, float]:
-    """Return each symbol's contribution to total_return, after fees.
+    """Return each symbol's contribution to the total return, after fees.
 
-    With `interest` and `other` (dividends, borrow fees, rounding of daily fees) they add up to it.
+    With the entries `interest` and `other` (dividends, borrow fees, rounding of daily fees) the
+    contributions add up to the total return.
     """
     earned = dict.fromkeys(bars.symbols, 0.0)
     quantity = dict.fromkeys(bars.symbols, 0.0)

@@ -1,8 +1,8 @@
 """Forecasts of a run's decisions compared with realised returns.
 
-A run keeps the forecast mean and deviation up to the end of each decision's first interval, but not
-the forecast itself. They are evaluated here as those of a normal return. A file of forecasts may
-cover only some decisions: a remark states how many had one.
+A run records the forecast mean and standard deviation up to the end of each decision's first
+interval, but not the quantiles. Returns are assumed to be normal here. A file of forecasts may
+cover only some decisions; a remark reports how many.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from trainingdata.schedule import Schedule
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ForecastOutcomes:
-    """The N forecasts of a run whose intervals have ended, in the order of their decisions.
+    """N forecasts of a run with known outcomes, in the order of the decisions.
 
     symbols: names of the panel's symbols.
-    symbol: [N] number of the symbol.
+    symbol: [N] index of the symbol in `symbols`.
     at: [N] instant of the decision.
-    until: [N] end of the decision's first interval.
+    until: [N] end of the forecast interval, which is the decision's first.
     price: [N] last close at the decision, USD.
     mu: [N] expected simple return.
-    sigma: [N] standard deviation of the expected return, above 0.
+    sigma: [N] standard deviation of the return, above 0.
     outcome: [N] realised simple return.
     """
 
@@ -51,11 +51,11 @@ class ForecastOutcomes:
         return len(self.at)
 
     def scores(self) -> Array:
-        """Return the realised returns less their forecast means, in forecast deviations, [N]."""
+        """Return the z-scores [N]: realised return less mu, divided by sigma."""
         return (self.outcome - self.mu) / self.sigma
 
     def pit(self) -> Array:
-        """Return the forecast probability of a return below the realised one, [N]."""
+        """Return the probability integral transform [N]: forecast CDF at the realised return."""
         from scipy.special import ndtr  # only reports need it; it loads in 0.2 s
 
         return np.asarray(ndtr(self.scores()))
@@ -64,11 +64,12 @@ class ForecastOutcomes:
 def forecast_outcomes(
     run: Run, bars: Bars, splits: Sequence[CorporateAction] = ()
 ) -> ForecastOutcomes:
-    """Return the forecasts behind a run's decisions whose intervals have ended.
+    """Return the forecasts of a run's decisions with their realised returns.
 
-    run: the run.
+    Forecasts whose interval has not ended are skipped.
+
     bars: bars of the run.
-    splits: splits for which the bars are not adjusted; intervals that contain one are left out.
+    splits: splits for which the bars are not adjusted; intervals that contain one are skipped.
     """
     number = {symbol: s for s, symbol in enumerate(bars.symbols)}
     known = run.decision_frame()
@@ -122,11 +123,11 @@ LOOK_AHEAD_CORRELATION = (
 
 
 def contains_future(beliefs: BeliefTable, bars: Bars) -> bool:
-    """Return whether forecasts match outcomes too well to have been made before them.
+    """Return whether forecasts correlate with outcomes so much that they must contain the future.
 
-    The test uses the half of expected returns furthest from their symbol's median. It is their rank
-    correlation with the interval's returns, also less their median. So a common drift or an
-    unadjusted split has no effect. The best forecast of a bounce between bid and ask reaches 0.7.
+    The test statistic is the rank correlation of expected with realised returns, each less its
+    symbol's median, over the half with the largest absolute expected returns. A common drift or an
+    unadjusted split has no effect. The best possible forecast of bid-ask bounce reaches 0.7.
     """
     expected, followed = [], []
     for s in range(len(bars.symbols)):
@@ -158,10 +159,12 @@ MIN_FORECAST_COVERAGE = 0.95  # of the decisions with a forecast, below which a 
 
 
 def coverage_remarks(run: Run, market: Market, schedule: Schedule, in_universe: Mask) -> list[str]:
-    """Report how many decisions had no forecast, with the first and the last that had one.
+    """Report how many decisions had a forecast, if some had none.
 
-    Each symbol counts as a decision of its own.
-    in_universe: [T, S] whether a symbol is in the universe at an instant.
+    Each symbol counts as a separate decision.
+
+    schedule: times of day at which decisions are made.
+    in_universe: [T, S] true if a symbol is in the universe at an instant.
     """
     bars = market.period
     possible = int((closed_and_due(bars, schedule) & in_universe).sum())

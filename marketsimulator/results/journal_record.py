@@ -1,6 +1,6 @@
-"""Journal of a live account, read once, as a run: decisions, orders, fills, bookings, positions.
+"""Live account read from its journal, as a run: decisions, orders, fills, bookings, positions.
 
-`marked_at_closes` values the run as a backtest is valued, with all of its cash.
+`marked_at_closes` marks the positions of the run at bar closes, as in a backtest.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ _CAUSES: Mapping[ActivityKind, str] = {"coin fee": CRYPTO_FEE, "merger": DELISTE
 
 @dataclass(frozen=True, slots=True)
 class ExactAccount:
-    """A snapshot of the account in exact numbers, taken by a cycle before it sends orders.
+    """Account snapshot in exact numbers, taken by a cycle before it sends orders.
 
-    at: instant by the venue's clock.
-    equity: USD, as the venue reports it.
+    at: instant according to the venue's clock.
+    equity: equity reported by the venue, USD.
     positions: signed quantities by symbol.
-    prices: USD by symbol, for held and for decided symbols.
+    prices: prices of symbols with a position or a decision, USD by symbol.
     """
 
     at: np.datetime64
@@ -81,17 +81,17 @@ class ExactAccount:
 
     @property
     def cash(self) -> Fraction:
-        """Return the equity that is not in positions, USD."""
+        """Return equity less the value of positions, USD."""
         return self.equity - sum(self.worth.values(), ZERO)
 
     @property
     def worth(self) -> dict[str, Fraction]:
-        """Return the value of each position, signed, USD by symbol."""
+        """Return the signed value of each position, USD by symbol."""
         return {symbol: held * self.prices[symbol] for symbol, held in self.positions.items()}
 
     @property
     def held(self) -> dict[str, InitialPosition]:
-        """Return the positions as initial positions of a run."""
+        """Convert the positions to initial positions of a run."""
         return {
             symbol: InitialPosition(
                 Decimal(held.numerator) / held.denominator, float(self.prices[symbol])
@@ -102,11 +102,14 @@ class ExactAccount:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class JournalRecord:
-    """All records of a journal that a drift report compares, in time order.
+    """Records of a live account's journal, in time order.
 
-    decisions: decisions of the job that trades stocks and coins.
-    intents: orders of all jobs, by id.
-    fills, activities, marks, cycles: all records of the account.
+    decisions: decisions of the job that trades stocks and crypto.
+    intents: order intents of all jobs, by client_order_id.
+    fills: fills that the venue listed.
+    activities: bookings that the venue listed (dividends, fees, transfers, …).
+    marks: equity and position values at each account snapshot.
+    cycles: cycles of the job, each with an end.
     """
 
     decisions: tuple[DecisionRow, ...]
@@ -118,7 +121,7 @@ class JournalRecord:
 
     @classmethod
     def from_database(cls, database: Database, job: str) -> JournalRecord:
-        """Read all records of a journal; job: the job whose decisions and cycles count."""
+        """Read all records of a journal; job: job whose decisions and cycles are read."""
         return cls(
             decisions=_last_of_each(decisions_since(database, job, ALL_TIME)),
             intents={intent.client_order_id: intent for intent in intents_of(database)},
@@ -130,7 +133,7 @@ class JournalRecord:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Return all symbols that were decided, sorted."""
+        """Return all symbols with a decision, sorted."""
         return tuple(sorted({symbol for each in self.decisions for symbol in each.choices}))
 
     def order(self, name: str) -> Order:
@@ -142,9 +145,9 @@ class JournalRecord:
         return self.account_of(self.decisions[0])
 
     def ends(self) -> tuple[ExactAccount, ExactAccount]:
-        """Return the account at its first and at its last mark.
+        """Return the account at the first and at the last mark of the journal.
 
-        If the first mark has positions, the account of the first decision takes its place.
+        If the first mark has positions, the account of the first decision replaces it.
         """
         first, last = self.marks[0], self.marks[-1]
         begin = ExactAccount(first.at, to_fraction(first.equity), {}, {})
@@ -153,10 +156,12 @@ class JournalRecord:
         return begin, self._marked(last, begin)
 
     def end(self, covered: Callable[[np.datetime64], bool]) -> ExactAccount:
-        """Return the account at the last cycle that read it at a covered instant.
+        """Return the last account snapshot at an instant that the bars cover.
 
-        The orders that a cycle sends are listed by the next cycle. So the last cycle counts only
-        with the account that it found.
+        The orders of a cycle are listed by the next cycle. So of the last cycle only the snapshot
+        before its orders is used.
+
+        covered: returns whether the bars cover an instant.
         """
         for each in reversed(self.cycles):
             decided = [d for d in self.decisions if _within(d.decided_at, each)]
@@ -168,12 +173,15 @@ class JournalRecord:
         return self.first_account()
 
     def sent_before(self, instant: np.datetime64, reading: ExactAccount) -> bool:
-        """Return whether orders decided at an instant were sent before the account was read."""
+        """Return whether the orders decided at an instant were sent before a snapshot was taken."""
         later = [d for d in self.decisions if d.at == instant and d.decided_at >= reading.at]
         return bool(reading.at > instant) and not later
 
     def account_of(self, decision: DecisionRow) -> ExactAccount:
-        """Return the account for which a decision was made."""
+        """Return the account snapshot on which a decision was based.
+
+        Raises `InputError` if the journal has no price of a position.
+        """
         known = bisect_right(self.marks, decision.decided_at, key=attrgetter("at"))
         values = self.marks[known - 1].positions if known else {}
         positions = {s: to_fraction(held) for s, held in decision.positions.items() if held}
@@ -187,7 +195,10 @@ class JournalRecord:
         return ExactAccount(decision.decided_at, to_fraction(decision.equity), positions, prices)
 
     def _marked(self, mark: EquityMark, start: ExactAccount) -> ExactAccount:
-        """Return the account at a mark, which has values of positions but no quantities."""
+        """Rebuild the account at a mark, which has values of positions but no quantities.
+
+        Quantities follow from the fills and activities since the account `start`.
+        """
         held = dict(start.positions)
         for fill in self.fills_between(start.at, mark.at):
             held[fill.symbol] = held.get(fill.symbol, ZERO) + to_fraction(fill.quantity)
@@ -201,7 +212,7 @@ class JournalRecord:
         return ExactAccount(mark.at, to_fraction(mark.equity), priced, prices)
 
     def fills_between(self, since: np.datetime64, until: np.datetime64) -> list[FillRow]:
-        """Return the fills between two snapshots of the account."""
+        """Return the fills included in the account at `until` but not in that at `since`."""
         # A fill that was listed by an instant has traded by then.
         traded = bisect_right(self.fills, until, key=attrgetter("at"))
         return [
@@ -213,8 +224,8 @@ class JournalRecord:
     def _is_before(self, fill: FillRow, at: np.datetime64) -> bool:
         """Return whether the account snapshot at an instant includes a fill.
 
-        A practice venue stamps a fill with the instant of its bar, which may precede the cycle that
-        sent the order. A fill of an own order counts only after the order was sent.
+        A practice venue dates a fill by the instant of its bar, which may precede the cycle that
+        sent the order. So a fill of an order in the journal counts only after the order was sent.
         """
         intent = self.intents.get(fill.order)
         if intent is not None and intent.sent_at >= at:
@@ -222,7 +233,7 @@ class JournalRecord:
         return bool(fill.at < at or fill.listed_at <= at)
 
     def decisions_with_orders(self) -> list[Decision]:
-        """Return the decisions, each with its orders."""
+        """Convert the journaled decisions to decisions with their orders."""
         orders: dict[str, list[Order]] = {}
         for intent in self.intents.values():
             if isinstance(intent.order, Order):
@@ -258,15 +269,16 @@ class JournalRecord:
         end: ExactAccount,
         symbols: Collection[str] | None = None,
     ) -> Run:
-        """Return the run of the account between two snapshots, as its venue reports it.
+        """Build the run of the live account between two snapshots, with the venue's figures.
 
-        Rows are the account's marks. Equity and cash are the venue's, less net deposits since
-        `begin`. Positions in other symbols count as cash. Fill prices include the spread, which no
-        venue reports separately. All fees are `rounding`, because the venue books them apart from
-        trades.
+        Each mark of the account is an equity row. Equity and cash are the venue's, less net
+        deposits since `begin`. Positions in symbols outside `symbols` count as cash. Fill prices
+        include the spread, which the venue does not report separately. All fees are booked as
+        `rounding`, because the venue books fees separately from trades.
 
         name: name of the decider.
-        symbols: symbols of the run; None: all decided symbols.
+        begin, end: first and last snapshot.
+        symbols: symbols of the run; None: all symbols with a decision.
         """
         symbols = set(self.symbols if symbols is None else symbols)
         marks = [mark for mark in self.marks if begin.at < mark.at < end.at]
@@ -316,11 +328,11 @@ class JournalRecord:
         return Run(name, decisions, fills, rows, {}, bookings, begin.held)
 
     def _booking_row(self, fill: FillRow, instants: Instants) -> int:
-        """Return the number of the first of these instants whose account snapshot includes a fill.
+        """Return the index of the first of these instants whose account snapshot includes a fill.
 
-        The snapshot of an instant is the last one of its cycle. The waiting clock of a practice
-        venue stands still within a cycle while the local clock runs on. So times of sending and
-        listing count by the second.
+        The snapshot of an instant is the last one of its cycle. A practice venue's waiting clock
+        stands still during a cycle, unlike the local clock. So times of sending and listing are
+        compared in whole seconds.
         """
         intent = self.intents.get(fill.order)
         traded = np.searchsorted(instants, fill.at)
@@ -334,10 +346,10 @@ class JournalRecord:
 
 
 def read_journal(path: Path, job: str) -> JournalRecord:
-    """Read a journal, which a running loop may be writing.
+    """Read a journal; a running live loop may write to it at the same time.
 
-    job: the job whose decisions and cycles count.
-    Raises `InputError` if there is no journal or the job has no decision.
+    job: name of the job whose decisions and cycles are read.
+    Raises `InputError` if there is no journal or if the job has no decision.
     """
     if not path.is_file():
         raise InputError(f"journal: {path} is not a file; it is the journal.sqlite of an account")
@@ -357,9 +369,9 @@ def _last_of_each(decisions: Iterable[DecisionRow]) -> tuple[DecisionRow, ...]:
 
 
 def _ended(cycles: Sequence[CycleRow]) -> tuple[CycleRow, ...]:
-    """Return the cycles, each with an end.
+    """Return the cycles with their ends.
 
-    A cycle without an end was killed; it ends at the latest when the next cycle begins.
+    A cycle without a recorded end was killed; it ends when the next cycle begins.
     """
     ends = [*(each.began_at for each in cycles[1:]), None]
     return tuple(
@@ -375,9 +387,9 @@ def _within(at: np.datetime64, each: CycleRow) -> bool:
 def _row(
     at: np.datetime64, equity: float, positions: Mapping[str, Number], booked: Sequence[BookingRow]
 ) -> EquityRow:
-    """Return the account row of a snapshot, with the bookings listed since the previous one.
+    """Return the equity row of a snapshot, with the bookings listed since the previous snapshot.
 
-    positions: value of each position, signed, USD by symbol.
+    positions: signed value of each position, USD by symbol.
     """
     worth = {symbol: float(usd) for symbol, usd in positions.items()}
     sums = dict.fromkeys(get_args(BookingKind), 0.0)
@@ -408,9 +420,9 @@ def _booking_kind(each: BookingRow) -> BookingKind:
 
 
 def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
-    """Return a trade without its fee, which the venue books apart.
+    """Convert a journaled fill to a fill without a fee; the venue books fees separately.
 
-    booked_at: instant of the row that includes the trade.
+    booked_at: instant of the equity row that includes the fill.
     """
     units = SHARES_PER_OPTION if is_option(fill.symbol) else 1
     name = fill.order or unknown_trade_name(fill.symbol, fill.at)
@@ -419,9 +431,9 @@ def _fill(fill: FillRow, booked_at: np.datetime64) -> Fill:
 
 
 def _in_kind(each: BookingRow, booked_at: np.datetime64) -> Fill:
-    """Return the fill of a change of position without a trade, as a split or a crypto fee.
+    """Return the fill of a change of position without a trade, such as a split or a crypto fee.
 
-    Its price is 0; a delisted symbol has the price that was paid for it.
+    The price is 0; for a delisted symbol it is the price paid per share.
     """
     cause = _CAUSES.get(each.kind, each.kind.replace(" ", "_"))
     name = make_order_id(cause, each.at, each.symbol, 0)
@@ -435,15 +447,15 @@ def _second(at: np.datetime64) -> np.datetime64:
 
 
 def unknown_trade_name(symbol: str, at: np.datetime64) -> str:
-    """Return the name of a trade that belongs to no order of this account's journal."""
+    """Return an identifier for a trade without an order in the journal: symbol and instant."""
     return f"{symbol} {utc_text(at)}"
 
 
 def marked_at_closes(run: Run, market: Market) -> Run:
-    """Return the run of a journal with rows revalued at the closes of the bars.
+    """Return the run with its equity rows revalued at the closes of the bars.
 
-    A position is valued at its last close, as in a backtest; a symbol without bars is cash. Cash
-    that neither a fill nor a booking explains is `other` of the account.
+    Positions are marked at their last close, as in a backtest. Symbols without bars count as cash.
+    Changes of cash that neither fills nor bookings explain are booked as `other` of the account.
     """
     bars = market.bars
     fills = [fill for fill in run.fills if fill.symbol in bars.symbols]

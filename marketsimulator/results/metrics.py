@@ -1,7 +1,7 @@
-"""Return and risk of a run, from its equity at 16:00 New York.
+"""Return and risk metrics of a run, from its equity at 16:00 New York.
 
-Days are calendar days if a coin is in the universe, else sessions; `periods_per_year` is the number
-of such days in the year that ends with the run. An undefined figure (no day, no variance, no loss)
+Days are calendar days if the universe contains crypto, else sessions. `periods_per_year` is the
+number of such days in the last year of the run. An undefined figure (no day, no variance, no loss)
 is None, never 0.
 """
 
@@ -27,10 +27,10 @@ NORMAL_KURTOSIS = 3.0  # fourth standardised moment of a normal distribution
 class Figure(NamedTuple):
     """Format and label of a figure.
 
-    words: formatter of the value.
+    words: function that formats the value.
     label: label in the table of figures, as in quantstats, pyfolio or freqtrade; empty: not listed.
-    annual: true if the figure is scaled to a year: short runs do not show it.
-    ratio: true if short runs show the figure nevertheless, marked as short.
+    annual: true if the figure is annualised; short runs do not show it.
+    ratio: true if short runs show the annualised figure, marked as short.
     """
 
     words: NumberFormatter
@@ -69,9 +69,9 @@ MAX_LOG = 700.0  # a float64 holds no more than e ^ 709
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """Return and risk of one run.
+    """Return and risk metrics of one run.
 
-    Returns are fractions, signed; r is a day's return, D the number of days, ppy the days per year.
+    Returns are signed fractions; r is a daily return, D the number of days, ppy the days per year.
 
     total_return: final equity over capital - 1.
     annual_return: (1 + total return of the daily series) ^ (ppy / D) - 1.
@@ -114,15 +114,17 @@ class Performance:
         return asdict(self)
 
     def daily_sharpe(self) -> float | None:
-        """The Sharpe ratio per day, mean over sample deviation of r."""
+        """Return the daily Sharpe ratio: mean over sample deviation of r; None if undefined."""
         return None if self.sharpe is None else self.sharpe / float(np.sqrt(self.periods_per_year))
 
 
 def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
-    """Format a figure for a reader.
+    """Format a figure for tables.
 
-    annual: true if the run is long enough for yearly figures. Shorter runs show ratios, marked as
-        short, and no other yearly figures.
+    figures: figures by name.
+    name: name of the figure in `TABLE_FIGURES`.
+    annual: true if the run is long enough for annualised figures. Shorter runs show ratios, marked
+        as short, and no other annualised figures.
     """
     figure = TABLE_FIGURES[name]
     if annual or not figure.annual:
@@ -133,12 +135,12 @@ def figure_text(figures: Mapping[str, Any], name: str, *, annual: bool) -> str:
 
 
 def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool) -> Performance:
-    """Return the statistics of a run from its equity rows.
+    """Compute the performance of a run from its equity.
 
     at: instants [N].
-    equity: USD after the fills of each instant [N].
-    capital: USD at the start.
-    has_crypto: whether a coin is in the universe.
+    equity: equity after the fills of each instant [N], USD.
+    capital: equity at the start, USD.
+    has_crypto: true if the universe contains crypto.
     """
     daily, per_year = daily_equity(at, equity, capital=capital, has_crypto=has_crypto)
     return daily_performance(daily, per_year, total_return=float(equity[-1] / capital - 1))
@@ -147,12 +149,12 @@ def performance(at: Instants, equity: Array, *, capital: float, has_crypto: bool
 def daily_performance(
     daily: Array, per_year: int, *, total_return: float | None = None
 ) -> Performance:
-    """Return the statistics of daily equity.
+    """Compute the performance from daily equity.
 
-    daily: equity [1 + D], the first value the starting capital.
+    daily: equity [1 + D]; the first value is the starting capital.
     per_year: days per year.
-    total_return: total return of the whole run; None: that of the daily series, which ends at the
-        last 16:00 and may be shorter.
+    total_return: total return of the whole run; None: total return of the daily series, which ends
+        at the last 16:00.
     """
     returns = daily_returns(daily)
     days = len(returns)  # 0 if the account was wiped out
@@ -192,9 +194,12 @@ def daily_performance(
 
 
 def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
-    """Return the figures with intervals for R bootstrap draws, [R] each; NaN for None.
+    """Return the figures of R bootstrap draws by name, [R] each; an undefined figure is NaN.
 
-    returns: [R, D] daily, not below -1.
+    Figures: annual and total return, Sharpe ratio, volatility and maximum drawdown.
+
+    returns: [R, D] daily returns, not below -1.
+    per_year: days per year.
     """
     count, days = returns.shape
     growth = np.cumprod(np.concatenate([np.ones((count, 1)), 1.0 + returns], axis=1), axis=1)
@@ -217,26 +222,27 @@ def bootstrap_figures(returns: Array, per_year: int) -> dict[str, Array]:
 
 
 def daily_returns(daily: Array) -> Array:
-    """Return daily returns [D] of equity [1 + D]; [0] if the account is wiped out.
+    """Return daily returns [D] of equity [1 + D]; empty if the account is ever wiped out.
 
-    Returns are undefined after a day without equity, and have the wrong sign after negative equity.
+    Returns are undefined after a day with zero equity and have the wrong sign after negative
+    equity.
     """
     return daily[1:] / daily[:-1] - 1 if (daily > 0).all() else np.empty(0)
 
 
 def wiped_out_on(days: Instants, daily: Array) -> str | None:
-    """Return the New York date of the first of these days [D] that ends without equity, else None.
+    """Return the New York date of the first of these days [D] that ends without equity, or None.
 
-    daily: equity [1 + D], the first value the starting capital.
+    daily: equity [1 + D]; the first value is the starting capital.
     """
     lost = daily[1:] <= 0
     return str(new_york_date(days)[first_true(lost)]) if lost.any() else None
 
 
 def returns_until_ruin(daily: Array) -> Array:
-    """Return daily returns [..., D] of equity [..., 1 + D]: -1 on the day of ruin, then 0.
+    """Return daily returns [..., D] of equity [..., 1 + D]; -1 on the day of ruin, then 0.
 
-    This keeps a variant that lost everything in a comparison, as the worst one.
+    So a variant that lost everything stays in a comparison, as the worst one.
     """
     before = daily[..., :-1]
     alive = np.minimum.accumulate(before, axis=-1) > 0
@@ -246,12 +252,12 @@ def returns_until_ruin(daily: Array) -> Array:
 
 
 def largest_drawdown(equity: Array) -> float:
-    """Return the max drawdown of equity [N], a fraction ≤ 0."""
+    """Return the maximum drawdown of equity [N], a fraction ≤ 0."""
     return float((equity / np.maximum.accumulate(equity) - 1).min())
 
 
 def drawdown_days(daily: Array) -> int:
-    """Return the longest run of days with equity below an earlier peak."""
+    """Return the longest drawdown in days: successive days with equity below an earlier peak."""
     below = daily < np.maximum.accumulate(daily)
     edges = np.flatnonzero(np.diff(np.concatenate([[False], below, [False]]).astype(int)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
@@ -260,7 +266,7 @@ def drawdown_days(daily: Array) -> int:
 def daily_equity(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Array, int]:
-    """Return capital and equity at each 16:00 New York, [1 + D], and the days per year."""
+    """Return the capital followed by equity at each 16:00 New York [1 + D], and days per year."""
     return daily_marks(at, equity, capital=capital, has_crypto=has_crypto)[
         1
     ], count_periods_per_year(at, has_crypto=has_crypto)
@@ -269,16 +275,16 @@ def daily_equity(
 def daily_marks(
     at: Instants, equity: Array, *, capital: float, has_crypto: bool
 ) -> tuple[Instants, Array]:
-    """Return instants (the run's start and each 16:00 New York) and equity at each, [1 + D]."""
+    """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
     rows, marks = daily_rows(at, has_crypto=has_crypto)
     return np.append(at[:1], marks), np.append(capital, equity[rows])
 
 
 def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
-    """Return the row valid at each 16:00 New York, [D], and those instants [D].
+    """Return the last equity row at each 16:00 New York [D], and these instants [D].
 
     at: instants [N] of the rows.
-    has_crypto: whether a coin is in the universe; days are then calendar days.
+    has_crypto: true if the universe contains crypto, so that days are calendar days.
     """
     first, last = new_york_date(at[[0, -1]])
     days = np.arange(first, last + DAY) if has_crypto else sessions_between(first, last)
@@ -292,10 +298,10 @@ def daily_rows(at: Instants, *, has_crypto: bool) -> tuple[Index, Instants]:
 def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
     """Return the number of days in the year that ends with the last of these instants.
 
-    If the calendar of sessions begins within that year, its first year counts.
+    If the session calendar starts within that year, the first year of the calendar is used.
 
-    √252 would understate the risk of crypto, which trades on weekends: a universe with a coin
-    counts calendar days.
+    With crypto in the universe, days are calendar days: crypto trades on weekends, and annualising
+    by √252 would understate its risk.
     """
     last = new_york_date(at[[-1]])[0]
     if has_crypto:
@@ -305,10 +311,12 @@ def count_periods_per_year(at: Instants, *, has_crypto: bool) -> int:
 
 
 def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.Series:
-    """Return monthly (`M`) or yearly (`Y`) returns in New York time, by first day of the period.
+    """Return monthly or yearly returns in New York time, by the first day of the period.
 
     The returns compound to the total return; the first and last period may be partial. Returns are
     NaN from the period in which the account is wiped out.
+
+    unit: `M` for months, `Y` for years.
     """
     ends = pd.Series(equity).groupby(new_york_date(at).astype(f"datetime64[{unit}]")).last()
     before = ends.shift(fill_value=capital)
@@ -316,7 +324,7 @@ def returns_by(unit: str, at: Instants, equity: Array, *, capital: float) -> pd.
 
 
 def annual_turnover(notional: float, at: Instants, equity: Array) -> float | None:
-    """Return USD traded per year over mean equity; None for a run of zero length."""
+    """Return the annual traded value divided by mean equity; None for a run of zero length."""
     years = float((at[-1] - at[0]) / DAY) / 365.25
     mean = float(equity.mean())
     return notional / mean / years if years > 0 and mean > 0 else None
@@ -331,13 +339,13 @@ def _tail(returns: Array) -> tuple[float | None, float | None]:
 
 
 def skewness_and_excess_kurtosis(returns: Array) -> tuple[float, float]:
-    """Return skewness and excess kurtosis of returns [D] that vary, from population moments."""
+    """Return skewness and excess kurtosis of non-constant returns [D], from population moments."""
     standardised = (returns - returns.mean()) / returns.std()
     return float((standardised**3).mean()), float((standardised**4).mean() - NORMAL_KURTOSIS)
 
 
 def first_autocorrelation(returns: Array) -> float:
-    """Return the first-order autocorrelation of returns [D] that are not constant, in (-1, 1)."""
+    """Return the first-order autocorrelation of non-constant returns [D], in (-1, 1)."""
     off = returns - returns.mean()
     return float(off[1:] @ off[:-1] / (off @ off))
 

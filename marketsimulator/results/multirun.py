@@ -1,4 +1,4 @@
-"""Hydra callbacks of a multirun: check the folder before it, compare the runs after it."""
+"""Hydra callback of a multirun: checks the folder before the runs and compares them afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MultirunComparison(Callback):
     """Hydra callback that writes `comparison.html` next to the run folders of a multirun."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Refuse `output`, and a folder with other contents, before any run; exit code 2."""
+        """Exit with code 2 before any run if `output` is set or the folder has other contents."""
         # Hydra turns an exception of a callback into a warning: only an exit ends the command.
         with one_line_errors("nothing was written"):
             _refuse_output(config)
@@ -31,7 +31,7 @@ class MultirunComparison(Callback):
                 _refuse_other_results(_sweep_folder(config))
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Compare the finished backtests; other commands have no comparison page."""
+        """Write the comparison of the finished backtests if there are at least two."""
         folder = _sweep_folder(config)
         within = sorted(path.parent for path in folder.glob(f"*/{SUMMARY_FILE}"))
         if len(within) < 2:

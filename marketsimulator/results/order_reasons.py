@@ -1,4 +1,4 @@
-"""Short reasons of orders; the files and `explain --full` contain the complete reasons."""
+"""Short reasons of orders for tables; files and `explain --full` have the complete reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ MAX_LIMITS_NAMED = 2
 
 
 def decision_text(decision: Mapping[Any, Any]) -> str:
-    """Return the change of weight, the forecast and the binding limits of a row of decisions."""
+    """Return a decision as text: its change of weight, forecast and binding limits.
+
+    decision: one row of the decisions table.
+    """
     held, target = (number(decision[name], 3, sign=True) for name in ("held", "target"))
     text = f"weight {held} to {target}"
     if decision["mu"] == decision["mu"]:
@@ -31,12 +34,12 @@ def decision_text(decision: Mapping[Any, Any]) -> str:
 
 
 def short_reason(reason: str, decision: Mapping[Any, Any] | None) -> str:
-    """Return a reason of at most 20 words.
+    """Return an order's reason in at most 20 words.
 
-    Reasons of a failed sizing and of the legacy rule stay complete. Other text beyond 20 words is
-    cut.
+    A longer reason is replaced by the decision's change of weight, forecast and binding limits;
+    notes on a failed sizing and on the legacy rule are kept. Text that is still longer is cut.
 
-    decision: row of the order's decision, if known.
+    decision: row of the order's decision; None if unknown.
     """
     if len(reason.split()) > MAX_REASON_WORDS and decision is not None:
         failure = reason.partition(FORECAST_BEGIN)[0]

@@ -1,4 +1,4 @@
-"""Data warnings and notes on a run's figures, one sentence each."""
+"""Remarks on a run: data warnings and notes on its figures, one sentence each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ INTERVENTIONS = {
 
 
 def doubt_remarks(doubts: Iterable[Doubt]) -> list[str]:
-    """Return the data warnings of a run's bars, one line each."""
+    """Return the data warnings of a run's bars, one sentence each."""
     return [f"In doubt: {doubt}" for doubt in doubts]
 
 
@@ -64,8 +64,8 @@ def delisting_remarks(
 ) -> list[str]:
     """Report the profit of delisted symbols, survivorship bias, and symbols missing at the end.
 
-    earned: USD of profit by symbol, interest and other.
-    chosen: whether a universe chose among the symbols.
+    earned: profit by symbol, and of `interest` and `other`, USD.
+    chosen: true if a universe rule selects among the symbols.
     """
     bars = market.bars
     notes = []
@@ -113,9 +113,12 @@ def _named(symbols: Sequence[str]) -> str:
 def prices_text(
     adjustment: Adjustment, bars: Bars, doubts: Iterable[Doubt], listed: Sequence[CorporateAction]
 ) -> str:
-    """Return the adjustment of prices, as far as it was checked.
+    """Return a text on how prices are adjusted and how far that was verified.
 
-    doubts: data warnings of the run. listed: dividends and splits of the actions file.
+    adjustment: configured adjustment of prices.
+    bars: bars of the run.
+    doubts: data warnings of the run.
+    listed: dividends and splits of the actions file.
     """
     if adjustment == "raw":
         return "raw"
@@ -134,12 +137,18 @@ def prices_text(
 
 
 def no_evidence_remarks(reason: str) -> list[str]:
-    """Return why the figures are not evidence; reason: empty if they may be evidence."""
+    """Report why the figures are not evidence.
+
+    reason: the reason; empty if the figures may be evidence.
+    """
     return [f"No result: {reason}."] if reason else []
 
 
 def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
-    """Report the overnight limit of daily bars, which no cut before the close can lift."""
+    """Report that with daily bars the overnight limit applies to all stock positions.
+
+    There is no bar before the close at which positions could be reduced.
+    """
     if not bars.timeframe.daily or bars.crypto.all():
         return []
     auction = "closing" if bars.timeframe.fills_at_close else "opening"
@@ -151,9 +160,9 @@ def daily_remarks(bars: Bars, limits: Limits) -> list[str]:
 
 
 def uncalibrated_remarks(forecaster: str, *, calibrated: bool) -> list[str]:
-    """Report uncalibrated forecasts.
+    """Report that the forecasts are not calibrated.
 
-    forecaster: name of the forecaster; a file of forecasts is marked as calibrated in its name.
+    forecaster: name of the forecaster; the name of a forecast file tells if it is calibrated.
     calibrated: true if the run calibrates the forecasts.
     """
     if calibrated or forecaster.endswith(CALIBRATED_SUFFIX):
@@ -184,7 +193,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
     """Report costs that exceed the gross profit, or that add to a loss.
 
     profit: profit after costs, USD.
-    costs: USD.
+    costs: total costs, USD.
     """
     # To the cent, as the report's tables add up.
     paid = to_cents(costs)
@@ -197,7 +206,7 @@ def cost_remarks(profit: float, costs: float) -> list[str]:
 
 
 def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
-    """Name the unverified fee tables that the run was charged by."""
+    """Name the unverified fee tables that apply to the run."""
     stocks = [fill.at for fill in run.fills if not is_crypto(fill.symbol)]
     days = new_york_date(np.array(stocks, dtype="datetime64[ns]"))
     tables = fees.unverified_stock_tables(days.min(), days.max()) if len(days) else []
@@ -210,7 +219,7 @@ def fee_remarks(run: Run, fees: FeeSchedule) -> list[str]:
 
 
 def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
-    """Report parameters that are set but that the chosen strategy does not use."""
+    """Report sizing parameters that are set but not used by the chosen strategy."""
     usual = SizingSettings()
     notes = []
     for name, owner in PARAMETER_OWNERS.items():
@@ -226,8 +235,8 @@ def unused_sizing_remarks(sizing: SizingSettings) -> list[str]:
 def buy_and_hold_remarks(held: Run, bars: Bars, capital: float) -> list[str]:
     """Explain why buy and hold invests less than the capital.
 
-    held: the run of buy and hold over these bars.
-    capital: USD.
+    held: buy-and-hold run over these bars.
+    capital: starting capital, USD.
     """
     spent = sum(max(float(fill.qty), 0.0) * fill.price for fill in held.fills)
     if spent >= FULLY_INVESTED_SHARE * capital or bars.crypto.all():
@@ -265,7 +274,7 @@ def luck_remarks(deflated: float | None, trials: int | None) -> list[str]:
 def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
     """Report deposits and other holdings of a live account.
 
-    other_holdings: symbols held at the end that do not belong to the run.
+    other_holdings: symbols with a position at the end that do not belong to the run.
     """
     notes = []
     paid_in = sum(booking.usd for booking in run.bookings if booking.kind == "transfer")
@@ -283,7 +292,7 @@ def account_remarks(run: Run, other_holdings: Sequence[str]) -> list[str]:
 
 
 def same_trades_remarks(main: Run, walk: Run) -> list[str]:
-    """Report that the no-forecast baseline makes the same trades."""
+    """Report that the no-forecast baseline made the same trades as the run, if it did."""
     # Caps that always bind hide the forecast; equal trades are the only sign of it.
     if _quantities(main) == _quantities(walk):
         return ["The no-forecast baseline makes the same trades: the forecast has no effect."]
@@ -293,7 +302,7 @@ def same_trades_remarks(main: Run, walk: Run) -> list[str]:
 def universe_remarks(
     settings: UniverseSettings, market: Market, in_universe: Mask, adjustment: Adjustment
 ) -> list[str]:
-    """Report the size and turnover of a universe, and the limits of its rules.
+    """Report the size and turnover of a universe, and the limitations of its rules.
 
     in_universe: [T, S] membership at the instants of the run.
     """
@@ -327,7 +336,7 @@ def universe_remarks(
 
 
 def undecided_remarks(run: Run, symbols: Sequence[str]) -> list[str]:
-    """List the symbols of the run that never decided."""
+    """List the symbols for which the run never made a decision."""
     decided = set(run.decision_frame()["symbol"].unique())
     undecided = sorted(set(symbols) - decided)
     return [f"Never traded, no forecast: {', '.join(undecided)}."] if undecided else []
@@ -349,7 +358,7 @@ def broker_remarks(run: Run) -> list[str]:
 
 
 def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
-    """Count crypto orders that were not sent because their value is below the venue's minimum."""
+    """Report the number of crypto orders that were not sent because they are below a minimum."""
     binding = run.decision_frame()["binding"].value_counts()
     small, dust = (
         sum(count for text, count in binding.items() if name in str(text).split("+"))
@@ -370,7 +379,10 @@ def small_order_remarks(run: Run, terms: OrderSizeLimits) -> list[str]:
 
 
 def position_remarks(run: Run, most: int | None) -> list[str]:
-    """Report the bound on the loss from a limit on the number of positions."""
+    """Report the expected return that a limit on the number of positions costs at most.
+
+    most: maximum number of positions; None: no limit.
+    """
     if most is None:
         return []
     gaps = run.decision_log.optimality_gaps
@@ -387,7 +399,7 @@ def position_remarks(run: Run, most: int | None) -> list[str]:
 
 
 def failure_remarks(run: Run) -> list[str]:
-    """Count the instants at which sizing failed."""
+    """Report the number of instants at which sizing failed."""
     failed = run.decision_log.failures
     if not failed:
         return []
@@ -397,10 +409,10 @@ def failure_remarks(run: Run) -> list[str]:
 def no_trade_remarks(
     run: Run, strategy: str, terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 ) -> list[str]:
-    """Explain why a run never traded: the largest edge of a decision, and its cost.
+    """Explain why a run never traded: state the largest expected return of a decision and its cost.
 
     strategy: name of the strategy; for a plugin the largest change of weight is reported instead.
-    terms: minimum value of an order.
+    terms: minimum order values.
     """
     if run.fills:
         return []
@@ -421,10 +433,10 @@ def no_trade_remarks(
 
 
 def _too_small(run: Run, terms: OrderSizeLimits) -> str:
-    """Explain that the account is too small for the smallest order of any target.
+    """Return a remark that the account is too small for the minimum order of every target.
 
-    The smallest order is one share, or `orders.min_crypto_value` with its margin. Return an empty
-    string if the account can buy one.
+    The minimum order is one share, or `orders.min_crypto_value` plus its margin. The text is empty
+    if the account can afford one.
     """
     coin = float(terms.min_sized_values(np.array([True]))[0])
     wanted = [
@@ -450,7 +462,7 @@ def _too_small(run: Run, terms: OrderSizeLimits) -> str:
 
 
 def _only_small_orders(run: Run, least: float) -> str:
-    """Explain that crypto orders were below the minimum; empty if no order was refused for it."""
+    """Return a remark that all crypto orders were below the minimum value; empty if none was."""
     refused = [
         (decision.equity, choice.symbol)
         for decision in run.decisions
@@ -472,7 +484,7 @@ def _edge(choice: Choice) -> float:
 
 
 def _wanted_change(choice: Choice) -> float:
-    """Return the largest change of weight that a strategy wanted, before or after limits."""
+    """Return the largest change of weight that a strategy requested, before or after limits."""
     return float(np.nanmax(np.abs([0.0, choice.kelly - choice.held, choice.target - choice.held])))
 
 

@@ -1,4 +1,4 @@
-"""The report of a backtest: page, files and terminal output."""
+"""Report of a backtest: HTML page, files and terminal output."""
 
 from __future__ import annotations
 
@@ -66,9 +66,11 @@ def result_files(
     summary: dict[str, Any],
     more: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> dict[str, Callable[[Path], object]]:
-    """Return the writer of each file of a backtest.
+    """Return the writer of each file of a backtest, by file name.
 
-    summary: summary of the results. more: writers of further files.
+    results: runs of the backtest.
+    summary: content of `summary.json`.
+    more: writers of additional files, by file name.
     """
     run = results.main
     config = yaml.safe_dump(plain(asdict(results.settings)), sort_keys=False)
@@ -87,7 +89,13 @@ def result_files(
 
 
 def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[RenderableType], list[str]]:
-    """Return the verdict and the table of figures; then further figures and the warnings."""
+    """Return the terminal output of a backtest.
+
+    The first item has the verdict and the table of figures, the second sentences with further
+    figures and warnings.
+
+    seconds: elapsed time.
+    """
     symbols = ", ".join(summary["symbols"])
     title = f"{run_name(summary)}\n{heading(summary)}\n{symbols}\n{summary['data']}"
     table = figure_table(summary, title)
@@ -101,7 +109,7 @@ def result_parts(summary: dict[str, Any], seconds: float) -> tuple[list[Renderab
 
 
 def plain(value: Any) -> Any:
-    """Return a value with its mappings and sequences as dicts and lists."""
+    """Convert all dicts and sequences in a value to plain dicts and lists, for YAML."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -112,11 +120,12 @@ def plain(value: Any) -> Any:
 def render_report(
     summary: dict[str, Any], results: Results, settings: str, files: Sequence[str]
 ) -> str:
-    """Return one self-contained page.
+    """Render the report of a backtest as one self-contained HTML page.
 
     summary: content of `summary.json`.
+    results: runs of the backtest.
     settings: settings of the main run, as YAML text.
-    files: names of the other files.
+    files: names of the other files, to which the page links.
     """
     main, bars = results.main, results.market.bars
     capital = results.settings.capital
@@ -167,7 +176,7 @@ def render_report(
 
 
 def _daily_fall(run: Run, results: Results) -> Curve:
-    """Return the drawdown at the run's start and at 16:00 New York of each day."""
+    """Return the drawdown of a run at its start and at 16:00 New York of each day."""
     at, daily = daily_marks(
         *run.equity_curve(), capital=results.settings.capital, has_crypto=results.has_crypto
     )
@@ -175,7 +184,7 @@ def _daily_fall(run: Run, results: Results) -> Curve:
 
 
 def _fans(results: Results, outcomes: ForecastOutcomes) -> Sequence[tuple[str, Chart]]:
-    """Return forecast charts of the symbols with the largest mean positions."""
+    """Return the fan charts of the symbols with the largest mean positions."""
     size = dict.fromkeys(results.market.bars.symbols, 0.0)
     decisions = results.main.decision_frame()
     held = holding_hours(decisions) * decisions["target"].abs()

@@ -1,4 +1,4 @@
-"""The charts of a report."""
+"""Charts of a backtest's report."""
 
 from __future__ import annotations
 
@@ -29,19 +29,24 @@ Curve = tuple[Instants, Array]  # instants [N] and values [N]
 
 
 def equity_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
-    """Return the equity curves of the main run and its benchmarks, USD."""
+    """Return the chart of equity (USD) of the main run and its benchmarks."""
     return _curves_chart("Equity in USD", names, curves, "usd", partial(usd, places=0))
 
 
 def drawdown_chart(names: Sequence[str], curves: Sequence[Curve]) -> Chart:
-    """Return the drawdown curves; values: fractions ≤ 0."""
+    """Return the chart of drawdowns of the main run and its benchmarks.
+
+    curves: drawdowns of each run as fractions ≤ 0.
+    """
     return _curves_chart("Drawdown", names, curves, "percent", percent)
 
 
 def leverage_chart(run: Run, coins: float) -> Chart | None:
-    """Return daily maximum exposure by asset class, under its limits; None without positions.
+    """Return the chart of daily maximum exposure by asset class, with the limits.
 
-    coins: leverage limit of crypto.
+    None without positions.
+
+    coins: limit on crypto exposure, multiple of equity.
     """
     at, equity = run.equity_curve()
     gross = np.array([(row.gross_stock, row.gross_crypto) for row in run.rows])
@@ -76,15 +81,17 @@ def leverage_chart(run: Run, coins: float) -> Chart | None:
 
 
 def pit_chart(pit: Array) -> Chart:
-    """Return the density of the probability integral transform [N] of the outcomes."""
+    """Return the density chart of the probability integral transforms [N] of the outcomes."""
     text = "Probability integral transform of the outcomes under normal forecasts,"
     return pit_density_chart(text, [pit], ["outcomes"], "calibrated")
 
 
 def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
-    """Return a symbol's price and its last forecasts, each a cone up to the next decision.
+    """Return the chart of a symbol's price with its last forecasts as cones (fan chart).
 
-    None for fewer than two forecasts.
+    Each cone ends at the next decision. None for fewer than two forecasts.
+
+    s: index of the symbol.
     """
     from scipy.special import ndtri
 
@@ -119,7 +126,7 @@ def fan_chart(outcomes: ForecastOutcomes, s: int) -> Chart | None:
 
 
 def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
-    """Return signed weights [S, D] at these rows of the account; 0 without equity."""
+    """Return the signed weights [S, D] of a run at these equity rows; 0 without equity."""
     at, equity = run.equity_curve()
     held = run.quantities(bars.symbols)[:, rows]
     for s in np.flatnonzero(held.any(axis=1)).tolist():
@@ -131,7 +138,10 @@ def daily_weights(bars: Bars, run: Run, rows: Index) -> Array:
 
 
 def sparkline(weights: Array, every: Array) -> tuple[DrawnShape, ...]:
-    """Return one symbol's weights [D] as filled steps, on the scale of all weights [S, D]."""
+    """Return a sparkline of one symbol's weights [D], drawn as filled steps.
+
+    every: [S, D] weights of all symbols; their maximum determines the scale.
+    """
     scale = max(float(np.abs(every).max(initial=0.0)), 1e-9)
     # Where nothing was short, the half below 0 would be empty.
     zero = 50.0 if (every < 0).any() else 100.0
@@ -151,7 +161,7 @@ def _curves_chart(
     unit: ValueUnit,
     written: Callable[[float], str],
 ) -> Chart:
-    """Return overlaid curves with the main run on top."""
+    """Return a chart of the runs' curves, with the main run on top."""
     series: list[Series] = []
     ends = []
     for name, colour, (at, values) in zip(names, RUN_COLOURS, curves, strict=False):
@@ -163,7 +173,7 @@ def _curves_chart(
 
 
 def _hidden_text(names: Sequence[str], above: Sequence[Curve], at: Instants, values: Array) -> str:
-    """Name the curve that hides this one completely; empty if none does."""
+    """Return a note that an identical curve hides this one; empty if none does."""
     for name, (other, worth) in zip(names, above, strict=False):
         if np.array_equal(at, other) and np.allclose(
             values, worth, rtol=SAME_CURVE_TOL, atol=0.0, equal_nan=True

@@ -1,4 +1,4 @@
-"""The tables of a report."""
+"""Tables of a backtest's report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ COST_LABELS = {
 
 
 def heading(summary: dict[str, Any]) -> str:
-    """Return the run's first and last New York date."""
+    """Return the period of the run as text: its first and last New York date."""
     first, last = (
         pd.Timestamp(summary[key]).tz_convert(NEW_YORK).date() for key in ("start", "end")
     )
@@ -55,17 +55,19 @@ def heading(summary: dict[str, Any]) -> str:
 
 
 def run_name(summary: dict[str, Any]) -> str:
-    """Return the strategy and the forecaster of the main run."""
+    """Return the name of the main run: its strategy and forecaster."""
     return f"{summary['strategy']} on {summary['forecaster']}"
 
 
 def column_names(summary: dict[str, Any]) -> list[str]:
-    """Return the main run's name, then the labels of its comparisons."""
+    """Return the column headings of all runs: the main run's name, then its benchmarks' labels."""
     return [run_name(summary), *(run_label(summary, name) for name in summary["comparisons"])]
 
 
 def figure_table(summary: dict[str, Any], title: str = "Figures", *, ranges: bool = False) -> Table:
-    """Return the figures of `TABLE_FIGURES`, one column per run; annual ones only for long runs.
+    """Return the table of the figures in `TABLE_FIGURES`, with one column per run.
+
+    Short runs have no annualised figures.
 
     ranges: true to add the main run's 90 % intervals.
     """
@@ -102,7 +104,10 @@ def significance_text(summary: dict[str, Any]) -> str:
 
 
 def fill_table(summary: dict[str, Any]) -> Table | None:
-    """Return the run's figures by fill bars; None if orders filled on the decision bars."""
+    """Return the table that compares fills on finer bars with fills on the decision bars.
+
+    None if the run had no finer bars.
+    """
     rows: list[Row] = [
         (
             bars,
@@ -119,7 +124,10 @@ def fill_table(summary: dict[str, Any]) -> Table | None:
 
 
 def outperformance_table(summary: dict[str, Any]) -> Table:
-    """Return the main run's lead over each comparison, with 90 % interval and significance."""
+    """Return the table of the main run's lead over each benchmark.
+
+    It has 90 % intervals and their significance.
+    """
     significance = {1: "significantly ahead", 0: "not significant", -1: "significantly behind"}
     rows: list[Row] = []
     for name, outperformance in summary["outperformances"].items():
@@ -138,9 +146,11 @@ def outperformance_table(summary: dict[str, Any]) -> Table:
 
 
 def cost_table(costs: dict[str, float], notional: float) -> Table:
-    """Return each kind of cost in USD and basis points of the value traded, and their total.
+    """Return the table of costs by kind, in USD and in basis points of the traded value.
 
-    Kinds are rounded so that they add up to the total.
+    Amounts are rounded so that they add up to the total.
+
+    notional: traded value, USD.
     """
     total = to_cents(sum(costs.values()))
 
@@ -154,18 +164,24 @@ def cost_table(costs: dict[str, float], notional: float) -> Table:
 
 
 def profit_cents(contributions: Mapping[str, float], capital: float) -> dict[str, Decimal]:
-    """Return the profit of each symbol, interest and other cash, in cents that add up.
+    """Return the profit of each symbol, of interest and of other cash flows, rounded to cents.
 
-    contributions: fractions of capital, in the format of the summary.
+    The rounded amounts add up to the rounded total.
+
+    contributions: profits as fractions of capital, as in `summary.json`.
+    capital: starting capital, USD.
     """
     earned = {name: share * capital for name, share in contributions.items()}
     return cents_that_add_up(earned, to_cents(sum(earned.values())))
 
 
 def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, Decimal]) -> Table:
-    """Return weights and profit of each symbol, largest profit first; interest, other, total.
+    """Return the table of weights and profit by symbol, largest profit first.
 
-    weights: [S, D], signed. profits: cents by symbol, from `profit_cents`.
+    The last rows are interest, other cash flows and the total.
+
+    weights: [S, D] signed weights.
+    profits: profits in USD, rounded to cents by `profit_cents`.
     """
     rows: list[Row] = []
     for s in sorted(range(len(symbols)), key=lambda s: profits[symbols[s]], reverse=True):
@@ -184,9 +200,10 @@ def symbol_table(symbols: Sequence[str], weights: Array, profits: Mapping[str, D
 
 
 def month_table(months: pd.Series, years: pd.Series) -> Table:
-    """Return a table with one row per month, one for the whole year, and one column per year.
+    """Return the table of monthly returns: a row per month and for the year, a column per year.
 
     Cells outside the run are empty.
+
     months, years: returns by the first day of their period, from `returns_by`.
     """
     at = pd.DatetimeIndex(months.index)
@@ -201,7 +218,7 @@ def month_table(months: pd.Series, years: pd.Series) -> Table:
 
 
 def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
-    """Return (name, text) pairs of statistics of the round trips."""
+    """Return statistics of the round trips as (name, text) pairs."""
     closed = [trip for trip in trips if trip.closed_at is not None]
     facts = [("closed", number(len(closed), 0)), ("open", number(len(trips) - len(closed), 0))]
     if not closed:
@@ -219,7 +236,7 @@ def trip_facts(trips: Sequence[RoundTrip]) -> list[tuple[str, str]]:
 
 
 def trip_table(trips: Sequence[RoundTrip]) -> Table:
-    """Return a table with one row per round trip; open ones are valued at the last close."""
+    """Return the table of round trips; open ones are valued at the last close."""
     rows = [
         (
             trip.symbol,
@@ -236,10 +253,11 @@ def trip_table(trips: Sequence[RoundTrip]) -> Table:
 
 
 def order_table(orders: pd.DataFrame, fills: pd.DataFrame, decisions: pd.DataFrame) -> Table:
-    """Return a table with one row per order.
+    """Return the table of orders.
 
     Columns: time, symbol, order, filled quantity, mean price, fee, short reason.
-    decisions: decisions of the orders, in any order.
+
+    orders, fills, decisions: frames of the run; decisions may be in any order.
     """
     # Coin fees and splits are on the tape as fills at price 0; they are not part of an order.
     traded = fills[fills["price"] > 0]
@@ -293,11 +311,12 @@ CASH_PARTS: tuple[ProfitPart, ...] = ("costs", "financing")  # paid or received 
 def attribution_tables(
     symbols: Mapping[str, Parts], hours: Mapping[str, Parts], profit: Decimal
 ) -> dict[str, Table]:
-    """Return tables of realised profit by symbol and hour, and of its counterfactual parts.
+    """Return the tables of attributed profit by name: realised, and by part.
 
-    All add up to the profit.
+    Both are given by symbol and by hour of day. The amounts of each table add up to the profit.
 
-    symbols, hours: USD by part, in the format of `summary.json`. profit: USD, in cents.
+    symbols, hours: profit by part, USD, as in `summary.json`.
+    profit: profit of the run, USD, rounded to cents.
     """
     # Crypto has bars at every hour of the day, even where no coin was held.
     hours = {hour: parts for hour, parts in hours.items() if any(parts.values())} or hours
@@ -319,14 +338,14 @@ def attribution_tables(
 
 
 def _rounded_rows(exact: Mapping[str, Parts], totals: RoundedParts) -> dict[str, RoundedParts]:
-    """Return the parts of each row and of the total, in cents that add up in both directions."""
+    """Round the parts of each row to cents so that rows and columns add up; append the total."""
     profit = sum(totals.values(), Decimal(0))
     sums = cents_that_add_up({name: sum(row.values()) for name, row in exact.items()}, profit)
     return {**table_that_adds_up(exact, sums, totals), "total": totals}
 
 
 def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
-    """Return price moves of the positions held, cash flows and profit of each row."""
+    """Return a table of profit, split into price moves of positions and cash flows."""
     rows: list[Row] = []
     for name, parts in rounded.items():
         profit = sum(parts.values(), Decimal(0))
@@ -338,7 +357,7 @@ def _realised_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
 
 
 def _parts_table(title: str, rounded: Mapping[str, RoundedParts]) -> Table:
-    """Return the parts and the profit of each row."""
+    """Return a table of the attributed parts and the profit of each row."""
     rows: list[Row] = []
     for name, parts in rounded.items():
         cells = [usd(parts[part], sign=True) for part in PROFIT_PARTS]

@@ -1,7 +1,7 @@
 """Round trips of a run: from a flat position to the next flat one.
 
-Open positions are valued at the last close, so that the profits of a symbol's trips add up to its
-contribution.
+Open positions are valued at the last close, so that the profits of a symbol's round trips add up
+to its contribution.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from marketsimulator.run_result import Run
 
 @dataclass(slots=True)
 class RoundTrip:
-    """A position of a symbol from its first fill to its last.
+    """A position from the fill that opens it to the fill that closes it.
 
     symbol: symbol of the instrument.
     opened_at: instant of the first fill.
     closed_at: instant of the last fill; None while the position is open.
-    held: present quantity, signed, shares or coins.
-    largest: maximum position, signed.
-    fees: USD.
-    profit: USD, after fees.
+    held: signed present position, shares or coins.
+    largest: signed maximum position, shares or coins.
+    fees: fees of all fills, USD.
+    profit: profit after fees, USD.
     """
 
     symbol: str
@@ -37,7 +37,7 @@ class RoundTrip:
     profit: float = 0.0
 
     def add(self, qty: Decimal, price: float, fee: float, at: np.datetime64) -> None:
-        """Add a fill; coin fees and splits, at price 0, change the quantity only."""
+        """Add a fill; crypto fees and splits, at price 0, change only the quantity."""
         self.held += qty
         self.largest = max(self.largest, self.held, key=abs)
         self.fees += fee
@@ -48,7 +48,7 @@ class RoundTrip:
 def round_trips(run: Run, marks: Mapping[str, float]) -> list[RoundTrip]:
     """Return the round trips of a run in the order of their first fills.
 
-    marks: last close of each symbol that is held at the end, USD.
+    marks: last close of each symbol with a position at the end, USD.
     """
     trips: list[RoundTrip] = []
     latest: dict[str, RoundTrip] = {}

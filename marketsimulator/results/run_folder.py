@@ -1,4 +1,4 @@
-"""The folder of a run's results; all readers of its files use this class."""
+"""Reader of a run's results folder, used for all of its files."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ _ADVICE = "name the folder of a backtest's results (the page of a live account h
 
 @dataclass(frozen=True, slots=True)
 class RunBook:
-    """The book of a run's account at an instant.
+    """Positions, cash and equity of a run at an instant.
 
-    at: instant of the account row.
-    cash, equity: USD at that instant.
+    at: instant of the equity row.
+    cash, equity: cash and equity at that instant, USD.
     positions: signed quantities by symbol, without zeros.
     short_proceeds: USD from the sale of open shorts, by symbol.
-    other_holdings: symbols that a live account held beyond the run's, counted as cash.
+    other_holdings: symbols with a position of the live account outside the run; their value is
+        part of cash.
     """
 
     at: np.datetime64
@@ -52,7 +53,10 @@ class RunBook:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Results folder of a backtest or of a replay; a replay has no summary."""
+    """Results folder of a backtest or of a replay; a replay has no summary.
+
+    path: path of the folder.
+    """
 
     path: Path
 
@@ -79,7 +83,7 @@ class RunFolder:
         return content
 
     def settings(self) -> dict[str, Any]:
-        """Return the content of `config.yaml`; empty without that file."""
+        """Read the settings in `config.yaml`; return an empty dict without that file."""
         path = self.path / CONFIG_FILE
         if not path.is_file():
             return {}
@@ -92,7 +96,7 @@ class RunFolder:
         return content
 
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
-        """Return columns of `NAME.parquet`; instants are UTC without a zone."""
+        """Read columns of `NAME.parquet`; instants are UTC without a time zone."""
         path = self.path / f"{name}.parquet"
         try:
             frame = pd.read_parquet(path)
@@ -110,9 +114,10 @@ class RunFolder:
         return frame
 
     def book_at(self, at: str) -> RunBook:
-        """Return the book at an instant.
+        """Return positions, cash and equity at an instant.
 
-        at: `end`, `worst` for the highest leverage, a New York date or an instant with a zone.
+        at: `end`, `worst` for the highest leverage, a New York date or an instant with a time zone.
+        Raises `InputError` if there is no position at that instant.
         """
         rows = self.table("equity", EQUITY_COLUMNS)
         if rows.empty:
@@ -148,7 +153,7 @@ class RunFolder:
         return float(bookings["usd"][own].sum())
 
     def _initial_positions(self, summary: Mapping[str, Any]) -> Mapping[str, InitialPosition]:
-        """Return the positions before a run's first row; a backtest has none."""
+        """Return the positions before a run's first equity row; a backtest has none."""
         try:
             return {
                 symbol: InitialPosition(Decimal(held["quantity"]), float(held["price"]))
@@ -165,7 +170,7 @@ def _gross(rows: pd.DataFrame) -> pd.Series:
 
 
 def _row_at(rows: pd.DataFrame, at: str) -> int:
-    """Return the number of the last account row up to the instant that `at` names."""
+    """Return the number of the last equity row up to the instant that `at` specifies."""
     if at == "end":
         return len(rows) - 1
     if at == "worst":
@@ -186,7 +191,7 @@ def _row_at(rows: pd.DataFrame, at: str) -> int:
 def _held(
     initial_positions: Mapping[str, InitialPosition], fills: pd.DataFrame
 ) -> tuple[dict[str, Decimal], dict[str, float]]:
-    """Return signed quantities by symbol, without zeros, and the proceeds of open shorts, USD.
+    """Return the positions after these fills, and the proceeds of open shorts (USD), by symbol.
 
     Initial shorts count as sold at their initial price.
     """

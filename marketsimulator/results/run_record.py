@@ -1,4 +1,4 @@
-"""Runs as inputs of a comparison, from memory or from folders."""
+"""Runs as inputs of a comparison, from memory or from results folders."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ NON_VARIANT_SETTINGS = ("output", "trials", "start", "end", "days")
 class RunRecord:
     """A backtest result loaded for a comparison.
 
-    summary: content of its `summary.json`, or the compared part.
-    settings: values by dotted key; empty if the folder has no settings.
+    summary: content of `summary.json`, or the part of it that is compared.
+    settings: settings of the run by dotted key; empty if the folder has no settings.
     at: [N] instants.
-    equity: [N] USD at each instant.
+    equity: [N] equity at each instant, USD.
     path: folder of the run; None for a run in memory.
     name: name of a run in memory.
     """
@@ -53,27 +53,30 @@ class RunRecord:
 
     @property
     def has_crypto(self) -> bool:
-        """Return whether a coin is in the universe: days are then calendar days."""
+        """Return whether the universe contains crypto; days are then calendar days."""
         return int(self.summary["periods_per_year"]) > 300
 
     @property
     def is_trial(self) -> bool:
-        """Return whether the run counts as a trial: it may have been selected among others.
+        """Return whether the run counts as a trial in multiple testing.
 
-        A run that reads the future is a counterfactual.
+        Live accounts and runs that read the future do not.
         """
         is_live = self.summary.get("title") == LIVE_TITLE
         return not is_live and not reads_future(str(self.summary["forecaster"]))
 
     def marks(self) -> tuple[Instants, Array]:
-        """Return instants (the start and each 16:00 New York) and equity at each, [1 + D]."""
+        """Return the start and each 16:00 New York [1 + D], and the equity at these instants."""
         growth = 1.0 + float(self.summary["total_return"])
         capital = float(self.equity[-1]) / growth if growth > 0 else float(self.equity[0])
         return daily_marks(self.at, self.equity, capital=capital, has_crypto=self.has_crypto)
 
 
 def find_run_folders(words: Sequence[Path]) -> list[Path]:
-    """Return the run folders that words name: each one, or all within a folder of several."""
+    """Return the run folders named by paths; a folder of several runs stands for all of them.
+
+    Raises `InputError` if a path has no run or is named twice.
+    """
     paths: list[Path] = []
     for word in words:
         folder = word.expanduser()
@@ -100,7 +103,7 @@ def _by_number(path: Path) -> tuple[int, str]:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Read a run from its folder."""
+    """Read a run from its results folder. Raises `DataError` for unreadable files."""
     run = RunFolder(folder)
     summary = run.summary()
     _check_summary(summary, folder / SUMMARY_FILE)
@@ -131,7 +134,7 @@ def _curve(run: RunFolder) -> tuple[Instants, Array]:
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return values by dotted key, for settings that may distinguish variants."""
+    """Flatten nested settings to dotted keys, without those that never distinguish variants."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -144,7 +147,7 @@ def flat_settings(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
 def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
     """Return the values [V] of each setting that differs between runs.
 
-    A setting that repeats another one with the same last part of its key is left out.
+    A setting is skipped if a nested setting with the same last key has the same values.
     """
     keys = dict.fromkeys(key for run in runs for key in run.settings)
     varied = {key: tuple(run.settings.get(key) for run in runs) for key in keys}
@@ -157,7 +160,7 @@ def varied_settings(runs: Sequence[RunRecord]) -> dict[str, tuple[Any, ...]]:
 
 
 def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Return unique names: a run's own, or its folder's path below the common parent."""
+    """Return unique names: the run's name, or the path of its folder below the common parent."""
     paths = [run.path.resolve() for run in runs if run.path is not None]
     above = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
     if {str(path.relative_to(above)) for path in paths} & {run.name for run in runs}:
@@ -167,7 +170,7 @@ def run_names(runs: Sequence[RunRecord]) -> tuple[str, ...]:
 
 
 def value_text(value: Any) -> str:
-    """Return a setting's value in command-line notation."""
+    """Format a setting's value in command-line notation."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -181,5 +184,5 @@ def value_text(value: Any) -> str:
 
 
 def setting_text(setting: str, value: Any) -> str:
-    """Return `name=value` of a setting, without the group of its key, as in names of runs."""
+    """Format a setting as `name=value`, with the last part of its key as the name."""
     return f"{setting.rpartition('.')[2]}={value_text(value)}"

@@ -1,4 +1,4 @@
-"""Runs over the same days: their ranking, and which differences are significant."""
+"""Runs over the same days: ranking and significance of their differences."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ BEST_RUN_CLAIMS: Mapping[Relation, str] = {  # about the best run, by relation o
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SharedDays:
-    """V runs cut to their D common days.
+    """Equity of V runs over their D common days.
 
-    at: [1 + D] the start, and 16:00 New York of each day.
+    at: [1 + D] start, then 16:00 New York of each day.
     daily: [V, 1 + D] equity at these instants, USD.
-    end: last common instant, no earlier than the last of `at`.
+    end: last common instant; not before the last instant of `at`.
     final: [V] equity at `end`, USD.
     per_year: days per year.
-    whole: true if no run was cut.
+    whole: true if all runs cover the same period, so that none was cut.
     """
 
     at: Instants
@@ -60,7 +60,10 @@ class SharedDays:
 
     @classmethod
     def from_records(cls, runs: Sequence[RunRecord]) -> SharedDays:
-        """Cut runs to their common days. Raises `InputError` if they share fewer than two marks."""
+        """Cut runs to their common days.
+
+        Raises `InputError` if the runs have fewer than two daily marks in common.
+        """
         marks = [run.marks() for run in runs]
         per_year = min(int(run.summary["periods_per_year"]) for run in runs)
         begin, end = marks[0][0], runs[0].at[-1]
@@ -86,15 +89,16 @@ class SharedDays:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class RunSet(SharedDays):
-    """V runs over the same D days.
+    """V runs over the same D days, with their figures.
 
-    names: [V], unique.
-    varied: values [V] of each setting that differs between runs.
-    table: one row per run: its figures, whether annual figures are allowed (`annual_figures`), its
-        deflated Sharpe ratio (`deflated_sharpe`) and the number of trials (`trials`).
-    overfitting: cross-validated cost of choosing the best run; None for too few days or runs.
+    names: [V] unique names.
+    varied: values [V] of each setting that differs between runs, by key.
+    table: one row per run: its figures, whether it is long enough for annual figures
+        (`annual_figures`), its deflated Sharpe ratio (`deflated_sharpe`) and the number of trials
+        (`trials`).
+    overfitting: probability of backtest overfitting; None for too few days or runs.
     seed: seed of the bootstrap.
-    no_evidence_reason: why the runs cannot count as evidence; empty if they can.
+    no_evidence_reason: reason why the runs are not valid evidence; empty if they are.
     """
 
     names: tuple[str, ...]
@@ -106,7 +110,7 @@ class RunSet(SharedDays):
 
     @property
     def totals(self) -> Array:
-        """Return the total returns [V]: final equity over initial equity, minus 1."""
+        """Return the total return of each run [V]: final over initial equity, minus 1."""
         return np.asarray(self.final / self.daily[:, 0] - 1)
 
     @property
@@ -114,15 +118,16 @@ class RunSet(SharedDays):
         return bool((self.totals < 0).all())
 
     def ranking(self) -> list[int]:
-        """Return run numbers by Sharpe ratio, undefined ones last; by total return if all lost.
+        """Return run numbers from best to worst.
 
-        The Sharpe ratio also ranks short runs. Of two equal losses it would rank the riskier first.
+        Runs are ranked by Sharpe ratio, undefined ratios last. If all runs lost money they are
+        ranked by total return, because the Sharpe ratio prefers the riskier of two equal losses.
         """
         figures = self.totals if self.all_lost else self.table["sharpe"].to_numpy(dtype=float)
         return sorted(range(len(figures)), key=lambda k: -np.nan_to_num(figures[k], nan=-9e9))
 
     def growth(self) -> tuple[Instants, Array]:
-        """Return instants [N] from start to end, and cumulative returns [V, N]."""
+        """Return the instants [N] from start to end, and the cumulative returns [V, N]."""
         at, equity = self.at, self.daily
         if self.end > at[-1]:
             at = np.append(at, self.end)
@@ -132,13 +137,13 @@ class RunSet(SharedDays):
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """The best run of a set compared with each of the others.
+    """Comparison of the best run of a set with each other run.
 
     best: number of the first run of the ranking that was not wiped out.
-    relations: [V] relation of each run to the best: significantly `behind` or `ahead`,
+    relations: [V] relation of each run to the best one: significantly `behind` or `ahead`,
         `not_significant`, `same` (no day differs), `insufficient_data` (too few days), `ruined`
-        (no equity on some day), `left out` (not among the next best).
-    outperformances: [V] how far each run ends ahead of the best; None if undefined.
+        (no equity on some day), `left out` (ranked too low to be compared).
+    outperformances: [V] lead of each run over the best one; None if undefined.
     """
 
     best: int
@@ -147,9 +152,9 @@ class Separation:
 
 
 def separation(runs: RunSet) -> Separation:
-    """Compare the best run with the others by paired returns of whole days.
+    """Compare the best run with the other runs by paired daily returns.
 
-    Intervals hold for all pairs at once, because the best run was picked among all of them.
+    The intervals are joint over all pairs, because the best run was selected among all runs.
     """
     ranking = runs.ranking()
     growth = 1 + runs.totals
@@ -181,7 +186,7 @@ def _relation(found: Outperformance) -> Relation:
 
 
 def comparison_verdict(runs: RunSet, found: Separation) -> Verdict:
-    """Return the verdict of a comparison: significant differences, deflated Sharpe and PBO."""
+    """Return the verdict on a set of runs: significant differences, deflated Sharpe, PBO."""
     names = {
         kind: [runs.names[k] for k in runs.ranking() if found.relations[k] == kind]
         for kind in (*BEST_RUN_CLAIMS, "ruined")
@@ -233,7 +238,10 @@ def _rest(runs: RunSet, found: Separation, ruined: Sequence[str]) -> str:
 
 
 def overfitting_text(runs: RunSet) -> str:
-    """Return the probability of backtest overfitting in words, or the data that it requires."""
+    """Return a sentence on the probability of backtest overfitting (PBO).
+
+    With too little data it states the requirement.
+    """
     found = runs.overfitting
     if found is None:
         return f"PBO (probability of backtest overfitting) needs {MIN_DAYS} days and two runs"
@@ -245,7 +253,7 @@ def overfitting_text(runs: RunSet) -> str:
 
 
 def overfitting_figures(runs: RunSet) -> dict[str, float | int] | None:
-    """Return the overfitting figures with annual Sharpe ratios; None for too few days or runs."""
+    """Return the overfitting estimates with annualised Sharpe ratios, or None without them."""
     found = runs.overfitting
     if found is None:
         return None
@@ -264,7 +272,7 @@ def _few(names: Sequence[str]) -> str:
 
 
 def run_length_remarks(runs: RunSet) -> list[str]:
-    """Name the runs that are too short for annual figures."""
+    """Report the runs that are too short for annual figures."""
     if runs.days < MIN_DAYS:
         return [f"Only {count_text(runs.days, 'day')}: {NO_ANNUAL_FIGURES}."]
     few = [runs.names[k] for k in runs.ranking() if not runs.table["annual_figures"][k]]

@@ -1,7 +1,7 @@
 """Statistical significance: bootstrap intervals, deflated Sharpe ratio, probability of overfitting.
 
 The probability of overfitting uses combinatorially symmetric cross-validation (Bailey, Borwein,
-López de Prado and Zhu 2017): the days are cut into blocks, and every half of the blocks chooses a
+López de Prado and Zhu 2017): the days are cut into blocks, and each half of the blocks selects a
 variant that the other half evaluates.
 """
 
@@ -111,11 +111,13 @@ def deflated_sharpe(
 
 
 def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[float, float]]:
-    """Return 90 % intervals of yearly figures from daily returns [D], by the stationary bootstrap.
+    """Return 90 % intervals of annual figures from daily returns [D], by the stationary bootstrap.
 
-    The bootstrap is that of Politis and Romano (1994); blocks have the mean length that Politis and
-    White (2004) find optimal for these returns. A figure that is undefined in a draw has no
-    interval. Fewer than 20 days, or constant returns, have no intervals.
+    The bootstrap follows Politis and Romano (1994), with the mean block length that is optimal for
+    these returns (Politis and White 2004). A figure that is undefined in a draw has no interval.
+    There are no intervals for fewer than 20 days or constant returns.
+
+    per_year: days per year.
     """
     if len(returns) < MIN_INTERVAL_DAYS or returns.std() == 0:
         return {}
@@ -130,12 +132,12 @@ def intervals(returns: Array, per_year: int, *, seed: int) -> dict[str, tuple[fl
 
 @dataclass(frozen=True, slots=True)
 class Outperformance:
-    """Lead of one run over another on the same days.
+    """Lead of one run over another on the same days, with its interval.
 
-    ahead: final equity over the other's final equity, minus 1.
-    interval: 90 %, by the stationary bootstrap of daily differences; None for too few days or
-        constant differences.
-    same: true if all days and the end are equal.
+    ahead: growth of one run divided by the growth of the other, minus 1.
+    interval: 90 % interval of `ahead` by the stationary bootstrap of daily differences; None for
+        too few days or constant differences.
+    same: true if the returns of all days and the final growth are equal.
     """
 
     ahead: float
@@ -144,26 +146,28 @@ class Outperformance:
 
     @property
     def significant_sign(self) -> int:
-        """Return 1 if significantly ahead, -1 if significantly behind, else 0."""
+        """Return 1 if the lead is significantly positive, -1 if negative, else 0."""
         if self.interval is None:
             return 0
         low, high = self.interval
         return int(low > 0) - int(high < 0)
 
     def extend_to_end(self, growth: float, other: float) -> Outperformance:
-        """Extend the lead to runs that end after their last whole day.
+        """Return the outperformance with the lead at the end of the runs.
 
-        growth, other: final equity of each over its capital, above 0.
+        The end may be later than the last whole day. The interval does not change.
+
+        growth, other: final equity over capital of each run, above 0.
         """
         ahead = growth / other - 1
         return replace(self, ahead=ahead, same=self.same and abs(ahead) < ZERO_RETURN_TOL)
 
 
 def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outperformance | None:
-    """Return the lead of daily returns [D] over others on the same days [D].
+    """Measure the outperformance of daily returns [D] over other returns on the same days [D].
 
-    Moves that both runs share cancel out, so the interval is narrower than two separate ones. None
-    without common days.
+    Moves that both runs share cancel, so the interval is narrower than the difference of two
+    separate intervals. None without common days.
     """
     if len(returns) != len(other) or not len(returns):
         return None
@@ -175,14 +179,14 @@ def measure_outperformance(returns: Array, other: Array, *, seed: int) -> Outper
 
 
 def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperformance]:
-    """Return the lead of each run over the first, [V - 1]; intervals hold jointly.
+    """Measure the outperformance of each run over the first one, [V - 1], with joint intervals.
 
-    returns: [V, D] of the same days, above -1.
-
-    The best of V runs is picked from V · (V - 1) / 2 pairs; the widest may differ by chance.
-    So the days of all runs are drawn together, and c is the 90 % quantile over the draws of the
+    The best of V runs is selected from V · (V - 1) / 2 pairs, so the largest difference may be
+    chance. The days of all runs are drawn together. c is the 90 % quantile over the draws of the
     largest deviation of any pair from its estimate, in standard deviations (Romano and Wolf 2005).
-    Difference ± c · deviation then holds for all pairs with 90 %.
+    The intervals difference ± c · deviation hold for all pairs together with 90 % probability.
+
+    returns: [V, D] daily returns of the same days, above -1.
     """
     logs = np.log1p(returns)
     totals = logs.sum(axis=1)
@@ -212,7 +216,7 @@ def measure_all_outperformances(returns: Array, *, seed: int) -> list[Outperform
 
 
 def _joint_draws(logs: Array, seed: int) -> Array:
-    """Return [RUNS, V] sums of log returns [V, D], with the same days drawn for all V."""
+    """Draw total log returns [BOOTSTRAP_DRAWS, V] from log returns [V, D], same days for all V."""
     differences = logs[1:] - logs[0]
     moving = differences[np.ptp(differences, axis=1) >= ZERO_RETURN_TOL]
     # The median of the differences' block lengths: the longest of many is long by chance, and long
@@ -223,7 +227,7 @@ def _joint_draws(logs: Array, seed: int) -> Array:
 
 
 def _draws(returns: Array, seed: int) -> Array:
-    """Return [RUNS, D] returns drawn with the stationary bootstrap."""
+    """Draw returns with the stationary bootstrap, [BOOTSTRAP_DRAWS, D]."""
     # Daily returns cluster in volatility: days drawn one by one would lose that, and with it the
     # depth of drawdowns. Blocks keep it.
     length = max(1, round(mean_block_length(returns)))
@@ -238,9 +242,13 @@ def central_interval(values: Array) -> tuple[float, float]:
 
 
 def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
-    """Return [runs, count] drawn numbers of days, in blocks that start anywhere and wrap around.
+    """Draw day numbers for the stationary bootstrap, [runs, count].
 
-    length: mean length of a block; each day ends its block with probability 1 / length.
+    Days are drawn in blocks that start at a random day and wrap around at the end.
+
+    count: number of days.
+    length: mean block length; each day ends its block with probability 1 / length.
+    runs: number of draws.
     """
     random = np.random.default_rng(seed)
     drawn = [(random.integers(count, size=count), random.random(count)) for _ in range(runs)]
@@ -255,9 +263,8 @@ def draw_days(count: int, length: float, runs: int, *, seed: int) -> Index:
 def mean_block_length(values: Array) -> float:
     """Return the optimal mean block length for the stationary bootstrap of values [D].
 
-    The rule of Politis and White (2004), with the correction of Patton, Politis and White (2009).
-    It weights autocovariances with a taper up to twice the lag after which several in a row are
-    insignificant.
+    It is the rule of Politis and White (2004), corrected by Patton, Politis and White (2009).
+    Autocovariances are tapered up to twice the lag after which several in a row are insignificant.
     """
     count = len(values)
     off = values - values.mean()
@@ -288,10 +295,11 @@ class Overfitting:
         variant is below the median of all in the other half. It is 0.5 for identical variants.
     in_sample: mean of the chosen variant's daily Sharpe ratio in the half that chose it.
     out_of_sample: mean of the chosen variant's daily Sharpe ratio in the other half.
-    loss_probability: share of splits with a negative Sharpe ratio in the other half.
+    loss_probability: share of splits in which the chosen variant has a negative Sharpe ratio in the
+        other half.
     splits: number of splits.
-    variants: number of variants to choose from, without constant ones.
-    days: number of days that were split.
+    variants: number of variants with variance.
+    days: number of days.
     """
 
     probability: float
@@ -306,17 +314,18 @@ class Overfitting:
 def estimate_overfitting(
     returns: Array, blocks: int = CROSS_VALIDATION_BLOCKS
 ) -> Overfitting | None:
-    """Cross-validate the choice of the best variant, over every half of the blocks of days.
+    """Estimate the probability of backtest overfitting by cross-validation over halves of the days.
 
-    None for fewer days than a yearly figure requires, or fewer than two variants with variance. A
-    variant without variance has no Sharpe ratio and is left out. In a half in which a variant is
-    constant its ratio is 0.
+    In each split the variant with the best Sharpe ratio in one half is judged in the other half.
+
+    None for too few days, or for fewer than two variants with variance. A variant without variance
+    has no Sharpe ratio and is skipped. In a half in which a variant is constant its ratio is 0.
 
     The relative rank ω of the chosen variant is its rank in the other half over V + 1, its logit
-    ln(ω / (1 - ω)), and a logit below 0 counts as overfitting. Ties are neutral: equal ratios share
-    the mean of their ranks, and a logit of exactly 0 counts half. In a split with several best
-    variants each of them counts with an equal part. So the order of variants does not matter, and
-    identical variants have a probability of 0.5.
+    ln(ω / (1 - ω)); a logit below 0 counts as overfitting. Ties are neutral: equal ratios share the
+    mean of their ranks, and a logit of exactly 0 counts half. In a split with several best variants
+    each of them has an equal weight. So the order of variants does not matter, and identical
+    variants have a probability of 0.5.
 
     returns: daily returns [V, D] of all variants over the same days.
     blocks: number of blocks of days, even; the first may be a day longer than the last.
@@ -345,12 +354,14 @@ def estimate_overfitting(
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Moments:
-    """Moments of the returns in B blocks, in units of each variant's deviation, from its mean.
+    """Moments of V variants' returns in B blocks of days.
+
+    Returns are less the variant's mean and in units of its standard deviation.
 
     days: [B] number of days in each block.
     sums: [B, V] sums of returns.
-    squares: [B, V] sums of squares.
-    means: [V] means over all days, in the same unit.
+    squares: [B, V] sums of squared returns.
+    means: [V] subtracted means, in the same units.
     """
 
     days: Array
@@ -364,7 +375,7 @@ class _Moments:
 
 
 def _block_moments(returns: Array, blocks: int) -> _Moments:
-    """Return the moments of the variants [V, D] that are not constant."""
+    """Return the block moments of returns [V, D]; constant variants are skipped."""
     days = returns.shape[1]
     lengths = days // blocks + (np.arange(blocks) < days % blocks)
     edges = np.append(0, np.cumsum(lengths))
@@ -388,7 +399,7 @@ def _block_moments(returns: Array, blocks: int) -> _Moments:
 
 
 def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
-    """Yield halves of the blocks that contain the first one, [P, B] of 0 and 1, in batches."""
+    """Yield batches of splits [P, B] as 0 and 1; the half with 1 contains the first block."""
     portion = max(1, MAX_BATCH_RATIOS // moments.variants)
     others = itertools.combinations(range(1, blocks), blocks // 2 - 1)
     while chosen := list(itertools.islice(others, portion)):
@@ -399,7 +410,7 @@ def _halves(blocks: int, moments: _Moments) -> Iterator[Array]:
 
 
 def _judged(moments: _Moments, halves: Array) -> Array:
-    """Return the results [2 P, 4] of these splits, with either half as the choosing one."""
+    """Return the results [2 P, 4] of P splits; each half once selects the best variant."""
     one = _sharpe_ratios(moments, halves)
     other = _sharpe_ratios(moments, 1.0 - halves)
     return np.concatenate([_chosen(one, other), _chosen(other, one)])
@@ -422,9 +433,10 @@ def _sharpe_ratios(moments: _Moments, halves: Array) -> Array:
 
 
 def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
-    """Return [P, 4] of the best in_sample: overfitting, both ratios, and a loss out of sample.
+    """Return the results [P, 4] of the best variant in sample.
 
-    Overfitting is 1 below the out-of-sample median, 0.5 at the median, else 0.
+    Columns: overfitting, ratio in sample, ratio out of sample, loss out of sample. Overfitting is 1
+    below the out-of-sample median, 0.5 at the median, else 0.
     """
     rows = np.arange(len(in_sample))
     best = in_sample.argmax(axis=1)
@@ -446,5 +458,5 @@ def _chosen(in_sample: Array, out_of_sample: Array) -> Array:
 
 
 def _worse(below: Array, above: Array) -> Array:
-    """Return 1 if more are above than below, 0.5 if as many are, else 0."""
+    """Return 1 if more ratios are above than below, 0.5 for equal counts, else 0."""
     return (np.sign(above - below) + 1.0) / 2.0

@@ -1,4 +1,4 @@
-"""The runs of a backtest and their figures: the content of `summary.json`."""
+"""Results of a backtest: its runs, their figures, and the content of `summary.json`."""
 
 from __future__ import annotations
 
@@ -79,19 +79,19 @@ RANDOM_WALK_KINDS = ("ewma", "mix")  # forecasters that are random walks
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A backtest's main run and its benchmarks.
+    """Main run of a backtest and its benchmarks.
 
     settings: settings of the main run.
     market: market of all runs.
     main: run of the configured trader.
-    comparisons: the no-forecast baseline and buy and hold.
-    seconds: elapsed time.
-    trials: trials on these data, this run included; None without a ledger.
+    comparisons: benchmark runs: the no-forecast baseline and buy and hold.
+    seconds: elapsed time, seconds.
+    trials: statistics of all trials on these data, with this run; None without a ledger.
     no_ledger_note: remark for runs without a ledger.
     computed_on_text: device of the main run's model (`forecasting.settings.computed_on_text`).
-    title: kind of the main run.
-    other_holdings: symbols that a live account held at the end beyond the run's.
-    coarse_run: the same trader filled on the decision bars, if the main run used finer ones.
+    title: kind of the main run, such as "Backtest".
+    other_holdings: symbols with a position of the live account outside the run, at the end.
+    coarse_run: run of the same trader with fills on the decision bars; None without finer bars.
     """
 
     settings: BacktestSettings
@@ -112,18 +112,18 @@ class Results:
 
     @property
     def has_crypto(self) -> bool:
-        """Return whether a coin is in the universe: days are then calendar days."""
+        """Return whether the universe contains crypto; days are then calendar days."""
         return bool(self.market.bars.crypto.any())
 
     @property
     def label(self) -> str:
-        """Return the label of the main run's forecaster; a random walk is named by its setting."""
+        """Return the name of the main run's forecaster; a random walk has the name of its kind."""
         name = self.main.name
         kind = self.settings.forecaster.kind
         return name.replace(RANDOM_WALK, kind, 1) if kind in RANDOM_WALK_KINDS else name
 
     def trial(self) -> Trial:
-        """Return the main run's entry in the trial ledger."""
+        """Return the main run as an entry of the trial ledger."""
         found = self.performance(self.main)
         return make_trial(
             *(self.settings, self.market, data_hash(self.market), self.main.name),
@@ -216,7 +216,10 @@ class Results:
         }
 
     def fills(self) -> dict[str, dict[str, float]]:
-        """Return the run's figures by fill bars; empty without finer bars."""
+        """Return the figures with fills on finer bars and on decision bars, by timeframe.
+
+        Empty without finer bars.
+        """
         finer = self.market.finer
         if finer is None or self.coarse_run is None:
             return {}
@@ -224,7 +227,7 @@ class Results:
         return {bars: fill_figures(run, self.settings.capital) for bars, run in met.items()}
 
     def wiped_out_on(self) -> str | None:
-        """Return the New York date of the first day that ends without equity, or None."""
+        """Return the New York date of the first day that ends without equity; None if none does."""
         at, equity = self.main.equity_curve()
         marks, daily = daily_marks(
             at, equity, capital=self.settings.capital, has_crypto=self.has_crypto
@@ -232,9 +235,9 @@ class Results:
         return wiped_out_on(marks[1:], daily)
 
     def outperformances(self) -> dict[str, dict[str, Any] | None]:
-        """Return the main run's lead over each comparison, with a 90 % interval.
+        """Return the main run's lead over each benchmark, with a 90 % interval, by benchmark.
 
-        None if the two share no days, or if either ends without equity.
+        None if the two runs share no days, or if one of them ends without equity.
         """
         mine, _ = self._daily(self.main)
         growth = 1 + self.performance(self.main).total_return
@@ -252,7 +255,7 @@ class Results:
         return found
 
     def attribution(self) -> dict[str, Any]:
-        """Return the main run's profit in USD by part, of every symbol and hour of day."""
+        """Return the main run's profit by part, for each symbol and each hour of day, USD."""
         return attribute_run(self.main, self.market).as_dict()
 
     def performance(self, run: Run) -> Performance:
@@ -260,7 +263,7 @@ class Results:
         return performance(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
     def figures(self, run: Run) -> dict[str, Any]:
-        """Return the figures of one run; fractions and USD."""
+        """Return all figures of one run; fractions and USD."""
         at, _ = run.equity_curve()
         outcome = VariantOutcome.from_run(run)
         return {
@@ -275,9 +278,9 @@ class Results:
         }
 
     def significance(self) -> dict[str, Any]:
-        """Return intervals of the main run's figures, and its probabilistic and deflated Sharpe.
+        """Return the main run's probabilistic and deflated Sharpe ratio and intervals of figures.
 
-        Without a ledger the number of trials is unknown, so no ratio is deflated.
+        Without a ledger the number of trials is unknown, and the deflated Sharpe ratio is None.
         """
         daily, per_year = self._daily(self.main)
         figures = self.performance(self.main)
@@ -302,7 +305,7 @@ class Results:
         }
 
     def _inside(self) -> Mask:
-        """Return membership of the universe at the instants of the run, [T, S]."""
+        """Return whether each symbol is in the universe at the instants of the run, [T, S]."""
         rule = self.settings.universe.rule()
         parts = [
             rule.exclusion_rules(view, view.times[begin:end]) == 0
@@ -319,7 +322,7 @@ class Results:
         return next(run for run in self.comparisons if run.name == BUY_AND_HOLD)
 
     def _daily(self, run: Run) -> tuple[Array, int]:
-        """Return a run's daily equity and the days per year."""
+        """Return the daily equity of a run, [1 + D], and the days per year."""
         at, equity = run.equity_curve()
         return daily_equity(at, equity, capital=self.settings.capital, has_crypto=self.has_crypto)
 
@@ -341,12 +344,17 @@ def run_baselines(
 
 @dataclass(frozen=True, slots=True)
 class BuyAndHold:
-    """Buy and hold: equal weights, 1× gross in total, bought at each symbol's first decision."""
+    """Buy-and-hold decider: equal weights, 1× gross in total.
+
+    Each symbol is bought at its first decision.
+
+    terms: minimum and maximum sizes of orders.
+    """
 
     terms: OrderSizeLimits = DEFAULT_SIZE_LIMITS
 
     def decide(self, bars: Bars, account: AccountSnapshot) -> Decision | None:
-        """Buy the deciding symbols that are not held yet."""
+        """Decide to buy the deciding symbols without a position; None if there are none."""
         equity = account.equity
         missing = [s for s, symbol in enumerate(bars.symbols) if symbol not in account.positions]
         if missing:

@@ -1,7 +1,7 @@
 """Identity of a trial: a digest of its settings, and a digest of its bars.
 
-Settings that do not affect results are left out. Files and plugin code count by their content, and
-a strategy by its name and fraction. Any other difference in notation makes another trial.
+Settings that do not affect results are excluded. Files and plugin code are hashed by content, a
+strategy by its name and fraction. Any other difference in notation makes another trial.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STRATEGY_SETTINGS = (  # inputs of the strategies, which state the result
 
 
 def config_hash(variant: Mapping[str, Any]) -> str:
-    """Return the digest of a variant's settings; 1 and 1.0 are equal."""
+    """Return the digest of a variant's settings; integers and equal floats have the same digest."""
     text = json.dumps(_alike(variant), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -46,7 +46,7 @@ def config_hash(variant: Mapping[str, Any]) -> str:
 def make_trial(
     settings: BacktestSettings, market: Market, digest: str, forecaster: str, **figures: Any
 ) -> Trial:
-    """Return the ledger entry of a backtest.
+    """Build the ledger entry of a backtest.
 
     digest: `data_hash` of the market.
     figures: performance fields of `Trial`: days, daily_sharpe, total_return.
@@ -67,7 +67,7 @@ def make_trial(
 def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
     """Return the settings of a backtest that distinguish variants over these bars.
 
-    Settings of the data source are left out where the digest of the bars covers them.
+    Settings of the data source are excluded if the digest of the bars covers them.
     """
     parts = _without(asdict(settings), NON_TRIAL_SETTINGS)
     sizing, universe = settings.sizing, settings.universe
@@ -108,7 +108,7 @@ def variant_settings(settings: BacktestSettings, bars: Bars) -> dict[str, Any]:
 
 
 def data_hash(market: Market) -> str:
-    """Return the digest of a run's bars, independent of the order of the symbols."""
+    """Return the digest of a run's bars; it does not depend on the order of the symbols."""
     digest = hashlib.sha256()
     for part in (market.period, *([] if market.finer is None else [market.finer])):
         order = sorted(range(len(part.symbols)), key=lambda s: part.symbols[s])
@@ -125,7 +125,7 @@ def _without(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any
 
 
 def _strategy(strategy: Strategy) -> list[Any]:
-    """Return the identity of a strategy: `kelly_50` equals a fraction of 0.5."""
+    """Return values that identify a strategy; `kelly_50` equals Kelly with a fraction of 0.5."""
     if isinstance(strategy, (Kelly, Legacy)):
         return [type(strategy).__name__, asdict(strategy)]
     assert isinstance(strategy, WeightPattern)
@@ -133,7 +133,7 @@ def _strategy(strategy: Strategy) -> list[Any]:
 
 
 def _code(name: str | None) -> str | list[str] | None:
-    """Return a name; for plugin code its last part and the digest of the code."""
+    """Return a built-in name unchanged; for a plugin its last part and the digest of its code."""
     if name is None or not is_plugin(name):
         return name
     return [name.rpartition(".")[2], plugin_digest(name)]
@@ -150,7 +150,7 @@ def _content(path: str | None) -> str | None:
 
 
 def _alike(value: Any) -> Any:
-    """Return the value with every number as a float, so that equal values compare equal."""
+    """Convert all integers in a value to floats, so that equal numbers have the same digest."""
     if isinstance(value, Mapping):
         return {str(key): _alike(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

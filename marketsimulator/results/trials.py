@@ -1,7 +1,6 @@
-"""The trial ledger: a row per backtest, so that the number of trials can deflate a Sharpe ratio.
+"""The trial ledger: one row per backtest, to deflate Sharpe ratios by the number of trials.
 
-A local SQLite file. Runs with the same configuration and data are one trial, however often they
-are run.
+The ledger is a local SQLite file. Repeated runs with the same configuration and data are one trial.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ NO_LEDGER = NO_LEDGER_NOTE.format("trials=null")
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One backtest; its fields are columns of the ledger.
+    """One backtest in the trial ledger; its fields are the columns.
 
     config_hash: digest of the settings that distinguish variants.
     data_hash: digest of the bars of the run.
@@ -53,7 +52,7 @@ class Trial:
     last: last instant of the run, as text.
     days: number of daily returns.
     daily_sharpe: mean over deviation of daily returns, None if they are constant.
-    total_return: a fraction, signed.
+    total_return: total return, a signed fraction.
     forecaster: name of the forecaster.
     """
 
@@ -71,10 +70,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class TrialStatistics:
-    """Trials on the same data.
+    """Number of trials on the same data, and the variance of their Sharpe ratios.
 
     count: number of variants.
-    variance: sample variance of their daily Sharpe ratios, 0 for fewer than two.
+    variance: sample variance of the variants' daily Sharpe ratios; 0 for fewer than two.
     """
 
     count: int
@@ -82,23 +81,29 @@ class TrialStatistics:
 
     @classmethod
     def from_ratios(cls, ratios: Collection[float | None]) -> TrialStatistics:
-        """Return statistics of daily Sharpe ratios, one per variant; None and NaN are undefined."""
+        """Compute the statistics from daily Sharpe ratios, one per variant.
+
+        Undefined ratios (None or NaN) count as trials but not in the variance.
+        """
         defined = [ratio for ratio in ratios if ratio is not None and np.isfinite(ratio)]
         variance = float(np.var(defined, ddof=1)) if len(defined) > 1 else 0.0
         return cls(len(ratios), variance)
 
 
 def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialStatistics | None:
-    """Record trials on the same data in a ledger; return statistics of all trials on these data.
+    """Record trials in a ledger; return statistics of all trials on the same data.
 
-    Commands and the library both record here. A trial that is already there is replaced. Runs that
-    read the future are counterfactuals: they are neither recorded nor counted, and their existing
-    rows in a ledger are ignored. Without a ledger the result is None.
+    A trial that is already in the ledger is replaced. Runs that read the future are
+    counterfactuals: they are not recorded, and their existing rows are ignored. Without a ledger
+    the result is None.
 
-    The same data are the same bars, or bars of the same market that share a symbol and overlap in
-    time. So a run that ends a day later or a copy of the files does not reset the count. A
-    synthetic market is identified by its source; all files belong to one market, in which a symbol
-    has one history. Raises `InputError` for a file that cannot be written or is not a trial ledger.
+    Data are the same if the bars are equal, or if bars of the same market share a symbol and
+    overlap in time. So a run that ends a day later, or on a copy of the files, does not reset the
+    count. A synthetic market is identified by its source; all bar files belong to one market.
+
+    ledger: path of the ledger; None: no ledger.
+    trials: trials on the same data.
+    Raises `InputError` for a file that cannot be written or is not a trial ledger.
     """
     if ledger is None:
         return None
@@ -134,7 +139,7 @@ def record_trials(ledger: str | Path | None, trials: Sequence[Trial]) -> TrialSt
 
 
 def check_ledger(ledger: str | Path | None) -> None:
-    """Refuse an unusable ledger before the run that it should record."""
+    """Check that a ledger can be used, before the run. Raises `InputError` if it cannot."""
     if ledger is None:
         return
     with _opened(ledger) as file:
@@ -147,7 +152,7 @@ def check_ledger(ledger: str | Path | None) -> None:
 
 @contextmanager
 def _opened(ledger: str | Path) -> Iterator[sqlite3.Connection]:
-    """Open the ledger, or create it; ~ is the user's home."""
+    """Open the ledger, creating it if needed; ~ stands for the user's home."""
     try:
         path = Path(ledger).expanduser()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The verdict of a report: one sentence on the return against the benchmarks."""
+"""Verdict of a backtest's report: its return compared with the benchmarks, in one sentence."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Verdict:
 
     level: `good` if the run is significantly ahead of all comparisons; `bad` if it is significantly
         behind one, lost all equity, or is not valid evidence (as with look-ahead); else `open`.
-    claim: one sentence.
-    rest: figures that support the claim.
+    claim: conclusion in one sentence.
+    rest: sentences with figures that support the claim.
     """
 
     level: Literal["good", "bad", "open"]
@@ -36,7 +36,7 @@ class Verdict:
 
 
 def run_label(summary: dict[str, Any], name: str) -> str:
-    """Return a comparison's label; it says if the run used no forecast or held no position."""
+    """Return the label of a benchmark; it notes runs without a forecast or without positions."""
     label = COMPARISON_LABELS.get(name, name)
     figures = summary["comparisons"][name]
     if figures["time_invested"] == 0:
@@ -47,7 +47,7 @@ def run_label(summary: dict[str, Any], name: str) -> str:
 
 
 def verdict(summary: dict[str, Any]) -> Verdict:
-    """Return the verdict on a run, from the content of its `summary.json`."""
+    """Return the verdict on a backtest from the content of its `summary.json`."""
     names: dict[str, list[str]] = {}
     for name, outperformance in summary["outperformances"].items():
         if outperformance is not None:
@@ -71,7 +71,11 @@ def verdict(summary: dict[str, Any]) -> Verdict:
 
 
 def no_evidence_reason(forecaster: str, data: str) -> str:
-    """Return why a run cannot count as evidence, or an empty string."""
+    """Return the reason why a run is not valid evidence, or an empty string.
+
+    forecaster: name of the forecaster.
+    data: source of the bars.
+    """
     if reads_future(forecaster):
         return "the forecaster reads the future"
     if data.startswith("synthetic"):
@@ -80,12 +84,12 @@ def no_evidence_reason(forecaster: str, data: str) -> str:
 
 
 def qualified_claim(reason: str, claim: str) -> str:
-    """Prefix a claim with the reason why its run cannot count as evidence, if there is one."""
+    """Prefix a claim with the reason why its run is not valid evidence, if there is one."""
     return f"No result: {reason}; {claim}" if reason else f"{claim[0].upper()}{claim[1:]}"
 
 
 def _relation(outperformance: dict[str, Any]) -> str:
-    """Return the run's relation to a comparison, a key of `RUN_CLAIMS`."""
+    """Return how the run compares with a benchmark: a key of `RUN_CLAIMS`."""
     if outperformance["same"]:
         return "same"
     if outperformance["interval"] is None:
@@ -98,7 +102,7 @@ def _sentence_label(summary: dict[str, Any], name: str) -> str:
 
 
 def _position_sources(summary: dict[str, Any]) -> str:
-    """Return the shares of the mean position by premium and forecast."""
+    """Describe the shares of the mean position that premium and forecast explain."""
     share = summary["premium_share"]
     if summary["time_invested"] == 0:
         return "No position was held."

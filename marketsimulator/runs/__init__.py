@@ -1,1 +1,1 @@
-"""Runs over bars: stepped by instant, compiled, as variants of one run, or of given weights."""
+"""Runs over bars: stepwise, compiled, in many variants, and replays of given weights."""

@@ -1,4 +1,4 @@
-"""Compiled steps of a run: per instant advance, decide, fill, record.
+"""Compiled steps of a run: advance, decide, fill and record at each instant.
 
 Decisions come from `execution.decision.problem` and `sizing`, settlement from `account`.
 """
@@ -66,11 +66,11 @@ EQUITY_ROW = np.dtype(
 
 
 class CompiledInputs(NamedTuple):
-    """Inputs of a compiled run: the beliefs of a history and the settings of a run.
+    """Inputs of a compiled run: beliefs, and settings as numbers and arrays.
 
-    beliefs: at T' instants with a decision; K periods.
+    beliefs: beliefs at T' decision instants over K periods.
     class_sharpe: [T', 2] Sharpe ratios of stocks and of crypto, as used by the strategy.
-    financing: [T', K] cost of borrowed cash.
+    financing: [T', K] interest on one borrowed USD in each period.
     terms: sizing terms of a decision.
     lending_terms: leverage of the broker, and the equity in USD from which it lends more than 1×.
     fraction: fraction of full Kelly; NaN for a strategy in Python.
@@ -95,14 +95,16 @@ class CompiledInputs(NamedTuple):
 
 
 class KeptDecisions(NamedTuple):
-    """Inputs and solver results of T' decisions; without rows if they are not needed.
+    """Account states and solver results of T' decisions; no rows if they are not recorded.
 
-    quantity, price: [T', S] before the decision.
+    quantity, price: [T', S] positions and marks before the decision.
     equity: [T'] USD; NaN for decisions that the run did not reach.
-    unborrowed: [T'] USD that may buy crypto; NaN for decisions that the run did not reach.
+    unborrowed: [T'] unborrowed cash that may buy crypto, USD; NaN for decisions that the run did
+        not reach.
     status: [T'] status of the solve, a code of `sizing.solver.active_set`.
-    weights: [T', K, S].
-    shadow_prices: [T', 4 + G + K].
+    weights: [T', K, S] planned weights over K periods.
+    shadow_prices: [T', 4 + G + K] shadow prices of 4 ceilings, G group limits and K borrowing
+        limits.
     optimality_gap: [T'] optimality gap of the solve.
     """
 
@@ -123,9 +125,9 @@ class KeptDecisions(NamedTuple):
         *,
         none: bool = False,
     ) -> KeptDecisions:
-        """Return arrays for the decisions of a table under group limits.
+        """Allocate arrays for the decisions of a belief table under group limits.
 
-        none: true for arrays without rows.
+        none: true to allocate no rows.
         """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
@@ -153,12 +155,13 @@ def step_instants(
     written: Index,
     kept: KeptDecisions,
 ) -> tuple[Book, Records]:
-    """Run the instants [begin, end): advance, decide, fill.
+    """Advance, decide, fill and record at each instant in [begin, end).
 
     Returns the book, with waiting orders, and the tape.
 
-    span: the first instant of the run, begin and end.
+    span: first instant of the run, then `begin` and `end`.
     rows: [T] row of the beliefs for each instant; negative without a decision.
+    written: [T] set to the number of tape entries after each instant; empty: the tape is not kept.
     """
     first, begin, end = span
     for t in range(begin, end):
@@ -184,7 +187,7 @@ def advance_to(
 ) -> tuple[Book, Records]:
     """Advance the account to an instant.
 
-    Return the book, without orders that are done, and the tape, with space for the instant.
+    Returns the book, without orders if none is working, and the tape, with space for the instant.
     """
     account = book.account[0]
     size = len(book.holding)
@@ -213,12 +216,13 @@ def trade_decision(
     max_crypto_value: float,
     written: Index,
 ) -> tuple[Book, Records]:
-    """Open the bars and trade the decision, or send it into an auction.
+    """Open the bars and trade to the targets, at once or in the next auction.
 
-    Returns the book, with waiting orders, and the tape, which may be a larger one.
+    Returns the book, with waiting orders, and the tape, which may have been enlarged.
 
-    place: the first instant of the run, and this one.
-    targets: [S] quantities; empty without a decision.
+    place: first instant of the run, and the present instant.
+    held: [S] quantities at the decision.
+    targets: [S] target quantities; empty without a decision.
     """
     account = book.account[0]
     first, t = place
@@ -245,7 +249,7 @@ def trade_decision(
 def target_quantities(
     book: Book, inputs: CompiledInputs, row: int, kept: KeptDecisions
 ) -> tuple[Array, float]:
-    """Return target quantities [S] of a decision, and 1 if the decision failed, else 0.
+    """Decide: return target quantities [S], and 1 if the solve failed, else 0.
 
     Symbols without a decision keep their quantity.
     """
@@ -277,7 +281,7 @@ def target_quantities(
 
 @compiled
 def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountArrays) -> Array:
-    """Return target quantities [S]: rounded for the chosen [m], the held quantity otherwise."""
+    """Return target quantities [S]: rounded targets of chosen symbols [m], else the position."""
     targets = shown.quantity.copy()
     for a in range(len(chosen)):
         if not np.isnan(rounded.lots[a]):
@@ -289,7 +293,7 @@ def target_quantities_of(rounded: RoundedTargets, chosen: Index, shown: AccountA
 def decision_inputs(
     inputs: CompiledInputs, row: int, shown: AccountArrays
 ) -> tuple[Index, AccountArrays, DecisionProblem]:
-    """Return the symbols [m] of a decision, their account and the sizing problem."""
+    """Return the symbols [m] of a decision, the account over them, and the sizing problem."""
     beliefs = inputs.beliefs
     held = shown.quantity != 0.0
     if inputs.terms.rows.market >= 0:
@@ -323,7 +327,10 @@ def decision_inputs(
 
 @jit_inline
 def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
-    """Return the account as `SimulatedBroker` shows it, without open orders."""
+    """Return the account that a strategy sees, as arrays, without open orders.
+
+    Its values equal those of `SimulatedBroker.account`.
+    """
     account = book.account[0]
     holding = book.holding
     quantity = holding["quantity"].copy()
@@ -340,7 +347,7 @@ def visible_account(book: Book, inputs: CompiledInputs) -> AccountArrays:
 def account_row(
     inputs: CompiledInputs, quantity: Array, price: Array, equity: float, unborrowed: float
 ) -> AccountArrays:
-    """Return an account without open orders, whose leverage follows from its equity."""
+    """Return an account without open orders as arrays; its equity determines the leverage."""
     leverage, margin_equity = inputs.lending_terms
     return AccountArrays(
         quantity,
@@ -362,11 +369,11 @@ def account_row(
 def recompute_decision(
     inputs: CompiledInputs, kept: KeptDecisions, row: int, begin: int = 0
 ) -> tuple[Index, DecisionProblem, Array, RoundedTargets]:
-    """Recompute a kept decision: its symbols [m], problem, weights [K, m] and rounded targets.
+    """Recompute a recorded decision: symbols [m], problem, weights [K, m] and rounded targets.
 
     Weights are NaN if the solve failed.
 
-    row: row of `kept`, whose first row is row `begin` of the beliefs.
+    row: row of `kept`; row 0 of `kept` is row `begin` of the beliefs.
     """
     shown = account_row(
         inputs, kept.quantity[row], kept.price[row], kept.equity[row], kept.unborrowed[row]
@@ -385,7 +392,7 @@ def recompute_decision(
 
 @compiled
 def record_instant(rows: Records, book: Book, tape: Records, number: int, written: Index) -> None:
-    """Record the account after instant `number` of the run, and clear its flows."""
+    """Record the account after instant `number` of the run, and reset its cash flows."""
     account = book.account[0]
     row = rows[number]
     before = written[number - 1] if len(written) > 0 and number > 0 else 0

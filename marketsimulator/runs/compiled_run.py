@@ -1,15 +1,15 @@
-"""Compiled run through a panel: advance, decide, fill, record.
+"""Compiled run over a panel: advance, decide, fill and record at each instant.
 
-Used by backtests and by all variants of a sweep. For Kelly it is one compiled loop. Any other
-strategy is called in Python at every decision, in place of the solver. Stepping such a strategy
-(`runs.simulate.step_trading`) gives the same fills in three times the time (`studies/peers.py
-strategy`). A backtest also keeps the inputs and results of each decision, which `runs.decisions`
+Backtests and all variants of a sweep use it. For Kelly it is one compiled loop. Any other strategy
+is called in Python at each decision, in place of the solver. A stepwise run of such a strategy
+(`runs.simulate.step_trading`) has the same fills and takes three times as long (`studies/peers.py
+strategy`). A backtest also records inputs and results of each decision, which `runs.decisions`
 explains.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeGuard
 
 import numpy as np
@@ -43,16 +43,18 @@ from sizing.problem import NO_GROUP_CONSTRAINTS, GroupConstraints
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from sizing.strategies import Kelly
 from trainingdata.bars import Bars
+from trainingdata.history import OwnBars
 from trainingdata.market import Market
 
 INSTANTS_PER_CALL = 512  # between calls a run reports progress and can be stopped
 
 
 class StrategyTrace(NamedTuple):
-    """Results of a strategy in Python at T' decisions.
+    """Results of a Python strategy at T' decisions.
 
-    ceiling: [T'] stock gross that orders may reach, in multiples of equity.
-    granted_gross: [T'] stock gross that the broker grants, in multiples of equity.
+    arrays: decisions as arrays.
+    ceiling: [T'] maximum gross stock exposure that orders may reach, multiple of equity.
+    granted_gross: [T'] maximum gross stock exposure that the broker grants, multiple of equity.
     failed: results without an allocation, by row.
     """
 
@@ -69,9 +71,9 @@ class StrategyTrace(NamedTuple):
         *,
         none: bool = False,
     ) -> StrategyTrace:
-        """Return arrays for the decisions of a table under group limits.
+        """Allocate arrays for the decisions of a belief table under group limits.
 
-        none: true for arrays without rows.
+        none: true to allocate no rows.
         """
         rows, periods, size = table.mu.shape
         rows = 0 if none else rows
@@ -82,7 +84,7 @@ class StrategyTrace(NamedTuple):
     def record(
         self, row: int, chosen: Index, result: SizingResult, rounded: RoundedTargets, price: Array
     ) -> None:
-        """Record the decision of a row, over the chosen symbols [m]."""
+        """Record the decision of a row for the chosen symbols [m]."""
         problem = result.inputs.problem
         arrays = decision_arrays(result.allocation, problem, rounded, price)
         self.arrays.write(row, chosen, arrays)
@@ -95,13 +97,13 @@ class StrategyTrace(NamedTuple):
 class CompiledRun(NamedTuple):
     """Result of a compiled run over T instants.
 
-    inputs: inputs of its decisions.
+    inputs: inputs of the decisions.
     account: [T] EQUITY_ROW.
-    tape: tape entries; none unless decisions are kept.
-    written: [T] number of tape entries after each instant; likewise.
-    kept: the decisions.
-    trace: results of a strategy in Python; None if the solver gave the weights.
-    book: the book at the end.
+    tape: tape entries; empty unless decisions are recorded.
+    written: [T] number of tape entries after each instant; empty unless decisions are recorded.
+    kept: recorded decisions.
+    trace: results of a Python strategy; None if the solver sized the decisions.
+    book: account state at the end.
     """
 
     inputs: CompiledInputs
@@ -114,7 +116,7 @@ class CompiledRun(NamedTuple):
 
 
 def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) -> CompiledInputs:
-    """Return the inputs of a compiled run with these settings, on the panel's beliefs."""
+    """Build the inputs of a compiled run from settings, bars and beliefs."""
     limits = settings.limits
     rule = settings.sizing.chosen_strategy()
     class_sharpe = settings.prior.class_sharpe(table.crypto_correlation)
@@ -143,7 +145,7 @@ def compiled_inputs(settings: BacktestSettings, bars: Bars, table: BeliefTable) 
 
 
 def uses_solver_only(strategy: Strategy) -> TypeGuard[Kelly]:
-    """Return whether a strategy is the solver alone."""
+    """Return whether the compiled solver alone determines a strategy's weights."""
     return isinstance(strategy, Kelly) and strategy.multiplier == 1.0
 
 
@@ -158,9 +160,9 @@ def run_compiled(
 ) -> CompiledRun:
     """Run an account over a market in compiled code.
 
-    table: the beliefs.
-    line: the market, laid out for settlement.
-    keep_decisions: true if decisions and tape entries are kept.
+    table: beliefs at each decision instant.
+    line: timeline of the market.
+    keep_decisions: true to record decisions and tape entries.
     progress: called with the number of finished instants.
     """
     bars, first = market.bars, market.first
@@ -177,6 +179,7 @@ def run_compiled(
     written = np.zeros(count - first if keep_decisions else 0, dtype=np.int64)
     kept = KeptDecisions.empty(table, inputs.terms.rows, none=not keep_decisions)
     strategy = settings.sizing.chosen_strategy()
+    views = [(begin, OwnBars(view)) for begin, _, view in market.views()]
     trace = None
     if not uses_solver_only(strategy):
         trace = StrategyTrace.empty(table, inputs.terms.rows, none=not keep_decisions)
@@ -192,7 +195,7 @@ def run_compiled(
                 )
             else:
                 names = settings.limits.group_limits().names
-                calls = _StrategyCalls(strategy, bars.symbols, inputs, kept, trace, names)
+                calls = _StrategyCalls(strategy, bars.symbols, views, inputs, kept, trace, names)
                 book, tape = _call_instants(book, line, span, rows, calls, tape, account, written)
         if progress:
             progress(end - first)
@@ -201,10 +204,14 @@ def run_compiled(
 
 
 class _StrategyCalls(NamedTuple):
-    """A strategy in Python in place of the solver, and the record of its results."""
+    """A Python strategy that replaces the solver, and the arrays that record its results.
+
+    views: first instant and bars of each view between two splits, in time order.
+    """
 
     strategy: Strategy
     symbols: tuple[str, ...]
+    views: Sequence[tuple[int, OwnBars]]
     inputs: CompiledInputs
     kept: KeptDecisions
     trace: StrategyTrace
@@ -221,7 +228,7 @@ def _call_instants(
     account_rows: Records,
     written: Index,
 ) -> tuple[Book, Records]:
-    """Run `step_instants` with a strategy in Python in place of the solver."""
+    """Run the instants with a Python strategy in place of the solver."""
     first, begin, end = span
     max_crypto_value = calls.inputs.max_crypto_value
     for t in range(begin, end):
@@ -230,7 +237,7 @@ def _call_instants(
         decision = int(rows[t])
         held = book.holding["quantity"].copy()
         if decision >= 0:
-            targets, sized = _strategy_targets(book, calls, decision)
+            targets, sized = _strategy_targets(book, calls, t, decision)
             account_rows["failures"][t - first] = 0.0 if sized else 1.0
         book, tape = trade_decision(
             book, line, tape, (first, t), held, targets, max_crypto_value, written
@@ -239,13 +246,18 @@ def _call_instants(
     return book, tape
 
 
-def _strategy_targets(book: Book, calls: _StrategyCalls, row: int) -> tuple[Array, bool]:
-    """Return target quantities [S] of a strategy in Python, and whether it succeeded."""
-    strategy, symbols, inputs, kept, trace, group_limit_names = calls
+def _strategy_targets(book: Book, calls: _StrategyCalls, t: int, row: int) -> tuple[Array, bool]:
+    """Call a Python strategy; return its target quantities [S] and whether it succeeded.
+
+    t: number of the instant; row: row of its decision.
+    """
+    strategy, symbols, views, inputs, kept, trace, group_limit_names = calls
     shown = visible_account(book, inputs)
     chosen, account, problem = decision_inputs(inputs, row, shown)
     names = tuple([symbols[s] for s in chosen.tolist()])
-    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names)
+    own_bars = next(view for begin, view in reversed(views) if begin <= t)
+    history = own_bars.history(names, strategy.lookback, t)
+    given = SizingInputs(problem, names, inputs.beliefs.at[row], group_limit_names, history)
     result = run_strategy(strategy, given, account)
     allocation = result.allocation
     weights = problem.account.held if allocation is None else allocation.target

@@ -1,4 +1,4 @@
-"""Explanations of the decisions of a compiled run, as columns computed on demand."""
+"""Decisions of a compiled run with their explanations, computed on demand as columns."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ DECISIONS_PER_CALL = 256  # decisions explained in one call
 class _Decided(NamedTuple):
     """Columns of D decisions over N symbols in total.
 
-    rows: [D] row of the table.
+    rows: [D] row of the belief table.
     sized: [D] true if the strategy returned target weights.
-    ceiling: [D] stock gross that orders may reach, in multiples of equity.
-    granted_gross: [D] stock gross that the broker grants, in multiples of equity.
+    ceiling: [D] maximum gross stock exposure that orders may reach, multiple of equity.
+    granted_gross: [D] maximum gross stock exposure that the broker grants, multiple of equity.
     optimality_gap: [D] optimality gap of the solve.
-    number, symbol: [N] number of the decision and of the symbol, sorted in this order.
-    lots: [N] whole increments of the target, signed; NaN for symbols that are not traded.
-    columns: columns of the N symbols.
+    number, symbol: [N] number of the decision and index of the symbol, sorted in this order.
+    lots: [N] signed target in whole increments; NaN for symbols that are not traded.
+    columns: explanations of the N choices.
     """
 
     rows: Index
@@ -68,7 +68,7 @@ class _Decided(NamedTuple):
 
 
 class CompiledDecisions(DecisionLog):
-    """The decisions kept by a compiled run."""
+    """Decisions recorded by a compiled run."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class CompiledDecisions(DecisionLog):
         table: BeliefTable,
         walk: CompiledRun,
     ) -> None:
-        """Keep the decisions of `walk` over the table, without rows that the run did not reach."""
+        """Read the decisions of `walk`; belief rows that the run did not reach are skipped."""
         self._settings = settings
         self._strategy = settings.sizing.chosen_strategy()
         self._order_name = order_prefix
@@ -106,9 +106,9 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _decided_in(self, begin: int) -> _Decided:
-        """Return the decisions of DECISIONS_PER_CALL rows from `begin` on.
+        """Return the decisions of `DECISIONS_PER_CALL` rows from `begin` on.
 
-        A row is a decision if a symbol is decided, trimmed or has left the universe.
+        A row has a decision if any symbol is decided, trimmed or has left the universe.
         """
         part = slice(begin, begin + DECISIONS_PER_CALL)
         walked = np.flatnonzero(np.isfinite(self._kept.equity[part]))
@@ -141,7 +141,10 @@ class CompiledDecisions(DecisionLog):
         )
 
     def _arrays(self, part: slice) -> tuple[DecisionArrays, Array, Array]:
-        """Return the arrays of a span of rows, and each row's ceiling and granted stock gross."""
+        """Return the decision arrays of a span of rows, and each row's two stock limits.
+
+        The limits are the maximum gross stock exposure for orders and that granted by the broker.
+        """
         if self._trace is not None:
             traced: Any = [column[part] for column in self._trace.arrays]
             return (
@@ -176,17 +179,17 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _begins(self) -> Index:
-        """Return the position of each decision's first symbol, then N: [D + 1]."""
+        """Return the column offset of each decision's first symbol, followed by N, [D + 1]."""
         return np.searchsorted(self._every.number, np.arange(len(self._rows) + 1))
 
     @cached_property
     def _unsized(self) -> Mask:
-        """Return whether a decision was due and the strategy gave no result, [D]."""
+        """Return whether the strategy has no result for a due decision, [D]."""
         return self._table.adjustable[self._rows].any(axis=1) & ~self._every.sized
 
     @cached_property
     def _quantities(self) -> Array:
-        """Return the signed quantity ordered, [N]."""
+        """Return the signed ordered quantity of each choice, [N]."""
         every = self._every
         before = self._kept.quantity[every.rows[every.number], every.symbol]
         increment = np.array([float(item.increment) for item in self._instruments])
@@ -203,7 +206,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def stock_ceilings(self) -> Array:
-        """Return the limit on stock gross in multiples of equity, [D]."""
+        """Return the limit on gross stock exposure of each decision, multiple of equity, [D]."""
         return self._every.ceiling
 
     @cached_property
@@ -231,7 +234,7 @@ class CompiledDecisions(DecisionLog):
 
     @cached_property
     def _orders(self) -> dict[int, tuple[Order, ...]]:
-        """Return the orders of each decision that has orders, by the decision's number."""
+        """Return the orders by number of their decision; decisions without orders are skipped."""
         ordered = np.unique(self._every.number[self._quantities != 0.0])
         return {d: self._made_orders(d) for d in ordered.tolist()}
 
@@ -250,7 +253,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def decision(self, number: int) -> Decision:
-        """Return the decision with a number."""
+        """Return the decision with this number, counted from 0."""
         row = int(self._rows[number])
         chosen = np.arange(*self._begins[number : number + 2])
         items, _, quantities = self._ordered(row, chosen)
@@ -269,7 +272,7 @@ class CompiledDecisions(DecisionLog):
         )
 
     def failure_of(self, number: int) -> str:
-        """Return why a decision has no target weights; empty if it has them, or if none was due."""
+        """Return why a decision has no target weights; empty if it has some or if none was due."""
         if not self._unsized[number]:
             return ""
         row = int(self._rows[number])
@@ -282,7 +285,7 @@ class CompiledDecisions(DecisionLog):
         return failure_text(int(self._kept.status[row]), len(chosen))
 
     def rule_of(self, number: int) -> tuple[ClassRule, ...]:
-        """Return the rules that set a decision's target weights, with their symbols."""
+        """Return the rules that determined a decision's weights, each with its symbols."""
         if not self._every.sized[number]:
             return ()
         adjustable = self._table.adjustable[self._rows[number]]
@@ -299,7 +302,7 @@ class CompiledDecisions(DecisionLog):
         return {}
 
     def orders_of(self, number: int) -> tuple[Order, ...]:
-        """Return the orders of a decision."""
+        """Return the orders of the decision with this number."""
         return self._orders.get(number, ())
 
     def _made_orders(self, number: int) -> tuple[Order, ...]:
@@ -324,7 +327,7 @@ class CompiledDecisions(DecisionLog):
     def _ordered(
         self, row: int, chosen: Index
     ) -> tuple[list[Instrument], list[Decimal], list[Decimal]]:
-        """Return instruments, quantities held and signed orders of `chosen`, a part of the N."""
+        """Return instrument, position and signed ordered quantity of the chosen columns."""
         symbols = self._every.symbol[chosen].tolist()
         items = [self._instruments[s] for s in symbols]
         held = [self._before(row, s) for s in symbols]
@@ -337,7 +340,7 @@ class CompiledDecisions(DecisionLog):
         return items, held, quantities
 
     def _before(self, row: int, s: int) -> Decimal:
-        """Return the quantity of a symbol before the decision of a row."""
+        """Return the position in a symbol before the decision of a row."""
         held = float(self._kept.quantity[row, s])
         return exact_decimal(held) if held else _NOTHING
 
@@ -351,10 +354,12 @@ def _explain(
     ceilings: tuple[Array, Array],
     singular: Mask,
 ) -> None:
-    """Fill in the explanations of the kept rows, whose first row is row `begin` of the table.
+    """Write the explanations of recorded decisions into `arrays`.
 
-    ceilings: arrays for the ceiling and the granted stock gross, in multiples of equity.
-    singular: set for rows whose covariance has no Cholesky factor; compiled code leaves them out.
+    begin: row of the belief table of the first recorded decision.
+    ceilings: arrays for the two limits on gross stock exposure, multiple of equity.
+    singular: set to true for rows that compiled code skips, because their covariance has no
+        Cholesky factor.
     """
     ceiling, granted_gross = ceilings
     for row in range(len(kept.status)):

@@ -1,12 +1,11 @@
-"""Outcomes of an account, and of many variants of it over the same beliefs.
+"""Outcomes of many variants of an account over the same beliefs.
 
 Beliefs are computed once. A variant changes settings of the account: strategy, limits, costs, fees,
-margin, fills, capital. Compiled runs release the interpreter lock and share the cores.
+margin, fills, capital. Compiled runs release the interpreter lock and run on all cores.
 
 On a Ray cluster the outcomes are identical, byte for byte. The market and the beliefs are put into
-Ray's object store once, and every process of the cluster copies them once. A task runs some
-variants in sequence. Ray retries the tasks of a failed machine on the others, up to `ATTEMPTS`
-times each.
+Ray's object store once, and each process copies them once. A task runs several variants in
+sequence. Ray retries the tasks of a failed machine on other machines, up to `ATTEMPTS` times each.
 """
 
 from __future__ import annotations
@@ -41,20 +40,19 @@ VARIANTS_PER_TASK = 50  # laying out the panel is shared by as many variants
 
 
 class Totals(NamedTuple):
-    """Amounts that an account traded and paid over all its instants.
+    """Traded value and costs of an account over a whole run; USD, except counts.
 
-    notional: USD bought and sold.
-    trades: number of fills at a price; fees of crypto purchases, splits and delistings do not
-        count.
-    fees: USD; all following amounts except `failures` are in USD, too.
-    crypto_fees: fees of crypto purchases, taken in crypto, at the price of their fill.
+    notional: traded value, purchases plus sales.
+    trades: number of trades, without crypto fees, splits and delistings.
+    fees: fees charged in USD.
+    crypto_fees: fees charged in crypto, valued at the price of the fill.
     spread: half-spreads.
     slippage: slippage, impact included.
     interest: interest on the debit overnight.
     borrow: borrow fees on shorts overnight.
     rounding: rounding of a day's regulatory fees up to the cent.
     dividends: dividends received, signed.
-    failures: number of decisions without a result of the solver, or without equity.
+    failures: number of decisions that failed in the solver or for lack of equity.
     """
 
     notional: float
@@ -71,7 +69,7 @@ class Totals(NamedTuple):
 
     @property
     def costs_by_kind(self) -> dict[str, float]:
-        """Return USD of each kind of cost, positive when paid."""
+        """Return the amount of each kind of cost, USD, positive when paid."""
         return {
             "spread": self.spread,
             "slippage": self.slippage,
@@ -84,7 +82,7 @@ class Totals(NamedTuple):
 
     @property
     def costs(self) -> float:
-        """Return USD of all kinds of cost together."""
+        """Return the sum of all costs, USD."""
         return sum(self.costs_by_kind.values())
 
 
@@ -102,11 +100,11 @@ _FLOWS = (
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VariantOutcome:
-    """Outcome of an account over T instants.
+    """Equity, exposure and costs of an account over T instants.
 
-    equity: [T] USD after the fills of each instant.
-    gross: [T] USD, gross value of the positions then.
-    totals: amounts traded and paid.
+    equity: [T] equity after the fills of each instant, USD.
+    gross: [T] gross value of the positions after these fills, USD.
+    totals: traded value and costs of the whole run.
     """
 
     equity: Array
@@ -115,7 +113,7 @@ class VariantOutcome:
 
     @classmethod
     def from_compiled(cls, account: Records) -> VariantOutcome:
-        """Build the outcome from the rows [T] of a compiled run, EQUITY_ROW."""
+        """Build the outcome from the equity rows of a compiled run, [T] EQUITY_ROW."""
         sums: Any = {name: float(account[name].sum()) for name in ("notional", *_FLOWS)}
         counts: Any = {name: int(account[name].sum()) for name in ("trades", "failures")}
         gross = account["stock"] + account["crypto"]
@@ -123,7 +121,7 @@ class VariantOutcome:
 
     @classmethod
     def from_run(cls, run: Run) -> VariantOutcome:
-        """Build the outcome of a run's rows and fills."""
+        """Build the outcome from a run's equity rows and fills."""
         flows: Any = {name: sum(map(attrgetter(name), run.rows)) for name in _FLOWS}
         trades = [fill for fill in run.fills if is_trade(fill)]
         totals = Totals(
@@ -144,10 +142,10 @@ def simulate_variants(
     workers: int | None = None,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """Return the outcome of each variant over the same market and beliefs.
+    """Simulate each variant over the same market and beliefs; return the outcomes.
 
-    variants: complete settings; those that determine the beliefs are the same in all.
-    workers: threads; one per core by default.
+    variants: complete settings; settings that determine the beliefs are equal in all variants.
+    workers: number of threads; None: one per core.
     """
     base = variants[0].timeline(market, impact=True)
 
@@ -184,9 +182,9 @@ def simulate_variants_on_ray(
     *,
     progress: Progress = no_progress,
 ) -> list[VariantOutcome]:
-    """Return the outcomes of `simulate_variants`, computed by a Ray cluster.
+    """Simulate each variant on a Ray cluster; the outcomes equal those of `simulate_variants`.
 
-    settings: the cluster; a task reserves its `cores`.
+    settings: settings of the cluster; each task reserves `cores` cores.
     """
     settings = settings or RaySettings()
     ray = connect_ray(settings.address)
@@ -225,7 +223,7 @@ def simulate_variants_on_ray(
 def _walk(
     shared: list[Any], variants: list[BacktestSettings], version: str
 ) -> list[VariantOutcome]:
-    """Return the outcomes of the variants of one task."""
+    """Simulate the variants of one task; return their outcomes."""
     if version != VERSION:
         raise InputError(
             f"ray: a machine has version {VERSION} of kelly-chronos, and {version} asks; install"
@@ -236,9 +234,9 @@ def _walk(
 
 @lru_cache(maxsize=1)
 def _copied(reference: Any) -> tuple[Market, BeliefTable]:
-    """Return a copy of a referenced market and its beliefs.
+    """Return a writable copy of a market and its beliefs from Ray's object store.
 
-    Ray's arrays are read-only, which is another type to compiled code.
+    Ray's arrays are read-only, for which the code would be compiled again.
     """
     import ray
 

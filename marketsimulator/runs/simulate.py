@@ -1,4 +1,4 @@
-"""Run of one decider through a panel: compiled if the settings allow it, else stepped."""
+"""Simulation of a decider over a panel: compiled if the settings allow it, else stepwise."""
 
 from __future__ import annotations
 
@@ -38,13 +38,14 @@ def simulate_trading(
     progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
-    """Run a decider on an account that starts in cash, and return its run.
+    """Simulate a decider on an account that starts in cash; return the run.
 
-    A trader with these settings runs compiled, any other decider is stepped: the fills are equal.
+    A trader with these settings runs compiled if possible; any other decider runs stepwise. Both
+    have the same fills.
 
-    name: name of the run, in its log lines and its progress.
-    decider: a trader, or any other object that maps bars and an account to a decision.
-    level: level at which its decisions are logged.
+    name: name of the run in log lines and progress.
+    decider: trader, or any other object that maps bars and an account to a decision.
+    level: log level of the decisions.
     """
     if isinstance(decider, Trader) and _can_walk(settings, market, decider):
         return _walk(settings, market, name, decider, progress, level)
@@ -53,11 +54,11 @@ def simulate_trading(
 
 
 def can_run_compiled(settings: BacktestSettings, market: Market) -> bool:
-    """Return whether a compiled run gives the fills of a trader with these settings.
+    """Return whether a compiled run has the same fills as a stepwise run with these settings.
 
-    A compiled run does not carry unfilled remainders, which `fills.remainder` and finer bars
-    require. It does not show waiting stock orders to crypto decisions between the days of stocks.
-    It has no fallback strategy, and requires that every symbol is tradable.
+    A compiled run supports neither unfilled remainders that stay open (`fills.remainder`, finer
+    bars) nor a fallback strategy. All symbols must be tradable. Daily bars of both stocks and
+    crypto are not supported, because crypto decisions then depend on waiting stock orders.
     """
     bars = market.bars
     carries = settings.fills.remainder == "carry" or market.finer is not None
@@ -85,7 +86,7 @@ def _walk(
     progress: Progress,
     level: int,
 ) -> Run:
-    """Run a trader in compiled code, and return its run."""
+    """Simulate a trader in compiled code and return its run."""
     table = trader.table
     assert table is not None
     bars = market.bars
@@ -146,9 +147,9 @@ def step_trading(
     progress: Progress = no_progress,
     level: int = logging.DEBUG,
 ) -> Run:
-    """Step a decider through every instant, as a live loop does, and return its run.
+    """Simulate a decider stepwise: call it at every instant, as a live loop does; return the run.
 
-    broker: the account at the start of the run.
+    broker: simulated broker with the account at the start of the run.
     """
     decisions: list[Decision] = []
     rows: list[EquityRow] = []
@@ -177,16 +178,16 @@ def step_trading(
 
 
 def _work_of(name: str) -> str:
-    """Return the label of the run in progress reports."""
+    """Return the label of a run in progress reports."""
     return f"bars, {name}".replace("_", " ")
 
 
 @contextmanager
 def _without_full_collections() -> Iterator[None]:
-    """Suspend full garbage collections, but not those of the younger generations.
+    """Suspend full garbage collections within the block; younger generations are collected.
 
-    A run keeps every decision, and the decisions have no reference cycles: a full collection, a
-    fifth of its time, finds nothing.
+    A run keeps all decisions, which have no reference cycles. Full collections would find nothing
+    and take a fifth of the time.
     """
     before = gc.get_threshold()
     gc.set_threshold(*before[:2], _NEVER)
@@ -207,7 +208,7 @@ def _log_decision(
     row: EquityRow,
     capital: float,
 ) -> None:
-    """Log the lines of one decision, whose phrases operators search for."""
+    """Log one decision, in the phrases that operators search for."""
     stamp = f"{at} {name}:"
     if failure:
         log.warning("%s Enhanced sizing failed: %s", stamp, failure)

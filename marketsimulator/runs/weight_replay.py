@@ -1,7 +1,7 @@
-"""Replay of given weights: each row is decided on its close and filled at the next row's open.
+"""Replay of given weights: a row is decided at its close and filled at the open of the next row.
 
-It uses no forecast and no calendar. Settlement is that of every other account, compiled together
-with the loop over the rows.
+A replay uses no forecast and no calendar. Fills and charges are settled as in every backtest, by
+functions that are compiled together with the loop over the rows.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ class _Bounds:
 class Replay:
     """Result of a replay of weights.
 
-    index: [T] rows of the weights.
+    index: [T] index of the weights.
     symbols: [S] columns of the weights.
-    values: [T] equity in USD at each row's close.
-    tape: fills, in order.
+    values: [T] equity at each row's close, USD.
+    tape: tape entries of the fills, in order.
     """
 
     index: pd.DatetimeIndex
@@ -69,14 +69,14 @@ class Replay:
 
     @cached_property
     def equity(self) -> pd.Series:
-        """Return USD at each row's close, after its fills."""
+        """Return the equity at each row's close, after its fills, USD."""
         return pd.Series(self.values, index=self.index, name="equity")
 
     @cached_property
     def fills(self) -> pd.DataFrame:
         """Return a frame with one row per fill, in order.
 
-        at: the row at whose open it filled.
+        at: row at whose open the order filled.
         symbol: column of the weights.
         qty: signed quantity.
         price, fee: USD.
@@ -105,7 +105,7 @@ def replay(
     overnight_leverage: float = 2.0,
     interest_rate: float = 0.065,
 ) -> Replay:
-    """Follow target weights over bars, one account for all symbols.
+    """Replay target weights over bars in one account for all symbols.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def replay(
     Raises
     ------
     InputError
-        names the argument that cannot be used.
+        for an invalid argument, with its name.
     """
     bounds = _Bounds(capital, fee_bps, slippage_bps, symbol_cap, overnight_leverage)
     if len(weights) == 0:
@@ -180,10 +180,12 @@ def _follow_weights(
     bounds: tuple[float, float, float],
     tape: Records,
 ) -> Array:
-    """Return equity [T] at each row's close; fills go on the tape.
+    """Trade the weights; return the equity at each row's close, [T], USD.
 
-    day: [T] row of days.
-    bounds: cap, intraday and overnight leverage.
+    Fills are appended to the tape.
+
+    day: [T] row of `days` for each row of the weights.
+    bounds: cap of a symbol, intraday leverage and overnight leverage.
     """
     rows, size = weights.shape
     equity = np.empty(rows)
@@ -263,7 +265,7 @@ def _choose_targets(
 
 
 def _price_matrix(name: str, bars: Mapping[str, pd.DataFrame], weights: pd.DataFrame) -> Array:
-    """Return a frame's values [T, S], which must have the weights' rows and columns."""
+    """Return the values [T, S] of a price frame; refuse an index or columns unlike the weights'."""
     if name not in bars:
         raise InputError(f"bars: {name!r} is missing; got {', '.join(bars) or 'none'}")
     frame = bars[name]
@@ -314,7 +316,7 @@ def _instrument_named(name: str) -> Instrument:
 
 
 def _checked_instants(index: pd.Index) -> pd.DatetimeIndex:
-    """Return the index as increasing instants, UTC if it has no zone."""
+    """Return the index if its instants increase; refuse any other index."""
     if not isinstance(index, pd.DatetimeIndex) or not (
         index.is_monotonic_increasing and index.is_unique
     ):

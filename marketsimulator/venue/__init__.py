@@ -1,1 +1,1 @@
-"""The practice venue: Alpaca's interface on loopback, over the simulator."""
+"""The practice venue: Alpaca's API, served locally by the simulator."""

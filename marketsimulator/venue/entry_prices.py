@@ -1,4 +1,4 @@
-"""Mean entry prices of positions, since their opening and since the last trading day's close."""
+"""Mean entry prices of positions, since they were opened and since the last day's close."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NOTHING = (Decimal(0), 0.0)
 
 
 class EntryPrices:
-    """Signed quantity and mean entry price (USD) of each position, by symbol."""
+    """Quantities and mean entry prices (USD) of an account's positions, updated by fills."""
 
     def __init__(self) -> None:
         self._held: dict[str, tuple[Decimal, float]] = {}
@@ -25,7 +25,7 @@ class EntryPrices:
         return self._held[symbol][1]
 
     def add(self, symbol: str, quantity: Decimal, price: float) -> None:
-        """Add a fill: an opening fill moves the mean price, a closing one leaves it.
+        """Apply a fill: an opening fill changes the mean entry price, a closing fill does not.
 
         A crypto fee is a fill at price 0.
         """
@@ -34,9 +34,11 @@ class EntryPrices:
         self._held[symbol] = before + quantity, entry
 
     def split(self, symbol: str, quantity: Decimal) -> float:
-        """Add the new shares of a split, signed, and return old shares per new one.
+        """Apply a split and return the number of old shares per new share.
 
-        The position's cost is unchanged.
+        The cost of the position does not change.
+
+        quantity: signed change of the position.
         """
         before, entry = self._held.get(symbol, _NOTHING)
         after = before + quantity
@@ -45,16 +47,17 @@ class EntryPrices:
         return ratio
 
     def revalue(self, prices: Mapping[str, float]) -> None:
-        """Start a trading day: positions with a price enter at that price."""
+        """Replace the entry price of each position by its price, at the start of a trading day."""
         for symbol, (quantity, entry) in self._held.items():
             self._held[symbol] = quantity, prices.get(symbol, entry)
 
 
 class DailyEntries:
-    """Entry prices of all positions, and the last trading day's closes.
+    """Entry prices of all positions: since they were opened, and within the trading day.
 
-    since_opened: mean entry prices since the opening.
-    since_close: mean entry prices within the day; earlier positions enter at the last close.
+    since_opened: mean entry prices since each position was opened.
+    since_close: mean entry prices within the trading day; positions from earlier days have the last
+        close as entry price.
     last_day: closes of the last trading day, USD by symbol.
     """
 
@@ -64,17 +67,20 @@ class DailyEntries:
         self.last_day = dict(last_day)
 
     def begin_day(self, closes: Mapping[str, float]) -> None:
-        """Start a trading day after these closes."""
+        """Start a trading day: set the last closes, at which open positions enter the day."""
         self.last_day = {**self.last_day, **closes}
         self.since_close.revalue(self.last_day)
 
     def add(self, symbol: str, quantity: Decimal, price: float) -> None:
-        """Add a fill."""
+        """Apply a fill to both entry prices."""
         self.since_opened.add(symbol, quantity, price)
         self.since_close.add(symbol, quantity, price)
 
     def split(self, symbol: str, quantity: Decimal) -> None:
-        """Add the new shares of a split, and adjust the last day's close for it."""
+        """Apply a split to the entry prices and to the last day's close.
+
+        quantity: signed change of the position.
+        """
         ratio = self.since_opened.split(symbol, quantity)
         self.since_close.split(symbol, quantity)
         if symbol in self.last_day:
@@ -83,11 +89,11 @@ class DailyEntries:
     def results(
         self, symbol: str, units: float, price: float, entry: float | None = None
     ) -> dict[str, str]:
-        """Return the fields of a position that depend on its entry and the last day's close.
+        """Return the profit fields of a position in Alpaca's format.
 
-        units: signed shares, coins, or shares under options.
-        price: USD, present price.
-        entry: mean entry price from another record, USD; None: from these entries.
+        units: signed quantity: shares, coins, or shares that options deliver.
+        price: present price, USD.
+        entry: mean entry price, USD; None: the recorded one.
         """
         if entry is None:
             entry = self.since_opened.price(symbol)

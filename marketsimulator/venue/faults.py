@@ -1,4 +1,4 @@
-"""Faults of a venue, on demand: late, lost, refused or malformed responses."""
+"""Fault injection for practice servers: late, lost, refused or malformed responses."""
 
 from __future__ import annotations
 
@@ -86,15 +86,15 @@ class Fault:
 
 
 class FaultPlan:
-    """Faults still to inject, in order."""
+    """Queue of the faults that are still to be injected."""
 
     def __init__(self) -> None:
         self._remaining: list[Fault] = []
 
     def add(self, asked: Request) -> None:
-        """Plan the fault of a JSON object, or those of a list.
+        """Add the faults in a request's JSON body: one object, or a list of objects.
 
-        Raises `InputError` for other JSON.
+        Raises `InputError` for any other JSON.
         """
         body = asked.json()
         rows: list[Any] = body if isinstance(body, list) else [body]
@@ -106,9 +106,9 @@ class FaultPlan:
         self._remaining.clear()
 
     def take(self, asked: Request, *kinds: FaultKind) -> Fault | None:
-        """Return the first planned fault of these kinds that applies to a request, or None.
+        """Take the first planned fault of these kinds that applies to a request, or return None.
 
-        The fault's count is reduced by one.
+        The remaining count of the fault is reduced by one.
         """
         for place, fault in enumerate(self._remaining):
             of_method = fault.method in ("", asked.method)

@@ -36,7 +36,7 @@ _TOKEN = re.compile(r"\d{1,6}(-\d{1,9})?", re.ASCII)
 
 
 def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`: one page of bars."""
+    """Return one page of bars. Routes: `GET /v2/stocks/bars` and `/v1beta3/crypto/us/bars`."""
     refuse_unknown_keys(
         query,
         *("symbols", "timeframe", "start", "end", "limit", "page_token"),
@@ -77,7 +77,7 @@ def bars_page(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def _place_of(token: str) -> tuple[int, int]:
-    """Decode a page token into (symbol number, bar number) of the page's first bar."""
+    """Decode a page token into the symbol number and the bar number of the page's first bar."""
     if not _TOKEN.fullmatch(token):
         raise InputError(f"page_token: {token[:40]!r} is not a page's next_page_token")
     symbol, _, bar = token.partition("-")
@@ -85,7 +85,10 @@ def _place_of(token: str) -> tuple[int, int]:
 
 
 def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`: latest bar by symbol."""
+    """Return the latest bar of each symbol.
+
+    Routes: `GET /v2/stocks/bars/latest` and `/v1beta3/crypto/us/latest/bars`.
+    """
     refuse_unknown_keys(query, "symbols", "feed", "currency")
     _refuse_other_data(query)
     since = venue.now - MAX_LATEST_AGE
@@ -94,7 +97,9 @@ def latest_bars(venue: Venue, query: Mapping[str, str]) -> Response:
 
 
 def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) -> Response:
-    """`GET /v2/stocks/trades/latest` and its crypto counterpart: a trade at each present price.
+    """Return the latest trade of each symbol, at its present price.
+
+    Routes: `GET /v2/stocks/trades/latest` and its crypto counterpart.
 
     now: time on the clock, which may be between two instants of the panel.
     """
@@ -113,13 +118,13 @@ def latest_trades(venue: Venue, now: np.datetime64, query: Mapping[str, str]) ->
 
 
 def _refuse_other_data(query: Mapping[str, str]) -> None:
-    """Refuse an unknown feed, and prices in other currencies than dollars."""
+    """Refuse an unknown feed and any currency other than USD."""
     query_choice(query, "feed", FEEDS)
     query_choice(query, "currency", ("USD",))
 
 
 def query_symbols(query: Mapping[str, str]) -> list[str]:
-    """Return the symbols of a query in this project's notation, without duplicates."""
+    """Return the symbols of a query, normalised (BTCUSD) and without duplicates."""
     names = query.get("symbols", "").split(",")
     return list(dict.fromkeys([instrument(name).symbol for name in names if name]))
 
@@ -132,13 +137,12 @@ def bars_response(
     adjustment: str = "raw",
     latest: int = 0,
 ) -> dict[str, list[Response]]:
-    """Return known bars that start between two instants, by symbol.
+    """Return the known bars that start between two instants, by symbol, in Alpaca's format.
 
-    symbols: those that the panel lacks are left out.
-    start, end: both included.
-    adjustment: `raw` as they are in the files, anything else adjusted for splits that the files do
-        not contain.
-    latest: maximum number of bars per symbol, the latest; 0 for all.
+    symbols: requested symbols; unknown ones are skipped.
+    start, end: first and last start of a bar, both included.
+    adjustment: `raw` for unadjusted bars; any other value adjusts for splits.
+    latest: number of latest bars to return for each symbol; 0 returns all.
     """
     # A client validates the history itself, as with a real venue; bars that trade and mark are
     # already validated.
@@ -178,10 +182,13 @@ def _rows(
 def split_bars(
     bars: list[Response], timeframe: Timeframe, kind: AssetClass, length: np.timedelta64
 ) -> list[Response]:
-    """Split bars into shorter ones that aggregate to them; all but the first trade at the close.
+    """Split each bar into shorter bars that aggregate to it.
 
-    Alpaca's own hours begin on the full hour and a session at 9:30. A client that needs hours from
-    9:30 on asks for half-hours and joins them. Alpaca's days of crypto begin at no midnight of UTC.
+    All parts except the first are flat at the close. Clients request shorter bars because Alpaca's
+    hourly bars start on the full hour but sessions at 9:30, and because Alpaca's daily crypto bars
+    do not start at midnight UTC.
+
+    length: length of the shorter bars.
     """
     parts = []
     opens = calendar().opens
@@ -204,10 +211,11 @@ def split_bars(
 
 
 def _served(timeframe: Timeframe, kind: AssetClass) -> dict[str, Timeframe]:
-    """Return the timeframes that a client may ask for, by the venue's name.
+    """Return the timeframes that a client may request, by Alpaca's name.
 
-    These are the panel's bars, and the parts from which a client builds hours of stocks and days of
-    crypto. The rest of a session after the decision on its closing auction is unknown.
+    They are the panel's timeframe, and the shorter one from which a client builds hourly stock bars
+    and daily crypto bars. If stocks fill in the closing auction only the shorter one is served,
+    because the rest of the session is unknown at the decision.
     """
     part = timeframe.requested_timeframe(kind)
     frames = {part} if kind is AssetClass.STOCK and timeframe.fills_at_close else {timeframe, part}

@@ -1,4 +1,4 @@
-"""Options that a `Venue` lists and trades: one desk per underlying, in one account."""
+"""Options trading of a `Venue`: one options desk for each underlying, in one account."""
 
 from __future__ import annotations
 
@@ -45,51 +45,53 @@ from trainingdata.volatility_index import read_volatility_index
 
 
 class Desk(Protocol):
-    """Trading desk for the options on a stock; a product registers its constructor.
+    """Simulated market in the options on one stock; a product registers its constructor.
 
-    reserved: USD reserved for the maximum loss of the positions.
+    reserved: cash reserved for the maximum loss of the positions, USD.
     """
 
     reserved: Decimal
 
     def listed(self) -> Iterable[OptionContract]:
-        """Return the options that are listed at present."""
+        """Return the options listed at present."""
         ...
 
     def held(self) -> Mapping[OptionContract, int]:
-        """Return the number of options held; negative if short."""
+        """Return the position in each option, contracts; negative if short."""
         ...
 
     def quotes(self, contracts: Iterable[OptionContract]) -> Mapping[OptionContract, Quote]:
-        """Return quotes of options, without those that have none."""
+        """Return the quote of each option; options without a quote are skipped."""
         ...
 
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Accept an order and fill it if possible.
+        """Accept an order and fill it if possible; return its ticket.
 
-        partial: true if half of it fills and the rest is cancelled.
-        rejected: true if it is accepted and rejected afterwards.
+        partial: true to fill half of the order and cancel the rest.
+        rejected: true to accept the order and reject it afterwards.
         """
         ...
 
     def cancel(self, client_order_id: str) -> None:
-        """Cancel a working order."""
+        """Cancel an open order."""
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Follow the venue's clock.
+        """Advance to the venue's present instant: fill or expire orders, settle expired options.
 
-        Returns expired options, their number, and the USD of their settlement.
+        Returns each expired option with its position in contracts and its signed settlement in USD.
         """
         ...
 
 
 class VenueOptions:
-    """The venue's option desks, by the symbol of their underlying.
+    """Options trading of the venue's account: one desk for each underlying.
 
-    The account alone holds cash: a desk takes reserves and payments from the broker, and returns
-    releases and receipts.
+    Cash is in the broker's account only. Desks withdraw reserves and payments from it, and deposit
+    released reserves and receipts.
+
+    desks: desks by symbol of the underlying.
     """
 
     def __init__(
@@ -100,9 +102,11 @@ class VenueOptions:
         price: PriceSource,
         terms: OptionTerms,
     ) -> None:
-        """Build the desks.
+        """Create the desks.
 
+        record: record of the account's orders and activities.
         price: returns the present price of a market order in a stock.
+        terms: settings of the options.
         """
         self._record = record
         self.desks: dict[str, Desk] = {}
@@ -136,7 +140,7 @@ class VenueOptions:
 
     @property
     def reserved(self) -> float:
-        """Return the USD reserved for the maximum loss of the positions."""
+        """Return the cash reserved for the maximum loss of all positions, USD."""
         return float(sum(desk.reserved for desk in self.desks.values()))
 
     def advance(self) -> None:
@@ -146,15 +150,15 @@ class VenueOptions:
         self._mark_positions()
 
     def begin_day(self) -> None:
-        """Start a trading day: positions enter at their last marks."""
+        """Start a trading day; positions enter it at their last marks."""
         self._entries.begin_day(self._marks)
 
     def listed(self) -> list[OptionContract]:
-        """Return the options that are listed at present, on every underlying."""
+        """Return the options listed at present, on all underlyings."""
         return [contract for desk in self.desks.values() for contract in desk.listed()]
 
     def _mark_positions(self) -> None:
-        """Record the closing price of each position that has a quote."""
+        """Mark each position with a quote at the price at which it can be closed."""
         for desk in self.desks.values():
             counts = desk.held()
             for contract, quote in desk.quotes(counts).items():
@@ -163,10 +167,11 @@ class VenueOptions:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Accept an order of several legs. Raises `Refused` if the venue would not.
+        """Accept a multi-leg order and return its state.
 
-        partial: true if half of it fills and the rest is cancelled.
-        reject: true if it is accepted and rejected afterwards.
+        partial: true to fill half of the order and cancel the rest.
+        reject: true to accept the order and reject it afterwards.
+        Raises `Refused` for an order that Alpaca would refuse.
         """
         order = parse_spread_order(request, len(self._record.orders))
         roots = {leg.contract.root for leg in order.legs}
@@ -187,7 +192,7 @@ class VenueOptions:
         self.desks[root].cancel(ticket.client_order_id)
 
     def positions(self) -> list[Response]:
-        """Return the options held, in the format of `GET /v2/positions`."""
+        """Return the option positions in the format of `GET /v2/positions`."""
         positions = []
         for desk in self.desks.values():
             counts = desk.held()
@@ -198,7 +203,7 @@ class VenueOptions:
         return positions
 
     def quotes(self, symbols: Iterable[str], now: np.datetime64) -> dict[str, Response]:
-        """Return the latest quotes by OCC symbol, without options that have none.
+        """Return the latest quotes by OCC symbol; options without a quote are skipped.
 
         now: time on the clock, which may be between two instants of the panel.
         """
@@ -210,7 +215,7 @@ class VenueOptions:
         return quotes
 
     def _record_fill(self, ticket: SpreadTicket) -> None:
-        """Record the trade of each leg of an order as Alpaca does."""
+        """Record the fill of an order as one activity for each leg, in Alpaca's format."""
         contracts = quantity_text(Decimal(ticket.filled))
         at = max(timestamp(ticket.closed_at or ticket.submitted_at), self._record.stamp)
         for leg, price in zip(ticket.order.legs, ticket.prices, strict=True):
@@ -233,7 +238,7 @@ class VenueOptions:
             )
 
     def _record_expiry(self, contract: OptionContract, count: int, cash: Decimal) -> None:
-        """Record the expiry of an option position, and the USD of its settlement."""
+        """Record the expiry of an option position and its cash settlement, USD."""
         self._entries.add(contract.symbol, Decimal(-count), 0.0)
         self._record.record_activity(
             {
@@ -257,9 +262,12 @@ ASSET_STATES = ("active", "inactive")  # states of an asset or an option
 def option_contracts(
     listed: Iterable[OptionContract], now: np.datetime64, query: Mapping[str, str]
 ) -> Response:
-    """Return a page of the listed options that match a query, by symbol.
+    """Return a page of the listed options that match a query, sorted by symbol.
 
-    Without an expiration date in the query it lists options until next Sunday, as Alpaca does.
+    As at Alpaca, a query without an expiration date returns options that expire by next Sunday.
+
+    listed: listed options.
+    now: time on the clock.
     """
     refuse_unknown_keys(
         query,

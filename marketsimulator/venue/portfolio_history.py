@@ -1,4 +1,4 @@
-"""`GET /v2/account/portfolio/history`: the account's equity by window."""
+"""Response of `GET /v2/account/portfolio/history`: the account's equity by time window."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ PROFIT_RESETS = ("per_day", "no_reset")
 def portfolio_history(
     equities: Sequence[EquityPoint], capital: float, query: Mapping[str, str]
 ) -> Response:
-    """Return an account's equity by window, and its profit since the previous close.
+    """Return an account's equity by time window, and its profit since the previous close.
 
-    equities: at every past instant and the present one, oldest first.
+    Windows without an instant of the venue are skipped.
+
+    equities: equity at every past instant and at the present one, oldest first.
     capital: starting capital of the account, USD.
-
-    A window without an instant of the venue is not listed. Raises `InputError` for a query that
-    Alpaca refuses, or that the simulator cannot answer.
+    Raises `InputError` for a query that Alpaca refuses or that the simulator does not support.
     """
     served = ("period", "timeframe", "start", "end", "pnl_reset", "intraday_reporting")
     refuse_unknown_keys(query, *served)
@@ -71,7 +71,7 @@ def portfolio_history(
 
 
 def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
-    """Return the last equity of each session's date, labelled with its first midnight."""
+    """Return the last equity of each trading day, labelled with the midnight at its start."""
     by_day: dict[np.datetime64, float] = {}
     for at, equity in equities:
         day = trading_day(at)
@@ -84,7 +84,7 @@ def _daily(equities: Iterable[EquityPoint]) -> list[EquityPoint]:
 def _intraday(
     equities: Iterable[EquityPoint], length: np.timedelta64, hours: str
 ) -> list[EquityPoint]:
-    """Return the last equity of each window within the reported hours."""
+    """Return the last equity of each time window within the reported hours."""
     by_start: dict[np.datetime64, float] = {}
     for at, equity in equities:
         before = at - np.timedelta64(1, "ns")
@@ -95,7 +95,7 @@ def _intraday(
 
 
 def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
-    """Return whether a window starts in a session, or in its extended hours."""
+    """Return whether a time window starts within a session or, if extended, its extended hours."""
     session = session_on(trading_day(start + np.timedelta64(1, "ns")))
     if session is None:
         return False
@@ -104,7 +104,10 @@ def _within_hours(start: np.datetime64, *, extended: bool) -> bool:
 
 
 def extended_hours(session: Session) -> tuple[np.datetime64, np.datetime64]:
-    """Return the bounds of extended hours: 4:00 to 20:00, or to 17:00 after an early close."""
+    """Return start and end of a session's extended hours.
+
+    They last from 4:00 to 20:00 New York time, after an early close to 17:00.
+    """
     last = EXTENDED_CLOSE if session.whole else np.timedelta64(17, "h")
     dates = np.array([session.date])
     first, end = (at_new_york_time(dates, hour)[0] for hour in (EXTENDED_OPEN, last))
@@ -116,7 +119,7 @@ def _base_of(
 ) -> tuple[float, np.datetime64 | None]:
     """Return the last closing equity before an instant's trading day, and its date.
 
-    Without a close before it: the capital, and None."""
+    Without an earlier close the result is the capital and None."""
     day = midnight(np.array([trading_day(at + np.timedelta64(1, "ns"))]))[0]
     before = [label for label in closes if label < day]
     if not before:
@@ -125,7 +128,7 @@ def _base_of(
 
 
 def _span(query: Mapping[str, str], now: np.datetime64) -> tuple[np.datetime64, np.datetime64]:
-    """Return the start and the end of a query."""
+    """Return the first and the last instant that a query requests."""
     given = [name for name in ("start", "end", "period") if name in query]
     if len(given) == 3:
         raise InputError("period: start, end and period exclude each other; leave one of them out")

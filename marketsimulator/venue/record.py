@@ -1,6 +1,6 @@
-"""Records of a practice venue's account: orders, activities, and when activities are listed.
+"""Record of a practice venue's account: its orders, its activities, and their listing times.
 
-Stocks and options share it, because at Alpaca they share one account.
+Stocks and options share one record because they share one account at Alpaca.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ VenueOrder = Ticket | SpreadTicket
 
 
 class VenueRecord:
-    """Activities and orders of one account, in the order of their arrival.
+    """Activities and orders of one account, in order of arrival.
 
-    now: returns the venue's simulated instant.
-    running: returns the time on the clock; a running clock also passes between two instants.
-    orders: orders by client_order_id, in the order of their arrival.
+    now: function that returns the venue's present instant.
+    running: function that returns the time on the clock, which may be between two instants.
+    orders: orders by client_order_id, in order of arrival.
     """
 
     def __init__(self, now: Callable[[], np.datetime64]) -> None:
@@ -40,11 +40,11 @@ class VenueRecord:
 
     @property
     def stamp(self) -> str:
-        """Return the time on the clock in the API's format."""
+        """Return the time on the clock as text in the API's format."""
         return timestamp(max(self.now(), self.running()))
 
     def refuse_used_id(self, client_order_id: str) -> None:
-        """Refuse an id that an order has had, even if that order has ended."""
+        """Refuse a client_order_id that any earlier order had, even if that order is done."""
         if client_order_id in self.orders:
             raise Refused(422, 40010001, "client_order_id must be unique")
 
@@ -53,13 +53,13 @@ class VenueRecord:
         self._by_number[order.number] = order
 
     def order(self, number: str) -> VenueOrder:
-        """Return the order with a venue id. Raises `Refused` if it is unknown."""
+        """Return the order with this venue id. Raises `Refused` (404) if it is unknown."""
         if number not in self._by_number:
             raise Refused(404, None, f"order not found for {number}")
         return self._by_number[number]
 
     def order_by_client_id(self, client_order_id: str) -> VenueOrder:
-        """Return the order with a client's id. Raises `Refused` if it is unknown."""
+        """Return the order with this client_order_id. Raises `Refused` (404) if it is unknown."""
         if client_order_id not in self.orders:
             raise Refused(404, None, f"order not found for {client_order_id}")
         return self.orders[client_order_id]
@@ -67,7 +67,8 @@ class VenueRecord:
     def record_activity(self, activity: Response) -> None:
         """Record an activity of the account.
 
-        activity: in Alpaca's format; a trade has a `transaction_time`, any other activity a `date`.
+        activity: activity in Alpaca's format; a trade has a `transaction_time`, any other activity
+            a `date`.
         """
         number = f"{timestamp(self.now())}::{len(self.activities):09d}"
         kind = activity["activity_type"]
@@ -77,15 +78,15 @@ class VenueRecord:
             self._listed_from[number] = _next_opening(self.now())
 
     def list_late(self, kinds: Iterable[str]) -> None:
-        """List activities of these kinds once the next session opens, as paper accounts do.
+        """Delay the listing of these kinds of activities to the next session open.
 
-        Positions change at once. The setting applies to later activities; without kinds all
-        activities are listed at once.
+        Alpaca's paper accounts do so; positions change at once. The setting applies to later
+        activities. Without kinds all activities are listed at once.
         """
         self._late_kinds = frozenset(kinds)
 
     def listed(self) -> list[Response]:
-        """Return the activities that a client may see at present, in the order of their arrival."""
+        """Return the activities that are listed at present, in order of arrival."""
         now = self.now()
         return [each for each in self.activities if self._listed_from.get(each["id"], now) <= now]
 

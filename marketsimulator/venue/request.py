@@ -1,4 +1,4 @@
-"""Requests to a practice server, its routes and refusals, independent of the web server."""
+"""Requests, routes and refusals of a practice server, independent of the web framework."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MAX_WORD_SHOWN = 40  # characters of a refused word in a message
 
 
 class Refused(Exception):
-    """A request that the venue refuses.
+    """Exception for a request that the venue refuses.
 
     status: HTTP status.
-    code: the API's own code; None for the code of the status.
+    code: error code of the API; None: derived from the status.
     """
 
     def __init__(self, status: int, code: int | str | None, message: str) -> None:
@@ -29,10 +29,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request that has been read completely.
+    """An HTTP request with its complete body.
 
+    method: HTTP method.
     path: path without the query.
-    names: parts of the path, by their names in the route.
+    query: parameters of the query.
+    names: values of the variable parts of the path, by their names in the route.
+    headers: HTTP headers.
+    body: bytes of the body.
     """
 
     method: str
@@ -43,7 +47,7 @@ class Request:
     body: bytes
 
     def json(self) -> Any:
-        """Return the body's JSON, {} for an empty body. Raises `InputError` if it is not JSON."""
+        """Parse the JSON body; an empty body is {}. Raises `InputError` if it is not JSON."""
         try:
             return json.loads(self.body or b"{}")
         except ValueError as error:
@@ -52,7 +56,7 @@ class Request:
             raise InputError("body: it is nested too deep to be read") from None
 
     def json_object(self) -> Mapping[str, Any]:
-        """Return the body's JSON object. Raises `InputError` if it is not one."""
+        """Parse the JSON body, which must be an object. Raises `InputError` if it is not."""
         body = self.json()
         if not isinstance(body, dict):
             words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
@@ -63,11 +67,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method and a path of an API.
+    """A route of an API: method, path and handler.
 
-    answer: returns the JSON of the response. Raises `Refused`, or `ValueError` for an invalid
-        request.
-    status: status of the response; 204 has no content.
+    answer: handler that returns the JSON of the response. Raises `Refused`, or `ValueError` for an
+        invalid request.
+    status: HTTP status of the response; 204 has no content.
     """
 
     method: str
@@ -79,7 +83,10 @@ class Route:
 def query_integer(
     query: Mapping[str, str], name: str, default: int, low: int = 0, high: int = 2**62
 ) -> int:
-    """Return an integer of a query, both bounds included. Raises `InputError` for anything else."""
+    """Parse an integer parameter of a query.
+
+    Raises `InputError` for a value that is not an integer from `low` to `high`.
+    """
     text = query.get(name) or str(default)
     if not (text.isascii() and text.isdigit() and len(text) < 20 and low <= int(text) <= high):
         shown = text if len(text) < 40 else f"{text[:40]}…"
@@ -90,7 +97,10 @@ def query_integer(
 def query_choice(
     query: Mapping[str, str], name: str, words: Sequence[str], default: str = ""
 ) -> str:
-    """Return a word of a query from the supported ones. Raises `InputError` for any other."""
+    """Return a parameter of a query that must be one of `words`.
+
+    Raises `InputError` for any other value.
+    """
     word = query.get(name, default)
     if name in query and word not in words:
         raise invalid_choice(name, word[:MAX_WORD_SHOWN], words)
@@ -98,6 +108,11 @@ def query_choice(
 
 
 def refuse_unknown_keys(given: Iterable[str], *served: str) -> None:
-    """Refuse unknown keys of a request: ignoring them would change its meaning."""
+    """Refuse a request with unknown keys, because ignoring them would change its meaning.
+
+    given: keys of the request.
+    served: supported keys.
+    Raises `InputError` with the first unknown key.
+    """
     if others := set(given) - set(served):
         raise InputError(f"{min(others)} is not served here: {', '.join(served)}")

@@ -1,7 +1,6 @@
-"""A practice server: its clock, its faults, its control routes and its refusals.
+"""Base class of practice servers: clock, fault injection, control routes and error responses.
 
-A venue is a subclass: it defines the routes of its API, the format of its refusals, and the effect
-of its clock.
+A subclass defines the routes of its API, the format of its errors, and what a clock step does.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PracticeServer(ABC):
-    """A venue behind HTTP.
+    """HTTP server of a practice venue.
 
     speed: simulated seconds per second; None: the clock waits for a client.
-    faults: faults injected on demand, planned while the server runs.
-    host: a name under which control routes respond, in addition to numbers and localhost.
+    faults: faults that are still to be injected.
+    host: host name accepted by control routes, in addition to IP addresses and localhost.
     """
 
     order_id = "id"  # the API's key of the venue's order id
@@ -53,23 +52,28 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def routes(self) -> Sequence[Route]:
-        """Return the routes of the venue's API."""
+        """Return all routes of the venue's API."""
 
     @abstractmethod
     def control_routes(self) -> Sequence[Route]:
-        """Return control routes in addition to those of the clock and the faults."""
+        """Return the venue's own control routes; those of clock and faults are shared."""
 
     @abstractmethod
     def authentication_failure(self, asked: Request) -> str | None:
-        """Return why a request does not come from the owner of the account; None if it does."""
+        """Return why a request is not authenticated; None if it is."""
 
     @abstractmethod
     def refusal(self, status: int, code: int | str | None, message: str) -> Response:
-        """Return a refusal in the API's format; code: None for the code of the status."""
+        """Return an error response in the API's format.
+
+        status: HTTP status.
+        code: code of the error; None: derived from the status.
+        message: text of the error.
+        """
 
     @abstractmethod
     def clock(self) -> Response:
-        """Return the time on the clock, as the response to a client that moves it."""
+        """Return the response to a request that moves the clock: the time on the clock."""
 
     @property
     @abstractmethod
@@ -79,7 +83,7 @@ class PracticeServer(ABC):
     @property
     @abstractmethod
     def next_instant(self) -> np.datetime64 | None:
-        """Return the next instant; None at the end."""
+        """Return the next instant of the venue; None at the end."""
 
     @property
     @abstractmethod
@@ -88,12 +92,12 @@ class PracticeServer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Move the venue to its next instant."""
+        """Advance the venue to its next instant."""
 
     def now(self) -> np.datetime64:
         """Return the time on the clock.
 
-        A running clock passes between two instants of the venue.
+        A running clock also shows times between two instants of the venue.
         """
         if self._started is None or self.next_instant is None:
             return self.current_instant
@@ -101,7 +105,7 @@ class PracticeServer(ABC):
         return self._started[1] + np.timedelta64(int(seconds * 1e9), "ns")
 
     def app(self) -> web.Application:
-        """Return the web application."""
+        """Build the aiohttp application with all routes and the running clock."""
         app = web.Application(middlewares=[self._in_the_words_of_the_api])
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
@@ -112,16 +116,17 @@ class PracticeServer(ABC):
         return app
 
     def apply_state_fault(self, answer: Response, asked: Request) -> Response:
-        """Return an order's response, with the state of a planned fault if there is one."""
+        """Return an order's response; a planned `state` fault replaces its status."""
         fault = self.faults.take(asked, "state")
         if fault is None:
             return answer
         return {**answer, "status": self.states.get(fault.state, fault.state)}
 
     def order_faults(self, asked: Request) -> dict[str, bool]:
-        """Return whether a new order fills in part, and whether it is rejected later.
+        """Take the planned faults of a new order.
 
-        Raises `Refused` for the fault `reject`.
+        Returns the flags `partial` (fills in part) and `reject` (is rejected later). Raises
+        `Refused` for the fault `reject`.
         """
         if self.faults.take(asked, "reject"):
             raise Refused(*self.rejection, "rejected on demand")
@@ -139,10 +144,10 @@ class PracticeServer(ABC):
         ]
 
     def _advance(self, asked: Request) -> Response:
-        """Move a waiting clock by {"steps": 1} instants, or to the last one not after `to`.
+        """Advance a waiting clock by {"steps": N} instants, or to the last instant by {"to": …}.
 
-        The response states how many instants it moved, how many have passed, and whether it is
-        over.
+        The response has the number of instants moved, the number passed since the start, and
+        whether the clock is at its end.
         """
         if self.speed is not None:
             raise Refused(409, None, "this clock runs by itself")
@@ -179,16 +184,16 @@ class PracticeServer(ABC):
     async def _in_the_words_of_the_api(
         self, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
-        """Refuse unknown paths and bodies that are too long in the API's format."""
+        """Return HTTP errors (unknown path, body too long) in the format of the API."""
         try:
             return await handler(request)
         except web.HTTPException as error:
             return self._refused(error.status, None, error.reason)
 
     def _control(self, route: Route) -> Handler:
-        """Return the handler of a control route, without faults.
+        """Return the handler of a control route, which no fault affects.
 
-        Faults can therefore always be cleared.
+        So faults can always be cleared.
         """
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -201,7 +206,7 @@ class PracticeServer(ABC):
         return handle
 
     def _handler(self, route: Route) -> Handler:
-        """Return the handler of an API route, with the planned faults."""
+        """Return the handler of an API route, to which planned faults apply."""
 
         async def handle(request: web.Request) -> web.StreamResponse:
             # A request that is not read before the client disconnects could not be done afterwards.
@@ -224,7 +229,7 @@ class PracticeServer(ABC):
         return handle
 
     def _done(self, route: Route, asked: Request, invalid_request_status: int) -> tuple[int, Any]:
-        """Do a request; return status and JSON of its response."""
+        """Execute a request; return the status and JSON of its response."""
         try:
             return route.status, route.answer(asked)
         except Refused as refused:
@@ -236,7 +241,7 @@ class PracticeServer(ABC):
     def _failed(
         self, fault: Fault, request: web.Request, route: Route, asked: Request
     ) -> web.StreamResponse:
-        """Return the response to a request that the venue does not do, or does later."""
+        """Return the response to a request that a fault drops or delays."""
         if fault.kind == "status":
             return _status_answer(fault)
         if fault.kind == "late":
@@ -246,12 +251,12 @@ class PracticeServer(ABC):
         return _hang_up(request)
 
     def _land_all(self) -> None:
-        """Do the delayed requests in the order in which they were sent."""
+        """Execute all delayed requests in the order in which they were sent."""
         for held_up in tuple(self._on_their_way):
             self._land(held_up)
 
     def _land(self, held_up: tuple[Route, Request]) -> None:
-        """Do a delayed request, unless it is already done."""
+        """Execute a delayed request unless it was already executed."""
         for place, each in enumerate(self._on_their_way):
             if each is held_up:
                 del self._on_their_way[place]
@@ -261,7 +266,7 @@ class PracticeServer(ABC):
     def _spoilt(
         self, fault: Fault, request: web.Request, status: int, content: Any
     ) -> web.StreamResponse:
-        """Return the response to a finished request, changed by a fault."""
+        """Return the response to an executed request, altered by a fault."""
         if fault.kind == "drop_after":
             return _hang_up(request)
         if fault.kind == "status_after":
@@ -271,7 +276,7 @@ class PracticeServer(ABC):
         return _response(status, self._about_another(content))
 
     def _about_another(self, content: Any) -> Any:
-        """Return a response with the id of another order."""
+        """Replace the order ids in a response by the id of another order."""
         if not isinstance(content, dict):
             return content
         if "order" in content:
@@ -286,10 +291,10 @@ class PracticeServer(ABC):
         return web.json_response(self.refusal(status, code, message), status=status)
 
     def _foreign_page(self, request: web.Request) -> str | None:
-        """Return why a control request is refused as one of another site's page, or None.
+        """Return why a control request is refused as cross-site, or None if it is allowed.
 
-        A page may post to any address without asking the server. A name that its site resolves to
-        this address passes for the site's own (DNS rebinding).
+        A web page may post to any address without a preflight request. A host name that resolves to
+        this address makes the request look same-site (DNS rebinding).
         """
         name = request.url.host or ""
         if not (_is_number(name) or name in ("localhost", self.host)):

@@ -1,4 +1,4 @@
-"""Serving of a practice server: its address, the speed of its clock, start and end."""
+"""Serving of a practice server: address, clock speed, start and shutdown."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 class ServerOptions:
     """Address of a practice server, and speed of its clock.
 
-    host: name or number of an interface.
-    port: 1 … 65,535; 0 for any free port.
-    speed: simulated seconds per second, above 0, at most 1,000,000; None waits for a client.
+    host: host name or IP address of the network interface.
+    port: port, 1 … 65,535; 0 for any free port.
+    speed: simulated seconds per second, above 0, at most 1,000,000; None: the clock waits for a
+        client.
     """
 
     host: str
@@ -56,11 +57,11 @@ class ServerOptions:
         return f"http://{host}:{self.port}"
 
     def url_of(self, listener: socket.socket) -> str:
-        """Return the URL for clients, with the port of a listener."""
+        """Return the URL for clients, with the port of a listening socket."""
         return replace(self, port=listener.getsockname()[1]).url
 
     def listener(self) -> socket.socket:
-        """Return a socket bound to the address. Raises `InputError` if it cannot be bound."""
+        """Open a socket that listens on the address. Raises `InputError` if that fails."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
         try:
             return socket.create_server((self.host, self.port), family=family)
@@ -73,7 +74,7 @@ class ServerOptions:
 
 
 class ServingParser(FlagParser):
-    """Parser of a practice server's command line: flags, address, key=value.
+    """Command-line parser of practice servers: flags, address, key=value overrides.
 
     module: module of the command.
     port: default port.
@@ -87,7 +88,10 @@ class ServingParser(FlagParser):
         self.add_argument("--port", type=int, default=port)
 
     def read(self, words: Sequence[str]) -> tuple[Namespace, ServerOptions]:
-        """Parse the words. Raises `InputError` with the flag, the value and what was expected."""
+        """Parse command-line arguments; return them and the server options.
+
+        Raises `InputError` with the flag, the value and what was expected.
+        """
         arguments = self.parse_intermixed_args(list(words))
         self.refuse_others(arguments.overrides)
         refuse_flag_and_word(find_command(self._module).flags, words)
@@ -96,11 +100,12 @@ class ServingParser(FlagParser):
 
 
 def serve(serving: ServerOptions, build_server: Callable[[], tuple[PracticeServer, str]]) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Build a practice server and serve it until SIGINT or SIGTERM.
 
-    build_server: returns the server and a description of its market; may take a minute.
+    serving: address and clock speed.
+    build_server: returns the server and a description of its market; it may take a minute.
 
-    Raises `InputError` before building if the address cannot be bound.
+    Raises `InputError` before the build if the address cannot be bound.
     """
     serving.listener().close()
     server, about = build_server()
@@ -132,11 +137,11 @@ async def _serve(app: web.Application, listener: socket.socket) -> None:
 
 
 class ConnectionLimiter:
-    """Limiter that closes silent connections after `HEAD_SECONDS`, or earlier for new ones.
+    """Limiter of connections and of the time until a connection's first request.
 
-    aiohttp bounds lines, headers, bodies and idle connections, but neither the number of
-    connections nor the time until the first request. A client that has sent a request keeps its
-    connection.
+    A silent connection is closed after `HEAD_SECONDS`, or earlier if a new one needs its place. A
+    client that has sent a request keeps its connection. aiohttp limits lines, headers, bodies and
+    idle time, but not these two.
     """
 
     def __init__(self) -> None:
@@ -149,12 +154,12 @@ class ConnectionLimiter:
 
     @web.middleware
     async def keep_connection(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Keep the connection of a request."""
+        """Mark the connection of a request as not silent."""
         self._silent.discard(request.protocol)
         return await handler(request)
 
     def accept(self, server: web.Server) -> web.RequestHandler:
-        """Return the protocol of a new connection; above the limit drop the oldest silent one."""
+        """Accept a connection and return its protocol; at the limit close the oldest silent one."""
         connections = server.connections
         if len(connections) >= self._limit:
             self._drop(next((each for each in connections if each in self._silent), None))

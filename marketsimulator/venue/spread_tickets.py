@@ -1,7 +1,6 @@
-"""Options and multi-leg orders in Alpaca's format, and parsing of its requests.
+"""Multi-leg option orders and option positions in Alpaca's format, and parsing of order requests.
 
-Alpaca's sign is that of a payment: the net price of an order that receives money is negative. In
-this project a credit is positive.
+At Alpaca the net price of a credit order is negative. In this project a credit is positive.
 """
 
 from __future__ import annotations
@@ -39,14 +38,14 @@ SpreadStatus = Literal["new", "filled", "canceled", "expired", "rejected"]
 
 @dataclass(slots=True)
 class SpreadTicket:
-    """A multi-leg order as the venue keeps it.
+    """The venue's record of a multi-leg order.
 
     order: order of the client.
-    submitted_at: instant of its arrival.
-    status: status in Alpaca's words.
-    filled: number of contracts.
-    prices: price of each leg, points, in the legs' order; empty before a fill.
-    closed_at: instant of its end; None while it works.
+    submitted_at: instant of arrival.
+    status: Alpaca's order status.
+    filled: number of filled contracts.
+    prices: fill price of each leg, points, in the order of the legs; empty before a fill.
+    closed_at: instant at which the order ended; None while it is open.
     """
 
     order: SpreadOrder
@@ -75,7 +74,7 @@ class SpreadTicket:
         return SpreadFill(self.filled, credit)
 
     def answer(self, *, nested: bool = False) -> Response:
-        """Return the order in Alpaca's format; nested: including its legs."""
+        """Return the order in Alpaca's format; nested: true to include its legs."""
         order = self.order
         name = self.client_order_id
         limit = None if order.min_credit is None else f"{-order.min_credit:.2f}"
@@ -122,19 +121,19 @@ class SpreadTicket:
 
 
 def spread_order_id(name: str) -> str:
-    """Return the venue's id of a multi-leg order, derived from a name."""
+    """Derive the venue's id of a multi-leg order from a name, such as its client_order_id."""
     return derive_id(f"spread {name}")
 
 
 def leg_order_id(name: str, leg: OptionLeg) -> str:
-    """Return the venue's id of a leg of an order, derived from a name."""
+    """Derive the venue's id of one leg of an order from the order's client_order_id."""
     return spread_order_id(f"{name}/{leg.contract.symbol}")
 
 
 def parse_spread_order(request: Mapping[str, Any], number: int) -> SpreadOrder:
-    """Return the multi-leg order of a request. Raises `Refused` with the invalid field.
+    """Parse a request for a multi-leg order. Raises `Refused` with the invalid field.
 
-    number: number of earlier orders; it makes an id if the client gives none.
+    number: number of earlier orders; it determines the id if the client gives none.
     """
     with refused_fields():
         kind = str(request["type"])
@@ -168,9 +167,11 @@ def _parse_leg(request: Mapping[str, Any]) -> OptionLeg:
 
 
 def closing_price(count: int, quote: Quote | None) -> Decimal:
-    """Return the price that closes a position: the bid if it is long, else the ask.
+    """Return the price at which a position can be closed: the bid if it is long, else the ask.
 
-    Points; 0 without a quote.
+    The price is in points; 0 without a quote.
+
+    count: position in contracts, negative if short.
     """
     return Decimal(0) if quote is None else quote.price("sell" if count > 0 else "buy")
 
@@ -180,7 +181,9 @@ def option_position_response(
 ) -> Response:
     """Return an option position in the format of `GET /v2/positions`.
 
-    price: points, at which it can be closed.
+    count: position in contracts, negative if short.
+    price: price at which it can be closed, points.
+    entries: entry prices of all option positions.
     """
     results = entries.results(contract.symbol, float(count * SHARES_PER_OPTION), float(price))
     return {

@@ -1,8 +1,9 @@
-"""An account on recorded bars that accepts orders as Alpaca does, without HTTP.
+"""Practice venue without HTTP: an account on recorded bars, with Alpaca's rules for orders.
 
 The account is at an instant of the panel; `advance` moves it. A market order fills at the open of
-the bar that starts there; waiting orders meet the bars that follow. The broker is that of a
-backtest. With daily bars the clock also stops in the evening, when auctions begin to accept orders.
+the bar that starts at that instant; waiting orders are matched with later bars. The broker is the
+simulated broker of a backtest. With daily bars the clock also stops in the evening, when auctions
+start to accept orders.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ class Venue:
     """The practice venue: one account, its orders and its clock.
 
     settings: costs, margin and increments, as for a backtest.
-    market: the market; its panel starts at the first instant of the clock.
-    index: the latest instant of the panel that has come.
+    market: market of the venue; the clock starts at row `first` of its panel.
+    index: row of the panel of the latest instant that has passed.
     stops: instants at which the clock stops.
-    stop: the present stop.
-    client_bars: the panel with its unconfirmed bars, as history for clients.
-    broker: the account on the bars.
-    options: the option desks.
-    record: activities and orders, of stocks and options.
-    tickets: orders of stocks and crypto by client_order_id, in the order of their arrival.
+    stop: number of the present stop.
+    client_bars: panel with its unconfirmed bars, as history for clients.
+    broker: simulated broker with the account.
+    options: options trading of the account.
+    record: activities and orders of stocks, crypto and options.
+    tickets: orders of stocks and crypto by client_order_id, in order of arrival.
     entries: entry prices of positions, and the last trading day's closes.
-    equities: equity at every past instant, after its fills; oldest first.
-    flags: permissions of assets that are restricted, by symbol.
-    halts: begin and end (None: still halted) of each halt, by symbol.
+    equities: equity at each past instant, after its fills; oldest first.
+    flags: permissions of restricted assets, by symbol.
+    halts: start and end (None: still halted) of each trading halt, by symbol.
     """
 
     def __init__(self, settings: BacktestSettings, market: Market) -> None:
@@ -102,16 +103,19 @@ class Venue:
 
     @property
     def over(self) -> bool:
-        """Return whether this is the last stop."""
+        """Return whether the clock is at its last stop."""
         return self.stop + 1 >= len(self.stops)
 
     def advance(self, index: int) -> None:
-        """Move to a later instant through all instants between; waiting orders meet their bars."""
+        """Advance to a later instant through all instants in between, and match waiting orders.
+
+        index: row of the panel.
+        """
         while self.index < min(index, len(self.market.bars.times) - 1):
             self.step()
 
     def step(self) -> None:
-        """Move to the clock's next stop; if bars become known there, waiting orders meet them."""
+        """Advance to the clock's next stop; match waiting orders with bars that become known."""
         if self.stops[self.stop + 1] < self.market.bars.times[self.index + 1]:
             self.stop += 1
             return
@@ -130,7 +134,7 @@ class Venue:
 
     @property
     def equity(self) -> float:
-        """Cash and the value of all positions, including options, USD."""
+        """Return cash plus the value of all positions, including options, USD."""
         options = sum(float(position["market_value"]) for position in self.options.positions())
         return self.broker.account().equity + self.options.reserved + options
 
@@ -148,12 +152,13 @@ class Venue:
     def submit(
         self, request: Mapping[str, Any], *, partial: bool = False, reject: bool = False
     ) -> Response:
-        """Accept an order, and return its state.
+        """Accept an order and return its state.
 
-        partial: true if half of it fills and the rest is cancelled.
-        reject: true if it is accepted and rejected afterwards.
+        request: body of `POST /v2/orders`.
+        partial: true to fill half of the order and cancel the rest.
+        reject: true to accept the order and reject it afterwards.
 
-        Raises `Refused` if the venue would not accept it.
+        Raises `Refused` for an order that Alpaca would refuse.
         """
         if request.get("order_class") == "mleg":
             return self.options.submit(request, partial=partial, reject=reject)
@@ -174,7 +179,7 @@ class Venue:
         self._update_tickets()
 
     def _check(self, order: Order, account: AccountSnapshot) -> None:
-        """Refuse an order that the venue would not accept."""
+        """Raise `Refused` for an order that Alpaca would refuse."""
         self.record.refuse_used_id(order.client_order_id)
         if order.symbol not in self.market.bars.symbols:
             raise Refused(422, None, f"asset {order.symbol} is not tradable here")
@@ -193,7 +198,7 @@ class Venue:
             raise Refused(403, None, f"insufficient balance for {name} (available: 0)")
 
     def _send(self, ticket: Ticket, *, partial: bool = False, reject: bool = False) -> None:
-        """Keep a ticket, and send its order to the broker."""
+        """Record a ticket and send its order to the broker."""
         order = ticket.order
         self.tickets[order.client_order_id] = ticket
         self.record.record_order(ticket)
@@ -211,9 +216,9 @@ class Venue:
         self._update_tickets()
 
     def price_of(self, symbol: str) -> float | None:
-        """Return the present price of a market order before costs: an open, else the last close.
+        """Return the present price of a symbol before costs, USD; None before its first bar.
 
-        USD; None if the symbol has no bar yet.
+        It is the open of the bar that starts at this instant, else the last close.
         """
         opening = self.broker.open_price(symbol) if symbol in self.market.bars.symbols else None
         return opening or self.broker.account().prices.get(symbol)
@@ -231,9 +236,9 @@ class Venue:
         return Asset(symbol, **flags, increment=BILLIONTH, min_order_qty=self._smallest(symbol))
 
     def _smallest(self, symbol: str) -> Decimal:
-        """Return the minimum quantity of an order.
+        """Return the minimum order quantity of a symbol.
 
-        For crypto, the quantity worth `orders.crypto_dust` at present.
+        For crypto it is the quantity whose present value is `orders.crypto_dust`.
         """
         price = self.broker.account().prices.get(symbol)
         if not is_crypto(symbol) or price is None:
@@ -244,7 +249,7 @@ class Venue:
     def halt(self, symbol: str, halted: bool) -> None:
         """Halt or resume trading in a symbol.
 
-        While the symbol is halted, its orders wait and it has no bars.
+        A halted symbol has no bars, and its orders wait.
         """
         spans = self.halts.setdefault(symbol, [])
         if halted == bool(spans and spans[-1][1] is None):
@@ -256,7 +261,7 @@ class Venue:
         self.broker.halt(symbol, halted)
 
     def _record_bookings(self) -> None:
-        """Record cash flows of an instant that are not trades."""
+        """Record the cash flows of an instant other than trades as activities."""
         self.broker.open_bars()
         row = self.broker.row()
         self._update_tickets()
@@ -276,7 +281,7 @@ class Venue:
                 self.record.record_activity(entry | ({"symbol": symbol} if symbol else {}))
 
     def _update_tickets(self) -> None:
-        """Update the tickets from the broker."""
+        """Update the tickets from the broker's fills and order states."""
         for fill in self.broker.fills[self._fills_seen :]:
             self._record_fill(fill)
         self._fills_seen = len(self.broker.fills)
@@ -295,7 +300,7 @@ class Venue:
             ticket.status = "expired" if state == "expired" else "canceled"
 
     def _open_status(self, ticket: Ticket) -> OrderStatus:
-        """Return Alpaca's word for an open order."""
+        """Return Alpaca's status of an open order."""
         if ticket.filled:
             return "partially_filled"
         # An order for a closed market is accepted, and new once the market opens.
@@ -303,7 +308,7 @@ class Venue:
         return "accepted" if stock and not in_session(np.array([self.now]))[0] else "new"
 
     def _record_fill(self, fill: Fill) -> None:
-        """Add a fill to its ticket, and record it."""
+        """Add a fill to its ticket and record it as an activity."""
         ticket = self.tickets.get(fill.client_order_id)
         traded_at = max(timestamp(fill.at), self.record.stamp)
         ended = parse_order_prefix(fill.client_order_id) == DELISTED
@@ -338,10 +343,12 @@ class Venue:
         self.record.record_activity(activity)
 
     def _record_unordered_fill(self, fill: Fill, kind: str) -> None:
-        """Record a change of a position without an order; kind: Alpaca's word for it.
+        """Record a change of a position without an order as an activity.
 
-        A crypto fee (CFEE) is taken out of the quantity bought. A merger or another delisting (MA)
-        pays the value of the shares. Each states its signed change of the position.
+        A crypto fee (CFEE) reduces the purchased quantity. A merger or another delisting (MA) pays
+        the value of the shares. Each activity has the signed change of the position.
+
+        kind: Alpaca's type of the activity.
         """
         day = str(fill.at.astype("datetime64[D]"))
         signed = {**_trade_fields(fill), "qty": quantity_text(fill.qty)}
@@ -351,7 +358,7 @@ class Venue:
         )
 
     def _margin_call(self, fill: Fill) -> Ticket:
-        """Return the venue's own order that met a margin call."""
+        """Create and record the venue's own order for a liquidation; return its ticket."""
         side: Side = "buy" if fill.qty > 0 else "sell"
         order = Order(fill.client_order_id, fill.symbol, side, abs(fill.qty), "margin call")
         ticket = Ticket(order, timestamp(fill.booked_at))
@@ -361,7 +368,10 @@ class Venue:
 
 
 def clock_stops(market: Market) -> Instants:
-    """Return the instants of a run, and those from which auctions accept orders."""
+    """Return the instants at which the clock stops: new bars, and openings of order entry.
+
+    With daily bars auctions accept orders from the evening on.
+    """
     bars = market.bars
     times = bars.times[market.first :]
     if bars.timeframe.auction != "opg" or bars.crypto.all():

@@ -1,4 +1,4 @@
-"""Orders of the practice venue, in Alpaca's format, and parsing of order requests."""
+"""Orders of the practice venue in Alpaca's format, and parsing of order requests."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ END_TIME_KEYS = {  # key of the time at which an order ended, by its final statu
 
 @dataclass(slots=True)
 class Ticket:
-    """An order as the venue keeps it.
+    """The venue's record of an order.
 
     order: order of the client.
-    submitted_at: instant of its arrival, in the API's format.
+    submitted_at: instant of arrival, in the API's format.
     fills: fills, oldest first; a crypto fee is a fill at price 0.
-    status: status in Alpaca's words.
-    closed_at: instant of its end; None while it is open.
+    status: Alpaca's order status.
+    closed_at: instant at which the order ended, in the API's format; None while it is open.
     """
 
     order: Order
@@ -57,7 +57,7 @@ class Ticket:
 
     @property
     def filled(self) -> Decimal:
-        """Return the quantity traded, without crypto fees."""
+        """Return the filled quantity, without crypto fees."""
         return sum((abs(fill.qty) for fill in self.fills if fill.price > 0), Decimal(0))
 
     @property
@@ -65,7 +65,7 @@ class Ticket:
         return self.status in OPEN_STATUSES
 
     def answer(self, *, nested: bool = False) -> Response:
-        """Return the order in Alpaca's format; it has no legs to nest."""
+        """Return the order in Alpaca's format; `nested` has no effect, as it has no legs."""
         del nested
         order = self.order
         coin = order.instrument.kind is AssetClass.CRYPTO
@@ -103,9 +103,9 @@ class Ticket:
 
 
 def parse_order(request: Mapping[str, Any], number: int) -> Order:
-    """Return the order in the body of `POST /v2/orders`. Raises `Refused` with the invalid field.
+    """Parse the body of `POST /v2/orders`. Raises `Refused` with the invalid field.
 
-    number: number of earlier orders; it makes an id if the client gives none.
+    number: number of earlier orders; it determines the id if the client gives none.
     """
     with refused_fields():
         _refuse_exits(request)
@@ -131,7 +131,7 @@ def parse_order(request: Mapping[str, Any], number: int) -> Order:
 
 @contextmanager
 def refused_fields() -> Iterator[None]:
-    """Refuse, in Alpaca's words, a request with a missing or invalid field."""
+    """Raise `Refused` with Alpaca's error for a missing or invalid field within the block."""
     try:
         yield
     except ValueError as error:
@@ -143,7 +143,7 @@ def refused_fields() -> Iterator[None]:
 
 
 def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
-    """Return the number under a key."""
+    """Parse the number under a key of a request. Raises `ValueError` if it is not a number."""
     value = request[key]
     try:
         return Decimal(str(value))
@@ -152,12 +152,12 @@ def parse_decimal(request: Mapping[str, Any], key: str) -> Decimal:
 
 
 def client_id(request: Mapping[str, Any], name: str) -> str:
-    """Return the client's id of an order, or one made from a name."""
+    """Return the client_order_id of a request; without one, an id derived from `name`."""
     return str(request.get("client_order_id") or derive_id(name))
 
 
 def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None) -> Response:
-    """Return an order's status and its times in Alpaca's format."""
+    """Return the status and time fields of an order in Alpaca's format."""
     ends = {key: closed_at if status == ended else None for ended, key in END_TIME_KEYS.items()}
     return {
         "status": status,
@@ -169,7 +169,7 @@ def status_fields(status: OrderStatus, submitted_at: str, closed_at: str | None)
 
 
 def _refuse_exits(request: Mapping[str, Any]) -> None:
-    """Refuse brackets, one-triggers-other and one-cancels-other, which are not simulated."""
+    """Refuse bracket, OTO and OCO orders, which are not simulated."""
     order_class = str(request.get("order_class") or "")
     if order_class not in ORDER_CLASSES:
         raise ValueError(f"order_class {order_class!r} is not served here: simple")
@@ -179,7 +179,7 @@ def _refuse_exits(request: Mapping[str, Any]) -> None:
 
 
 def _choice(request: Mapping[str, Any], key: str, words: tuple[str, ...]) -> Any:
-    """Return the word under a key; refuse unsupported words."""
+    """Return the value under a key; refuse values outside `words`."""
     word = str(request.get(key, ""))
     if word not in words:
         raise ValueError(f"{key} {word!r} is not one of {', '.join(words)}")
@@ -191,15 +191,15 @@ def _price_text(value: float | None) -> str | None:
 
 
 def derive_id(name: str) -> str:
-    """Return the venue's id for a client's order id, or for a symbol; the same at every call."""
+    """Derive a stable venue id (UUID) from a client_order_id or a symbol."""
     return str(uuid.uuid5(ID_NAMESPACE, name))
 
 
 def quantity_text(quantity: Decimal) -> str:
-    """Return a quantity without an exponent."""
+    """Format a quantity without an exponent."""
     return f"{quantity.normalize():f}" if quantity else "0"
 
 
 def timestamp(at: np.datetime64) -> str:
-    """Return an instant in the API's format."""
+    """Format an instant in the API's format, as 2024-03-18T14:30:00Z."""
     return f"{np.datetime_as_string(at, unit='s')}Z"

@@ -1,4 +1,4 @@
-"""Underlying of options: a stock of the venue, with a volatility index that responds to it."""
+"""Underlying of options: a stock of the venue, with a volatility index that reacts to it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ PriceSource = Callable[[str], float | None]
 
 
 class Underlying:
-    """The market of a desk: a stock's price, and a volatility index from its previous close."""
+    """Underlying of an options desk: the price of a stock and its volatility index.
+
+    The index is computed from its previous close and the stock's move since then.
+    """
 
     def __init__(
         self,
@@ -29,10 +32,10 @@ class Underlying:
         vix: pd.Series,
         vix_response: float,
     ) -> None:
-        """Build the underlying of a symbol.
+        """Create the underlying of a symbol.
 
-        record: record with the venue's clock.
-        bars: the panel.
+        record: record of the venue, which has its clock.
+        bars: panel of the venue.
         price: returns the present price of a market order in a symbol.
         symbol: symbol of the stock.
         vix: closes of the volatility index by date, points.
@@ -51,15 +54,18 @@ class Underlying:
         return self._record.now()
 
     def index(self) -> float | None:
-        """Return the stock's price; None while its market is closed."""
+        """Return the stock's price, USD; None while the market is closed."""
         return self._price(self._symbol) if in_session(np.array([self.now()]))[0] else None
 
     def last(self) -> float | None:
-        """Return the stock's last price, also while its market is closed."""
+        """Return the stock's last price, USD, also while the market is closed."""
         return self._price(self._symbol)
 
     def volatility(self) -> float | None:
-        """Return the volatility index; None if its previous close is unknown."""
+        """Return the present volatility index, points.
+
+        None while the market is closed, or if a previous close is unknown.
+        """
         session = session_on(new_york_date(np.array([self.now()]))[0])
         index = self.index()
         if session is None or index is None:
@@ -71,7 +77,7 @@ class Underlying:
         return float(intraday_volatility_index(vix_before, index, close_before, self._response))
 
     def close_of(self, day: date) -> float | None:
-        """Return the last close of a session that has ended."""
+        """Return the stock's close in the session of a day; None unless that session has ended."""
         session = session_on(np.datetime64(day, "D"))
         # The panel holds future closes: none is returned before its session has ended.
         if session is None or session.closes > self.now():

@@ -1,12 +1,12 @@
-"""The account that contract counts are based on: two files in one folder, which always agree.
+"""Account files for contract sizing: a balance file and a file of trades, always consistent.
 
-`trades.csv` is the source of truth, one row per trade, with total results. `account_balance.json`
-holds `{balance, last_updated, trades, total_trades}`. An update first writes the contents of both
-files into a journal, then replaces both. The next reader finishes an update that a killed process
-began.
+`trades.csv` is the source of truth: one row per trade, with the P/L of all its contracts.
+`account_balance.json` contains `{balance, last_updated, trades, total_trades}`. An update first
+writes the contents of both files into a journal, then replaces both. The next reader finishes an
+update that a killed process began.
 
-A file that cannot be read is unknown state: reading it raises an error, and nothing is sized from
-it. Earlier systems mistook an unreadable balance for the starting one, and traded on.
+An unreadable file means an unknown account state: reading raises an error, and nothing is sized.
+Earlier systems mistook an unreadable balance for the starting balance and continued to trade.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ UNCONFIRMED = (
 
 
 class UnknownAccountState(InputError):
-    """Raised if the account cannot be read with certainty; no order may be based on it."""
+    """Raised if account files are missing, unreadable or inconsistent; no order may be sized."""
 
 
 class ConflictingBooking(InputError):
-    """Raised if a trade is already booked with another result; a person has to resolve it."""
+    """Raised if a trade is already booked with another P/L; a person has to resolve it."""
 
 
 class WrongAccountFile(ValueError):
@@ -67,12 +67,12 @@ class WrongAccountFile(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AccountState:
-    """State of an account, from its files.
+    """Balance and closed trades of an account.
 
-    balance: USD.
-    results: results of closed trades per contract, USD, oldest first.
-    booked_balance: USD, the starting balance plus every P/L and deposit; None if the balance was
-        given by the caller instead of read.
+    balance: balance of the balance file, or as given by the caller, USD.
+    results: P/L of each closed trade, USD per contract, oldest first.
+    booked_balance: starting balance plus every P/L and deposit, USD; None if the caller gave the
+        balance.
     """
 
     balance: Fraction
@@ -81,7 +81,7 @@ class AccountState:
 
     @property
     def difference(self) -> Fraction:
-        """Return the balance less the booked balance, USD; 0 for less than a cent."""
+        """Return the balance less the booked balance, USD; 0 if they agree within a cent."""
         above = Fraction(0) if self.booked_balance is None else self.balance - self.booked_balance
         return above if abs(above) > CENT else Fraction(0)
 
@@ -94,16 +94,20 @@ class AccountState:
 
 
 class AccountFiles:
-    """The files of one account in `folder`.
+    """Balance file and trades file of one account, paper or live.
 
+    folder: folder of the files.
     starting: starting balance, USD.
-    live: true for real money.
-    balance_file: the balance file if it is outside the folder.
+    live: true for the account with real money.
+    balance_file: path of the balance file if it is outside the folder.
     """
 
     @classmethod
     def from_settings(cls, settings: AutoscalingSettings, mode: str) -> AccountFiles:
-        """Return the files of an account, `PAPER` or `LIVE`."""
+        """Return the files of an account, with paths and starting balance from settings.
+
+        mode: `PAPER` or `LIVE`, in any case. Raises InputError for another mode.
+        """
         if not isinstance(mode, str) or mode.upper() not in ("PAPER", "LIVE"):
             raise InputError(f"mode: {mode!r} is neither PAPER nor LIVE")
         folder = Path(settings.AUTOSCALING_DATA_DIR).expanduser() / mode.lower()
@@ -128,21 +132,28 @@ class AccountFiles:
         self._lock = FileLock(folder / LOCK_FILE, timeout=LOCK_TIMEOUT)
 
     def command(self, task: str) -> str:
-        """Return the command that runs a task with this account."""
+        """Return the shell command that runs a task of `option_spreads.contracts` on the account.
+
+        task: `init`, `recover` or `review`.
+        """
         return f"python -m option_spreads.contracts {task}{' LIVE' if self._live else ''}"
 
     @property
     def empty(self) -> bool:
+        """Return whether the account has no files yet."""
         files = (self.balance_file, self.folder / TRADES_FILE, self.folder / UPDATE_FILE)
         return not any(path.exists() for path in files)
 
     @property
     def missing_account_text(self) -> str:
-        """Return the message for an account without files."""
+        """Return the error message for an account without files, with the command to create it."""
         return f"{self.folder}: there is no account; `{self.command('init')}` begins one"
 
     def initialise(self) -> None:
-        """Write the files of a new account without trades."""
+        """Create the files of a new account without trades.
+
+        Raises InputError if the account exists, is locked by another process, or cannot be written.
+        """
         self._refuse_other_balance()
         try:
             make_private(self.folder)
@@ -165,39 +176,39 @@ class AccountFiles:
             ) from error
 
     def read(self) -> AccountState:
-        """Return the account, after finishing an update that a killed process began.
+        """Read the account, after finishing an update that a killed process began.
 
-        An unreadable balance file is quarantined and rebuilt from the trades. A live account must
-        have a balance file. The first call after the damage still raises, so that an operator
-        notices.
+        An unreadable balance file is quarantined and rebuilt from the trades; this call still
+        raises, so that an operator notices. A live account without closed trades is not rebuilt.
 
         Raises
         ------
         UnknownAccountState
-            for files that are missing, cannot be read or disagree.
+            for files that are missing, unreadable or inconsistent.
         """
         with self._locked():
             return self._read_state()
 
     def read_at(self, balance: Fraction) -> AccountState:
-        """Return the account at a given balance, USD, with the trades of its files.
+        """Read the trades of the account, and combine them with a balance that the caller gives.
 
         An account without files has no trades. Existing files must be readable.
+
+        balance: USD.
         """
         if self.empty:
             return AccountState(balance, ())
         return replace(self.read(), balance=balance, booked_balance=None)
 
     def record(self, trade: ClosedTrade) -> AccountState:
-        """Book a closed trade once: booking the same trade again changes nothing.
+        """Book a closed trade; return the updated account. Booking a trade twice has no effect.
 
         Raises
         ------
         UnknownAccountState
-            for an account that cannot be read; the trade is not booked, and the caller retries
-            until it is.
+            for an unreadable account; the trade is not booked, and the caller has to retry.
         ConflictingBooking
-            for a trade that is booked already with another result.
+            for a trade that is already booked with another P/L.
         """
         with self._locked():
             self._read_state()
@@ -205,7 +216,10 @@ class AccountFiles:
             return self._read_state()
 
     def recover(self) -> AccountState:
-        """Rebuild the balance from the trades: the starting balance plus every P/L and deposit."""
+        """Rebuild the balance file: the starting balance plus every P/L and deposit of the trades.
+
+        The previous balance file is quarantined. Return the rebuilt account.
+        """
         with self._locked():
             columns, rows = self._read_rows()
             self._set_balance_aside()
@@ -234,7 +248,7 @@ class AccountFiles:
             self._lock.release()
 
     def _refuse_other_balance(self) -> None:
-        """Refuse a balance file of the other account before anything is written or moved."""
+        """Raise UnknownAccountState if the balance file belongs to the other account."""
         path = self.balance_file
         try:
             parse_balance(path.read_bytes(), self._owner)
@@ -357,14 +371,14 @@ class AccountFiles:
 
 
 def quarantine_name(path: Path) -> Path:
-    """Return an unused name for a quarantined file."""
+    """Return an unused path beside a file, to which the caller moves the file to quarantine it."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = (path.with_name(f"{path.name}.aside-{stamp}-{k}") for k in itertools.count())
     return next(name for name in names if not name.exists())
 
 
 def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None) -> str:
-    """Return the text of a balance file.
+    """Format the JSON text of a balance file.
 
     balance: USD.
     rows: rows of trades.csv.
@@ -384,11 +398,12 @@ def balance_text(balance: Decimal, rows: Sequence[Row], owner: str | None = None
 
 
 def parse_balance(content: bytes, owner: str | None = None) -> tuple[Decimal, int]:
-    """Parse a balance file: balance, USD, and number of trades. Raises ValueError.
+    """Parse a balance file; return the balance in USD and the number of closed trades.
 
-    owner: `PAPER` or `LIVE`, the account that the file must name, if it names one.
+    owner: `PAPER` or `LIVE`, the account that the file must belong to; None skips this check. A
+        file that does not state its account passes.
 
-    Raises WrongAccountFile for the other account's file.
+    Raises ValueError for unreadable content, and WrongAccountFile for the other account's file.
     """
     try:
         # A float would round the balance, and every booked trade would add to the error.

@@ -1,4 +1,4 @@
-"""Present contract count: account files, sizing rules, and log lines that operators grep for."""
+"""Contract count of the next spread, from account files, with log lines for operators."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ LOG_TAG = "[AUTOSCALING]"
 
 @dataclass(frozen=True, slots=True)
 class ContractSizing:
-    """Contracts that an account may sell of a spread, and their derivation.
+    """Contract count of the next spread, with the figures that explain it.
 
-    risk: USD that one contract can lose.
-    fraction: fraction of Kelly that is sized.
-    statistics: statistics of the rolling window.
-    count: contracts, from the lower of balance and booked balance.
+    state: balance and closed trades of the account.
+    risk: maximum loss of one contract, USD.
+    fraction: multiple of full Kelly that is used for sizing, such as 0.5.
+    statistics: statistics of the trades in the rolling window.
+    count: number of contracts, sized from the lower of balance and booked balance.
     """
 
     state: AccountState
@@ -45,7 +46,10 @@ class ContractSizing:
     def from_state(
         cls, state: AccountState, risk: float, settings: AutoscalingSettings
     ) -> ContractSizing:
-        """Return the size for the present state of an account."""
+        """Size the next spread from an account's state.
+
+        risk: maximum loss of one contract, USD.
+        """
         window = state.results[-settings.ROLLING_WINDOW :]
         statistics = TradeStatistics.from_results(window, settings.FEE_PER_CONTRACT)
         balance = state.lower_balance
@@ -56,7 +60,7 @@ class ContractSizing:
 
     @property
     def lines(self) -> list[str]:
-        """Return the lines that operators grep for."""
+        """Return five log lines with the tag `[AUTOSCALING]`, which operators search for."""
         s, kelly = self.statistics, self.count.kelly
         share = None if kelly is None else kelly * Fraction(str(self.fraction))
         balance = f"${float(self.state.balance):,.0f}"
@@ -77,7 +81,7 @@ class ContractSizing:
 
     @property
     def sentence(self) -> str:
-        """Return the log line of one decision, which contains `Position sizing`."""
+        """Return a one-line summary for the log; it begins with `Position sizing`."""
         return (
             f"Position sizing: {self.count.number} contract(s) at a balance of"
             f" {short_usd(self.state.lower_balance)} and a risk of"
@@ -98,10 +102,16 @@ def size_contracts(
     *,
     verbose: bool = True,
 ) -> ContractCount:
-    """Return the contracts of the next spread, with the reason.
+    """Return the number of contracts of the next spread, with the reason.
 
-    The count is 0 in a halt and in unknown state; both are logged as errors, and `notices` alerts.
-    Arguments are those of `option_spreads.contracts.calculate_position_size`.
+    The count is 0 in a safety halt and for unreadable account files. Both are logged as errors and
+    alerted.
+
+    files: files of the account.
+    max_risk_per_contract: maximum loss of one contract, USD, above 0.
+    notices: receiver of the alerts.
+    account_balance: USD; None reads the balance from the files. Trades are read in any case.
+    verbose: true logs the lines that operators search for, or prints them without a log handler.
     """
     if check_amount(max_risk_per_contract, "max_risk_per_contract") <= 0:
         raise InputError(f"max_risk_per_contract: {max_risk_per_contract} is not above 0")

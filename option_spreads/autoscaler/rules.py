@@ -1,11 +1,11 @@
-"""Number of contracts of an option spread: half-Kelly on the last trades' results, exactly.
+"""Sizing rules of option spreads: contracts by half-Kelly on the last trades, in exact arithmetic.
 
 Kelly% = (W · mean win − L · mean loss) / mean win, with W and L the shares of winning and losing
-trades; a result of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋,
-between 1 and a cap; the half is KELLY_FRACTION.
+trades; a P/L of zero is a loss. contracts = ⌊balance · Kelly% / 2 / risk of one contract⌋, between
+1 and a cap; the half is KELLY_FRACTION.
 
-Results are per contract, and exact fractions of a dollar. In floats a quotient of exactly 2 may
-fall just below it, and its floor is one contract too few.
+P/L per contract is an exact fraction of a dollar. In floats a quotient of exactly 2 may fall just
+below 2, and its floor would be one contract too few.
 """
 
 from __future__ import annotations
@@ -105,18 +105,18 @@ class AutoscalingSettings:
 
     @property
     def halt_balance(self) -> Fraction:
-        """Return the balance below which nothing is ordered, USD, exactly."""
+        """Return the exact balance in USD below which the safety halt applies."""
         return Fraction(str(self.STARTING_CAPITAL)) * Fraction(str(self.SAFETY_HALT_PCT))
 
 
 @dataclass(frozen=True, slots=True)
 class TradeStatistics:
-    """Statistics of the last closed trades, per contract.
+    """Win and loss statistics of closed trades, per contract.
 
     trades: number of trades.
     wins: number of winning trades.
-    won: sum of the wins, USD.
-    lost: sum of the losses, USD, positive.
+    won: gross profit, the sum of all wins, USD per contract.
+    lost: gross loss, the sum of all losses, USD per contract, positive.
     """
 
     trades: int
@@ -126,9 +126,9 @@ class TradeStatistics:
 
     @classmethod
     def from_results(cls, results: Sequence[Fraction], fee: float = 0.0) -> TradeStatistics:
-        """Return the statistics of results per contract, USD.
+        """Compute statistics from the P/L of trades, USD per contract.
 
-        fee: USD per contract that the results do not include yet.
+        fee: USD per contract, subtracted from every P/L.
         """
         cost = Fraction(str(fee))
         # Adding fractions reduces every sum to lowest terms. Over one denominator they are
@@ -164,7 +164,8 @@ class TradeStatistics:
     def kelly(self) -> Fraction | None:
         """Return the full Kelly fraction, W − L · mean loss / mean win; None without wins.
 
-        It equals wins · (won − lost) / (trades · won).
+        W and L are the shares of winning and losing trades. The fraction equals wins · (won −
+        lost) / (trades · won).
         """
         if not self.wins:
             return None
@@ -173,11 +174,11 @@ class TradeStatistics:
 
 @dataclass(frozen=True, slots=True)
 class ContractCount:
-    """Number of contracts, with the reason.
+    """Number of contracts of the next position, with the reason.
 
-    number: contracts of the next position.
-    why: reason in a few words.
-    kelly: Kelly fraction of the count, if any.
+    number: contracts to sell.
+    why: name of the sizing rule that applied.
+    kelly: full Kelly fraction; None if the rule used none, or if it is undefined.
     halted: true while the safety halt is in force.
     balance: account balance that the count is based on, USD; None if unknown.
     """
@@ -196,15 +197,15 @@ def count_contracts(
     max_risk: Fraction,
     settings: AutoscalingSettings,
 ) -> ContractCount:
-    """Return the contracts of the next position, by the first rule that applies.
+    """Return the number of contracts of the next position, by the first rule that applies.
 
-    The rules: safety halt, autoscaling switched off, bootstrap, no edge, Kelly fraction. The halt
-    comes first: it applies with autoscaling switched off as well.
+    The rules, in order: safety halt, autoscaling switched off, bootstrap, negative Kelly fraction,
+    Kelly fraction.
 
-    balance: USD.
-    statistics: statistics of the rolling window.
-    closed: number of all closed trades, in the window and before it.
-    max_risk: USD that one contract can lose.
+    balance: account balance, USD.
+    statistics: statistics of the trades in the rolling window.
+    closed: number of all closed trades, inside and before the window.
+    max_risk: maximum loss of one contract, USD.
     """
     if balance < settings.halt_balance:
         # Balances are whole cents: one is below the floor if it is below the next cent.
@@ -230,14 +231,16 @@ def count_contracts(
 
 
 def kelly_name(fraction: float) -> str:
-    """Return the name of a multiple of Kelly's fraction: half-Kelly, full-Kelly, 0.25-Kelly."""
+    """Return the name of a multiple of full Kelly: `half-Kelly`, `full-Kelly` or `0.25-Kelly`."""
     return {0.5: "half-Kelly", 1.0: "full-Kelly"}.get(fraction, f"{fraction:g}-Kelly")
 
 
 def parse_strategy(word: str, key: str = "strategy") -> str:
-    """Return the name of a strategy, from its name or short name in any case.
+    """Parse the name or short name of a strategy, in any case; return its full name.
 
-    key: the setting that names it, for the message.
+    key: setting that contains the word, for the message.
+
+    Raises InputError for an unknown strategy.
     """
     if not isinstance(word, str):
         raise InputError(f"{key}: {word!r} is not a word; it is one of {', '.join(SPREAD_WIDTHS)}")
@@ -249,7 +252,10 @@ def parse_strategy(word: str, key: str = "strategy") -> str:
 
 
 def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the setting `strategies`: at least one, without duplicates."""
+    """Parse the setting `strategies`; return full names.
+
+    Raises InputError for an unknown name, for a duplicate, and without any name.
+    """
     names = tuple(parse_strategy(word, "strategies") for word in words)
     if not names or len(set(names)) != len(names):
         raise InputError(f"strategies: {list(words)} names none, or one twice")
@@ -259,11 +265,13 @@ def parse_strategies(words: Sequence[str]) -> tuple[str, ...]:
 def max_risk(
     strategy: str, entry_credit: float, width: float | None = None, condor: CondorRisk = "formula"
 ) -> float:
-    """Return the USD that one contract can lose: (width − credit) · 100.
+    """Return the maximum loss of one contract, USD: (width − credit) · 100.
 
-    entry_credit: points received for one contract.
-    width: points of one side; the strategy's usual width by default.
-    condor: `table`: 250 for a condor of width 5 at any credit, from the earlier system's table.
+    entry_credit: credit of the sale, points.
+    width: points between the strikes of one side; by default the strategy's usual width.
+    condor: `formula`; or `table`, the earlier system's 250 USD for an iron condor of width 5.
+
+    Raises InputError for an unknown strategy, and for a credit outside 0 … width.
     """
     name = parse_strategy(strategy)
     points = check_amount(SPREAD_WIDTHS[name] if width is None else width, "width")
@@ -280,5 +288,5 @@ def max_risk(
 
 
 def recommended_cap(balance: float) -> int:
-    """Return the recommended maximum of contracts for a balance in USD, at least 1."""
+    """Return the recommended maximum number of contracts for a balance in USD, at least 1."""
     return max([cap for least, cap in RECOMMENDED_CAPS if balance >= least], default=1)

@@ -1,4 +1,4 @@
-"""Rows of trades.csv: fields and validation."""
+"""Parsing, validation and formatting of trades.csv, the account's file of trades."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ CASH_FLOW_WORDS = ("DEPOSIT", "WITHDRAWAL")  # in the column `Strategy`: rows th
 
 @dataclass(frozen=True, slots=True)
 class ClosedTrade:
-    """A closed position, as one row of trades.csv.
+    """A closed trade, one row of trades.csv.
 
     trade_id: unique id, under which the trade is booked only once.
-    strategy: strategy of its spread, in the words of the column `Strategy`.
-    position_size: contracts, at least 1.
+    strategy: value of the column `Strategy`, such as `PUT`.
+    position_size: number of contracts, at least 1.
     total: P/L of all contracts, USD.
-    exit_time: text of the column.
-    exit_reason: text of the column.
-    more: further columns of the row.
+    exit_time: value of the column `Exit_Time`.
+    exit_reason: value of the column `Exit_Reason`.
+    more: values of further columns, by column.
     """
 
     trade_id: str
@@ -76,7 +76,7 @@ class ClosedTrade:
             raise InputError(f"{self.trade_id}: a closed trade has an exit time")
 
     def row(self) -> dict[str, str]:
-        """Return the trade's row, by column."""
+        """Return the trade's row of trades.csv, as text by column."""
         columns = {
             "Trade_ID": self.trade_id,
             "Strategy": self.strategy,
@@ -89,14 +89,19 @@ class ClosedTrade:
 
 
 def entry_columns(entered: str, strikes: str, credit: Decimal) -> dict[str, str]:
-    """Return the columns of the entry into a spread: New York time, strikes, points received."""
+    """Return the columns of trades.csv that describe the entry into a spread.
+
+    entered: New York time of the entry.
+    strikes: strikes of the legs, separated by slashes.
+    credit: credit of the sale, points.
+    """
     return {"Timestamp_ET": entered, "Strikes": strikes, "Entry_Credit": f"{credit:.4f}"}
 
 
 def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
-    """Return columns and rows of a file.
+    """Parse and validate the content of trades.csv; return its columns and its rows.
 
-    Raises ValueError with the row that cannot be read, and the reason.
+    Raises ValueError with the number of the invalid row, and the reason.
     """
     try:
         reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
@@ -118,7 +123,7 @@ def parse_trade_rows(content: bytes) -> tuple[list[str], list[Row]]:
 
 
 def format_csv(columns: list[str], rows: list[Row]) -> str:
-    """Return the text of a file."""
+    """Format rows as the text of a CSV file with these columns."""
     stream = io.StringIO(newline="")
     writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -127,7 +132,7 @@ def format_csv(columns: list[str], rows: list[Row]) -> str:
 
 
 def _check_row(row: Mapping[str, Any], booked: set[str]) -> None:
-    """Check a row, and add its trade to the booked ones."""
+    """Validate a row, and add its trade id to the booked ones."""
     # csv.DictReader puts surplus fields under None, and None in place of missing ones.
     if None in row or any(value is None for value in row.values()):
         raise ValueError("it has not as many fields as there are columns")
@@ -152,14 +157,14 @@ def _has_line_break(text: str) -> bool:
 
 
 def trade_total(row: Mapping[str, str]) -> Decimal:
-    """Return the P/L of all contracts, USD."""
+    """Parse a row's P/L of all contracts, USD. Raises ValueError."""
     return parse_dollars(row["P/L_$"].strip(), "P/L_$")
 
 
 def parse_dollars(text: str, name: str) -> Decimal:
-    """Return an amount of money in a file, USD.
+    """Parse an amount of money, USD. Raises ValueError for another text.
 
-    name: name of its field, for messages.
+    name: name of the field, for messages.
     """
     try:
         amount = parse_number(text)
@@ -171,7 +176,10 @@ def parse_dollars(text: str, name: str) -> Decimal:
 
 
 def trade_size(row: Mapping[str, str]) -> int:
-    """Return the contracts of a trade; 1 for an old row without the field."""
+    """Parse a row's number of contracts; 1 for an old row without `Position_Size`.
+
+    Raises ValueError if it is not a whole number from 1 to MAX_TRADE_CONTRACTS.
+    """
     word = row.get("Position_Size", "").strip()
     try:
         size = parse_number(word or "1")
@@ -185,7 +193,7 @@ def trade_size(row: Mapping[str, str]) -> int:
 
 
 def is_trade(row: Mapping[str, str]) -> bool:
-    """Return whether a row is a closed trade; deposits are rows, too."""
+    """Return whether a row is a closed trade, instead of an open trade, deposit or withdrawal."""
     return (
         bool(row["P/L_$"].strip())
         and row.get("Strategy", "").strip().upper() not in CASH_FLOW_WORDS

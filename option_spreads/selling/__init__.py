@@ -1,1 +1,1 @@
-"""Selling of option spreads: rules, settings, orders of legs, open spreads, the seller."""
+"""Live selling of option spreads: rules, settings, open spreads and the seller."""

@@ -1,4 +1,4 @@
-"""The job that sells and monitors spreads, alone or with the job of stocks and crypto."""
+"""Job of the live loop that sells and monitors spreads, alone or beside stocks and crypto."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ FOLDER = "spreads folder"  # journal event with the folder of the open spreads
 
 
 class ReconciledAccount:
-    """An account for the seller of spreads: reconciled, and read right before each sale.
+    """Account of the spread seller: reconciled with the journal, and read before each sale.
 
-    live: the account.
-    desk: the broker that reads and reconciles the account.
-    files: files of the account on which contract counts are based.
-    root: root of the options' symbols.
-    marks: true if reconciling marks the account.
+    live: account of the live loop.
+    desk: broker that reads and reconciles the account.
+    files: account files on which contract counts are based.
+    root: root of the options' symbols, such as SPXW.
+    marks: true if `reconcile` also marks the account to market.
     """
 
     def __init__(
@@ -60,9 +60,9 @@ class ReconciledAccount:
         self._marked_at: np.datetime64 | None = None
 
     def reconcile(self) -> None:
-        """Compare positions with the journal; discrepancies are alerted and quarantined.
+        """Compare positions with the journal; alert and quarantine discrepancies.
 
-        If no other job marks the account, this marks it as well, so that losses can halt it.
+        If no other job marks the account, mark it once a minute, so that losses can raise halts.
         """
         self._live.reconcile()
         now = self._live.connection.estimated_now()
@@ -74,19 +74,18 @@ class ReconciledAccount:
             self._desk.account()
 
     def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate of an order, given the open spreads.
+        """Return the gate of a spread order, which knows the maximum loss of the open spreads.
 
-        Sales in flight are excluded from the spreads' maximum loss, because the gate adds the loss
-        of the order that it checks.
+        Sales in flight are excluded, because the gate adds the loss of the order that it checks.
         """
         held = [each for each in spreads if each.stage != "opening"]
         return SpreadGate(self._live, self._desk, self._files, risk_of(held, self._root))
 
 
 class SpreadGate:
-    """Gate of spread orders, which reads the account before a sale, and alerts.
+    """Gate of spread orders: reads the account before a sale, and alerts a denied sale.
 
-    at_risk: USD that open spreads can lose, by the root of their options.
+    at_risk: maximum loss of the open spreads, USD, by the root of their options.
     """
 
     def __init__(
@@ -102,9 +101,9 @@ class SpreadGate:
         return {}
 
     def refusal(self, order: AnyOrder, role: OrderRole, now: np.datetime64) -> str:
-        """Return why an order may not be sent, or an empty string.
+        """Return why an order is denied, or an empty string.
 
-        Raises `BrokerError` if the venue does not respond; then nothing is sent.
+        Raises `BrokerError` if the venue does not respond; the order is then not sent.
         """
         if role == "reduction":
             return self._live.guards.check(None).refusal(order, role, now)
@@ -122,12 +121,12 @@ class SpreadGate:
 
 
 def risk_of(spreads: Sequence[OpenSpread], root: str) -> Mapping[str, float]:
-    """Return the USD that spreads can lose, by the root of their options."""
+    """Return the maximum loss of spreads, USD, by the root of their options; empty if none."""
     return {root: float(collateral(spreads))} if spreads else {}
 
 
 class OpenSpreads(PageSection):
-    """Open spreads on an account's page, one line each."""
+    """Section of the status page that lists the open spreads."""
 
     title = "Open spreads"
 
@@ -140,12 +139,12 @@ class OpenSpreads(PageSection):
 
 
 class SpreadJob:
-    """The job that polls open spreads every few seconds.
+    """Job that polls open spreads every few seconds, and sells new ones.
 
-    A failed poll is followed by the next one, because open spreads need monitoring.
+    A failed poll does not stop the job, because open spreads need monitoring.
 
-    live: the account, whose journal, guards and notices the job shares.
-    marks: true if this job marks the account, because no other job does.
+    live: account, whose journal, guards and alerts the job shares with other jobs.
+    marks: true if this job marks the account to market, because no other job does.
     """
 
     name = SPREADS_JOB
@@ -183,14 +182,20 @@ class SpreadJob:
         """Return the instant of the next poll; None after the last one."""
         if self._live.cycles_made or self._looks == self._settings.polls:
             return None
-        # After a clock was set back, the job does not wait for the instant that it had shown.
+        # After the clock was set back, the job does not wait until the old time is reached again.
         return now if self._next is None else min(self._next, now + self._interval)
 
     def step(self) -> None:
-        """Poll once; a failure does not end the job.
+        """Poll once; most failures are alerted and do not end the job.
 
-        Exceptions: a practice server that was restarted, an unusable journal, an unreadable file of
-        open spreads at the first poll, and a failure of the last poll.
+        Raises
+        ------
+        IdentityMismatch
+            for a practice server that was restarted.
+        DatabaseFailed
+            for an unusable journal.
+        InputError
+            for an unreadable file of open spreads at the first poll, and if the last poll failed.
         """
         self._looks += 1
         trouble = self._look()
@@ -225,10 +230,7 @@ class SpreadJob:
         return trouble
 
     def _noted_lines(self) -> list[str]:
-        """Return the open spreads, one line each.
-
-        A change is recorded in the journal with their folder.
-        """
+        """Return the open spreads as text, one line each; record changes in the journal."""
         spreads = self._seller.spreads
         self._live.spread_risk_by_job[SPREADS_JOB] = risk_of(spreads, self._settings.root)
         lines = [str(spread) for spread in spreads]
@@ -241,9 +243,9 @@ class SpreadJob:
         return lines
 
     def finish(self, *, flatten: bool) -> list[str]:
-        """End working orders, or buy back everything that is open.
+        """Cancel working orders; with `flatten`, buy back all open spreads instead.
 
-        Return the spreads that were to be bought back and are still open. Raises BrokerError if an
+        Return the trade ids of spreads that could not be bought back. Raises BrokerError if an
         order may still be working.
         """
         if not flatten:
@@ -263,11 +265,15 @@ class SpreadJob:
 
 
 def refuse_another_folder(folder: Path, events: EventLog) -> None:
-    """Refuse files that lack a spread which other files hold open in the same account.
+    """Refuse a folder that lacks a spread which the account's journal records as open.
 
-    The stops of that spread would not be monitored.
+    The stops of that spread would not be monitored. A spread may be missing from an existing file
+    of the recorded folder, because a person may have removed it.
 
+    folder: folder of the account files.
     events: events of the account's journal.
+
+    Raises InputError.
     """
     known = {spread.trade_id for spread in read_state(folder).spreads}
     lost = [line for line in events.last_held(SPREADS_JOB) if line.partition(":")[0] not in known]
@@ -283,9 +289,13 @@ def refuse_another_folder(folder: Path, events: EventLog) -> None:
 
 @contextmanager
 def open_job(live_settings: LiveSettings, keys: ApiKeys, live: LiveAccount) -> Iterator[SpreadJob]:
-    """Open the job at the venue, in the folder of the loop's other jobs, and lock its files.
+    """Open the job with the loop's broker and folder, and lock its account files.
 
-    Orders that are still working after the last cycle of the loop are ended.
+    On a regular exit of the context, working orders are cancelled.
+
+    live_settings: settings of the loop, with overrides of configs/sell_spreads.yaml in `spreads`.
+
+    Raises InputError for missing or foreign account files, and if another seller has locked them.
     """
     selling = SellingSettings.from_config(
         compose_config("sell_spreads", list(live_settings.spreads))

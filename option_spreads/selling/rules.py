@@ -1,7 +1,7 @@
-"""Rules of credit spreads on same-day index options: what to sell, and when to buy it back.
+"""Entry and exit rules of credit spreads on same-day index options.
 
-The live seller and the backtest share them. Prices are points of the index per share; a contract is
-for a hundred shares.
+The live seller and the backtest share these rules. Prices are points of the index per share; a
+contract is for a hundred shares.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ _IN_CASH = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StrikeLeg:
-    """A leg of a spread, defined by its strike, without a contract yet.
+    """A leg of a spread, defined by strike and side, without root and expiry.
 
-    strike: points of the index.
+    strike: strike price, points of the index.
     call: true for calls, false for puts.
     side: `sell` for a short leg, `buy` for the leg that protects it.
     """
@@ -84,10 +84,10 @@ class StrikeLeg:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Options sold together at one credit: a short leg and its protection on each side.
+    """A credit spread: on each side a short option, and a long option that limits its loss.
 
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
-    legs: the short leg of a side, then the leg that protects it; an iron condor has two sides.
+    legs: short leg, then long leg, of each side; an iron condor has a call side and a put side.
     """
 
     strategy: str
@@ -110,17 +110,17 @@ class Spread:
 
     @property
     def sides(self) -> tuple[tuple[StrikeLeg, StrikeLeg], ...]:
-        """Return the short leg and its protection for each side."""
+        """Return (short leg, long leg) of each side."""
         return tuple(zip(self.legs[::2], self.legs[1::2], strict=True))
 
     @property
     def strikes(self) -> str:
-        """Return the strikes of the legs in the format of the account's files."""
+        """Return the strikes of the legs as text, separated by slashes."""
         return "/".join(f"{leg.strike:g}" for leg in self.legs)
 
     @property
     def width(self) -> float:
-        """Return the points between the strikes of a side, the wider side of an iron condor."""
+        """Return the points between the strikes of a side; the wider side of an iron condor."""
         return max(abs(long.strike - short.strike) for short, long in self.sides)
 
     @property
@@ -129,22 +129,25 @@ class Spread:
         return Decimal(str(self.width)) * SHARES_PER_OPTION
 
     def covered(self, power: Decimal | Fraction) -> int:
-        """Return the contracts whose collateral a buying power in USD covers."""
+        """Return the number of contracts whose collateral this buying power in USD covers."""
         # The credit is excluded, because it depends on the fill.
         return max(int(Fraction(power) // Fraction(self.collateral)), 0)
 
     def settles_at(self, index: float) -> float:
-        """Return the settlement value that the seller pays for a closing index, points."""
+        """Return the points that the seller pays at cash settlement.
+
+        index: level of the index at the close, points.
+        """
         worths = (index - leg.strike if leg.call else leg.strike - index for leg in self.legs)
         signs = (1 if leg.sold else -1 for leg in self.legs)
         return math.fsum(sign * max(worth, 0.0) for sign, worth in zip(signs, worths, strict=True))
 
     def delivers_at(self, price: float) -> bool:
-        """Return whether shares may change hands if the options expire at this stock price.
+        """Return whether shares may be delivered if the options expire at this stock price.
 
-        Shares change hands if a sold option ends in the money and its protection does not; if both
-        do, the shares offset. Near a strike delivery is uncertain: holders may exercise after the
-        close, and the last bar of a feed is not the official price.
+        Shares are delivered if a short option expires in the money and its long option does not; if
+        both do, the shares offset. Near a strike delivery is uncertain: holders may exercise after
+        the close, and the last bar of a feed is not the official price.
         """
         near = NEAR_STRIKE * price
         for short, long in self.sides:
@@ -158,13 +161,17 @@ class Spread:
 def spread_of(
     strategy: str, spot: float, *, distance: float, width: float, step: float = 5.0
 ) -> Spread:
-    """Return the spread that a strategy sells at an index; all amounts in points.
+    """Build the spread that a strategy sells at this level of the index; amounts are points.
 
-    CALL sells above the index, PUT below it, IRON_CONDOR on both sides; OTM_SINGLE_SIDED is a PUT,
-    further out and wider by its distance and width.
+    CALL sells above the index, PUT below the index, IRON_CONDOR on both sides. OTM_SINGLE_SIDED is
+    a PUT with a larger distance and width.
 
-    distance: from the index to the short strikes, which are rounded away from it to the step.
-    width: from a short strike to the one that protects it.
+    spot: level of the index.
+    distance: distance of the short strikes from the index, before rounding.
+    width: distance of a long strike from its short strike.
+    step: step between listed strikes; short strikes are rounded to it, away from the index.
+
+    Raises InputError for an unknown strategy, and for amounts that do not fit the index.
     """
     name = parse_strategy(strategy)
     if not (distance >= 0 and width > 0 and step > 0 and spot > distance + width):
@@ -180,9 +187,9 @@ def spread_of(
 
 
 def variance_left(minutes: Number) -> Number:
-    """Return the share of a session's variance in its last 0 to 390 minutes.
+    """Return the share of a session's variance in its last minutes, by HOURLY_VARIANCE_SHARES.
 
-    From `HOURLY_VARIANCE_SHARES`.
+    minutes: minutes to the close, 0 to 390.
     """
     ends = np.minimum(60.0 * np.arange(len(HOURLY_VARIANCE_SHARES) + 1), SESSION)
     passed = np.concatenate([[0.0], np.cumsum(HOURLY_VARIANCE_SHARES)])
@@ -205,22 +212,28 @@ class ImpliedVolatility:
     )
 
     def session_days(self, minutes: Number) -> Number:
+        """Return the variance of a session's last minutes, as a share of a day's variance."""
         return variance_left(minutes) * self.session
 
     def years(self, minutes: Number) -> Number:
+        """Return the variance of a session's last minutes in years, for option prices."""
         return self.session_days(minutes) / TRADING_DAYS
 
     def yearly_deviation(self, vix: Number, index: float = 1.0) -> Number:
-        """Return one standard deviation per year at the money, in units of the index; vix: points.
+        """Return the implied standard deviation of the index at the money, points per year.
 
-        With an index of 1 the result is the yearly implied volatility.
+        With an index of 1 the result is the annualised implied volatility.
+
+        vix: volatility index, points.
+        index: level of the index, points.
         """
         return index * self.level * vix / 100
 
     def deviation(self, index: float, vix: float, minute: float) -> float:
-        """Return one standard deviation from a minute after 09:30 to the close, points.
+        """Return the implied standard deviation of the index from a minute to the close, points.
 
-        vix: points.
+        index, vix: index and volatility index, points.
+        minute: minutes after 09:30.
         """
         return self.yearly_deviation(vix, index) * math.sqrt(self.years(SESSION - minute))
 
@@ -293,7 +306,7 @@ class SpreadRules:
 
     @property
     def shape(self) -> tuple[float, float]:
-        """Return distance and width, with the strategy's own values as defaults."""
+        """Return distance in standard deviations and width in points; defaults by strategy."""
         name = parse_strategy(self.strategy)
         distance = DISTANCES[name] if self.distance is None else self.distance
         width = SPREAD_WIDTHS[name] if self.width is None else self.width
@@ -301,11 +314,11 @@ class SpreadRules:
 
     @property
     def latest(self) -> float:
-        """Return the minute from which nothing is sold."""
+        """Return the minute after 09:30 from which no spread is sold."""
         return SESSION if self.exit_minute is None else self.exit_minute
 
     def spread(self, spot: float, vix: float, deviation: float) -> Spread | None:
-        """Return the spread to sell; None if the volatility index is outside its bounds.
+        """Return the spread to sell; None if the volatility index is outside the rules' bounds.
 
         spot, vix: index and volatility index, points.
         deviation: standard deviation of the index to the close, points.
@@ -318,12 +331,12 @@ class SpreadRules:
         )
 
     def sells_for(self, credit: float, spread: Spread) -> bool:
-        """Return whether a spread is sold for a credit, points in whole cents."""
+        """Return whether a spread is sold at this credit, points in whole cents."""
         # A credit of the whole width leaves no risk to size contracts from.
         return self.min_credit <= credit < spread.width
 
     def refuse_late_entries(self, last_orders: float = SESSION) -> None:
-        """Refuse entry times at which nothing can be sold.
+        """Raise InputError for entry times at which no spread can be sold.
 
         last_orders: minute after 09:30 from which the broker accepts no orders.
         """
@@ -335,18 +348,19 @@ class SpreadRules:
             )
 
     def must_leave(self, minute: float) -> bool:
-        """Return whether all is bought back at a minute after 09:30, regardless of profit."""
+        """Return whether spreads must be bought back at this minute after 09:30, at any profit."""
         return self.exit_minute is not None and minute >= self.exit_minute
 
     def exit(
         self, credit: float, cost: float, before: float, best: float, minute: float
     ) -> Exit | None:
-        """Return the reason to buy a spread back at a minute after 09:30, or None; all in points.
+        """Return the reason to buy a spread back, or None to keep it. Amounts are points.
 
-        credit: credit of its sale.
-        cost: present cost of buying it back.
-        before: cost of buying it back at the previous poll.
+        credit: credit of the sale.
+        cost: present cost of buying the spread back.
+        before: cost of buying the spread back at the previous poll.
         best: highest profit of any poll, including this one.
+        minute: minutes after 09:30.
         """
         profit = credit - cost
         # Stops come first, so that a profit that is held to the close does not lift them.
@@ -369,10 +383,7 @@ class SpreadRules:
         return None
 
     def _stop_loss(self, credit: float) -> float:
-        """Return the loss at which a spread of this credit is bought back, points.
-
-        Infinity without a stop.
-        """
+        """Return the loss in points at which a spread is bought back; infinity without a stop."""
         limits = []
         # A spread without a credit would be at a multiple of it from the start.
         if self.stop_multiple is not None and credit:
@@ -393,13 +404,13 @@ class SpreadCosts:
     fee: float = setting(0.65, "of exchange and OCC, USD a contract, leg and order", ge=0, le=1e3)
 
     def fees(self, spread: Spread, orders: int) -> Decimal:
-        """Return commission and fees of a number of orders, USD per contract."""
+        """Return commission and exchange fees of a number of orders, USD per contract."""
         a_leg = Decimal(str(self.commission)) + Decimal(str(self.fee))
         return a_leg * len(spread.legs) * orders
 
 
 def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
-    """Return the legs of a spread with the options of a root and a day, in the spread's order."""
+    """Return a spread's legs as option contracts of a root and an expiry, in the same order."""
     return tuple(
         OptionLeg(OptionContract(root, expiry, leg.call, Decimal(str(leg.strike))), leg.side)
         for leg in spread.legs
@@ -407,14 +418,14 @@ def legs_of(spread: Spread, root: str, expiry: date) -> tuple[OptionLeg, ...]:
 
 
 def minute_of(session: Session, at: np.datetime64) -> float:
-    """Return the minutes after a session's open."""
+    """Return the minutes from a session's open to an instant."""
     return float((at - session.opens) / np.timedelta64(1, "m"))
 
 
 def cutoff_of(root: str) -> float:
-    """Return the minutes before the close in which orders for expiring options are refused.
+    """Return the order cutoff of expiring options, minutes before the close, by Alpaca's rules.
 
-    root: root of the options' symbols, as SPY or SPXW.
+    root: root of the options' symbols, such as SPY or SPXW.
     """
     if root in _IN_CASH:
         return 0.0
@@ -422,8 +433,8 @@ def cutoff_of(root: str) -> float:
 
 
 def orders_taken_until(session: Session, cutoff: float) -> np.datetime64:
-    """Return the instant from which orders for options that expire with a session are refused.
+    """Return the instant from which a broker refuses orders for options that expire in a session.
 
-    cutoff: minutes before its close.
+    cutoff: minutes before the session's close.
     """
     return session.closes - np.timedelta64(round(cutoff * 60_000), "ms")

@@ -1,9 +1,9 @@
-"""The seller of spreads: it sells, monitors and books them, one step at a time.
+"""The seller of spreads, which sells, monitors and books spreads, one step at a time.
 
 A step reads the open spreads (`state.py`) and queries orders of unknown outcome at the venue. It
-applies `rules.py` to the present costs of buying back and settles expired spreads. Then it sells
-the spreads of entries that are due. The process may be killed anywhere and resumes: every intention
-is written before it is sent, and nothing is sent twice.
+applies the exit rules (`rules.py`) to the present costs of buying back, and books expired spreads.
+Then it sells the spreads of due entries. The process may be killed at any time and resumes: every
+order is written to disk before it is sent, and no order is sent twice.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ ALERTS_OF_A_SPREAD = ("blind", "leaving", "closing", "late", "settling")
 
 @contextmanager
 def alert_trouble(notices: Notifier, what: str) -> Iterator[None]:
-    """Alert a failure of a part of a step as `step <what>`, until the part succeeds."""
+    """Alert a failure in the block as `step <what>`, and re-raise it; success ends the alert."""
     kind = f"step {what}"
     try:
         yield
@@ -82,14 +82,14 @@ def error_text(error: Exception) -> str:
 
 
 class SellerAccount(Protocol):
-    """Interface of the account that spreads are sold in."""
+    """Interface of the account in which spreads are sold."""
 
     def reconcile(self) -> None:
         """Reconcile the whole account with the journal."""
         ...
 
     def gate(self, spreads: Sequence[OpenSpread]) -> OrderGate:
-        """Return the gate of an order, given the open spreads."""
+        """Return the gate that checks a spread order, given the open spreads."""
         ...
 
 
@@ -108,12 +108,13 @@ UNRECONCILED = UnreconciledAccount()
 
 
 class SpreadSeller:
-    """The seller of one account.
+    """Seller of option spreads in one account.
 
-    vix: returns the closes of the volatility index by date, read again at every call.
-    notices: receives alerts that need a person.
-    line: reconciles the whole account before a sale, and returns the gates of orders.
-    exiting: true if everything is bought back, and nothing sold.
+    venue: quotes, positions and orders of options.
+    vix: function that reads the daily closes of the volatility index, by date.
+    notices: receiver of alerts for a person.
+    line: account that is reconciled before a sale, and that returns the gates of orders.
+    exiting: true to buy back all open spreads, and to sell none.
     """
 
     def __init__(
@@ -137,24 +138,24 @@ class SpreadSeller:
 
     @property
     def spreads(self) -> tuple[OpenSpread, ...]:
-        """Return the spreads that are open or in flight, as last written."""
+        """Return the spreads that are open or have an order in flight, as last saved."""
         return self._state.spreads
 
     def step(self) -> SellerState:
-        """Monitor open spreads, sell what is due, and return the state afterwards.
+        """Monitor open spreads, sell spreads of due entries, and return the new state.
 
         If the file of open spreads has become unreadable, the seller monitors the spreads of the
-        previous step, and sells nothing. Failures with one spread do not stop the monitoring of
-        others or the comparison of holdings, but nothing is sold then. The account is reconciled
-        last, so that its failure stops nothing else.
+        previous step, and sells nothing. A failure with one spread does not stop the monitoring of
+        others or the comparison of positions, but no new spread is sold. The account is reconciled
+        last, so that a failed reconciliation stops no other part.
 
         Raises
         ------
         UnknownAccountState
-            for a file of open spreads that cannot be read, before the first step; nothing was sent.
+            for an unreadable file of open spreads at the first step; no order was sent.
         InputError, OSError, ArithmeticError, ValueError, LookupError, TypeError
-            the first failure, such as a venue that does not respond; it was alerted, and the next
-            step continues.
+            the step's first failure, such as a venue that does not respond. It was alerted, and the
+            next step continues.
         """
         with alert_trouble(self._notices, "file"):
             certain = self._read()
@@ -181,7 +182,7 @@ class SpreadSeller:
         return self._stepped()
 
     def end_orders(self) -> None:
-        """End working orders at the venue, and write their outcome; send no new order."""
+        """Cancel working orders at the venue, and save their outcomes; send no new order."""
         self._met = []
         for spread in self.spreads:
             if spread.stage != "open":
@@ -191,7 +192,7 @@ class SpreadSeller:
 
     @contextmanager
     def _part(self, what: str) -> Iterator[None]:
-        """Catch and alert a failure of a part of a step, so that the step continues."""
+        """Catch and alert a failure in the block, so that the step continues."""
         try:
             with alert_trouble(self._notices, what):
                 yield
@@ -232,7 +233,7 @@ class SpreadSeller:
         return spread
 
     def _follow(self, spread: OpenSpread, now: np.datetime64) -> None:
-        """Query, check or settle one spread, as its stage and the time require."""
+        """Query the order of a spread, apply its exit rules or settle it, by stage and time."""
         if spread.stage != "open":
             again = self._holds_as_before(spread)
             ended = self._resumed(spread, send_again=again)
@@ -271,10 +272,10 @@ class SpreadSeller:
         return self._line.gate(self.spreads)
 
     def _ended(self, spread: OpenSpread, ask: Callable[[], SpreadFill]) -> OpenSpread | None:
-        """Write and return the spread after its order has ended.
+        """Save and return the spread with the outcome of its order.
 
-        None if it was not sold, or if the outcome is unknown: the order may have filled or may
-        still fill, so the spread stays unchanged until the outcome is known.
+        None if the spread was not sold, or if the outcome is unknown: the order may have filled or
+        may still fill, so the spread stays unchanged until the outcome is known.
 
         ask: sends the order, or queries its outcome.
         """
@@ -615,7 +616,7 @@ class SpreadSeller:
 
 
 def new_york_text(at: np.datetime64) -> str:
-    """Return an instant in New York time, in the format of the account's files."""
+    """Format an instant as New York time, such as `2026-11-23 15:45`."""
     return f"{pd.Timestamp(at, tz='UTC').tz_convert(NEW_YORK):%Y-%m-%d %H:%M}"
 
 

@@ -113,36 +113,35 @@ class SellingSettings(AutoscalingSettings):
 
     @property
     def cutoff_minutes(self) -> float:
-        """Return the minutes before the close in which no orders for expiring options are sent."""
+        """Return the order cutoff of expiring options, minutes before the session's close."""
         return cutoff_of(self.root) if self.cutoff is None else self.cutoff
 
     @property
     def delivers_shares(self) -> bool:
-        """Return whether shares change hands if an option expires in the money."""
+        """Return whether options that expire in the money deliver shares, instead of cash."""
         return self.root == self.underlying if self.delivers is None else self.delivers
 
     @property
     def strategy_rules(self) -> tuple[SpreadRules, ...]:
-        """Return the rules of each strategy, which differ in the name only."""
+        """Return the rules of each strategy, which differ only in the strategy's name."""
         return tuple(
             replace(self.rules, strategy=name) for name in parse_strategies(self.strategies)
         )
 
     def rules_of(self, strategy: str) -> SpreadRules:
-        """Return the rules of a strategy.
-
-        A strategy that is not in the settings has the rules of the first one.
-        """
+        """Return the rules of a strategy; of the first strategy if it is not in the settings."""
         every = self.strategy_rules
         return next((each for each in every if each.strategy == strategy), every[0])
 
     def ordered_until(self, session: Session) -> np.datetime64:
+        """Return the instant of a session from which its expiring options are not ordered."""
         return orders_taken_until(session, self.cutoff_minutes)
 
     def volatility(self) -> pd.Series:
-        """Return the closes that `trainingdata.volatility_index` reads from the file at present."""
+        """Read the daily closes of the volatility index, points, by date, from the file `vix`."""
         return read_volatility_index(self.vix, "vix")
 
     @property
     def account(self) -> AccountFiles:
+        """Return the files of the paper account, on which contract counts are based."""
         return AccountFiles.from_settings(self, MODE)

@@ -1,7 +1,7 @@
-"""The open spreads of a seller, in a file of the account's folder, enough to resume after a crash.
+"""Open spreads of a seller, saved to a file so that a restart resumes after a crash.
 
-An intention is written before it is sent, under the id of its order. The journal records the
-outcome of the order; the file records how much of it the spread's numbers include.
+An order is written to the file before it is sent, under its order id. The journal records the
+outcome of the order; the file records which part of the outcome the spread already includes.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ Price = Annotated[Decimal, BeforeValidator(_plain)]
 
 @dataclass(frozen=True, slots=True)
 class OpenSpread:
-    """A spread that is being sold, is held, or is being bought back.
+    """A spread that is being sold, is open, or is being bought back.
 
     trade_id: id of the trade and of its opening order.
     strategy: CALL, PUT, IRON_CONDOR or OTM_SINGLE_SIDED.
-    legs: OCC symbols, for each side the sold option and then the protecting one.
-    stage: `opening` or `closing` while an order is in flight, `open` otherwise.
+    legs: OCC symbols, for each side the short option and then the long option.
+    stage: `opening` or `closing` while an order is in flight, otherwise `open`.
     contracts: number of spreads ordered; once open, number of spreads sold.
-    credit: points per spread.
-    entered: New York time.
-    last_cost: cost of buying it back at the last poll, points.
+    credit: credit of the sale, points per spread.
+    entered: New York time of the entry.
+    last_cost: cost of buying the spread back at the last poll, points.
     reason: reason of the sale.
     best_profit: highest profit of any poll, points.
-    exit_reason: reason to buy it back, empty until there is one.
-    attempts: number of closing orders so far.
+    exit_reason: reason to buy the spread back; empty without one.
+    attempts: number of closing orders sent so far.
     closed: number of contracts bought back.
-    paid: points paid for all contracts bought back.
-    closed_elsewhere: true if the venue did not hold the spread at the last check after the cutoff
-        of its options: another party has closed it.
-    balance: balance of the account at its sizing, USD; None in files of an earlier version.
+    paid: points paid in total for the contracts bought back.
+    closed_elsewhere: true if the venue's positions lacked the spread at the last check after the
+        order cutoff, because the broker or a person has closed it.
+    balance: account balance when the spread was sized, USD; None in files of an earlier version.
     """
 
     trade_id: str
@@ -99,7 +99,7 @@ class OpenSpread:
         _ = self.spread
 
     def __str__(self) -> str:
-        """Return a line of text, with a remark if the spread should have been closed."""
+        """Return one line of text: id, contracts, strikes, credit, and what remains to close."""
         sold = "being sold" if self.stage == "opening" else "sold"
         line = f"{self.trade_id}: {self.contracts} {self.strategy} {self.spread.strikes}"
         line += f" {sold} at {self.credit}"
@@ -115,7 +115,7 @@ class OpenSpread:
 
     @property
     def option_legs(self) -> tuple[OptionLeg, ...]:
-        """Return the legs, on their opening sides."""
+        """Return the legs of the opening order: short options are sold, long ones bought."""
         # The file keeps symbols without sides, so the sides follow from the order of the symbols.
         # Only this function relies on that order.
         return tuple(
@@ -129,7 +129,7 @@ class OpenSpread:
 
     @property
     def spread(self) -> Spread:
-        """Return the spread that was sold, checked."""
+        """Return strategy, strikes and sides as a validated spread."""
         legs = [
             StrikeLeg(float(leg.contract.strike), leg.contract.call, leg.side)
             for leg in self.option_legs
@@ -138,7 +138,7 @@ class OpenSpread:
 
     @property
     def last_session(self) -> Session | None:
-        """Return the session in which the options expire; None if the exchange is closed then."""
+        """Return the session in which the options expire; None if that day has no session."""
         return session_on(np.datetime64(self.options[0].expiry, "D"))
 
     @property
@@ -147,18 +147,15 @@ class OpenSpread:
 
     @property
     def order_id(self) -> str:
-        """Return the id of the opening order, or of the last closing order.
-
-        The opening order counts while it is in flight.
-        """
+        """Return the id of the opening order while in flight, else of the last closing order."""
         # Each attempt has a separate id: the venue refuses a used id, even that of a cancelled
         # order.
         return self.trade_id if self.stage == "opening" else f"{self.trade_id}.close{self.attempts}"
 
     def order(self, until: np.datetime64) -> SpreadOrder:
-        """Return the order in flight: a sale at its credit or more, or a market order to buy back.
+        """Build the opening order, a sale at `credit` or more, or the closing market order.
 
-        until: instant of the order's expiry.
+        until: instant at which the order expires.
         """
         opening = self.stage == "opening"
         return SpreadOrder(
@@ -172,14 +169,15 @@ class OpenSpread:
         )
 
     def closing(self) -> OpenSpread:
+        """Return the spread with its next closing order about to be sent."""
         return replace(self, stage="closing", attempts=self.attempts + 1)
 
     def never_left(self) -> OpenSpread:
-        """Return the spread without its unsent closing order, whose id the next order reuses."""
+        """Return the spread without its unsent closing order; the next order reuses the id."""
         return replace(self, stage="open", attempts=self.attempts - 1)
 
     def after(self, fill: SpreadFill) -> OpenSpread:
-        """Return the spread after its order has ended with a fill."""
+        """Return the spread, updated by the final fill of its opening or closing order."""
         if self.stage == "opening":
             return replace(self, stage="open", contracts=fill.contracts, credit=fill.credit)
         paid = self.paid - fill.credit * fill.contracts
@@ -188,11 +186,12 @@ class OpenSpread:
     def closed_trade(
         self, costs: SpreadCosts, exit_time: str, settled_at: Decimal | None = None
     ) -> ClosedTrade:
-        """Return the trade for the account's files, with all its costs.
+        """Return the closed trade to book, with its P/L after all costs.
 
         costs: commission and fees of an order.
-        exit_time: New York time.
-        settled_at: settlement value of the remainder, points per spread; None without one.
+        exit_time: New York time of the exit.
+        settled_at: settlement value of the contracts held to expiry, points per spread; None if all
+            were bought back.
         """
         settlement = (settled_at or Decimal(0)) * self.remaining
         points = self.credit * self.contracts - self.paid - settlement
@@ -216,10 +215,10 @@ class OpenSpread:
 
 @dataclass(frozen=True, slots=True)
 class SellerState:
-    """State of a seller.
+    """State of a seller, saved after every change.
 
-    spreads: the open spreads.
-    tried_entries: names of the day's processed entries.
+    spreads: open spreads, and spreads with an order in flight.
+    tried_entries: names of the day's entries that were processed, with or without a sale.
     """
 
     spreads: tuple[OpenSpread, ...] = ()
@@ -228,26 +227,32 @@ class SellerState:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     def is_pending(self, now: np.datetime64) -> bool:
-        """Return whether a spread awaits an order's outcome, or expired without being booked."""
+        """Return whether any spread has an order in flight, or has expired and is not booked."""
         sessions = [spread.last_session for spread in self.spreads]
         lasting = all(session is not None and now < session.closes for session in sessions)
         return not lasting or any(spread.stage != "open" for spread in self.spreads)
 
     def with_spread(self, spread: OpenSpread) -> SellerState:
+        """Return the state with this spread added, or replaced if it has the same trade id."""
         others = self.without(spread.trade_id).spreads
         return replace(self, spreads=(*others, spread))
 
     def without(self, trade_id: str) -> SellerState:
+        """Return the state without the spread of this trade id."""
         others = tuple(each for each in self.spreads if each.trade_id != trade_id)
         return replace(self, spreads=others)
 
     def without_entry(self, entry: str) -> SellerState:
-        """Return the state without an unprocessed entry and its spread."""
+        """Return the state without an entry and its spread, whose order was never sent."""
         tried = tuple(each for each in self.tried_entries if each != entry)
         return replace(self.without(entry), tried_entries=tried)
 
     def with_entry(self, entry: str, day: str) -> SellerState:
-        """Return the state with a processed entry, without entries of other days."""
+        """Return the state with this entry marked as processed; drop entries of other days.
+
+        entry: name of the entry, which contains the day.
+        day: YYYYMMDD.
+        """
         today = tuple(each for each in self.tried_entries if day in each)
         return replace(self, tried_entries=(*today, entry))
 
@@ -256,7 +261,7 @@ _STATE = TypeAdapter(SellerState)
 
 
 def collateral(spreads: Iterable[OpenSpread]) -> Decimal:
-    """Return the USD that the venue reserves for spreads: the width of each remaining contract."""
+    """Return the collateral that the venue reserves for spreads, USD: width times contracts."""
     return sum((each.spread.collateral * each.remaining for each in spreads), Decimal(0))
 
 
@@ -265,11 +270,12 @@ def option_discrepancies(
     held: Mapping[OptionContract, int],
     concerned: Callable[[OptionContract], bool],
 ) -> list[OptionContract]:
-    """Return the concerned options whose holding at the venue differs from the spreads.
+    """Return the options whose position at the venue differs from the open spreads.
 
-    An order of unknown outcome may have traded or not: any holding between is accepted.
+    While an order is in flight, any position between unfilled and filled is accepted.
 
-    held: options at the venue, negative if short.
+    held: positions at the venue, in contracts, negative if short.
+    concerned: predicate that selects the options to compare.
     """
     least = Counter[OptionContract]()
     most = Counter[OptionContract]()
@@ -287,14 +293,14 @@ def option_discrepancies(
 
 
 def read_state(folder: Path, *, missing: bool = True) -> SellerState:
-    """Return the state in a folder; an empty one if it never had a file.
+    """Read the state from a folder; an empty state if the folder never had a state file.
 
-    missing: true if the file may be missing.
+    missing: true to accept a folder without a state file.
 
     Raises
     ------
     UnknownAccountState
-        for a file that cannot be read: nothing may be sold until a person has checked it.
+        for an unreadable or vanished file: nothing may be sold until a person has checked it.
     """
     path = folder / STATE_FILE
     try:
@@ -321,7 +327,10 @@ def read_state(folder: Path, *, missing: bool = True) -> SellerState:
 
 
 def set_state_aside(folder: Path) -> None:
-    """Quarantine a file that cannot be read, or a folder in its place, under an unused name."""
+    """Quarantine an unreadable state file: rename it to an unused name in its folder.
+
+    Raises InputError if it cannot be renamed.
+    """
     path = folder / STATE_FILE
     try:
         if path.exists():
@@ -331,7 +340,10 @@ def set_state_aside(folder: Path) -> None:
 
 
 def write_state(folder: Path, state: SellerState) -> None:
-    """Write the whole state; it is on disk when this returns."""
+    """Write the state to its file, and flush the file to disk.
+
+    Raises InputError if the folder cannot be written.
+    """
     text = json.dumps(asdict(state), indent=1, default=str)
     try:
         write_atomically(folder / STATE_FILE, text.encode())

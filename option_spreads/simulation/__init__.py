@@ -1,1 +1,1 @@
-"""Simulation of options: index paths, prices, years of selling spreads, the desk."""
+"""Simulation of options: index paths, prices, backtests of spreads, and a simulated desk."""

@@ -1,7 +1,7 @@
-"""Simulated desk for options on one underlying: quotes, orders of legs, settlement.
+"""Simulated venue for options on one underlying: quotes, multi-leg orders and settlement.
 
-Quotes follow a model; options settle in cash. The maximum loss of a position is reserved while it
-is held; a position with unbounded loss is refused.
+Quotes follow a model; options settle in cash. The maximum loss of all positions is reserved in
+cash. Orders that would lead to an unbounded loss are rejected.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MINUTE = np.timedelta64(1, "m")
 
 
 class OptionDesk:
-    """Quotes, orders and positions in the options of one root.
+    """Simulated quotes, orders and positions of the options of one root.
 
-    root: root of the options' symbols, as SPXW.
-    market: the index, its volatility index and the clock.
+    root: root of the options' symbols, such as SPXW.
+    market: index, volatility index and clock.
     tickets: orders by client_order_id, in the order of their arrival.
-    positions: contracts held, negative if short.
-    reserved: USD reserved for the maximum loss of the positions.
+    positions: number of contracts by option, negative if short.
+    reserved: cash reserved for the maximum loss of the positions, USD.
     """
 
     def __init__(
@@ -58,11 +58,10 @@ class OptionDesk:
     ) -> None:
         """Build a desk without positions.
 
-        terms: terms of the quotes.
-        free_cash: returns the USD that may be reserved.
-        cash_flow: called with the cash flows of orders and settlement, USD, including reserves and
-            releases.
-        filled: called with every order that has traded.
+        terms: volatility smile and slippage of the quotes.
+        free_cash: function that returns the cash that may still be reserved, USD.
+        cash_flow: callback for each change of cash, USD: fills, settlement and reserves.
+        filled: callback for each order that has filled.
         """
         self.root = root
         self.tickets = dict[str, SpreadTicket]()
@@ -79,11 +78,14 @@ class OptionDesk:
         return self.market.now()
 
     def held(self) -> dict[OptionContract, int]:
-        """Return the number of options held, negative if short."""
+        """Return the open positions: number of contracts by option, negative if short."""
         return {contract: count for contract, count in self.positions.items() if count}
 
     def listed(self) -> list[OptionContract]:
-        """Return options of coming sessions at whole points around the underlying's last price."""
+        """Return the options of the next ten sessions, with strikes around the last price.
+
+        Strikes are whole points within a tenth of the underlying's last price.
+        """
         price = self.market.last()
         if price is None:
             return []
@@ -101,7 +103,10 @@ class OptionDesk:
         return [contract for contract in contracts if not contract.has_expired(now)]
 
     def quotes(self, contracts: Iterable[OptionContract]) -> dict[OptionContract, Quote]:
-        """Return quotes while the underlying trades, without untraded or expired options."""
+        """Return quotes of these options, without options that do not trade or have expired.
+
+        Outside the session no option has a quote.
+        """
         requested = list(contracts)
         if not requested:
             return {}
@@ -125,12 +130,12 @@ class OptionDesk:
     def send(
         self, order: SpreadOrder, *, partial: bool = False, rejected: bool = False
     ) -> SpreadTicket:
-        """Accept an order and fill it if possible.
+        """Accept an order, and fill it if its limit price is met; return its ticket.
 
-        Raises OrderRejected if a venue would not accept it.
+        partial: true to fill half of the order and cancel the rest.
+        rejected: true to accept the order first and reject it afterwards.
 
-        partial: true if half of it fills and the rest is cancelled.
-        rejected: true if it is accepted and rejected afterwards.
+        Raises OrderRejected if a venue would not accept the order.
         """
         if reason := self._refusal(order):
             raise OrderRejected(reason)
@@ -146,15 +151,16 @@ class OptionDesk:
         return ticket
 
     def cancel(self, client_order_id: str) -> None:
-        """Cancel an order if it is still working."""
+        """Cancel an order if it is still open; ignore an unknown id."""
         ticket = self.tickets.get(client_order_id)
         if ticket is not None and ticket.status == "new":
             self._end(ticket, "canceled")
 
     def advance(self) -> list[tuple[OptionContract, int, Decimal]]:
-        """Move to the market's present instant: match or expire orders, and settle expired options.
+        """Match or expire open orders, and settle expired options, at the market's present time.
 
-        Return each expired option, the number held, and its signed USD.
+        Return (option, contracts, settlement cash in USD) of each settled option; contracts and
+        cash are negative for a short position.
         """
         now = self.now()
         settled = []
@@ -208,7 +214,7 @@ class OptionDesk:
         self.reserved = needed
 
     def _refusal(self, order: SpreadOrder) -> str:
-        """Return why an order is refused, or an empty string."""
+        """Return the reason to reject an order, or an empty string."""
         if order.client_order_id in self.tickets:
             return "client_order_id must be unique"
         quotes = self.quotes(leg.contract for leg in order.legs)
@@ -242,7 +248,7 @@ class OptionDesk:
         )
 
     def _years(self, expiry: date, now: np.datetime64) -> float | None:
-        """Return the years of variance to an expiry's close; None if no such option trades.
+        """Return the years of variance until an expiry's close; None if the option does not trade.
 
         The rest of today's session counts by its minutes; every later day counts as a whole.
         """

@@ -1,4 +1,4 @@
-"""Days of an index and of its volatility index by time of day: simulated, or from bar data."""
+"""Intraday paths of an index and its volatility index, simulated or from hourly bars."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ STEP = 5  # minutes between the points of real bars
 
 @dataclass(frozen=True, eq=False, slots=True)
 class IndexDays:
-    """Index and volatility index over D full sessions at K times of day.
+    """Paths of an index and its volatility index over D full sessions, at K times of day.
 
-    dates: [D], the sessions.
-    minutes: [K], since 09:30, 0 first and 390 last.
-    spot: [D, K], the index, points.
-    vix: [D, K], the volatility index as known then, points.
-    source: origin of the data, in words.
+    dates: [D], dates of the sessions.
+    minutes: [K], minutes after 09:30, from 0 to 390.
+    spot: [D, K], level of the index, points.
+    vix: [D, K], volatility index as known at that time, points.
+    source: description of the data's origin.
     """
 
     dates: Dates
@@ -102,12 +102,13 @@ class IndexModel:
             )
 
     def days(self, dates: Dates, seed: int, smile: Smile | None = None) -> IndexDays:
-        """Return simulated sessions on these dates [D].
+        """Simulate the index and its volatility index in sessions on these dates, [D].
 
-        Paths of the first dates do not depend on how many dates follow.
+        The path of a date does not depend on how many dates follow.
 
-        smile: volatility smile that prices the options; its level and session scale the moves of
-            the index. None: the default one.
+        seed: seed of the random generator.
+        smile: volatility smile that prices the options; its `level` and `session` scale the moves
+            of the index. None: the default smile.
         """
         steps = SESSION // self.step
         smile = smile or Smile()
@@ -149,9 +150,9 @@ class IndexModel:
 
 
 def normal_paths(left: Array, deviation: float, count: int, rng: np.random.Generator) -> Array:
-    """Return log returns of the index since the first point, [count, K + 1]; the first is 0.
+    """Simulate cumulative log returns of the index from the first point on, [count, K + 1].
 
-    At every point the expected later index is its present value.
+    The first value is 0. The index is a martingale: its expected later level is its present level.
 
     left: share of the variance from each point to the end, falling from 1 to 0 [K + 1].
     deviation: standard deviation from the first point to the end, log.
@@ -171,19 +172,21 @@ def index_days(
     scale: float = 1.0,
     response: float = VOLATILITY_RESPONSE,
 ) -> IndexDays:
-    """Return the full sessions of a symbol's hourly bars, as an index and its volatility index.
+    """Build intraday paths of an index from the full sessions of a symbol's hourly bars.
 
     A session needs the previous close of the symbol and of the volatility index. Within a session
-    the volatility index is unknown: it moves from its previous close by `response` against the
-    index's own move since then. The path of an hour is linear from its open to the extreme opposite
-    to its move, then to the other extreme, then to its close.
+    the volatility index is estimated: it moves from its previous close against the index's move
+    since that close, times `response`. The path of an hour is linear from its open to the extreme
+    opposite to its move, then to the other extreme, then to its close.
 
-    bars: a panel that has the symbol.
+    bars: panel that contains the symbol.
     symbol: symbol whose bars represent the index.
-    vix: closes of the volatility index by date, points.
-    scale: factor of prices, 10 to scale SPY to the S&P 500.
+    vix: daily closes of the volatility index by date, points.
+    scale: factor of prices, such as 10 to scale SPY to the S&P 500.
     response: response of the volatility index to the index's move, see
         `intraday_volatility_index`.
+
+    Raises DataError if no session qualifies.
     """
     import pandas as pd
 

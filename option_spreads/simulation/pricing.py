@@ -1,6 +1,7 @@
-"""Prices of index options and spreads: Black–Scholes with a volatility by strike.
+"""Prices of index options and spreads by Black–Scholes, with an implied volatility smile.
 
-All prices are per share of the index; a contract is a hundred. European exercise, settled in cash.
+All prices are per share of the index; a contract is for a hundred shares. Options have European
+exercise and settle in cash.
 """
 
 from __future__ import annotations
@@ -44,13 +45,15 @@ class Smile(ImpliedVolatility):
 
     @property
     def flat(self) -> Smile:
-        """Return a smile with the same volatility at the money, and flat."""
+        """Return the smile without slope and wings: every strike has at-the-money volatility."""
         return replace(self, slope=0.0, wing=0.0)
 
     def volatility(self, index: Numbers, spot: Numbers, strike: Numbers, years: Numbers) -> Array:
-        """Return the implied volatility per year, in the arguments' common shape.
+        """Return annualised implied volatility, as an array of the arguments' broadcast shape.
 
-        index: the volatility index, points; the rest as in `black_scholes`.
+        index: volatility index, points.
+        spot, strike: points.
+        years: years to expiry.
         """
         base = self.yearly_deviation(np.asarray(index, dtype=float))
         deviation = base * np.sqrt(np.asarray(years, dtype=float))
@@ -62,7 +65,7 @@ class Smile(ImpliedVolatility):
         return np.asarray(base * self._curve(x))
 
     def _curve(self, x: Array) -> Array:
-        """Return the volatility x deviations from the index, relative to that at the money."""
+        """Return implied volatility over at-the-money volatility, x deviations from the index."""
         curve = 1.0 - self.slope * x + self.wing * (np.hypot(1.0, x) - 1.0)
         return np.asarray(np.maximum(curve, self.least))
 
@@ -70,7 +73,7 @@ class Smile(ImpliedVolatility):
 def black_scholes(
     spot: Numbers, strike: Numbers, years: Numbers, volatility: Numbers, *, call: npt.ArrayLike
 ) -> Array:
-    """Return values of European options without interest and dividends, points.
+    """Return the values of European options without interest and dividends, points.
 
     Black and Scholes (1973). With spot s, strike k, years t and volatility v, let u = ln(s / k) /
     (v√t) + v√t / 2. A call is worth s · N(u) − k · N(u − v√t). For a put the signs of both terms
@@ -97,18 +100,21 @@ def black_scholes(
 def option_value(
     strike: float, spot: Numbers, years: Numbers, index: Numbers, smile: Smile, *, call: bool
 ) -> Array:
-    """Return the value of an option, points.
+    """Return the Black–Scholes value of an option at the smile's implied volatility, points.
 
-    index: the volatility index, points; the rest as in `black_scholes`.
+    strike, spot: points.
+    years: years to expiry; at 0 the value is the intrinsic value.
+    index: volatility index, points.
+    call: true for a call, false for a put.
     """
     volatility = smile.volatility(index, spot, strike, years)
     return black_scholes(spot, strike, years, volatility, call=call)
 
 
 def bid_and_ask(value: Array, slippage: float = 0.0) -> tuple[Array, Array]:
-    """Return bid and ask of an option, points: its value less and plus `slippage`.
+    """Return (bid, ask) of an option, points: its value less and plus `slippage`.
 
-    Both are rounded to the cent against the trader; a bid is at least 0.
+    Both are rounded to the cent, the bid down and the ask up; a bid is at least 0.
     """
     bid = np.floor((value - slippage) * 100 + CENT_TOL) / 100
     return np.maximum(bid, 0.0), np.ceil((value + slippage) * 100 - CENT_TOL) / 100
@@ -122,10 +128,14 @@ def spread_prices(
     smile: Smile,
     slippage: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Return the value of a spread, the credit of its sale, and the cost to buy it back, points.
+    """Return (value, credit of a sale, cost of buying back) of a spread, points.
 
-    The cost may exceed the spread's width by the costs of closing. Arguments as in `option_value`
-    and `bid_and_ask`.
+    The cost may exceed the spread's width by the slippage of closing.
+
+    spot: level of the index, points.
+    years: years to expiry.
+    index: volatility index, points.
+    slippage: half-spread of each leg, points.
     """
     worth, credit, cost = np.zeros(
         (3, *np.broadcast(np.asarray(spot), np.asarray(years), np.asarray(index)).shape)

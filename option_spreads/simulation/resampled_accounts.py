@@ -1,6 +1,6 @@
-"""Runs of an account over resampled trades: one by one, in blocks, and with maximum losses.
+"""Monte Carlo of an account on resampled trades: iid, in blocks, and with maximum losses.
 
-Also figures of the runs, and data warnings about the trades.
+Also the summary statistics of these runs, and data warnings about the trades.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ PERCENTILES = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 
 
 def simulate_accounts(sample: TradeSample, settings: MonteCarloSettings) -> dict[str, AccountPaths]:
-    """Return runs by name: `iid`, `block`, and `stress` (iid with maximum losses)."""
+    """Simulate accounts on resampled trades; return their paths by set of runs.
+
+    The sets are `iid` (trades drawn one by one), `stress` (`iid` with added maximum losses) and
+    `block` (trades drawn in blocks of neighbours).
+
+    Raises InputError if the runs do not fit into memory.
+    """
     n = len(sample.results)
     a_day = settings.trades_per_day or sample.trades_per_day
     _refuse_beyond_memory(settings, math.ceil(a_day))
@@ -65,9 +71,10 @@ def _refuse_beyond_memory(settings: MonteCarloSettings, most: int) -> None:
 
 
 def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
-    """Return the chance of a maximum loss in the stress runs.
+    """Return the probability that a trade of the stress runs loses its maximum.
 
-    Without a maximum loss in n trades, a chance of 1 - 0.05^(1/n) is missed one time in twenty.
+    By default the share of maximum losses in the sample. If n trades have none, it is the upper
+    bound of the 95 % confidence interval, 1 - 0.05^(1/n).
     """
     n = len(sample.results)
     if settings.stress is not None:
@@ -76,7 +83,7 @@ def stress_chance(sample: TradeSample, settings: MonteCarloSettings) -> float:
 
 
 def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
-    """Return a text on the limits of these runs, and the purpose of the stress runs."""
+    """Return sentences on what resampling these trades cannot show, and on the stress runs."""
     share = max(float((-sample.results / sample.risks).max()), 0.0)
     chance = stress_chance(sample, settings)
     if sample.max_loss_count:
@@ -90,9 +97,9 @@ def limits_text(sample: TradeSample, settings: MonteCarloSettings) -> str:
 
 
 def summary(runs: AccountPaths, balance_thresholds: Sequence[float] = ()) -> dict[str, Any]:
-    """Return figures of a set of runs; shares of one, USD, days.
+    """Return summary statistics of simulated accounts, in USD, days and shares of 1.
 
-    balance_thresholds: USD; `p_final_above` has the share of runs that end above each.
+    balance_thresholds: USD; `p_final_above` contains the share of runs that end above each one.
     """
     final = runs.balances[:, -1]
     start = runs.start
@@ -134,9 +141,10 @@ def _percentiles(values: Array) -> dict[str, float]:
 
 
 def sortino(daily: Array, before: Array) -> Array:
-    """Return the yearly Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
+    """Return the annualised Sortino ratio [...] of daily profits [..., D]; NaN without a loss.
 
-    before: balance at the start of each day [..., D].
+    daily: profit of each day, USD.
+    before: balance at the start of each day [..., D], USD.
     """
     # Days without a trade count as well: √252 is for all sessions of a year. A day that begins with
     # no balance has no return; 0 excludes it from gains and losses.

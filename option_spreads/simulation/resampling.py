@@ -1,6 +1,6 @@
-"""Resampling of trades by seed, and the autoscaler inside every run, compiled.
+"""Seeded resampling of trades, and compiled simulation of accounts on the resampled trades.
 
-The rules of `option_spreads.autoscaler.rules` decide at every trade. Results and risks are whole
+Every trade is sized by the rules of `option_spreads.autoscaler.rules`. Amounts are whole
 ten-thousandths of a dollar, so that balances and the sums of a window are exact.
 """
 
@@ -39,17 +39,17 @@ Index = npt.NDArray[np.int32]
 def draw_trades(
     n: int, runs: int, days: int, trades_a_day: float, seed: int, *, block: int = 1
 ) -> Index:
-    """Draw trades for each run, [R, D, P]: one by one, or circular blocks of neighbours.
+    """Draw the trades of each run by iid or circular block bootstrap; return indices [R, D, P].
 
-    With 2.4 trades a day each day has 2, and a third with a chance of 0.4; a missing trade is -1.
-    Random streams belong to run numbers: the first thousand of ten thousand runs equal those of a
-    thousand.
+    With a mean of 2.4 trades per day, each day has 2 trades, and a third one with probability 0.4.
+    A missing trade is -1. Random streams depend on the run's number: the first thousand of ten
+    thousand runs equal a thousand runs.
 
-    n: number of trades to draw from.
-    runs, days: R and D.
-    trades_a_day: mean number of trades per day, above 0; P is the next whole number.
-    seed: seed of all streams.
-    block: number of neighbours that are drawn together, which keeps sequences.
+    n: number of trades in the sample.
+    runs, days: number of runs R, and of days D in a run.
+    trades_a_day: mean number of trades per day, above 0; P is this number rounded up.
+    seed: seed of all random streams.
+    block: number of consecutive trades that are drawn together; 1 for an iid bootstrap.
     """
     most = math.ceil(trades_a_day)
     parts = [
@@ -65,7 +65,7 @@ def draw_trades(
 
 
 def _over_days(draws: Index, has_all: npt.NDArray[np.bool_]) -> Index:
-    """Distribute draws [R, D, P] in order over days with P trades or one less.
+    """Distribute draws [R, D, P] in order over days with P or P - 1 trades.
 
     has_all: [R, D] true for days with P trades.
     """
@@ -102,7 +102,12 @@ def _draw_chunk(rng: np.random.Generator, n: int, runs: int, length: int, block:
 
 
 def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
-    """Return the draws with a chance of maximum losses; a draw above n - 1 is a maximum loss."""
+    """Return a copy of the draws in which each trade is a maximum loss with probability `chance`.
+
+    Draw k + n is trade k with its maximum loss.
+
+    n: number of trades in the sample.
+    """
     worse = draws.copy()
     first = 0
     for rng, count in _streams(seed, len(draws), LOSS_STREAM):
@@ -114,18 +119,18 @@ def with_full_losses(draws: Index, n: int, chance: float, seed: int) -> Index:
 
 
 class ResamplingRules(NamedTuple):
-    """The autoscaler's settings as numbers, for compiled code.
+    """Sizing settings as numbers, for compiled code. A unit is a ten-thousandth of a dollar.
 
     start: starting balance of a run, units.
-    floor: balance below which no trade is made, units.
-    fee: fee per contract that the results do not include, units.
-    window: number of trades in the statistics.
-    bootstrap: number of trades before the statistics count.
-    prior: Kelly's fraction during the bootstrap; NaN for one contract.
-    share: share of Kelly's fraction that is used.
-    most: maximum contracts of a trade.
-    negative: contracts if Kelly is negative.
-    enabled: true if contracts are scaled; otherwise one.
+    floor: halt balance, below which nothing is sold, units.
+    fee: fee per contract that is not included in the sample's P/L, units.
+    window: number of trades in the rolling window of the statistics.
+    bootstrap: number of closed trades before statistics are used.
+    prior: full Kelly fraction during the bootstrap; NaN for one contract.
+    share: multiple of full Kelly that is used, such as 0.5.
+    most: maximum number of contracts of a trade.
+    negative: number of contracts if the Kelly fraction is negative.
+    enabled: true to size by Kelly; false for one contract per trade.
     """
 
     start: int
@@ -141,7 +146,7 @@ class ResamplingRules(NamedTuple):
 
     @classmethod
     def from_settings(cls, settings: AutoscalingSettings) -> ResamplingRules:
-        """Return the rules of these settings."""
+        """Convert the settings of the autoscaler to numbers."""
         prior = float(
             PRIOR_WIN_RATE - (1 - PRIOR_WIN_RATE) * PRIOR_AVERAGE_LOSS / PRIOR_AVERAGE_WIN
         )
@@ -161,23 +166,23 @@ class ResamplingRules(NamedTuple):
 
 
 def whole_units(amount: Fraction) -> int:
-    """Return USD rounded to whole units."""
+    """Round an amount in USD to whole units, ten-thousandths of a dollar."""
     return round(amount * UNITS_PER_DOLLAR)
 
 
 class AccountPaths(NamedTuple):
-    """Results of R runs of D days.
+    """Simulated balances and statistics of an account in R runs of D days.
 
     start: starting balance of each run, USD.
-    balances: [R, D], USD at each day's end.
-    drawdown: [R], largest relative fall from a peak, trade by trade.
-    largest_fall: [R], largest fall in USD, which may be another fall.
-    days_under_water: [R], days of the longest time below a peak.
-    halted: [R], true if the safety halt came.
-    contracts: [R], number of contracts in total.
-    trades: [R], number of trades in total.
+    balances: [R, D], balance at the end of each day, USD.
+    drawdown: [R], maximum drawdown as a share of the peak, trade by trade.
+    largest_fall: [R], maximum drawdown in USD, which may be another drawdown.
+    days_under_water: [R], longest number of days below the previous peak.
+    halted: [R], true if the safety halt applied at any time.
+    contracts: [R], total number of contracts.
+    trades: [R], total number of trades.
     wins: [R], number of winning trades.
-    at_cap: [R], number of trades with the maximum contracts.
+    at_cap: [R], number of trades with the maximum number of contracts.
     """
 
     start: float
@@ -193,11 +198,12 @@ class AccountPaths(NamedTuple):
 
     @property
     def course(self) -> Array:
-        """Return balances from the start on, [R, D + 1], USD."""
+        """Return the starting balance followed by the daily balances, [R, D + 1], USD."""
         begins = np.full((len(self.balances), 1), self.start)
         return np.concatenate([begins, self.balances], axis=1)
 
     def of_runs(self, rows: slice) -> AccountPaths:
+        """Return these runs; their arrays are views that share memory."""
         arrays = {name: getattr(self, name)[rows] for name in self._fields if name != "start"}
         return self._replace(**arrays)
 
@@ -209,12 +215,14 @@ def account_paths(
     rules: ResamplingRules,
     overlaps: Units | None = None,
 ) -> AccountPaths:
-    """Run accounts along draws [R, D, P] of trades [N].
+    """Simulate an account for each run of draws [R, D, P] from a sample of N trades.
 
-    results, risks: per contract without fees, units.
-    draws: a negative draw is not a trade, and ends the day.
-    overlaps: [N] number of preceding trades that were still open at each trade's entry. Its size
-        excludes their results; at a day's end everything is closed. None: no overlaps.
+    results: P/L per contract before fees [N], units.
+    risks: maximum loss per contract [N], units.
+    draws: indices of trades; a negative index is not a trade, and ends the day.
+    rules: sizing rules.
+    overlaps: [N], number of preceding trades that were still open at each trade's entry. A trade is
+        sized without their P/L. At the end of a day all trades are closed. None: no overlaps.
     """
     if overlaps is None:
         overlaps = np.zeros(len(results), dtype=np.int64)
@@ -255,7 +263,7 @@ def _next_contracts(
     risk: int,
     rules: ResamplingRules,
 ) -> int:
-    """Return the contracts by `option_spreads.autoscaler.rules.count_contracts`, without its halt.
+    """Return the number of contracts as `count_contracts` does, without the safety halt.
 
     n: number of trades in the window.
     won, lost: sums of their gains and losses, units.
@@ -287,7 +295,7 @@ def _follow(
     rules: ResamplingRules,
     paths: AccountPaths,
 ) -> None:
-    """Follow every run, and write its results into the arrays of its paths."""
+    """Simulate every run trade by trade, and write the results into the arrays of `paths`."""
     # A ring holds the last trades. A trade that leaves the window is subtracted from the sums,
     # which are exact integers.
     ring = np.zeros(rules.window, dtype=np.int64)

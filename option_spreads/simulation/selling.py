@@ -1,16 +1,15 @@
-"""Years of selling same-day index spreads, from the sale at a credit to the exit or the close.
+"""Backtest of selling same-day index spreads, from the sale at a credit to the exit or the close.
 
-On every day of an index path (`path.py`) a spread is offered at each entry time whose volatility
-index is within bounds. The cost of buying it back is checked at every point of the path, and an
-order there gets the price of that point: a gap through the stop is lost. A trade can lose the width
+On every day of an index path (`path.py`), each entry time with a volatility index within bounds
+yields a candidate trade. The exit rules check the cost of buying back at every point of the path,
+and an exit pays the price of that point: a gap through the stop is lost. A trade can lose the width
 less the credit, plus the costs of closing.
 
-An account sells the offers as the live seller does: one balance and one history of closed trades
-for all strategies. The autoscaler sizes each spread from the trades closed so far, in the order of
-their closing. The collateral of all open spreads is subtracted from the balance, and the rest
-covers the next one.
+An account sells the candidates as the live seller does, with one balance and one history of closed
+trades for all strategies. The autoscaler sizes each spread from the trades closed so far, in the
+order of their closing. The balance less the collateral of all open spreads covers the next spread.
 
-The rules are those of `option_spreads.selling.rules`, which the live seller follows step by step.
+Entry and exit rules are those of the live seller, `option_spreads.selling.rules`.
 """
 
 from __future__ import annotations
@@ -45,17 +44,17 @@ Unsold = Literal["halt", "negative_kelly", "not_covered", "max_position"]
 
 @dataclass(frozen=True, slots=True)
 class SpreadTrade:
-    """A spread that was sold and closed.
+    """A simulated trade: a spread from its sale to its exit.
 
-    day: row of the path.
-    entry_row: point of the day at which the spread was sold.
-    exit_row: point of the day at which it was bought back, or the last one.
-    spread: the spread sold.
-    credit: points, after slippage.
-    result: USD per contract, after all costs.
+    day: index of the day in the path.
+    entry_row: index of the point of the day at which the spread was sold.
+    exit_row: index of the point of the day at which it was bought back; the last one at expiry.
+    spread: strikes and sides of the legs.
+    credit: credit of the sale after slippage, points.
+    result: P/L after all costs, USD per contract.
     exit: reason of the exit.
-    contracts: number of contracts, 0 before sizing.
-    slippage: points by which its prices were worse than the model's values, including rounding to
+    contracts: number of contracts; 0 before sizing.
+    slippage: points by which the prices were worse than the model's values, including rounding to
         cents against the trader.
     """
 
@@ -71,12 +70,12 @@ class SpreadTrade:
 
     @property
     def orders(self) -> int:
-        """Return the number of orders of the trade; settlement at the close needs no second one."""
+        """Return the number of orders of the trade: 1 if it was held to settlement, otherwise 2."""
         return 1 if self.exit in ("expired", "settled") else 2
 
     @property
     def total(self) -> Fraction:
-        """Return the profit of all contracts in USD, in whole cents, as in the account's files."""
+        """Return the P/L of all contracts in USD, rounded to cents as in the account files."""
         return round(self.result * self.contracts, 2)
 
     @property
@@ -87,9 +86,9 @@ class SpreadTrade:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A candidate trade that was not sold.
+    """A candidate trade that the account did not sell.
 
-    day: row of the path.
+    day: index of the day in the path.
     reason: reason of the refusal.
     """
 
@@ -99,13 +98,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class SpreadAccount:
-    """Result of an account that sells spreads.
+    """Result of the simulation of an account that sells spreads.
 
     start: balance before the first trade, USD.
-    trades: trades in the order of their closing, as in the account's files.
-    refusals: candidate trades that were not sold, in their order.
-    cut: number of trades with fewer contracts than sized, for lack of balance.
-    most_collateral: highest collateral of open spreads, USD.
+    trades: trades in the order of their closing, as in the account files.
+    refusals: candidate trades that were not sold, in the order of their entries.
+    cut: number of trades with fewer contracts than sized, because the balance covered no more.
+    most_collateral: highest collateral of the open spreads at any time, USD.
     """
 
     start: float
@@ -118,9 +117,11 @@ class SpreadAccount:
 def sell_spread(
     days: IndexDays, day: int, entry_row: int, rules: SpreadRules, costs: SpreadCosts, smile: Smile
 ) -> SpreadTrade | None:
-    """Sell one spread at a point of a day's path, and simulate it to its exit.
+    """Simulate one spread from its sale at a point of a day's path to its exit.
 
-    None if the rules do not sell.
+    Return the trade, unsized; None if the rules reject the sale.
+
+    day, entry_row: indices of the day and of the point of sale in the path.
     """
     path = days.spot[day, entry_row:]
     vix = days.vix[day, entry_row:]
@@ -159,10 +160,9 @@ def sell_spread(
 def offered_spreads(
     days: IndexDays, rules: Sequence[SpreadRules], costs: SpreadCosts, smile: Smile
 ) -> list[SpreadTrade]:
-    """Return the candidate trades of all entries of the strategies, in the live seller's order.
+    """Return the unsized candidate trades of all strategies, in the live seller's order.
 
-    The order is by time, then by the order of the rules, all on the same path. The trades are not
-    sized yet.
+    The order is by entry time, then by the order of `rules`. All strategies share one path.
     """
     entries = _entries(days, rules)
     offers = []
@@ -212,7 +212,7 @@ class _Book:
         self._open: list[SpreadTrade] = []
 
     def enter(self, offer: SpreadTrade) -> Unsold | None:
-        """Sell the sized and covered contracts of a candidate trade, or return why not."""
+        """Size and sell a candidate trade; return None, or the reason why it was not sold."""
         spread = offer.spread
         # A size may depend on closed trades only.
         size = count_contracts(
@@ -241,7 +241,7 @@ class _Book:
         return None
 
     def close_until(self, day: int, row: int) -> None:
-        """Book trades that exited by a point of the path, in the order of their exits."""
+        """Book the trades that exited up to a point of the path, in the order of their exits."""
         ended = [trade for trade in self._open if (trade.day, trade.exit_row) <= (day, row)]
         if not ended:
             return
@@ -256,27 +256,24 @@ class _Book:
         self._statistics = TradeStatistics.from_results(window, self._sizing.FEE_PER_CONTRACT)
 
     def close_all(self) -> None:
-        """Book the open trades at the end of the path.
-
-        Same-day options end with their session.
-        """
+        """Book the remaining open trades at the end of the path; same-day options have expired."""
         for trade in self._open[-1:]:
             self.close_until(trade.day + 1, 0)
 
 
 @cache
 def _risk(strategy: str, credit: float, width: float, condor: CondorRisk) -> Fraction:
-    """Return the USD that one contract can lose; cached, because few whole-cent credits differ."""
+    """Return the maximum loss of one contract, USD; cached, because few credits differ."""
     return Fraction(str(max_risk(strategy, credit, width, condor)))
 
 
 def _exit(
     credit: float, closing_costs: Sequence[float], minutes: Sequence[float], rules: SpreadRules
 ) -> tuple[int, Exit | None]:
-    """Return the step of the exit, and its reason; the last step and None if the spread is held.
+    """Return (step, reason) of the exit; the last step and None if the spread is held to the close.
 
-    closing_costs: [K] points that buying it back costs.
-    minutes: [K] since 09:30.
+    closing_costs: [K], cost of buying the spread back, points.
+    minutes: [K], minutes after 09:30.
     """
     best = 0.0
     # At the last point the session is over: nothing can be bought back.

@@ -50,7 +50,7 @@ class IndexBarsSettings:
             )
 
     def read(self) -> Bars:
-        """Return the confirmed bars; a session that lacks one is not traded."""
+        """Read the symbol's confirmed hourly bars; log data warnings."""
         data = DataSettings(self.dir, self.zone, accept_jumps=True)
         try:
             bars = data.bars([self.symbol], None, None, HOURLY)
@@ -98,14 +98,17 @@ class SpreadSettings(AutoscalingSettings):
 
     @property
     def quoted(self) -> Smile:
-        """Return the smile that prices options: the whole smile on bars, its level on the model.
+        """Return the smile that prices options: the full smile on bars, a flat one on the model.
 
-        Moves of the model are normal: wings would pay the seller for falls that never come.
+        Moves of the model are normal: wings would pay the seller for crashes that never happen.
         """
         return self.smile if self.bars.dir else self.smile.flat
 
     def days(self) -> IndexDays:
-        """Return the sessions of the backtest."""
+        """Return the index paths of the backtest, from bars or simulated.
+
+        Raises InputError if the calendar ends before the last session.
+        """
         if self.bars.dir and self.bars.vix is not None:
             bars = self.bars.read()
             vix = read_volatility_index(self.bars.vix)
@@ -148,7 +151,7 @@ class MonteCarloSettings(AutoscalingSettings):
     output: str = setting("outputs/monte-carlo", "folder for the results")
 
     def block_length(self, trades_a_day: float) -> int:
-        """Return the trades in a block: by default those of a week, five sessions."""
+        """Return the number of trades per block; by default those of a week, five sessions."""
         return self.block or max(round(5 * trades_a_day), 1)
 
 

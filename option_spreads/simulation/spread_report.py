@@ -1,4 +1,4 @@
-"""Report of a run of selling spreads: its figures, table and file of trades."""
+"""Report of a backtest of spreads: performance figures, table and file of trades."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ STOPS = {  # refusals after which no offer can be sold
 
 
 def account_figures(account: SpreadAccount, days: IndexDays) -> dict[str, Any]:
-    """Return the `figures` of an account, and the candidate trades that it did not sell."""
+    """Return performance figures of an account, and counts of unsold candidates by reason."""
     reasons = [refusal.reason for refusal in account.refusals]
     halts = [refusal.day for refusal in account.refusals if refusal.reason == "halt"]
     return {
@@ -73,12 +73,13 @@ def _stop_of(account: SpreadAccount, days: IndexDays) -> dict[str, Any] | None:
 
 
 def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dict[str, Any]:
-    """Return figures of trades: USD per contract, balances and profits in USD, shares of trades.
+    """Return performance figures of an account's trades.
 
-    An undefined figure is None, such as the profit factor without a losing trade.
+    Results of trades are USD per contract; balances and profits are USD of the account; rates are
+    shares of 1. An undefined figure is None, such as the profit factor without a losing trade.
 
     trades: trades of one account.
-    days: path of the trades.
+    days: index paths on which the trades were simulated.
     start: balance before the first trade, USD.
     """
     daily = _daily_profits(trades, days)
@@ -99,7 +100,10 @@ def figures(trades: Sequence[SpreadTrade], days: IndexDays, start: float) -> dic
 
 
 def trade_figures(trades: Sequence[SpreadTrade]) -> dict[str, Any]:
-    """Return the figures of trades that need no balance; the trades may be part of an account's."""
+    """Return figures of trades that need no balance, such as win rate and profit factor.
+
+    trades: all trades of an account, or those of one strategy.
+    """
     results = np.array([float(trade.result) for trade in trades])
     sizes = np.array([trade.contracts for trade in trades], dtype=float)
     exits = [trade.exit for trade in trades]
@@ -149,12 +153,13 @@ def _mean_error(results: Array, entry_days: list[int]) -> float | None:
 
 
 def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str, float]:
-    """Return costs of trades by kind and in total, USD of all contracts; part of the results.
+    """Return the trading costs of trades by kind and in total, USD of all contracts.
 
-    `slippage` is the difference of prices to the model's values, in whole cents a trade, so that
-    the parts of an account add up; `commission` is the broker's, `fee` that of exchange and OCC.
+    The trades' results include these costs. `slippage` is the difference of prices from the model's
+    values, rounded to cents per trade, so that strategies add up to the account. `commission` goes
+    to the broker, `fee` to exchange and OCC.
 
-    costs: costs of the trades.
+    costs: cost settings of the trades.
     """
     broker = replace(costs, fee=0.0)
     commission = sum((broker.fees(t.spread, t.orders) * t.contracts for t in trades), Decimal(0))
@@ -170,7 +175,7 @@ def cost_figures(trades: Sequence[SpreadTrade], costs: SpreadCosts) -> dict[str,
 
 
 def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """Yield the table and sentences of a run, in reading order.
+    """Yield the table and the sentences of a backtest's report, in reading order.
 
     summary: the content of spreads.json.
     """
@@ -197,10 +202,10 @@ def report_parts(summary: Mapping[str, Any]) -> Iterator[RenderableType]:
 
 
 def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
-    """Return the text of a file of closed trades, with the autoscaler's own columns.
+    """Format trades as the text of a trades.csv that the autoscaler can read.
 
-    An id is the seller's: strategy, day, minutes from the open to the entry. Of several entries at
-    one point of the path, the later ones have a number as suffix.
+    A trade's id has the live seller's format: strategy, day, minutes after the open. Further
+    entries at the same point of the path have a number as suffix.
     """
     rows = []
     same: Counter[str] = Counter()
@@ -225,14 +230,17 @@ def trade_table(trades: Sequence[SpreadTrade], days: IndexDays) -> str:
 
 
 def figure_table(title: str, columns: Mapping[str, Mapping[str, str]]) -> Table:
-    """Return a table with one row for each figure; columns: texts of the figures by label."""
+    """Return a table with one row per figure.
+
+    columns: texts of the figures by label, for each column heading.
+    """
     labels = next(iter(columns.values()))
     rows = [(label, *(texts[label] for texts in columns.values())) for label in labels]
     return Table(title, ("", *columns), rows)
 
 
 def _clock_text(minutes: float) -> str:
-    """Return the New York time of day, a number of minutes after the open."""
+    """Return the New York time of day at a number of minutes after the open, as HH:MM."""
     hours, rest = divmod(int(OPENING_MINUTE + minutes), 60)
     return f"{hours:02d}:{rest:02d}"
 
@@ -251,7 +259,7 @@ def _stopped_text(summary: Mapping[str, Any]) -> str:
 
 
 def _unsold_text(account: Mapping[str, Any]) -> str:
-    """Return a text on the candidate trades that the account did not sell."""
+    """Return sentences with the counts of candidate trades, sold and unsold, and collateral."""
     unsold = [f"{count:,} {UNSOLD[name]}" for name, count in account["unsold"].items() if count]
     text = f"{count_text(account['offers'], 'spread')} offered, {account['trades']:,} sold"
     if unsold:
@@ -264,7 +272,7 @@ def _unsold_text(account: Mapping[str, Any]) -> str:
 
 
 def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the main figures of an account, by label."""
+    """Return the main figures of an account as text, by label."""
     returned = percent(figures["total_return"], 1, sign=True)
     return {
         "losing days": f"{figures['losing_days']:,} of {figures['days_with_trades']:,}",
@@ -277,7 +285,7 @@ def _balance_texts(figures: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _trade_texts(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the figures of trades that need no balance, by label."""
+    """Return the figures of trades that need no balance as text, by label."""
     exits = figures["exits"]
     costs = figures["costs"]
     expired = exits.get("expired", 0) + exits.get("settled", 0)

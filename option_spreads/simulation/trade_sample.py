@@ -1,4 +1,4 @@
-"""Closed trades of a file: the sample for resampling, and the times of its trades."""
+"""Closed trades read from trades.csv, and the sample of them for resampling."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ _NEW_YORK_TIME = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TradeSample:
-    """Sample of N closed trades, per contract.
+    """Sample of N closed trades for resampling; amounts are ten-thousandths of a dollar.
 
-    results: profit or loss [N], ten-thousandths of a dollar.
-    risks: maximum loss of each trade [N], the same unit.
-    gains: maximum gain of each trade, its credit [N], the same unit.
-    trades_per_day: mean number of trades per session, from the first trade's session to the last's.
+    results: P/L per contract [N].
+    risks: maximum loss per contract of each trade [N].
+    gains: maximum gain per contract of each trade, its credit [N].
+    trades_per_day: mean number of trades per session, from the first session with a trade to the
+        last.
     overlaps: number of preceding trades that were still open at each trade's entry [N].
     """
 
@@ -55,17 +56,17 @@ class TradeSample:
 
     @property
     def max_loss_count(self) -> int:
-        """Return the number of trades that lost their maximum, or more."""
+        """Return the number of trades that lost their maximum loss or more."""
         return int((self.results <= -self.risks).sum())
 
 
 class TradeRow(NamedTuple):
-    """A closed trade, per contract.
+    """A closed trade from trades.csv, with amounts per contract.
 
-    result: profit or loss, USD.
+    result: P/L, USD.
     risk: maximum loss, USD.
     gain: maximum gain, the credit, USD.
-    entered, exited: instants; None if the row does not state them.
+    entered, exited: instants of entry and exit; None if the row does not state them.
     """
 
     result: Fraction
@@ -76,17 +77,24 @@ class TradeRow(NamedTuple):
 
 
 def read_sample(path: Path, now: np.datetime64) -> TradeSample:
-    """Read the closed trades of a file as a sample, by `read_trades`."""
+    """Read the closed trades of a file as a sample for resampling.
+
+    now: the present instant; later entries and exits are refused.
+
+    Raises DataError for an unreadable or invalid file, and without a closed trade.
+    """
     return build_sample(read_trades(path, now))
 
 
 def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
-    """Read the closed trades of a file, in the order of closing if every row states it.
+    """Read the closed trades of a file, sorted by exit time if every row states one.
 
-    Results are totals over position sizes; deposits are not trades. Risks follow from strategy,
-    strikes and credit.
+    P/L per contract is a row's total divided by its position size. The maximum loss follows from
+    strategy, strikes and credit. Deposits and withdrawals are skipped.
 
-    now: the present; later entries and exits are refused.
+    now: the present instant; later entries and exits are refused.
+
+    Raises DataError for an unreadable or invalid file, and without a closed trade.
     """
     trades = []
     try:
@@ -111,7 +119,7 @@ def read_trades(path: Path, now: np.datetime64) -> list[TradeRow]:
 
 
 def build_sample(trades: Sequence[TradeRow]) -> TradeSample:
-    """Return the sample of closed trades, at least one, in the order of closing."""
+    """Build a sample from closed trades, at least one, sorted by exit time."""
     return TradeSample(
         results=_units([trade.result for trade in trades]),
         risks=_units([trade.risk for trade in trades]),

@@ -4,15 +4,15 @@
     subject to  lower ≤ w ≤ upper,  Σ gᵢ·|wᵢ| ≤ headroom, or Σ gᵢ·wᵢ, for every group without a
     financing cost
 
-|w| bends at 0 and |w - held| at `held`. Between such knots the program is a quadratic one. A weight
+|w| has a kink at 0, and |w - held| at `held`. Between such knots the program is quadratic. A weight
 is either free within its segment or stays at a knot, where the gradient may lie anywhere between
 the slopes left and right of it. The method moves to the optimum of the free weights, stops at the
-first knot or ceiling in its way, and frees the weight whose gradient lies furthest outside. A
-ceiling with a penalty is passed where its price would exceed the penalty.
+first knot or ceiling on the way, and frees the weight whose gradient lies furthest outside. A
+ceiling with a penalty is exceeded where its price would exceed the penalty.
 
-The method starts from the held weights, so that few steps are needed where little changes. Its
-final weights are exactly at a knot, or exactly where the gradient vanishes. An interior-point
-method would leave weights close to their knots, and a weight close to `held` would cause an order.
+The method starts from the held weights, so that small changes need few steps. Its final weights are
+exactly at a knot, or exactly where the gradient vanishes. An interior-point method would leave
+weights close to their knots, and a weight close to `held` would cause an order.
 
 The Cholesky factor of the free weights' R is kept from step to step: a step costs O(n · free).
 """
@@ -62,16 +62,17 @@ CAP_PENALTY, FLOOR_PENALTY, CHANGE_COST, CURVATURE = 1e6, 1e3, 1e-3, 1e-7
 
 @jit_inline_ir
 def solve(program: QuadraticProgram) -> tuple[int, Array, Array]:
-    """Solve one program; add a ridge to its variances and widen infeasible net groups, in place.
+    """Solve a sizing program by the active-set method.
 
-    A net group that no weights satisfy gets the headroom that the closest weights need.
+    The program is modified in place: a ridge is added to its variances, and a net group that no
+    weights satisfy gets the headroom that the closest weights need.
 
     Returns
     -------
     status
         SOLVED, INFEASIBLE (no weights within bounds satisfy the gross groups) or UNFINISHED.
     weights : [n]
-        the optimum; without one, or if the solver does not reach it, the last iterate.
+        optimal weights; the last iterate if the status is not SOLVED.
     prices : [m]
         shadow price of each group: gain in the objective per unit of its headroom.
     """
@@ -122,7 +123,7 @@ def _optimum(program: QuadraticProgram, start: Array, tolerance: float) -> tuple
 
 @jit_inline_ir
 def _snap_to_knots(state: SolverState) -> None:
-    """Set free weights to a knot if they differ from it by rounding only."""
+    """Set free weights that differ from a knot by rounding only to the knot."""
     # A held weight keeps the held quantity to its last decimal; one close to it would go through a
     # division and lose a step of the increment.
     for a in range(state.counts[FREE_COUNT]):
@@ -151,10 +152,9 @@ def _add_ridge(program: QuadraticProgram) -> float:
 
 @jit_inline_ir
 def _set_start(program: QuadraticProgram, weight: Array) -> bool:
-    """Write the start [n]: held weights within bounds, or the smallest weights.
+    """Write feasible start weights [n]; return False if no weights are feasible.
 
-    The smallest weights replace held ones that exceed a gross group. Return False if the smallest
-    weights exceed a gross group as well: then no weights are feasible.
+    They are the held weights within bounds, or the smallest weights if these exceed a gross group.
     """
     n = len(program.linear_term)
     least = np.empty(n)
@@ -458,10 +458,10 @@ def _slope_below(cost: Array, held: Array, i: int, w: float, price: float) -> fl
 
 @jit_inline_ir
 def find_step(program: QuadraticProgram, state: SolverState, step: Array) -> None:
-    """Write the step [free] to the optimum of the free weights, and the groups' shadow prices.
+    """Compute the step [free] to the optimum of the free weights, and the groups' shadow prices.
 
-    The step keeps full groups at their ceilings. For R the free weights' part of the risk, g their
-    net gradient and A a row for each group at its ceiling, step d and prices p solve
+    The step keeps full groups at their ceilings. With R the risk of the free weights, g their net
+    gradient, and A a row for each group at its ceiling, the step d and the prices p solve
 
         R d + A'p = g,   A d = 0
     """

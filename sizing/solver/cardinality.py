@@ -1,9 +1,9 @@
-"""A limit on the number of positions: a heuristic choice, with a bound on its distance to the best.
+"""A limit on the number of positions: a heuristic selection, with a bound on its optimality gap.
 
-The choice of weights is a combinatorial problem. The program without the limit is a relaxation: no
-choice has a higher objective, so the difference bounds the distance of a choice from the best one.
-Weights are ranked by their contribution to the relaxation. The smaller half is dropped and the rest
-solved again, until few enough remain. A few exchanges follow.
+The selection of weights is a combinatorial problem. The program without the limit is a relaxation:
+no selection has a higher objective, so the difference bounds the gap to the best selection. Weights
+are ranked by their contribution to the relaxation. The smaller half is dropped and the remaining
+program solved, until few enough weights remain. Then a few exchanges are tried.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from foundation.compiled import compiled, jit_inline, true_indices
 from sizing.solver.active_set import SOLVED
 from sizing.solver.multi_period import SizingProblem, cannot_borrow, fixed_use, optimal_weights
 
-MAX_EXCHANGES = 12  # most exchanges tried
-MIN_GAIN = 1e-12  # least gain of an exchange, a return
+MAX_EXCHANGES = 12  # maximum number of exchanges tried
+MIN_GAIN = 1e-12  # minimum gain of an exchange, as a return
 VIOLATION_PENALTY = 1e3  # return lost per unit of equity beyond a net limit
 VIOLATION_TOL = 1e-9  # of equity: smaller excess over a net limit is rounding
 
 
 @compiled
 def sparse_weights(problem: SizingProblem, most: float) -> tuple[int, Matrix, Array, float]:
-    """Solve the plan with at most `most` nonzero weights in its first period.
+    """Solve a multi-period plan with at most `most` nonzero weights in its first period.
 
-    Fixed nonzero weights count towards `most`. A weight that is not chosen is zero in every period.
-    Ties are broken by the order of symbols.
+    Fixed nonzero weights count towards `most`. A weight that is not selected is zero in every
+    period. Ties are broken by the order of symbols.
 
     Returns
     -------
-    status, weights, prices
-        as in `optimal_weights`; shadow prices of the program restricted to the chosen weights.
+    status
+        SOLVED, INFEASIBLE or UNFINISHED of `active_set`.
+    weights : [K, S]
+        weights of every period.
+    prices : [G + N + K]
+        shadow prices of the program restricted to the selected weights.
     gap
         objective of the relaxation less the objective of the weights: an upper bound on the gain of
         the best choice. NaN where the weights exceed net limits that the relaxation satisfies.
@@ -165,7 +169,10 @@ def _contributions(problem: SizingProblem, weights: Array) -> Array:
 
 @compiled
 def _keep_largest(parts: Array, count: int, stands: Mask) -> None:
-    """Keep only the `count` weights with the largest parts [S], in place; ties go to the first."""
+    """Keep only the `count` selected weights with the largest `parts` [S], in place.
+
+    Ties go to the first weight.
+    """
     order: Index = np.argsort(-parts, kind="mergesort")
     for rank in range(len(order)):
         stands[order[rank]] = rank < count

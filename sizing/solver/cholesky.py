@@ -1,4 +1,4 @@
-"""Cholesky factors that gain and lose rows, and a small dense solver, compiled.
+"""Cholesky factors with row insertion and deletion, and small dense solvers, compiled.
 
 A factor is the lower triangle L with the reciprocals of its diagonal in place of the diagonal, so
 that no step of a solve waits for a division.
@@ -11,23 +11,25 @@ import numpy as np
 from foundation.arrays import Array
 from foundation.compiled import compiled, jit_fastmath, jit_inline
 
-# Relative to the largest variance or linear term, added to each variance: a singular matrix then
-# has a factor, and the objective changes by a negligible amount.
+# Ridge that is added to each variance, relative to the largest variance or linear term: a singular
+# matrix then has a factor, and the objective changes by a negligible amount.
 RIDGE = 1e-10
 
-# Relative to a variance: where the other symbols explain all but this share of it, the symbol is a
+# Share of a variance that other symbols do not explain, at or below which the symbol counts as a
 # combination of them and its weight is not determined.
 SINGULAR_TOL = 1e-10
 
-PANEL = 8  # columns that are eliminated at once
+PANEL = 8  # number of columns that are eliminated at once
 
 
 @jit_fastmath
 def append_row(factor: Array, last: int) -> None:
     """Convert row `last`, a symbol's covariances and variance, to a row of the factor, in place.
 
-    factor [n, n]: the rows before `last` are a factor. Forward substitution gives the new row, and
-        the remaining part of the new variance its diagonal.
+    Forward substitution gives the new row, and the remaining variance its diagonal.
+
+    factor: [n, n] array whose rows before `last` are a factor.
+    last: index of the new row.
     """
     rest = factor[last, last]
     # The ridge keeps `rest` above zero in exact arithmetic. Rounding can still take it below, and
@@ -71,7 +73,7 @@ def delete_row(factor: Array, removed: int, count: int) -> None:
 
 @jit_fastmath
 def solve_in_place(factor: Array, x: Array) -> None:
-    """Replace x [n] by (LL')⁻¹x, with L the leading n rows of the factor."""
+    """Solve LL'y = x in place, with L the leading n rows of the factor: y overwrites x [n]."""
     count = len(x)
     for a in range(count):
         value = x[a]
@@ -88,12 +90,12 @@ def solve_in_place(factor: Array, x: Array) -> None:
 
 @compiled
 def eliminate(system: Array, solution: Array, least: float) -> int:
-    """Solve a small symmetric system by elimination with row exchange; return its rank.
+    """Solve a small symmetric system by Gaussian elimination with pivoting; return its rank.
 
-    system [r, r]: overwritten.
-    solution [r]: the right side, which becomes the solution; 0 for every row without a pivot.
-    least: pivot, as a share of the largest diagonal element, below which a row counts as a
-        combination of the others.
+    system: [r, r] matrix, overwritten.
+    solution: [r] right-hand side, overwritten by the solution; 0 for rows without a pivot.
+    least: minimum pivot, as a share of the largest diagonal element. A row without such a pivot
+        counts as a combination of the others.
     """
     size = len(solution)
     rank = 0
@@ -137,8 +139,8 @@ def _pivot(system: Array, c: int) -> int:
 def factored_solve(matrix: Array, solution: Array) -> bool:
     """Solve a positive definite system in place; return False if it is nearly singular.
 
-    matrix [n, n]: replaced by its factor.
-    solution [n]: the right side, replaced by matrix⁻¹ times it.
+    matrix: [n, n] matrix, overwritten by its Cholesky factor.
+    solution: [n] right-hand side, overwritten by the solution.
 
     If the result is False, the contents of both arrays are undefined.
     """

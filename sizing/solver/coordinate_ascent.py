@@ -20,16 +20,17 @@ from sizing.solver.segments import QuadraticProgram, gradient_at, group_use, mov
 # steps that it saves.
 MIN_ASCENT_WEIGHTS = 100
 
-MAX_ROUNDS = 40  # most rounds
-ROUND_TOL = 1e-4  # a round in which no weight moves further than this is the last
+MAX_ROUNDS = 40  # maximum number of rounds
+ROUND_TOL = 1e-4  # largest move of a weight in a round at which the ascent ends
 
 
 @compiled
 def ascend_coordinates(program: QuadraticProgram, weight: Array, least: Array) -> None:
     """Move weights [n] within their bounds near the optimum, in place.
 
-    least: [n] the smallest weights within bounds. If `least` satisfies the hard gross limits, the
-        result does, too.
+    weight: [n] start, overwritten.
+    least: [n] smallest weights within bounds. If they satisfy the hard gross limits, so does the
+        result.
     """
     m = len(program.headroom)
     members = _groups_of_each(program)

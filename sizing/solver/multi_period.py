@@ -34,22 +34,22 @@ NO_NET_LIMITS = np.zeros(0)
 
 
 class SizingProblem(NamedTuple):
-    """A plan over K periods for S symbols under G ceilings; `save` stores it for diagnosis.
+    """A multi-period plan: K periods, S symbols, G ceilings and N net limits.
 
     mu: [K, S] expected simple return in each period.
-    covariance: [K, S, S] of simple returns in each period.
-    cost: [K, S] trading cost per unit of weight at the start of each period.
-    financing: [K] cost of borrowing in each period, as a fraction of the loan.
+    covariance: [K, S, S] covariance of simple returns in each period.
+    cost: [K, S] trading cost per unit of weight change at the start of each period.
+    financing: [K] interest in each period, as a fraction of the loan.
     held: [S] current weight.
     lower: [S] minimum weight in the first period. A fixed weight (lower = upper) affects the others
         through its covariance in every period, and uses its part of every ceiling.
     upper: [S] maximum weight in the first period.
-    coefficients: [G, S] use of each ceiling by one unit of a weight: Σ cᵢ·|w₁ᵢ| ≤ limit.
-    limits: [G] the ceilings. A ceiling that fixed weights exceed is raised to their use.
+    coefficients: [G, S] coefficients cᵢ of the ceilings: Σ cᵢ·|w₁ᵢ| ≤ limit.
+    limits: [G] ceilings. A ceiling below its use by fixed weights is raised to that use.
     fraction: fraction of full Kelly.
-    net: [N, S] use of each net limit by one unit of a weight: Σ nᵢ·w₁ᵢ ≤ limit.
-    net_limits: [N] the net limits. A net limit that no weights within bounds and ceilings satisfy
-        is widened to the use by the closest weights.
+    net: [N, S] coefficients nᵢ of the net limits: Σ nᵢ·w₁ᵢ ≤ limit.
+    net_limits: [N] net limits. A net limit that no weights within bounds and ceilings satisfy is
+        widened to the use by the closest weights.
     """
 
     mu: Array
@@ -66,18 +66,18 @@ class SizingProblem(NamedTuple):
     net_limits: Array = NO_NET_LIMITS
 
     def solve(self) -> tuple[int, Array, Array]:
-        """Return the status, weights [K, S] and prices [G + N + K] of `optimal_weights`."""
+        """Solve the plan; return the status, weights [K, S] and shadow prices [G + N + K]."""
         return optimal_weights(self)
 
     def save(self, path: Path) -> None:
-        """Write the problem as an `.npz` of plain arrays."""
+        """Write the problem as an `.npz` file of plain arrays, for diagnosis."""
         arrays: dict[str, Any] = self._asdict()
         with path.open("wb") as file:
             np.savez(file, **arrays)
 
     @classmethod
     def read(cls, path: Path) -> SizingProblem:
-        """Return the problem that `save` wrote.
+        """Read a problem from a file that `save` wrote.
 
         Raises
         ------
@@ -96,11 +96,11 @@ class SizingProblem(NamedTuple):
 def change_costs(cost: Array, signal: Array, periods: int) -> Matrix:
     """Return the expected trading cost per unit of weight change into each period, [K, S].
 
-    Every change counts its full cost, except the last change of a plan: it counts P(|Z|·signal <
-    cost) of its cost, Z standard normal. After a forecast has decayed, the next forecast decides.
-    If the next forecast justifies a trade, it favours the position as often as the opposite, so
-    that on average the exit costs nothing. Otherwise the exit costs as much as any trade. Without a
-    forecast the full cost counts.
+    Every change has its full cost, except the last change of a plan, which has the share
+    P(|Z|·signal < cost) of its cost, Z standard normal. After a forecast has decayed, the next
+    forecast decides. If it justifies a trade, it favours the position as often as the opposite, so
+    that the exit is free on average. Otherwise the exit costs as much as any trade. Without a
+    forecast the full cost applies.
 
     Parameters
     ----------
@@ -129,12 +129,12 @@ def optimal_weights(problem: SizingProblem) -> tuple[int, Matrix, Array]:
     Returns
     -------
     status
-        as in `active_set.solve`.
+        SOLVED, INFEASIBLE or UNFINISHED of `active_set`.
     weights : [K, S]
         weights of every period.
     prices : [G + N + K]
-        shadow prices: gain in the objective per unit of each ceiling and of each net limit, then
-        per unit of unborrowed equity in each period.
+        shadow prices: gain in the objective per unit of each ceiling, of each net limit, and of
+        unborrowed equity in each period.
     """
     # Loops write the arrays. An assignment to a slice, or an array as an index, takes longer to
     # compile than the whole function, because of the error messages that it may raise.

@@ -1,8 +1,8 @@
 """The sizing program and the state of its solver: free weights, weights at knots, full groups.
 
-A knot is a weight at which the objective or a group bends: the held weight, zero, a bound. Between
-two neighbouring knots, a segment, the program is a quadratic one. Everything here is compiled into
-the loop of `active_set`.
+A knot is a weight at which the objective or a group has a kink: the held weight, zero, or a bound.
+A segment is the interval between two neighbouring knots, in which the program is quadratic. All
+functions are compiled into the loop of `active_set`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from foundation.arrays import Array, Index, Mask
 from foundation.compiled import copy_row, jit_inline, jit_inline_ir
 from sizing.solver.cholesky import append_row, delete_row
 
-# State of a group: below its headroom, exactly at it, or beyond it at the financing cost.
+# State of a group: use below its headroom, at it, or beyond it at the financing cost.
 BELOW_LIMIT, AT_LIMIT, BEYOND_LIMIT = range(3)
 
-# Changes of the free set after which its factor and the gradient are computed from scratch. Each
-# rotation and each update adds a rounding error; this is a guard against programs in which they add
-# up.
+# Number of changes of the free set after which its factor and the gradient are recomputed, because
+# the rounding errors of rotations and updates add up.
 REFRESH = 40
 
-NET_TOL = 1e-12  # of a net group, absolute: longs and shorts cancel in its sum
+NET_TOL = 1e-12  # absolute tolerance of a net group: longs and shorts cancel in its sum
 
 # Positions in SolverState.counts.
 FREE_COUNT = 0
@@ -35,15 +34,15 @@ class QuadraticProgram(NamedTuple):
     """A quadratic sizing program of n weights and m groups.
 
     linear_term: [n] linear gain per unit of a weight.
-    variance: [n] variance of a weight, over the fraction of Kelly.
-    risk: [K, n/K, n/K] covariances over the fraction of Kelly, of K periods of weights; between two
-        periods those of the later one count.
+    variance: [n] variance of each weight, divided by the fraction of Kelly.
+    risk: [K, n/K, n/K] covariances of each of K periods, divided by the fraction of Kelly. Weights
+        of two different periods have the covariance of the later period.
     lower: [n] minimum weight.
     upper: [n] maximum weight.
     held: [n] current weight.
     cost: [n] trading cost per unit of weight.
-    groups: [m, n] use of a group by one unit of a weight; ≥ 0 where it counts sizes.
-    headroom: [m] maximum use of a group.
+    groups: [m, n] use of a group by one unit of a weight; ≥ 0 for a gross group.
+    headroom: [m] maximum use of each group.
     penalty: [m] price per unit of use beyond a group's headroom; infinite for a hard limit.
     net: [m] whether a group counts signed weights wᵢ instead of |wᵢ|.
     """
@@ -65,19 +64,19 @@ class SolverState(NamedTuple):
     """State of the active-set method, updated in place at every step.
 
     weight: [n] weights, feasible after every step.
-    gradient: [n] linear term - R·weight.
+    gradient: [n] gradient before costs and prices, linear term - R·weight.
     low: [n] lower end of a free weight's segment.
     high: [n] upper end of a free weight's segment.
-    sign: [n] sign of w within its segment.
-    side: [n] sign of w - held within its segment.
-    free: [n] indices of the free weights, of which the first counts[FREE_COUNT] are valid.
-    free_position: [n] a free weight's position in `free`; -1 at a knot.
-    active: [m] BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT for each group.
-    price: [m] multiplier of each group.
+    sign: [n] sign of the weight within its segment.
+    side: [n] sign of weight - held within the segment.
+    free: [n] indices of the free weights; only the first counts[FREE_COUNT] are valid.
+    free_position: [n] position of a weight in `free`; -1 for a weight at a knot.
+    active: [m] state of each group: BELOW_LIMIT, AT_LIMIT or BEYOND_LIMIT.
+    price: [m] shadow price of each group.
     factor: [n, n] Cholesky factor of the free weights' R, in the order of `free`.
-    barred: [n] 1 for a weight that was freed but stopped before it moved.
-    counts: [3] number of free weights; changes since the factor was computed; the weight freed last
-        while no weight has moved since, or -1.
+    barred: [n] 1 for a weight that was freed and stopped before it moved.
+    counts: [3] number of free weights; number of changes since the factor was computed; index of
+        the weight freed last if no weight has moved since, else -1.
     """
 
     weight: Array
@@ -134,7 +133,7 @@ def group_slope(groups: Array, net: Mask, sign: Array, k: int, i: int) -> float:
 
 @jit_inline
 def is_net(net: Mask, penalty: Array, k: int) -> bool:
-    """Return whether group k is a hard limit of net weight, which zero weights can violate."""
+    """Return whether group k is a hard net limit, which even zero weights can violate."""
     return bool(net[k] and penalty[k] == np.inf)
 
 
@@ -177,7 +176,7 @@ def group_use(groups: Array, net: Mask, k: int, weight: Array) -> float:
 
 @jit_inline
 def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
-    """Return whether weight i has a knot at 0, because a group counts its size."""
+    """Return whether weight i has a knot at 0, because a gross group includes it."""
     bends = False
     for k in range(len(groups)):
         bends |= groups[k, i] > 0.0 and not net[k]
@@ -186,7 +185,10 @@ def bends_at_zero(groups: Array, net: Mask, i: int) -> bool:
 
 @jit_inline
 def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> float:
-    """Return the nearest knot of weight i beyond w; direction: 1.0 upwards, -1.0 downwards."""
+    """Return the nearest knot of weight i beyond the weight w.
+
+    direction: 1.0 upwards, -1.0 downwards.
+    """
     nearest: float = program.upper[i] if direction > 0.0 else program.lower[i]
     held: float = program.held[i]
     if (
@@ -205,7 +207,10 @@ def next_knot(program: QuadraticProgram, i: int, w: float, direction: float) -> 
 def free_weight(
     program: QuadraticProgram, state: SolverState, i: int, low: float, high: float
 ) -> None:
-    """Free weight i to move between two neighbouring knots, and add its row to the factor."""
+    """Release weight i to move between two neighbouring knots, and add its row to the factor.
+
+    low, high: the two knots.
+    """
     # At the knot itself w and w - held may be 0 and have no sign. Inside the segment the signs are
     # those of its middle, as no knot lies between its ends.
     middle = 0.5 * (low + high)

@@ -100,12 +100,12 @@ class FaultProxy:
     ahead: int = 0
     on_order: Callable[[bytes], object] | None = None
     _held: list[Message] = field(default_factory=list)
-    _loop: asyncio.AbstractEventLoop | None = None
+    loop: asyncio.AbstractEventLoop | None = None
 
     def land(self) -> None:
         """Every request that was held up reaches the venue, in the order in which it was sent."""
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._land(), self._loop).result(30)
+        assert self.loop is not None
+        asyncio.run_coroutine_threadsafe(self._land(), self.loop).result(30)
 
     async def _land(self) -> None:
         while self._held:
@@ -243,7 +243,7 @@ def _hang_up(request: web.Request) -> web.StreamResponse:
 def faulty_wire(proxy: FaultProxy) -> Iterator[FaultProxy]:
     """Have a proxy listen on loopback at its `url`, until the block ends."""
     loop = asyncio.new_event_loop()
-    proxy._loop = loop
+    proxy.loop = loop
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     app = web.Application(client_max_size=2**24)

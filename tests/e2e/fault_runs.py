@@ -199,7 +199,7 @@ class FaultRun:
 
     def kill(self) -> None:
         """SIGKILL; `end` says what it left."""
-        self._command._child.kill()
+        self.send(signal.SIGKILL)
 
     def send(self, number: signal.Signals) -> None:
         """Send it a signal, where it still runs."""

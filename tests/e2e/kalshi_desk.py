@@ -1,5 +1,6 @@
 """A manager in front of a practice venue, and what became of its orders there."""
 
+# Private access: the practice venue books no cash movement that it does not list.
 from __future__ import annotations
 
 from collections import Counter

@@ -28,6 +28,7 @@ from option_spreads.simulation.desk import OptionDesk
 from option_spreads.simulation.path import IndexDays, index_days
 from option_spreads.simulation.pricing import Smile
 from option_spreads.simulation.settings import QuotedTerms
+from tests.support.alerts import Alerts
 from trainingdata.bars import CLOSE, Bars, build_panel
 from trainingdata.instants import new_york_date
 from trainingdata.instruments import instrument
@@ -139,7 +140,7 @@ class DeskVenue:
 
 @dataclass
 class Practising:
-    """A seller, the desk it sells at, and its account's folder."""
+    """A seller, the desk it sells at, its account's folder, and the cash flows of the desk."""
 
     market: PathMarket
     desk: OptionDesk
@@ -147,6 +148,15 @@ class Practising:
     vix: pd.Series
     folder: Path
     notices: Notifier
+    flows: list[Decimal]
+
+    def has_ended(self, kind: str) -> bool:
+        """Whether no alert of a kind is raised: if so, its next one is announced."""
+        alerts = Alerts()
+        self.notices.record_in(alerts)
+        self.notices.alert(kind, "asked by a test")
+        self.notices.end_alert(kind)
+        return alerts.told != []
 
     @property
     def venue(self) -> DeskVenue:
@@ -198,9 +208,12 @@ def practising_seller(
         **sizing,
     )
     market = PathMarket(path, closes)
+    flows: list[Decimal] = []
     AccountFiles(folder / "paper", settings.STARTING_CAPITAL).initialise()
-    desk = OptionDesk("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE))
-    return Practising(market, desk, settings, vix, folder / "paper", Notifier(None, None))
+    desk = OptionDesk(
+        *("SPXW", market, QuotedTerms(slippage=COSTS.slippage, smile=SMILE)), cash_flow=flows.append
+    )
+    return Practising(market, desk, settings, vix, folder / "paper", Notifier(None, None), flows)
 
 
 def opened(

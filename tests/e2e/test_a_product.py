@@ -1,5 +1,6 @@
 """A product that nobody here knows: all that it takes is its entry points."""
 
+# Private access: installed entry points are cached per process, and this test installs new ones.
 from __future__ import annotations
 
 from functools import partial

@@ -230,7 +230,7 @@ def test_nonsensical_venue_clock_ends_the_cycle_by_name(
     """The loop waits for a venue that is away, and not for better words of one that is there."""
     told = Told(CLOCK, {"timestamp": shown})
     with attacked(here, tmp_path, told) as desk:
-        connection = desk.job._connection
+        connection = desk.live.connection
         connection.now()
         told.answers = ALWAYS
         clock = WatchedClock(desk.live)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from execution.doctor import CHECKS, DoctorContext, Finding, _feed, clock_offset, run_checks
+from execution.doctor import CHECKS, DoctorContext, Finding, clock_offset, run_checks
 from execution.journal.events import EventLog
 from execution.journal.halts import HaltKind, Halts
 from execution.journal.order_store import OrderIntent, OrderStore
@@ -357,7 +357,8 @@ def test_missing_late_and_refused_bars_are_told_apart(here: Practice, tmp_path: 
         unlisted = examined(here, tmp_path, f"symbols=[{symbols}]")
         assert (unlisted["symbols"].level, unlisted["feed"].level) == ("failure", "warning")
         told = live_settings(here, f"symbols=[{symbols}]", folder=str(tmp_path))
-        found = _feed(DoctorContext(told, KEYS, SYSTEM_TIME))
+        check, _ = CHECKS["feed"]
+        found = check(DoctorContext(told, KEYS, SYSTEM_TIME))
         assert found[0] == level
         assert said in found[1]
     assert examined(here, tmp_path, "symbols=[]")["feed"].level == "warning"

@@ -27,6 +27,11 @@ FILES = (
     "download_daily.py",
     "drift.py",
     "best_two.py",
+    "moving_average.py",
+    "momentum_rank.py",
+    "rsi_reversal.py",
+    "classifier.py",
+    "breakout_signal.py",
     "fees/flat.yaml",
     "write_forecasts.py",
     "finetune.py",
@@ -133,6 +138,27 @@ def test_custom_strategy_holds_the_best_two_symbols(results: Callable[[str], Pat
     assert decided["kelly"][decided["bought"]].to_numpy() == pytest.approx(0.2)
     assert (decided["mu"][decided["bought"]] > 0).all()
     assert (decisions["kelly"] > 0).groupby(decisions["at"]).sum().max() <= 2
+
+
+ON_PRICES = [
+    "moving_average.py",
+    "momentum_rank.py",
+    "rsi_reversal.py",
+    "classifier.py",
+    "breakout_signal.py",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ON_PRICES)
+def test_price_strategies_trade_and_never_look_ahead(
+    results: Callable[[str], Path], folder: Path, name: str
+) -> None:
+    (words,) = commands_in(example_text(name))
+    assert len(pd.read_parquet(results(name) / "fills.parquet")) > 10
+    settings = [word for word in words[3:] if not word.startswith("output=")]
+    done = run(folder, [words[0], "-m", "marketsimulator.audit", "look_ahead", *settings])
+    assert "no decision or fill changed" in done.stdout
 
 
 @pytest.mark.slow

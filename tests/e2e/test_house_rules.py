@@ -27,6 +27,11 @@ CALLS = {"eval", "exec", "torch.load", "yaml.load", "np.fromfile"}
 # What has none of these holds none of those.
 NAMED = re.compile(r"pickle|dill|joblib|shelve|\b(eval|exec)\(|\.load\b|fromfile")
 
+OWN = {"self", "cls", "super()"}  # objects whose private names are a class's own
+TUPLES = {"_replace", "_asdict", "_fields", "_make"}  # public names of named tuples
+PATCHES = {"setattr", "delattr", "getattr", "patch"}
+REASON = re.compile(r"^# Private access: \S", re.MULTILINE)
+
 
 def loads(tree: ast.AST) -> set[str]:
     """Imports of modules and calls of functions that execute what they read; words in a message
@@ -133,6 +138,51 @@ def test_no_test_module_imports_a_test_module() -> None:
     ]
     assert modules
     assert found == []
+
+
+def is_private(name: str) -> bool:
+    """Whether a name has a leading underscore, unless it is of a named tuple or `_target_`."""
+    return re.fullmatch(r"_[A-Za-z]\w*(?<!_)", name) is not None and name not in TUPLES
+
+
+def private_names(tree: ast.AST) -> set[str]:
+    """Private names that code reaches outside its own class: imported, of an object, or patched."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names}
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in OWN:
+            found.add(node.attr)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in PATCHES:
+            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            found |= {word.split(".")[-1] for word in words if isinstance(word, str)}
+    return {name for name in found if is_private(name)}
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("from a import _b", {"_b"}),
+        ("a.b()._c", {"_c"}),
+        ("patch.setattr(a, '_b', 1); patch.delattr('a.b._c')", {"_b", "_c"}),
+        ("self._a; cls._b; super()._c; a.__doc__; a._replace(b=1); a._target_", set()),
+    ],
+)
+def test_private_names_are_found(code: str, names: set[str]) -> None:
+    assert private_names(ast.parse(code)) == names
+
+
+def test_private_access_of_a_test_file_has_a_reason() -> None:
+    """A line says why no public name shows the promise; one that nothing needs is removed."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py")}
+    private = {path: private_names(ast.parse(text)) for path, text in texts.items()}
+    reasoned = {path: bool(REASON.search(text)) for path, text in texts.items()}
+    assert any(private.values())
+    assert {
+        str(path.relative_to(ROOT)): sorted(names)
+        for path, names in private.items()
+        if bool(names) != reasoned[path]
+    } == {}
 
 
 def test_every_mistake_has_tests_that_are_there() -> None:

@@ -1,5 +1,6 @@
 """What a live run does where the venue fails it, where two of them meet, and where it is late."""
 
+# Private access: answers of the venue's client and of the data feed are replaced.
 from __future__ import annotations
 
 import logging
@@ -13,8 +14,10 @@ import pytest
 from execution.orders.auctions import order_send_deadline
 from execution.orders.orders import make_order_id
 from foundation.errors import BrokerError
-from tests.e2e.practice import OPENING, Live, Practice, Start, broker, buy, order, trading
+from tests.e2e.practice import KEYS, OPENING, Live, Practice, Start, broker, buy, order, trading
 from trainingdata.feed.bar_feed import BarFeed
+from trainingdata.feed.endpoint import BrokerSettings
+from trainingdata.feed.market_data import MarketData
 
 FIVE = np.timedelta64(5, "m")
 
@@ -75,7 +78,7 @@ def test_a_decision_that_is_late_is_not_sent(
 def test_stale_or_missing_latest_price_is_not_used(
     here: Practice, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = Live.at(here).feed._data
+    data = MarketData(BrokerSettings(url_override=here.url), KEYS, "iex")
     now = here.venue.now
     assert set(data.prices(["SYA", "SYB"], now)) == {"SYA", "SYB"}
     assert data.prices(["SYA", "SYB"], now + np.timedelta64(3, "h")) == {}

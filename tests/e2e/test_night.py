@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from execution.journal.decisions import DecisionJournal
 from execution.journal.order_store import ORDER_STATES, OrderIntent
+from execution.journal.outbox import Outbox
 from execution.live.accounts import TRADE_JOB
 from execution.orders.orders import Order
 from foundation.errors import BrokerError
@@ -79,7 +81,7 @@ def test_unknown_overnight_cut_is_retried_under_its_id(here: Practice, tmp_path:
 def test_unknown_opening_does_not_block_overnight_cut(here: Practice, tmp_path: Path) -> None:
     """Together they would be a wash trade, which a venue that has both refuses itself."""
     with desk_at(here, tmp_path) as desk:
-        trades = desk.job._feed.last_trades(["SYA"])
+        trades = desk.live.feed.last_trades(["SYA"])
         account = desk.broker.account().with_prices({"SYA": trades["SYA"].price})
         gate = desk.live.guards.check(replace(account, last_trades=trades, at_risk={}))
         here.fail(kind="late", method="POST", path="/v2/orders", seconds=3600, count=2)
@@ -152,19 +154,18 @@ def test_next_process_finishes_an_interrupted_overnight_cut(here: Practice, tmp_
         buy_too_much(here)
         show(desk, 6)
         before = len(here.posts)
-        broker: Any = desk.broker._gateway._outbox
-        journal: Any = desk.job._journal
-        post = broker.post
+        post: Any = Outbox.post
 
         def dying(*words: Any) -> Any:
             if len(here.posts) > before:
                 raise Killed
             return post(*words)
 
-        broker.post = dying
-        journal.end = lambda *words, **more: None
-        with pytest.raises(Killed):
-            desk.job.step()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Outbox, "post", dying)
+            patch.setattr(DecisionJournal, "end", lambda *words, **more: None)
+            with pytest.raises(Killed):
+                desk.job.step()
         assert {each.state for each in cuts_of(desk)} == {"filled", "planned"}
     with desk_at(here, tmp_path) as desk:
         assert {each.state for each in cuts_of(desk)} == {"filled", "denied"}
@@ -282,16 +283,15 @@ def test_decision_is_not_resumed_for_symbols_dropped_since(practice: Start, tmp_
     here = practice("symbols=[SYA,SYB,SYC]")
     here.advance("2024-02-20T15:30:00Z")
     desk = Desk.at(here, tmp_path, *PLAIN)
-    broker: Any = desk.broker._gateway._outbox
-    journal: Any = desk.job._journal
 
     def dying(*words: Sequence[Any]) -> Any:
         raise Killed
 
-    broker.post = dying
-    journal.end = lambda *words, **more: None
-    with pytest.raises(Killed):
-        desk.job.step()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outbox, "post", dying)
+        patch.setattr(DecisionJournal, "end", lambda *words, **more: None)
+        with pytest.raises(Killed):
+            desk.job.step()
     desk.database.close()
     with desk_at(here, tmp_path, "symbols=[SYC]", *PLAIN) as desk:
         whys = {each.why for each in desk.live.book.in_states(("denied",))}

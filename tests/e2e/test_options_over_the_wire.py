@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import requests
-from alpaca.data.historical import OptionHistoricalDataClient
+from alpaca.data.historical import OptionHistoricalDataClient, StockHistoricalDataClient
 from alpaca.data.requests import OptionLatestQuoteRequest
 from alpaca.trading.enums import OrderClass, OrderSide, OrderStatus, PositionIntent, TimeInForce
 from alpaca.trading.requests import (
@@ -243,7 +243,7 @@ def test_stale_last_trade_is_not_used_as_index(
     still = here.venue.now - np.timedelta64(1, "h")
     trade = {"t": f"{still}Z", "p": 100.0}
     monkeypatch.setattr(
-        mine._data._bars._stocks, "get_stock_latest_trade", lambda request: {UNDER: trade}
+        StockHistoricalDataClient, "get_stock_latest_trade", lambda *request: {UNDER: trade}
     )
     with pytest.raises(BrokerError, match=r"the last trade of SYC: .*it is of .*, and now it is"):
         mine.index()

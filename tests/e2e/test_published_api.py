@@ -73,7 +73,8 @@ def listening() -> Iterator[Traffic]:
 
 def use_everything(here: Practice) -> None:
     """Send every kind of request that our clients send."""
-    account = AlpacaConnection(BrokerSettings(url_override=here.url), KEYS)
+    settings = BrokerSettings(url_override=here.url)
+    account = AlpacaConnection(settings, KEYS)
     ours = broker(here)
     ours.account()
     ours.assets(["SYA", "SYXUSD"])
@@ -107,7 +108,7 @@ def use_everything(here: Practice) -> None:
     account.activities_since(np.datetime64("2024-01-01", "ns"))
     account.held()
     account.next_close()
-    data = MarketData(account._settings, KEYS, "iex", "split", HOURLY)
+    data = MarketData(settings, KEYS, "iex", "split", HOURLY)
     now = account.now()
     data.bars(["SYA", "SYXUSD"], now - np.timedelta64(10, "D"), now)
     data.prices(["SYA", "SYXUSD"], now)

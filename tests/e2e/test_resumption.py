@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alpaca.trading.client import TradingClient
 
 from execution.alpaca.broker import AlpacaBroker
 from execution.alpaca.order_venue import order_request
@@ -16,7 +17,7 @@ from execution.journal.decisions import DecisionJournal
 from execution.journal.events import EventLog
 from execution.journal.order_store import OrderStore
 from foundation.database import Database
-from tests.e2e.practice import KEYS, Live, Practice, Start, resume
+from tests.e2e.practice import KEYS, Live, Practice, Start, resume, trading
 from tests.support.passing import AT_ONCE
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -59,9 +60,11 @@ def killed_at_its_first_order(here: Practice, path: Path) -> Process:
         raise Killed
 
     process = Process(here, path)
-    process.broker._venue.client.post = never_arrives
-    with pytest.raises(Killed):
-        Live.at(here, f"symbols=[{','.join(SYMBOLS)}]").cycle(process.broker, process.journal)
+    live = Live.at(here, f"symbols=[{','.join(SYMBOLS)}]")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TradingClient, "post", never_arrives)
+        with pytest.raises(Killed):
+            live.cycle(process.broker, process.journal)
     process.database.close()
     return Process(here, path)
 
@@ -85,7 +88,7 @@ def test_manual_trade_during_downtime_is_not_repeated(here: Practice, tmp_path: 
     process = killed_at_its_first_order(here, tmp_path / "journal.sqlite")
     (sending,) = process.book.in_states(("submitting",))
     by_hand = {**order_request(sending.order), "client_order_id": "by-hand"}
-    process.broker._venue.client.post("/orders", by_hand)
+    trading(here).post("/orders", by_hand)
     process.resume()
     assert set(here.venue.tickets) == {"by-hand"}
     others = process.book.in_states(("denied",))

@@ -1,5 +1,6 @@
 """One symbol that is odd is set aside, named and left alone, and the others trade on."""
 
+# Private access: discrepancies and a late bar that a practice server cannot produce.
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -342,9 +343,11 @@ def test_clear_acknowledges_only_the_listed_discrepancies(
 def test_manual_trade_while_waiting_for_bars_is_detected(
     desk: Desk, here: Practice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    feed: Any = desk.live.feed
+
     def late_bars(*_: object) -> tuple[object, bool]:
         bought_by_hand(here)
-        return desk.job._feed.bars(here.venue.now), True
+        return feed.bars(here.venue.now), True
 
     monkeypatch.setattr("execution.live.cycle._await_bars", late_bars)
     desk.job.step()

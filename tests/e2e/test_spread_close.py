@@ -47,7 +47,7 @@ def test_unknown_settlement_price_blocks_sales_and_alerts(tmp_path: Path, caplog
     here.market.closes = known
     assert spread.trade_id not in [each.trade_id for each in seller.step().spreads]
     assert [row["Trade_ID"] for row in here.booked()] == [spread.trade_id]
-    assert f"settling {spread.trade_id}" not in here.notices._raised
+    assert here.has_ended(f"settling {spread.trade_id}")
     assert len(here.desk.tickets) == 2
 
 
@@ -109,7 +109,7 @@ def test_open_spread_after_cutoff_alerts_once_without_orders(
     assert "since 2024-04-02 15:15 New York time the broker takes no orders" in caplog.text
     here.to(1, 0)
     assert not seller.step().spreads
-    assert f"late {spread.trade_id}" not in here.notices._raised
+    assert here.has_ended(f"late {spread.trade_id}")
 
 
 CUT_OFF: dict[str, Any] = dict(days=4, settings=dict(cutoff=45.0, delivers=True), exit_minute=340)

@@ -108,8 +108,7 @@ class Perilous:
 def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) -> None:
     entries = (30, 60, 120, 180, 240)
     here = practising_seller(tmp_path, 3, seed, "PUT", "IRON_CONDOR", entries=entries)
-    flows: list[Decimal] = []
-    here.desk._cash_flow = flows.append
+
     killed = 0
     perilous: Any = Perilous(here.venue, np.random.default_rng(seed))
     seller = here.seller(perilous)
@@ -132,7 +131,7 @@ def test_killed_seller_books_every_venue_dollar_once(tmp_path: Path, seed: int) 
     assert sorted(row["Trade_ID"] for row in rows) == sorted(opened)
     orders = sum(t.filled * len(t.order.legs) for t in here.desk.tickets.values())
     fees = orders * (Decimal(str(COSTS.commission)) + Decimal(str(COSTS.fee)))
-    assert sum(flows) - fees == sum(Decimal(row["P/L_$"]) for row in rows)
+    assert sum(here.flows) - fees == sum(Decimal(row["P/L_$"]) for row in rows)
     assert here.desk.reserved == 0
 
 
@@ -485,7 +484,8 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
     without = ()
     here.to(0, 70)
     seller.step()
-    assert not any(kind.startswith("step") for kind in here.notices._raised)
+    parts = ("PUT-20240402-030", "CALL-20240402-030", "holdings")
+    assert all(here.has_ended(f"step {each}") for each in parts)
 
 
 def test_spread_is_followed_from_its_sessions_first_instant(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The environments book what the exact account books, see no future, and create no money."""
 
+# Private access: the quotes that a decision saw are not part of its observation in exact units.
 from __future__ import annotations
 
 import warnings
@@ -77,11 +78,12 @@ def test_environment_books_every_cent_like_exact_account(seed: int, style: str) 
 @given(seeds, styles)
 def test_rewards_add_up_to_what_the_session_earned(seed: int, style: str) -> None:
     env = env_of(style)
-    earned = sum(reward for _, reward, *_ in played(env, seed))
-    assert earned == pytest.approx(env._info()["cash"] - 1000, abs=1e-6)
-    wealth = env_of(style, reward="log_wealth")
-    growth = sum(reward for _, reward, *_ in played(wealth, seed))
-    assert growth == pytest.approx(np.log(wealth._info()["cash"] / 1000), abs=1e-9)
+    steps = list(played(env, seed))
+    earned = sum(reward for _, reward, *_ in steps)
+    assert earned == pytest.approx(steps[-1][3]["cash"] - 1000, abs=1e-6)
+    steps = list(played(env_of(style, reward="log_wealth"), seed))
+    growth = sum(reward for _, reward, *_ in steps)
+    assert growth == pytest.approx(np.log(steps[-1][3]["cash"] / 1000), abs=1e-9)
 
 
 @given(seeds, styles, st.integers(1, 57))
@@ -237,4 +239,4 @@ def test_invalid_codes_and_counts_are_refused() -> None:
     for code in no_codes:
         with pytest.raises(ValueError, match=r"action must be 0|is not a whole number"):
             begun.step(code)
-    assert begun._market["cash"] == 1000 * MICROS_PER_DOLLAR
+    assert begun.step(0)[4]["cash"] == 1000

@@ -1,5 +1,6 @@
 """Training leaves a checkpoint without code, goes on from it, and learns what there is."""
 
+# Private access: sampled actions and learning batches are not returned by the learner.
 from __future__ import annotations
 
 import errno

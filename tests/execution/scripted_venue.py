@@ -1,5 +1,6 @@
 """A venue of orders that says what it was told to, and what stands over it."""
 
+# Private access: scripted answers and waits replace the client and the clock of the broker.
 from __future__ import annotations
 
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tests.support.passing import Passing
 from trainingdata.feed.endpoint import ApiKeys, BrokerSettings
 
 KEYS = ApiKeys("KEYKEYKEY", "SECRETSECRET")
+ALPACA = BrokerSettings()
 FACTS = {"cash": "1000", "multiplier": "4", "shorting_enabled": True}
 CLOCK = {"timestamp": "2024-03-05T17:30:20Z"}
 NOW = np.datetime64("2024-03-05T17:30:20", "ns")
@@ -98,10 +100,12 @@ class Ours(dict[str, AnyOrder]):
         return True
 
 
-def venue_at(**words: list[Said]) -> tuple[OrderVenue, Venue, list[float]]:
+def venue_at(
+    settings: BrokerSettings = ALPACA, **words: list[Said]
+) -> tuple[OrderVenue, Venue, list[float]]:
     """Orders at a venue, what it says, and how long was waited for it."""
     client, passing = Venue(**words), Passing()
-    orders = OrderVenue(BrokerSettings(), KEYS, passing.time)
+    orders = OrderVenue(settings, KEYS, passing.time)
     orders.client = client
     return orders, client, passing.waited
 
@@ -131,9 +135,7 @@ def broker_at(
         between.append(seconds)
         passing.wait(seconds)
 
-    broker = AlpacaBroker(
-        *(BrokerSettings(), KEYS), patience=patience, book=book, job=job, time=passing.time
-    )
+    broker = AlpacaBroker(*(ALPACA, KEYS), patience=patience, book=book, job=job, time=passing.time)
     broker._venue.time = replace(passing.time, wait=poll)
     broker._venue.client = venue  # type: ignore[assignment]
     return broker, venue, passing.waited, between

@@ -1,5 +1,6 @@
 """An account at Alpaca: what is sent beside it, how long is waited, and what it comes to."""
 
+# Private access: no answer shows whether the broker kept an account snapshot.
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Before the close the book comes under what the broker lends overnight, and no further."""
 
+# Private access: the trimmer returns no list of symbols that a wash trade blocks.
 from __future__ import annotations
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Every field of the venue's answers, removed, emptied and changed: the same, or one refusal."""
 
+# Private access: parsers of single vendor answers, tested field by field without a venue.
 from __future__ import annotations
 
 from collections.abc import Iterator

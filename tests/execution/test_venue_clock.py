@@ -64,8 +64,7 @@ def test_venue_clock_recovers_after_our_own_jumps() -> None:
 
 
 def test_practice_server_clock_may_stand_still() -> None:
-    desk, _, waited = venue_at()
-    desk._settings = BrokerSettings(url_override="http://127.0.0.1:9")
+    desk, _, waited = venue_at(BrokerSettings(url_override="http://127.0.0.1:9"))
     desk.now()
     waited.append(86_400.0)
     assert desk.now() == NOW

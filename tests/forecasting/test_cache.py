@@ -1,5 +1,6 @@
 """Computed once, ever: what is kept is found, whatever is killed, damaged or done twice at once."""
 
+# Private access: no forecast shows which windows share a forward pass.
 from __future__ import annotations
 
 import errno

@@ -1,5 +1,6 @@
 """What is learned is learned from the past, from the last bars only, and is worth what it says."""
 
+# Private access: a fit does not show which bars it was thinned to.
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -2,6 +2,7 @@
 one line where it matters.
 """
 
+# Private access: engines are cached per process, and CUDA graphs need a stand-in on a CPU.
 from __future__ import annotations
 
 import logging

@@ -4,6 +4,7 @@
 network and the rooms below it: no more is brought along to a bare machine.
 """
 
+# Private access: engines are cached per process, and no forecast shows a captured graph.
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,6 @@
 """The fast path's arithmetic against the library's own model, series by series."""
 
+# Private access: torch has no public check of bf16 support on a CPU.
 from __future__ import annotations
 
 from typing import Any

@@ -2,6 +2,7 @@
 weights.
 """
 
+# Private access: networks are cached per process, and this test counts evictions.
 from __future__ import annotations
 
 import os

@@ -1,5 +1,6 @@
 """What a loop prints ends nothing, and a signal that ends a process is told of."""
 
+# Private access: the handler of the log file is given a folder that cannot be written.
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,6 @@
 """No stale machine code: what is kept is named after all that a compiled function executes."""
 
+# Private access: digests are cached per process, and a disk is full while files are saved.
 from __future__ import annotations
 
 import ast

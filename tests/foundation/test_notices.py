@@ -1,5 +1,6 @@
 """Alerts reach the operator however long it takes, and hold nothing up meanwhile."""
 
+# Private access: the sender is replaced and its lock held, so that the order is certain.
 from __future__ import annotations
 
 import json
@@ -23,12 +24,15 @@ class Ear(BaseHTTPRequestHandler):
     """Answers with the statuses that are left, then with 200."""
 
     heard: list[Any] = []  # noqa: RUF012
+    arrived = threading.Condition()
     statuses: list[int] = []  # noqa: RUF012
     refused: set[str] = set()  # noqa: RUF012
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.heard.append(body)
+        with self.arrived:
+            self.heard.append(body)
+            self.arrived.notify_all()
         status = self.statuses.pop(0) if self.statuses else 200
         self.send_response(500 if body["text"] in self.refused else status)
         self.end_headers()
@@ -52,23 +56,27 @@ def ear(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     thread.join(10)
 
 
+def senders() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "notices"}
+
+
 @pytest.fixture
-def unended() -> Iterator[Callable[..., Notifier]]:
+def unended(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Notifier]]:
     """Notices of a process that is killed: nobody leaves their context. Their threads end here."""
     made: list[Notifier] = []
+    earlier = senders()
 
     def make(*arguments: Any) -> Notifier:
         made.append(Notifier(*arguments))
         return made[-1]
 
     yield make
+    monkeypatch.setattr(module, "EXIT_WAIT_SECONDS", 0.0)
     for each in made:
-        with each._changed:
-            each._ended = True
-            each._changed.notify_all()
-        if each._thread is not None:
-            each._thread.join(PATIENCE)
-            assert not each._thread.is_alive()
+        each.__exit__()
+    for thread in senders() - earlier:
+        thread.join(PATIENCE)
+    assert senders() <= earlier
 
 
 def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
@@ -83,11 +91,12 @@ def test_every_all_clear_is_posted(ear: str, tmp_path: Path) -> None:
 
 def test_alert_is_retried_until_delivered(ear: str, tmp_path: Path) -> None:
     Ear.statuses = [500, 404, 429]
+    earlier = senders()
     with Notifier(None, ear, tmp_path) as notices:
         notices.alert("halt", "x" * 3000)
+        assert senders() - earlier
         assert notices.flush(PATIENCE)
-    assert notices._thread is not None
-    assert not notices._thread.is_alive(), "it ends with its context"
+    assert senders() <= earlier, "it ends with its context"
     assert len(Ear.heard) == 4
     assert Ear.heard[-1] == {"text": "x" * 3000, "content": "x" * 2000, "kind": "halt"}
     assert not (tmp_path / UNDELIVERED_FILE).exists()
@@ -111,8 +120,8 @@ def test_refused_alert_does_not_block_others(ear: str, tmp_path: Path) -> None:
     with Notifier(None, ear, tmp_path) as notices:
         for text in ("poison", "late"):
             notices.alert(text, text)
-        with notices._changed:
-            assert notices._changed.wait_for(lambda: len(notices._waiting) == 1, PATIENCE)
+        with Ear.arrived:
+            assert Ear.arrived.wait_for(lambda: "late" in heard_texts(), PATIENCE)
         Ear.refused = set()
         assert notices.flush(PATIENCE)
     assert heard_texts().count("late") == 1
@@ -169,11 +178,11 @@ def test_unreadable_stored_alerts_are_ignored(ear: str, tmp_path: Path, content:
 def test_invalid_alert_url_does_not_end_the_thread(
     url: str, unended: Callable[..., Notifier]
 ) -> None:
+    earlier = senders()
     notices = unended(url, None)
     notices.heartbeat()
     assert notices.flush(PATIENCE)
-    assert notices._thread is not None
-    assert notices._thread.is_alive()
+    assert senders() - earlier
 
 
 def test_further_text_of_a_standing_alert_logs_once(caplog: pytest.LogCaptureFixture) -> None:

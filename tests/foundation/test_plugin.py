@@ -1,5 +1,6 @@
 """Own code is found by name where a command named it; what it raises is one line."""
 
+# Private access: names allowed by an earlier command line would be imported.
 from __future__ import annotations
 
 import shutil

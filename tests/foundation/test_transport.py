@@ -1,5 +1,6 @@
 """Every request ends, whatever answers it: trickles, silence, endless waits, other addresses."""
 
+# Private access: only the rate limiter counts attempts that never connect.
 from __future__ import annotations
 
 import itertools

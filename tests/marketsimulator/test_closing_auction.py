@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from execution.decision.rebalancing import rebalance
+from execution.orders.lending import MarginTerms
 from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
@@ -40,7 +41,8 @@ def test_closing_auction_fill_carries_interest_and_dividend() -> None:
     (bought,) = broker.fills
     assert (bought.price, bought.at) == (100.0, np.datetime64("2024-10-01T20:00"))
     row = broker.row()
-    interest = 5_000.0 * broker._line.days[0]["interest_rate"] / 360
+    (rate,) = MarginTerms().interest_rate_on(np.array(["2024-10-01"], dtype="datetime64[D]"))
+    interest = 5_000.0 * rate / 360
     assert row.interest == pytest.approx(interest, abs=0.01)
     assert row.dividends == 150.0
     assert row.equity == pytest.approx(10_000 + 150 * 10 + 150 - row.interest, abs=0.01)

@@ -1,5 +1,6 @@
 """Symbols that end: what a position becomes, in every account alike, and what a page says of it."""
 
+# Private access: the warning of missing symbols is tested without a venue.
 from __future__ import annotations
 
 from dataclasses import asdict, replace

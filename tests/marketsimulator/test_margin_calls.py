@@ -2,6 +2,7 @@
 left.
 """
 
+# Private access: the broker is advanced bar by bar, and its book is set to the cent.
 from __future__ import annotations
 
 from dataclasses import replace

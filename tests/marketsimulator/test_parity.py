@@ -166,6 +166,26 @@ def test_unsolved_custom_rule_fails_alike_in_every_engine(
     assert {str(decision.at)[:10] for decision in unsolved} == {"2024-02-20"}
 
 
+ON_PRICES = """
+import numpy as np
+
+def cross(s, fast=3):
+    closes = s.history.closes
+    assert closes.shape == (len(s.symbols), 20) and closes.base is None
+    rising = closes[:, -fast:].mean(axis=1) > closes.mean(axis=1)
+    return np.where(rising & s.universe, 0.25, 0.0)
+"""
+
+
+def test_price_strategy_trades_alike_in_every_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = own_module(ON_PRICES, tmp_path, monkeypatch)
+    words = f"sizing.strategy={module}.cross", "+sizing.arguments.fast=5", "sizing.lookback=20"
+    run, _ = walked_and_swept(*words)
+    assert len(run.fills) > 50
+
+
 def test_compiled_run_explains_failed_and_factorless_decisions() -> None:
     settings, market, trader = believing(seed=7)
     table = trader.table

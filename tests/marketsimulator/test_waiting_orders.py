@@ -2,6 +2,7 @@
 the rules says of each.
 """
 
+# Private access: a split changes prices of waiting orders, which the book alone shows.
 from __future__ import annotations
 
 from typing import Any

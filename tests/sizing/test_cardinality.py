@@ -1,5 +1,6 @@
 """At most so many positions: against all choices there are."""
 
+# Private access: parts of the compiled search, each compared with a plain computation.
 from __future__ import annotations
 
 from itertools import combinations

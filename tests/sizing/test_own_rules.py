@@ -41,6 +41,13 @@ def writes(s):
     s.adjustable[:] = True
     s.problem.returns.mu[:] = 9.0
     return np.full(len(s.held), -0.5)
+def scaled(s, size: float = 0.1, sign: int = 1, *, name): return np.full(len(s.held), size * sign)
+class Band:
+    def __init__(self, low=0.1, high=0.2):
+        self.low, self.high = low, high
+    def __call__(self, s): return np.full(len(s.held), self.high - self.low)
+class Silent:
+    pass
 number = 3
 """
 
@@ -116,7 +123,8 @@ def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
         ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
         ("singular", r"\.singular fails in OWN\.py line 11: LinAlgError: Singular matrix$"),
         ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("number", r"number is not a function of a SizingInputs but int$"),
+        ("number", r"number is not a function or class but int$"),
+        ("Silent", r"Silent has no method __call__\(inputs\); a strategy's class needs it$"),
         ("absent", r"has no attribute 'absent'"),
     ],
 )
@@ -145,3 +153,37 @@ def test_plugin_rule_is_logged_and_has_no_fraction(own: str) -> None:
         strategy_from_name(f"{own}.up", fraction=0.3)
     with pytest.raises(InputError, match=r"or sizing\._target_=module\.function"):
         strategy_from_name("martingale")
+
+
+def test_arguments_reach_a_strategys_function_and_class(own: str) -> None:
+    function = strategy_from_name(f"{own}.scaled", arguments={"size": 0.3, "name": "x"})
+    np.testing.assert_array_equal(function.allocate(book()).unconstrained, [0.3, 0.3])
+    instance = strategy_from_name(f"{own}.Band", arguments={"high": 0.4})
+    np.testing.assert_allclose(instance.allocate(book()).unconstrained, [0.3, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "line"),
+    [
+        ("scaled", {"siz": 0.1, "name": "x"}, r"sizing.arguments: 'siz' .*size"),
+        ("scaled", {"size": "big", "name": "x"}, r"sizing.arguments.size: 'big' is not a number"),
+        (
+            "scaled",
+            {"sign": True, "name": "x"},
+            r"sizing.arguments.sign: True is not a whole number",
+        ),
+        ("scaled", {}, r"sizing.arguments.name: .*scaled needs a value"),
+        ("Band", {"lo": 1.0}, r"sizing.arguments: 'lo' .*low"),
+        ("up", {"a": 1}, r"sizing.arguments.a: .*up has no arguments"),
+    ],
+)
+def test_wrong_arguments_of_a_strategy_are_named(
+    own: str, name: str, arguments: dict[str, object], line: str
+) -> None:
+    with pytest.raises(InputError, match=line):
+        strategy_from_name(f"{own}.{name}", arguments=arguments)
+
+
+def test_builtin_strategies_refuse_arguments() -> None:
+    with pytest.raises(InputError, match=r"^sizing.arguments: kelly_50 has none"):
+        strategy_from_name("kelly_50", arguments={"fast": 20})

@@ -17,7 +17,7 @@ CLOSE = np.datetime64("2024-02-20T21:00", "ns")
 def show(desk: Desk, minutes: float) -> np.datetime64:
     """Let the venue's clock show so many minutes before the close."""
     now = CLOSE - np.timedelta64(round(minutes * 60), "s")
-    connection: Any = desk.job._connection
+    connection: Any = desk.live.connection
     connection.now = lambda: now
     return now
 

@@ -1,5 +1,6 @@
 """Code of a user's own for tests: a module in the working folder, as a setting names one."""
 
+# Private access: custom code is importable as if a command line had named it.
 from __future__ import annotations
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 Libraries, and of the project all but the commands themselves: each runs its own file anew.
 """
 
+# Private access: the module that holds the code of a command.
 import gc
 import importlib
 import sys

@@ -1,3 +1,4 @@
+# Private access: the blend with the prior is compared with a plain formula.
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,1 +1,1 @@
-"""Drift: a live account compared with its simulation: decisions, orders, profit terms, report."""
+"""Drift between a live account and its simulation: decisions, orders, profit terms, report."""

@@ -1,10 +1,9 @@
-"""Decisions of a live journal compared with those of its simulation: differences and causes.
+"""Comparison of journaled decisions with replayed ones: differences and their causes.
 
-Also the account for which a journaled decision was made, as far as the journal has it.
-
-The venue reports unsettled cash and short proceeds; the journal does not. Both follow from the
-trades since the first decision, by the rules of the simulated account: stocks settle when the next
-session opens, and a short that is bought back in part keeps its share of the proceeds.
+`journaled_account` rebuilds the account of a journaled decision. The venue reports unsettled cash
+and short proceeds, but the journal does not contain them. Both are computed from the trades since
+the first decision, by the rules of the simulated account: stocks settle when the next session
+opens, and a partly closed short keeps its share of the proceeds.
 """
 
 from __future__ import annotations
@@ -57,8 +56,8 @@ class DecisionDifference:
     at: instant of the decision.
     symbol: symbol; empty if one side made no decision.
     field: first field of the choice that differs; empty if one side made no decision.
-    live, simulated: values of the field, in words.
-    cause: cause, as far as the journal shows it.
+    live, simulated: values of that field on each side, as text.
+    cause: most likely cause according to the journal.
     why: details of the cause.
     """
 
@@ -73,10 +72,10 @@ class DecisionDifference:
 
 @dataclass(frozen=True, slots=True)
 class DecisionComparison:
-    """Decisions compared one by one.
+    """Result of comparing live decisions with simulated ones.
 
-    compared: number of instants that either side decided.
-    equal: number of instants at which all symbols' choices are equal.
+    compared: number of instants at which at least one side decided.
+    equal: number of these instants at which the choices of all symbols are equal.
     differences: differences in time order, at most one per symbol and instant.
     """
 
@@ -98,12 +97,12 @@ def compare_decisions(
 ) -> DecisionComparison:
     """Compare journaled decisions with decisions replayed on the journaled accounts.
 
-    Decisions that only the simulation made count as `undecided`.
+    A decision that only the simulation made counts as `undecided`.
 
-    anew: replayed decisions, by instant of each compared journaled decision.
+    anew: replayed decision for each compared journaled decision, by instant.
     closes: last closes at each of these instants, USD by symbol.
-    simulated: decisions of the account that is simulated from the start.
-    deadline: maps an instant to the deadline of its decision.
+    simulated: decisions of the simulation that starts with the first live account.
+    deadline: function that returns the deadline of the decision at an instant.
     """
     mine = {decision.at: decision for decision in record.decisions}
     missed = [decision.at for decision in simulated if decision.at not in mine]
@@ -171,9 +170,10 @@ def journaled_account(
     settings: TradingSettings,
     closes: Mapping[str, float],
 ) -> AccountSnapshot:
-    """Return the account for which a journaled decision was made.
+    """Rebuild the account for which a journaled decision was made.
 
-    closes: USD by symbol, for symbols that the journal does not price then.
+    settings: lending terms of the account.
+    closes: last closes for symbols without a price in the journal, USD by symbol.
     """
     reading = record.account_of(decision)
     proceeds, fresh, net = _shorts(record, decision)
@@ -197,9 +197,9 @@ def journaled_account(
 
 
 def _shorts(record: JournalRecord, decision: DecisionRow) -> tuple[Fraction, Fraction, Fraction]:
-    """Return short proceeds, the part of them from this session, and the unsettled cash, USD.
+    """Return short proceeds, their part from this session, and unsettled cash of a decision, USD.
 
-    Shorts held at the first decision count as sold at their price then.
+    Short positions at the first decision count as sold at the prices of that decision.
     """
     start = record.first_account()
     held = dict(start.positions)

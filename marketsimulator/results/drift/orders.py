@@ -1,4 +1,4 @@
-"""Orders of a live account compared with those of its simulation: fills, prices, causes."""
+"""Comparison of live orders with simulated ones: fills, prices and causes of differences."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ Deadline = Callable[[np.datetime64], np.datetime64]  # of an instant: until when
 
 @dataclass(frozen=True, slots=True)
 class OrderComparison:
-    """One order in the live account and in the simulation.
+    """One order compared between the live account and the simulation.
 
     name: id of the order; symbol and instant for a trade without an order.
-    live, simulated: the order on each side; None if that side did not have the order.
-    outcome: `same`, or the profit term of the difference.
-    why: reason, according to the journal.
+    symbol: symbol of the order.
+    live, simulated: order and fills on each side; None if that side has no such order.
+    outcome: `same`, or the profit term to which the difference is attributed.
+    why: reason of the difference, according to the journal.
     """
 
     name: str
@@ -42,9 +43,9 @@ class OrderComparison:
 def planned_orders(
     record: JournalRecord, job: str, since: np.datetime64, until: np.datetime64
 ) -> list[Order]:
-    """Return the orders of a job that were planned between two snapshots.
+    """Return the orders that a job planned between two account snapshots.
 
-    Orders of a withdrawn decision that were never sent do not count.
+    Unsent orders of a replaced decision are skipped.
     """
     standing = {decision.name for decision in record.decisions}
     orders = []
@@ -60,9 +61,9 @@ def planned_orders(
 class NotCompared:
     """Counts of a job's decisions and orders after the last compared account snapshot.
 
-    decisions: journaled after the snapshot.
-    orders: sent after the snapshot.
-    filled: number of these orders that have filled, in whole or in part.
+    decisions: number of decisions journaled after the snapshot.
+    orders: number of orders sent after the snapshot.
+    filled: number of these orders with at least one fill.
     """
 
     decisions: int
@@ -90,10 +91,12 @@ def compare_orders(
     decided_at: Mapping[str, np.datetime64],
     until: Deadline,
 ) -> tuple[OrderComparison, ...]:
-    """Compare every order of either side.
+    """Compare each live order with the simulated order of the same id.
 
-    decided_at: decision instant of each simulated order.
-    until: maps an instant to the deadline of its decision.
+    Orders that only one side has are included.
+
+    decided_at: decision instant of each simulated order, by id.
+    until: function that returns the deadline of the decision at an instant.
     """
     compared = []
     for name, either in {**live, **simulated}.items():
@@ -147,8 +150,9 @@ def _fill_outcome(
 def missed_decision_reason(
     cycles: Iterable[CycleRow], at: np.datetime64, until: np.datetime64
 ) -> str:
-    """Return why the live loop did not decide an instant.
+    """Return why the live loop made no decision at an instant.
 
+    cycles: cycles of the live loop.
     until: deadline of the decision.
     """
     met = [each for each in cycles if at <= each.began_at < until]
@@ -157,9 +161,9 @@ def missed_decision_reason(
 
 
 def slippage(orders: Iterable[OrderComparison]) -> dict[str, float]:
-    """Return the mean slippage of live fills against simulated ones by symbol, basis points.
+    """Return the mean slippage of live fills over simulated fills by symbol, basis points.
 
-    Positive values are worse for the live account. Only orders filled on both sides count.
+    Positive slippage is a cost of the live account. Only orders filled on both sides are included.
     """
     paid: dict[str, list[float]] = {}
     for order in orders:

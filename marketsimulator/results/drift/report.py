@@ -1,4 +1,4 @@
-"""The drift between a live account and its simulation, as tables and as JSON."""
+"""Report of the drift between a live account and its simulation: tables and JSON."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ MAX_ROWS_PRINTED = 12  # differences on the terminal; JSON has them all
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Drift:
-    """A live journal compared with the simulation of the same hours.
+    """Drift of a live account from its simulation over the same period.
 
-    source: the journal and the bars of the simulation.
-    start, end: instants between which profits are measured.
-    live, simulated: the accounts.
-    terms: live profit less simulated profit by cause; USD, exact.
-    decisions: journaled decisions compared with decisions replayed on the journaled accounts.
-    orders: comparison of each order of either side.
-    slippage: extra cost of live fills over simulated ones by symbol, basis points of value.
+    source: description of the journal and of the simulation's bars.
+    start, end: period over which profits are measured.
+    live, simulated: the two accounts.
+    terms: live profit less simulated profit by cause, exact, USD.
+    decisions: comparison of journaled decisions with decisions replayed on the journaled accounts.
+    orders: comparison of each order of either account.
+    slippage: additional cost of live fills by symbol, basis points of value.
     not_compared: counts of decisions and orders after `end`.
     """
 
@@ -63,17 +63,20 @@ class Drift:
 
     @property
     def residual(self) -> Fraction:
-        """Return the part of the difference that no term explains, USD."""
+        """Return the part of the profit difference that the terms do not explain, USD."""
         return self.difference - sum(self.terms.values(), ZERO)
 
     @property
     def differing_orders(self) -> list[OrderComparison]:
-        """Return the orders whose fills differ."""
+        """Return the comparisons of orders whose fills differ."""
         return [order for order in self.orders if order.outcome != "same"]
 
     @property
     def is_conclusive(self) -> bool:
-        """Return whether orders were compared, or decisions that led to no order."""
+        """Return whether the comparison allows a verdict.
+
+        It does if orders were compared, or if decisions were compared and no order was sent later.
+        """
         return bool(self.orders) or (self.decisions.compared > 0 and not self.not_compared.orders)
 
     @property
@@ -87,7 +90,7 @@ class Drift:
 
 
 def drift_json(drift: Drift) -> str:
-    """Return the whole comparison as JSON."""
+    """Return the content of `drift.json`: profit terms, decisions, orders and slippage."""
     terms = to_whole_cents(drift.terms)
     content = {
         "agrees": drift.agrees if drift.is_conclusive or not drift.agrees else None,
@@ -145,9 +148,9 @@ def drift_parts(drift: Drift) -> Iterator[RenderableType]:
 
 
 def _not_compared(drift: Drift) -> Iterator[str]:
-    """Report the decisions and orders after the last account snapshot, which are not compared yet.
+    """Report the decisions and orders that cannot be compared yet.
 
-    The report says when they will be.
+    They follow the last account snapshot.
     """
     later = drift.not_compared
     if later.orders or later.decisions:

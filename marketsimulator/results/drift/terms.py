@@ -1,15 +1,14 @@
-"""Two accounts over the same hours, and the difference between their profits in named terms.
+"""Difference between the profits of two accounts over the same period, split into named terms.
 
 With marks m at the end and m0 at the start, the profit of an account is exactly
 
     P/L = sum q0 (m - m0) + sum over trades (Q m - V) + sum over flows (usd + q m) + unlisted
 
-q0: quantity held at the start. Q and V: signed quantity of a trade and its cost in USD.
-unlisted: the rest of the profit that the account states.
+q0: quantity at the start. Q and V: signed quantity of a trade and its cost in USD.
+unlisted: remaining part of the profit that the account reports.
 
-The difference of two such sums is split trade by trade, and once by the marks. Numbers are
-fractions, because a mean price is rarely a finite decimal: nothing is rounded before
-    `to_whole_cents`.
+The difference of two such sums is split by trade, by flow and by marks. Numbers are fractions,
+because a mean price is rarely a finite decimal. Only `to_whole_cents` rounds.
 """
 
 from __future__ import annotations
@@ -79,11 +78,11 @@ _IN_KIND = (
 
 @dataclass(frozen=True, slots=True)
 class Trade:
-    """An order and its fills.
+    """An order with its fills, or a trade without an order.
 
     symbol: symbol of the order.
-    quantity: signed quantity that filled.
-    value: sum of quantity times price, USD, signed as the quantity.
+    quantity: signed filled quantity.
+    value: sum of signed quantity times price over the fills, USD.
     ordered: signed quantity of the order; 0 for a trade without an order.
     at: instant of the first fill; None without a fill.
     """
@@ -107,10 +106,10 @@ class Trade:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """A cash flow or change of position that contributes to a profit.
+    """A cash flow or a change of position that contributes to a profit.
 
-    term: profit term of the flow.
-    usd: signed change of cash; for an initial position its value with the sign reversed.
+    term: profit term to which the flow belongs.
+    usd: signed change of cash; for an initial position minus its value.
     symbol: symbol whose position changes; empty for none.
     quantity: signed change of the position.
     """
@@ -121,20 +120,20 @@ class Flow:
     quantity: Fraction = ZERO
 
     def worth(self, marks: Mapping[str, Fraction]) -> Fraction:
-        """Return the flow's contribution to profit, USD; a symbol without a mark is worth 0."""
+        """Return the flow's contribution to profit, USD; positions without a mark count as 0."""
         return self.usd + self.quantity * marks.get(self.symbol, ZERO)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSide:
-    """One of the two compared accounts; USD.
+    """One of the two compared accounts: positions, marks, trades and flows; USD.
 
-    start: signed quantities at the start, by symbol.
-    start_marks, end_marks: the account's own marks, by symbol.
-    start_equity, end_equity: equity that the account states.
+    start: signed positions at the start, by symbol.
+    start_marks, end_marks: prices at which this account values positions, by symbol.
+    start_equity, end_equity: equity that the account reports.
     trades: orders, filled or not, and trades without an order, by id.
     flows: all flows other than trades.
-    transfers: deposits less withdrawals, which are no profit.
+    transfers: deposits less withdrawals, which are not profit.
     """
 
     start: Mapping[str, Fraction]
@@ -148,13 +147,13 @@ class DriftSide:
 
     @property
     def profit(self) -> Fraction:
-        """Return the profit without deposits, USD."""
+        """Return the change of equity less net deposits, USD."""
         return self.end_equity - self.start_equity - self.transfers
 
     def explained_flows(self, causes: Mapping[str, ProfitTerm]) -> list[Flow]:
-        """Return the flows of initial positions, of trades, and all others.
+        """Return all flows of the account: initial positions, trades and other flows.
 
-        causes: profit terms of trades, by order id.
+        causes: profit term of each trade, by order id; `decided` by default.
         """
         return [
             *(
@@ -169,14 +168,14 @@ class DriftSide:
         ]
 
     def unexplained(self) -> Fraction:
-        """Return the profit beyond that of positions, trades and flows, USD."""
+        """Return the reported profit that positions, trades and flows do not explain, USD."""
         return self.profit - sum(
             (flow.worth(self.end_marks) for flow in self.explained_flows({})), ZERO
         )
 
 
 def exact_account_of(account: AccountSnapshot) -> ExactAccount:
-    """Return the exact account of a simulated account's snapshot."""
+    """Convert a snapshot of a simulated account to exact numbers."""
     prices = {symbol: to_fraction(price) for symbol, price in account.prices.items()}
     positions = {symbol: to_fraction(held) for symbol, held in account.positions.items()}
     worth = (held * prices[symbol] for symbol, held in positions.items())
@@ -192,10 +191,11 @@ def compared_account(
     marks: Mapping[str, Fraction] | None = None,
     transfers: Fraction = ZERO,
 ) -> DriftSide:
-    """Return one side of the comparison: a run between two snapshots of its account.
+    """Build one side of the comparison from a run and its first and last account snapshot.
 
-    orders: orders that were planned in between.
-    marks: end prices of symbols that the last snapshot does not price, as sold ones.
+    orders: orders planned between the snapshots.
+    marks: end prices of symbols without a price in the last snapshot, such as closed positions.
+    transfers: deposits less withdrawals between the snapshots, USD.
     """
     trades = {
         order.client_order_id: Trade(order.symbol, ordered=to_fraction(order.signed_qty))
@@ -229,7 +229,10 @@ def compared_account(
 
 
 def _trade_name(fill: Fill) -> str:
-    """Return the order id of a fill; a simulated liquidation is named as the venue's own trade."""
+    """Return the identifier of a fill's trade: its order id.
+
+    A simulated liquidation has the identifier of a live trade without an order.
+    """
     name = fill.client_order_id
     return (
         unknown_trade_name(fill.symbol, fill.booked_at)
@@ -243,11 +246,11 @@ def profit_terms(
 ) -> dict[ProfitTerm, Fraction]:
     """Return live profit less simulated profit by term, USD.
 
-    causes: term of a difference in quantity, by order id; `decided` by default. A difference
-        between two fill prices counts as `prices`.
+    causes: term for a difference in quantity, by order id; `decided` by default. A difference in
+        fill price counts as `prices`.
 
-    The terms add up exactly to the difference of the profits. Symbols without a mark in the
-    simulated account count only as `not_simulated`.
+    The terms add up exactly to the difference of the profits. All profit in symbols without a mark
+    in the simulated account counts as `not_simulated`.
     """
     terms = dict.fromkeys(PROFIT_TERMS, ZERO)
     known = simulated.end_marks
@@ -271,5 +274,5 @@ def profit_terms(
 
 
 def to_whole_cents(terms: Mapping[ProfitTerm, Fraction]) -> dict[ProfitTerm, Decimal]:
-    """Return the terms rounded to cents that add up to the rounded sum."""
+    """Round the terms to cents so that they add up to the rounded total."""
     return cents_that_add_up(terms, to_cents(sum(terms.values(), ZERO)))

@@ -1,1 +1,1 @@
-"""Stress test of an account: its book, scenarios, their outcomes, report."""
+"""Stress test of an account: positions, scenarios, outcomes and report."""

@@ -1,7 +1,7 @@
-"""The book of a stress test: an account, and the known bars of its symbols.
+"""The book of a stress test: an account and the bars of its symbols.
 
-The book of a run comes from the run's folder, marked by the bars of the run. The book of a venue's
-account comes from the venue and is only read.
+The book of a backtest is read from its folder and marked by its bars. The book of a live account is
+read from the venue.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ _OWN_BARS = "name the bars that the run was made of, data.dir=[DIR]"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressedBook:
-    """An account, and all known data of its S symbols.
+    """An account under stress, with the bars of its S symbols.
 
-    account: positions and their marks.
+    account: cash, positions and their marks.
     source: short description of the account.
     short_proceeds: USD from the sale of open shorts, by symbol.
-    bars: bars of the symbols, for scenarios named after a day.
-    known: the part of the bars known at the instant of the book, as known then.
+    bars: all bars of the symbols, for scenarios of a historical day.
+    known: bars that were known at the instant of the account.
     option_risk: maximum loss of open options from their present value, USD.
-    notes: remarks for the reader.
+    notes: remarks for the report.
     """
 
     account: AccountSnapshot
@@ -72,32 +72,32 @@ class StressedBook:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Return the names of the symbols, [S]."""
+        """Return the symbols with a position, [S]."""
         return self.known.symbols
 
     @property
     def crypto(self) -> Mask:
-        """Return whether each symbol is a coin, [S]."""
+        """Return whether each symbol is crypto, [S]."""
         return self.known.crypto
 
     @property
     def quantities(self) -> Array:
-        """Return the signed quantities, [S]."""
+        """Return the signed positions, shares or coins, [S]."""
         return np.array([float(self.account.positions[symbol]) for symbol in self.symbols])
 
     @property
     def marks(self) -> Array:
-        """Return the marks in USD, [S]."""
+        """Return the mark of each symbol, USD, [S]."""
         return np.array([self.account.prices[symbol] for symbol in self.symbols])
 
     @property
     def values(self) -> Array:
-        """Return the signed values at the marks in USD, [S]."""
+        """Return the signed value of each position at its mark, USD, [S]."""
         return np.asarray(self.quantities * self.marks)
 
     @property
     def equity(self) -> float:
-        """Return the account's equity at the marks, USD."""
+        """Return the equity of the account at the marks, USD."""
         return self.account.cash + float(self.values.sum())
 
     @property
@@ -107,15 +107,19 @@ class StressedBook:
         return np.array([np.median(volumes) if len(volumes) else 0.0 for volumes in recent_bars])
 
     def recent_bars(self, s: int) -> tuple[Instants, Array]:
-        """Return the last bars of symbol number `s`, from which impact and volume are estimated."""
+        """Return times and values of a symbol's last bars, for estimates of impact and volume.
+
+        s: index of the symbol.
+        """
         times, values = self.known.real_bars(s)
         return times[-IMPACT_VOLATILITY_BARS:], values[-IMPACT_VOLATILITY_BARS:]
 
 
 def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
-    """Return the settings with which a run's book is marked and settled.
+    """Load the settings with which a run's positions are marked and settled.
 
-    changes: changes of the run's own settings, by group.
+    changes: overrides of the run's settings, by group.
+    Raises `DataError` if the folder has no settings.
     """
     run.summary()  # that says whether it is a backtest's
     content = run.settings()
@@ -130,16 +134,17 @@ def load_run_settings(run: RunFolder, changes: DictConfig) -> BacktestSettings:
 
 
 def _finite(value: Any) -> Any:
-    """Return the value without infinite parts, which are defaults that no user has set."""
+    """Remove infinite values from settings; they are defaults and not set by the user."""
     if isinstance(value, dict):
         return {key: _finite(part) for key, part in value.items() if part != float("inf")}
     return [_finite(part) for part in value] if isinstance(value, list) else value
 
 
 def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> StressedBook:
-    """Return the book of a backtest at an instant.
+    """Load the book of a backtest at an instant.
 
-    at: `end`, `worst` for the highest leverage, a New York date or an instant with a zone.
+    at: `end`, `worst` for the highest leverage, a New York date or an instant with a time zone.
+    Raises `InputError` if the bars lack a symbol or contradict the run's equity.
     """
     held = run.book_at(at)
     files = settings.files_timeframe
@@ -177,9 +182,10 @@ def load_run_book(run: RunFolder, at: str, settings: BacktestSettings) -> Stress
 def load_account_book(
     broker: BrokerSettings, keys: ApiKeys, settings: BacktestSettings
 ) -> StressedBook:
-    """Return the present book of an account at the venue.
+    """Load the present book of an account from the venue.
 
     settings: if `data.dir` is set, bars are loaded from there; otherwise the book has no bars.
+    Raises `InputError` if the account has no position in a stock or in crypto.
     """
     account = AlpacaBroker(broker, keys).account()
     connection = VenueConnection(broker, keys)
@@ -210,7 +216,7 @@ def load_account_book(
 
 
 def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.datetime64) -> Bars:
-    """Return the bars of files that are known now; symbols without a file have none."""
+    """Load the bars of the symbols that are known at `now`; symbols without a file have none."""
     real: dict[str, tuple[Instants, Array]] = {}
     if settings.data.dir:
         files = find_files([Path(folder).expanduser() for folder in settings.data.dir], None)
@@ -228,8 +234,8 @@ def _bars(settings: BacktestSettings, held: Sequence[Instrument], now: np.dateti
 def option_risk(positions: Sequence[Mapping[str, Any]]) -> float:
     """Return the maximum loss of the option positions by expiry, USD.
 
-    The loss is the value with which they count in the account's cash, plus any further liability.
-    Raises `InputError` if the loss has no bound.
+    The loss is the value of the options within the account's cash, plus any further liability.
+    Raises `InputError` if the loss is unbounded.
     """
     held: dict[OptionContract, Decimal] = defaultdict(Decimal)
     for row in positions:

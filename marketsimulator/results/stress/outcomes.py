@@ -1,8 +1,8 @@
-"""Apply each scenario to a book: loss, margin call and liquidation.
+"""Stress-test outcomes: loss, margin call and liquidation of an account in each scenario.
 
-After the move a backtest's settlement runs at constant prices: sessions follow the exchange
-calendar, margin is assessed as usual, and called positions are closed at the next opens. No new
-decisions are made.
+After the price move the account is simulated at constant prices, with the settlement of a backtest:
+sessions follow the exchange calendar, margin is assessed at each close, and called positions are
+closed at the next opens. No decisions are made.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CallEnding = Literal["none", "met", "nothing_left", "standing"]
 
 @dataclass(frozen=True, slots=True)
 class MarginCheck:
-    """The first close after a move; USD."""
+    """Margin of the account at the first close after the price move; USD."""
 
     close: np.datetime64
     required: Decimal  # that stocks need
@@ -52,7 +52,10 @@ class MarginCheck:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioOutcome:
-    """A scenario and its effect on a book; USD. Leverage is None without equity."""
+    """Loss, margin and liquidations of an account in one scenario; USD.
+
+    Leverage is None without equity.
+    """
 
     name: str
     source: str
@@ -69,27 +72,30 @@ class ScenarioOutcome:
 
     @property
     def wiped_out(self) -> bool:
-        """Return whether equity is negative after the move or at the end."""
+        """Return whether equity is negative after the price move or at the end."""
         return min(self.equity_after, self.equity_end) < 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class StressResult:
-    """A book under all scenarios."""
+    """Result of a stress test: the book and its outcome in each scenario."""
 
     book: StressedBook
     outcomes: tuple[ScenarioOutcome, ...]
 
     @property
     def worst(self) -> ScenarioOutcome | None:
-        """Return the scenario with the largest loss; None without scenarios."""
+        """Return the outcome with the largest loss; None without scenarios."""
         return max(self.outcomes, key=lambda outcome: outcome.loss, default=None)
 
 
 def run_stress(
     book: StressedBook, scenarios: Sequence[Scenario], settings: BacktestSettings
 ) -> StressResult:
-    """Apply each scenario to the book, with the settlement of these backtest settings."""
+    """Run a stress test: apply each scenario to the book.
+
+    settings: backtest settings that determine settlement: costs, fees, margin and fills.
+    """
     # If a symbol has no volume, no fill is bounded by volume.
     fills = settings.fills if book.volumes.all() else FillTerms(volume_share=None)
     terms = replace(settings, fills=fills)
@@ -98,14 +104,14 @@ def run_stress(
 
 
 def leverage_of(gross: float, equity: float) -> float | None:
-    """Return gross exposure over equity; None without equity."""
+    """Return the leverage, gross exposure divided by equity; None without equity."""
     return gross / equity if equity > 0 else None
 
 
 def _outcome(
     book: StressedBook, scenario: Scenario, moves: Mapping[str, Move], settings: BacktestSettings
 ) -> ScenarioOutcome:
-    """Return the outcome of a scenario: the book until no margin call is open, or none can end."""
+    """Simulate a scenario until no margin call is open or none can be met; return its outcome."""
     fractions = np.array([each.move for each in moves.values()])
     prices = book.marks * (1.0 + fractions)
     parts = dict(zip(book.symbols, (-book.values * fractions).tolist(), strict=True))
@@ -176,10 +182,10 @@ def _outcome(
 
 
 def _moved_market(book: StressedBook, prices: Array) -> Market:
-    """Return the book's last bars, then bars at constant prices [S], without corporate actions.
+    """Return a market of the book's recent bars, followed by bars at constant prices [S].
 
-    Stocks have every bar of the sessions that follow; crypto, which is not liquidated, has one.
-    Each bar has its symbol's usual volume.
+    Stocks have all bars of the next `MAX_SESSIONS` sessions. Crypto has one bar, because it is not
+    liquidated. Each bar has the usual volume of its symbol. There are no corporate actions.
     """
     timeframe = book.known.timeframe
     ends = _ends_of_stock_bars(timeframe, book.account.as_of)
@@ -200,7 +206,7 @@ def _moved_market(book: StressedBook, prices: Array) -> Market:
 
 
 def _ends_of_stock_bars(timeframe: Timeframe, at: np.datetime64) -> Instants:
-    """Return when stock bars become known, for sessions that close after an instant."""
+    """Return the instants at which the stock bars of the next sessions become known."""
     closes = calendar().closes
     first = int(np.searchsorted(closes, at, side="right"))
     if first + MAX_SESSIONS + 1 >= len(closes):

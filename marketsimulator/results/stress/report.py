@@ -1,4 +1,4 @@
-"""The result of a stress test: verdict and tables for the terminal, and JSON."""
+"""Report of a stress test: verdict and tables for the terminal, and JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDINGS = {
 
 
 def verdict_of(found: StressResult) -> tuple[str, str]:
-    """Return the worst case, and the scenarios with a margin call or a wiped out account."""
+    """Return the verdict in two texts: the worst case, then margin calls and wiped-out accounts."""
     worst = found.worst
     if worst is None:
         return "No scenario could be computed.", ""
@@ -44,7 +44,7 @@ def _of_equity(found: StressResult, outcome: ScenarioOutcome) -> str:
 
 
 def stress_json(found: StressResult) -> str:
-    """Return the whole result: money as text, instants in UTC."""
+    """Return the content of `stress.json`: amounts as text, instants in UTC."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     content = {
@@ -69,7 +69,7 @@ def stress_json(found: StressResult) -> str:
 
 
 def scenario_table(found: StressResult) -> Table:
-    """Return the scenarios, one row each: loss, margin and liquidation."""
+    """Return the table of scenarios: loss, margin and liquidation in one row each."""
     heads = ("scenario", "loss", "equity after", "margin call", "liquidated")
     more = ("leverage after", "final equity", "final leverage")
     rows = [
@@ -92,7 +92,7 @@ def scenario_table(found: StressResult) -> Table:
 
 
 def loss_table(found: StressResult) -> Table:
-    """Return move and loss of each symbol in the worst case."""
+    """Return the table of price moves and losses by symbol in the worst case."""
     book = found.book
     held = zip(book.symbols, book.quantities.tolist(), book.marks.tolist(), strict=True)
     texts = {symbol: (quantity(size), quantity(mark, 6)) for symbol, size, mark in held}
@@ -115,7 +115,7 @@ def _leverage_text(leverage: float | None) -> str:
 
 
 def _call_text(outcome: ScenarioOutcome) -> str:
-    """Return the margin call and its shortfall, or the excess margin."""
+    """Describe the margin call with its shortfall, or the excess margin."""
     margin = outcome.margin
     deficit = "; intraday deficit" if margin.intraday_deficit else ""
     if margin.called and (margin.shortfall > 0 or not margin.standing):
@@ -125,7 +125,7 @@ def _call_text(outcome: ScenarioOutcome) -> str:
 
 
 def _closed_text(outcome: ScenarioOutcome) -> str:
-    """Return the quantities closed by symbol, in order of liquidation, and how the call ends."""
+    """Describe the liquidated quantities by symbol and the end of the margin call."""
     sizes: dict[str, float] = {}
     for each in outcome.liquidations:
         sizes[each.symbol] = sizes.get(each.symbol, 0.0) + float(each.qty)

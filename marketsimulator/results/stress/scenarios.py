@@ -1,4 +1,4 @@
-"""Moves of prices in a scenario: those of a historical day, or assumed ones."""
+"""Price moves of a scenario: moves of a historical day, or assumed moves."""
 
 from __future__ import annotations
 
@@ -21,14 +21,17 @@ HALTED = "halted"  # basis of a symbol that does not trade
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The price move of a symbol in a scenario."""
+    """Price move of a symbol in a scenario, and the basis of its size."""
 
     move: float  # a fraction of its mark
     basis: str  # source of the move, in words
 
 
 def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
-    """Return the move of each symbol of a book; `HALTED` for a symbol that does not trade."""
+    """Return the price move of each symbol of a book in a scenario.
+
+    A halted symbol has a move of 0 and the basis `HALTED`.
+    """
     trading = np.ones(len(book.symbols), dtype=bool)
     stocks = np.where(book.crypto, 0.0, np.abs(book.values))
     if scenario.halted and stocks.any():
@@ -42,7 +45,7 @@ def moves_of(scenario: Scenario, book: StressedBook) -> Mapping[str, Move]:
 
 
 def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[str]]:
-    """Return the assumed moves of the symbols or of their classes, [S], and the source of each."""
+    """Return the assumed move of each symbol or its asset class, [S], and the basis of each."""
     single = {instrument(symbol).symbol: move for symbol, move in scenario.symbols.items()}
     shorts = scenario.stocks if scenario.shorts is None else scenario.shorts
     stocks = np.where(book.quantities < 0, shorts, scenario.stocks)
@@ -55,10 +58,11 @@ def _stated_moves(scenario: Scenario, book: StressedBook) -> tuple[Array, list[s
 def _own_moves(
     book: StressedBook, trading: Mask, session: Session, stated: Array, basis: list[str]
 ) -> tuple[Array, list[str]]:
-    """Return each symbol's move on a day by its own bars, [S]; the assumed one without such bars.
+    """Return the historical move of each symbol in a session, [S], and the basis of each.
 
-    Moves run from the close of the previous session to the close of one bar of the day: the bar at
-    which the book has lost most. A symbol that does not trade loses nothing.
+    Symbols without bars of that session have the assumed move. Moves run from the close of the
+    previous session to the close of the bar at which the loss of the book is largest. A halted
+    symbol has no loss.
     """
     bars, before = book.bars, session_on(session.before)
     if before is None:

@@ -1,0 +1,57 @@
+r"""A strategy on prices: buy what fell fast, with a stop that also sets the size.
+
+    .venv/bin/python -m marketsimulator.backtest 'data.dir=[outputs/example-bars]' \
+        start=2024-03-04 end=2024-05-31 forecaster=ewma sizing.band=0 \
+        sizing._target_=examples.rsi_reversal.RsiReversal sizing.arguments.stop=0.03 \
+        output=outputs/example-rsi
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from foundation.arrays import Array
+from sizing import SizingInputs
+
+
+@dataclass(frozen=True)
+class RsiReversal:
+    """Buy at an RSI below `low`; sell at an RSI above `high`, or `stop` below the entry.
+
+    period: bars of the relative strength index (Wilder 1978, with plain averages).
+    risk: share of equity that a position loses at its stop.
+    """
+
+    period: int = 14
+    low: float = 30.0
+    high: float = 55.0
+    stop: float = 0.03
+    risk: float = 0.005
+
+    def __call__(self, inputs: SizingInputs) -> Array:
+        """Return weights [S]: risk / stop in each symbol with an open trade."""
+        closes = inputs.history.closes
+        holds = np.array([self._holds(own[np.isfinite(own)]) for own in closes])
+        return np.where(holds & inputs.universe, self.risk / self.stop, 0.0)
+
+    def _holds(self, closes: Array) -> bool:
+        """Return whether a trade is open after the last close, replayed from the first one.
+
+        The entry is found again from prices: nothing has to be remembered between decisions.
+        """
+        if len(closes) <= self.period:
+            return False
+        moves = np.diff(closes)
+        kernel = np.full(self.period, 1.0 / self.period)
+        gain = np.convolve(np.maximum(moves, 0.0), kernel, "valid")
+        loss = np.convolve(np.maximum(-moves, 0.0), kernel, "valid")
+        rsi = 100.0 * gain / np.maximum(gain + loss, 1e-12)
+        entry = None
+        for close, strength in zip(closes[self.period :], rsi, strict=True):
+            if entry is None:
+                entry = close if strength < self.low else None
+            elif strength > self.high or close < entry * (1.0 - self.stop):
+                entry = None
+        return entry is not None

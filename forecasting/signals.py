@@ -1,0 +1,105 @@
+"""Forecasts from trading signals: a direction with a claimed hit rate and payoff.
+
+A signal states how often its trades win and how much they win for what they lose. That is a claim
+about the mean return. As a forecast it passes the same calibration as any other: it counts as far
+as its own past confirms it, and Kelly sizes what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from forecasting.baseline import RandomWalk
+from forecasting.forecast import HORIZON, ForecastTable, Progress, no_progress
+from forecasting.windows import Windows
+from foundation.arrays import Array, Instants
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+from trainingdata.history import OwnBars, PriceHistory
+
+
+class Signals(NamedTuple):
+    """Signals of S symbols at an instant.
+
+    direction: [S] 1 for a rise, -1 for a fall, 0 for no signal.
+    hit_rate: claimed share of trades that win, inside 0 … 1; one number or [S].
+    payoff: claimed average win divided by the average loss, above 0; one number or [S].
+    """
+
+    direction: Array
+    hit_rate: float | Array
+    payoff: float | Array = 1.0
+
+
+@dataclass(frozen=True)
+class SignalForecaster:
+    """A forecaster whose mean return is what a signal claims, with a random walk around it.
+
+    A trade of hit rate p and payoff b wins b·L or loses L. Its deviation is that of the symbol over
+    `holding` bars, σ√holding, therefore L = σ√holding / ((1 + b)·√(p(1 − p))), and the mean log
+    return over these bars is direction·(p·b − (1 − p))·L. It grows evenly until then and stays.
+
+    name: name in reports.
+    signals: function from the own bars until an instant to the signals of the symbols, in order.
+    lookback: number of own bars that the function reads.
+    holding: own bars for which a signal is held, 1 … 24.
+    """
+
+    name: str
+    signals: Callable[[PriceHistory], Signals]
+    lookback: int = 200
+    holding: int = HORIZON
+    walk: RandomWalk = field(default_factory=RandomWalk)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.holding <= HORIZON:
+            raise InputError(f"holding: {self.holding} bars are outside 1 … {HORIZON}")
+        if self.lookback < self.walk.context_length:
+            raise InputError(
+                f"lookback: {self.lookback} bars are fewer than the {self.walk.context_length} of"
+                " the volatility"
+            )
+
+    def forecast(
+        self, bars: Bars, since: np.datetime64 | Instants, progress: Progress = no_progress
+    ) -> ForecastTable:
+        """Forecast every symbol at each of its bars from `since` on, and at its last bar before."""
+        windows = Windows.from_bars(bars, since, self.lookback)
+        own = OwnBars(bars)
+        rows = np.searchsorted(bars.times, windows.issued_at)
+        claim = np.zeros(len(windows))
+        for number, row in enumerate(instants := np.unique(rows)):
+            progress(self.name, number + 1, len(instants))
+            issued = np.flatnonzero(rows == row)
+            symbols = windows.symbol[issued]
+            history = own.history([bars.symbols[s] for s in symbols], self.lookback, int(row))
+            claim[issued] = claimed_mean(self.signals(history), len(issued))
+        share = np.minimum(np.arange(1, HORIZON + 1), self.holding) / self.holding
+        around = self.walk.quantiles_around(windows)
+        deviation = around.scale[:, :1] * np.sqrt(self.holding)
+        median = claim[:, None] * deviation * share
+        return ForecastTable.from_quantiles(
+            self.name, bars, windows, self.walk.quantiles_around(windows, median)
+        )
+
+
+def claimed_mean(signals: Signals, count: int) -> Array:
+    """Return the claimed mean returns [S] in deviations of the holding period.
+
+    Raises InputError for values of another shape or out of range.
+    """
+    direction, hit_rate, payoff = (
+        np.broadcast_to(np.asarray(each, dtype=np.float64), (count,)) for each in signals
+    )
+    if not np.isin(direction, (-1.0, 0.0, 1.0)).all():
+        raise InputError("signals.direction: values other than -1, 0 and 1")
+    if not ((hit_rate > 0) & (hit_rate < 1)).all():
+        raise InputError("signals.hit_rate: values outside 0 … 1")
+    if not ((payoff > 0) & np.isfinite(payoff)).all():
+        raise InputError("signals.payoff: values that are not above 0")
+    edge = hit_rate * payoff - (1.0 - hit_rate)
+    return direction * edge / ((1.0 + payoff) * np.sqrt(hit_rate * (1.0 - hit_rate)))

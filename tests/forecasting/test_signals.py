@@ -1,0 +1,75 @@
+"""A signal's claim becomes a mean return, from bars until its instant alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from examples.breakout_signal import breakout
+from forecasting.forecast import HORIZON, MEDIAN
+from forecasting.signals import SignalForecaster, Signals, claimed_mean
+from foundation.errors import InputError
+from trainingdata.bars import Bars
+from trainingdata.history import PriceHistory
+
+SINCE = np.datetime64("2024-02-20", "ns")
+
+
+@given(hit_rate=st.floats(0.05, 0.95), payoff=st.floats(0.1, 10.0))
+def test_claimed_mean_is_that_of_two_outcomes(hit_rate: float, payoff: float) -> None:
+    """A trade wins `payoff` with the hit rate, and else loses 1."""
+    mean = hit_rate * payoff - (1.0 - hit_rate)
+    variance = hit_rate * payoff**2 + (1.0 - hit_rate) - mean**2
+    claims = claimed_mean(Signals(np.array([1.0, 0.0, -1.0]), hit_rate, payoff), 3)
+    np.testing.assert_allclose(
+        claims, np.array([1.0, 0.0, -1.0]) * mean / np.sqrt(variance), rtol=1e-9
+    )
+
+
+def long_always(history: PriceHistory) -> Signals:
+    return Signals(np.ones(len(history.closes)), 0.6)
+
+
+def test_mean_grows_until_the_holding_ends(market: Bars) -> None:
+    table = SignalForecaster("long", long_always, holding=6).forecast(market, SINCE)
+    medians = np.log(table.values[..., MEDIAN] / table.price[:, None])
+    np.testing.assert_allclose(medians[:, 2] / medians[:, 5], 0.5, rtol=1e-3)
+    np.testing.assert_allclose(medians[:, 5:], medians[:, 5:6] * np.ones(HORIZON - 5), rtol=1e-3)
+    assert (medians > 0).all()
+
+
+def test_later_bars_change_no_signal(
+    market: Bars, scrambled_after: Callable[[Bars, np.datetime64], Bars]
+) -> None:
+    cut = np.datetime64("2024-02-28", "ns")
+    plain, changed = (
+        breakout().forecast(bars, SINCE) for bars in (market, scrambled_after(market, cut))
+    )
+    known = plain.windows.issued_at <= cut
+    np.testing.assert_array_equal(plain.values[known], changed.values[known])
+    assert (plain.values[~known] != changed.values[~known]).any()
+    assert len(np.unique(np.sign(plain.values[:, 0, MEDIAN] / plain.price - 1).round())) == 3
+
+
+@pytest.mark.parametrize(
+    ("signals", "line"),
+    [
+        (Signals(np.array([0.5]), 0.6), "signals.direction: values other than -1, 0 and 1"),
+        (Signals(np.array([1.0]), 1.0), "signals.hit_rate: values outside 0 … 1"),
+        (Signals(np.array([1.0]), 0.6, -1.0), "signals.payoff: values that are not above 0"),
+    ],
+)
+def test_invalid_claims_are_refused(signals: Signals, line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        claimed_mean(signals, 1)
+
+
+@pytest.mark.parametrize("words", [{"holding": 25}, {"lookback": 20}])
+def test_signal_forecaster_refuses_impossible_lengths(words: dict[str, int]) -> None:
+    with pytest.raises(InputError, match=next(iter(words))):
+        replace(SignalForecaster("long", long_always), **words)
