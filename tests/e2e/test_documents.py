@@ -155,7 +155,7 @@ def test_every_command_that_a_page_names_is_there() -> None:
 
 def test_every_setting_that_a_page_names_is_there() -> None:
     known = {key for kinds in CLASSES.values() for kind in kinds for key in keys_of(kind)}
-    free = ("hydra.", "forecaster.arguments.")
+    free = ("hydra.", "forecaster.arguments.", "sizing.arguments.")
     for path in PAGES:
         named = re.findall(r"(?<![\w./~])\+?([a-z_]+\.[a-z_.]+)=", path.read_text())
         settings = {key for key in named if not key.startswith(free)}
