@@ -35,6 +35,8 @@ pytestmark = [
 ]
 ASKED: list[Engine] = []  # engines whose specification this process has been asked for
 MACHINE = {"CPU": 16.0, "GPU": 2.0}
+# A machine and its process, its weights, its version of the project.
+PLACE = r"\S+, process \d+|\b[0-9a-f]{64}\b|\b\d+\.\d+\.\d+\b"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -168,7 +170,7 @@ def test_unusable_machines_are_refused_in_one_line(
     market: Bars,
     tmp_path: Path,
 ) -> None:
-    with refused(InputError, fact) as caught:
+    with refused(InputError, fact, varies=PLACE) as caught:
         CachedForecaster(forecaster, tmp_path, two_places).forecast(market, market.times[0])
     assert "\n" not in str(caught.value)
 
@@ -178,7 +180,7 @@ def test_a_machine_with_another_version_is_refused(
     two_places: RayPredictions, market: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_predictor, "VERSION", "0.0")
-    with refused(InputError, "ray", "0.0"):
+    with refused(InputError, "ray", "0.0", varies=PLACE):
         CachedForecaster(Chronos2Forecaster(), tmp_path, two_places).forecast(
             market, market.times[-30]
         )
