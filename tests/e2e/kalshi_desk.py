@@ -11,7 +11,6 @@ from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
-import pytest
 
 from event_contracts.settings import KalshiTradingSettings
 from event_contracts.simulation.exchange import Exchange
@@ -34,6 +33,7 @@ from foundation.clock import TimeSource, utc_now
 from foundation.database import Database
 from foundation.errors import OutcomeUnknown
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.support.messages import refused
 
 D = Decimal
 POST = "/trade-api/v2/portfolio/events/orders"
@@ -93,7 +93,7 @@ class KalshiStand:
     ) -> None:
         """Send an order of which nobody hears: one that lands `late`, or is gone."""
         self.practice.fault(kind, method="POST", path=POST, seconds=3600)
-        with pytest.raises(OutcomeUnknown, match=f"{wanted.client_order_id}: outcome unknown"):
+        with refused(OutcomeUnknown, wanted.client_order_id):
             manager.submit(wanted)
 
     def orders(self) -> Counter[str]:

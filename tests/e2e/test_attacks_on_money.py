@@ -30,6 +30,7 @@ from tests.support.desks import (
     halted_by,
     held,
 )
+from tests.support.messages import refused
 
 CLOCK = "/v2/clock"
 
@@ -235,7 +236,7 @@ def test_nonsensical_venue_clock_ends_the_cycle_by_name(
         told.answers = ALWAYS
         clock = WatchedClock(desk.live)
         loop = Loop([desk.job], clock, StopSignal(), desk.live.notices, Unobserved(), 3)
-        with pytest.raises(BrokerError, match=r"the clock: .*timestamp is "):
+        with refused(BrokerError, "clock", "timestamp"):
             loop.run()
         assert "timestamp is " in alerts(desk)
 

@@ -9,6 +9,7 @@ from foundation.compose import compose_config
 from marketsimulator.original_flags import overrides_of
 from marketsimulator.results.verdict import verdict
 from tests.e2e.refused import answer_of, refusal_of
+from tests.support.messages import check_message
 from tests.support.original_command import ORIGINAL, bars_file
 
 
@@ -32,27 +33,25 @@ BACKTEST = "marketsimulator.backtest"
 
 
 @pytest.mark.parametrize(
-    ("module", "words", "named"),
+    ("module", "words", "facts"),
     [
-        (ORIGINAL, ["--symbols", "NVDA"], "NVDA"),
-        (ORIGINAL, ["--days", "many"], "--days"),
-        (ORIGINAL, ["--frobnicate"], "--frobnicate"),
-        (ORIGINAL, ["limits.symbol_cap=-1"], "limits.symbol_cap: -1"),
-        (ORIGINAL, ["forecaster.model=/no/where"], "/no/where"),
-        (ORIGINAL, ["a b=="], "a b=="),
-        (BACKTEST, ["limits.cap=1"], "limits.cap"),
-        (BACKTEST, ["-m", "capital=1,2", "bad.key=1"], "bad"),
-        (BACKTEST, ["--config-name", "nope"], "nope"),
-        (BACKTEST, ["-m", "capital=1,2", "output=out"], "output"),
-        (BACKTEST, ["--cfg"], "--cfg"),
+        (ORIGINAL, ["--symbols", "NVDA"], ("NVDA",)),
+        (ORIGINAL, ["--days", "many"], ("--days",)),
+        (ORIGINAL, ["--frobnicate"], ("--frobnicate",)),
+        (ORIGINAL, ["limits.symbol_cap=-1"], ("limits.symbol_cap", "-1")),
+        (ORIGINAL, ["forecaster.model=/no/where"], ("/no/where",)),
+        (ORIGINAL, ["a b=="], ("b==",)),
+        (BACKTEST, ["limits.cap=1"], ("limits.cap",)),
+        (BACKTEST, ["-m", "capital=1,2", "bad.key=1"], ("bad",)),
+        (BACKTEST, ["--config-name", "nope"], ("nope",)),
+        (BACKTEST, ["-m", "capital=1,2", "output=out"], ("output",)),
+        (BACKTEST, ["--cfg"], ("--cfg",)),
     ],
 )
 def test_wrong_input_is_one_line_and_writes_nothing(
-    tmp_path: Path, module: str, words: list[str], named: str
+    tmp_path: Path, module: str, words: list[str], facts: tuple[str, ...]
 ) -> None:
-    line = refusal_of(module, *words, cwd=tmp_path)
-    assert line.startswith("error: ")
-    assert named in line
+    check_message(refusal_of(module, *words, cwd=tmp_path), *facts)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,15 +74,16 @@ def test_dry_run_prints_orders_with_reasons(tmp_path: Path) -> None:
     assert code == 0, said
     assert "sell" in printed
     assert "premium" in printed
-    line = refusal_of("trade_stock_e2e", *DRY, "+positions.SYC=3", cwd=tmp_path)
-    assert "positions.SYC: there are no bars of it" in line
+    check_message(
+        refusal_of("trade_stock_e2e", *DRY, "+positions.SYC=3", cwd=tmp_path), "positions.SYC"
+    )
     assert {path.name for path in tmp_path.iterdir()} <= {"logs"}, "what is compiled is logged"
 
 
 @pytest.mark.parametrize("word", ["SYA=some", "SYXUSD=-1", "SYA=nan"])
 def test_a_quantity_that_cannot_be_held_is_named(tmp_path: Path, word: str) -> None:
     line = refusal_of("trade_stock_e2e", *DRY, f"+positions.{word}", cwd=tmp_path)
-    assert f"positions.{word.partition('=')[0]}: " in line
+    check_message(line, f"positions.{word.partition('=')[0]}")
 
 
 def test_original_flags_find_bars_below_trainingdata(tmp_path: Path) -> None:

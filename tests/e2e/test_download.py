@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import BrokerError, DataError
+from tests.support.messages import refused
 from trainingdata import download as module
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import Bars
@@ -94,8 +95,8 @@ def test_later_download_appends_and_split_reloads_the_file(
 
 
 def test_symbol_without_bars_and_unreadable_file_are_named(market: Bars, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="ZZZ: the venue has no bar between"):
+    with refused(DataError, "ZZZ"):
         bring(Known(market), tmp_path, "ZZZ")
     (tmp_path / "SYA.parquet").write_bytes(b"nothing of the kind")
-    with pytest.raises(DataError, match=r"SYA\.parquet: cannot be read"):
+    with refused(DataError, "SYA.parquet", varies="read: .*;"):
         bring(Known(market), tmp_path, "SYA")

@@ -30,6 +30,7 @@ from tests.e2e.practice import OPENING, SPAN, Practice, Start, buy, practising, 
 from tests.e2e.refused import answer_of
 from tests.support.commands import overridden
 from tests.support.desks import Desk
+from tests.support.messages import refused
 from trainingdata.source import DataSettings
 
 # A strategy that trades at nearly every decision, long, without a forecast to speak of.
@@ -160,13 +161,13 @@ def noted(here: Practice, kind: str, usd: float) -> None:
     here.venue.record.record_activity({"activity_type": kind, "date": day, "net_amount": str(usd)})
 
 
-def refused(here: Practice, kind: str) -> None:
+def reject_next(here: Practice, kind: str) -> None:
     here.fail(kind=kind, path="/v2/orders", method="POST")
 
 
 # What happens before a cycle, and the term under which it counts.
 HAPPENS: tuple[tuple[str, int, Step], ...] = (
-    ("unsent", 0, lambda here, _: refused(here, "reject")),
+    ("unsent", 0, lambda here, _: reject_next(here, "reject")),
     ("unfilled", 0, lambda here, _: here.fail(kind="partial")),
     ("without_decision", 1, lambda here, _: trading(here).submit_order(buy("SYA", 400))),
     ("undecided", 2, lambda here, _: here.advance()),
@@ -355,10 +356,10 @@ def test_drift_exits_1_on_drift_0_otherwise(practice: Start, tmp_path: Path) -> 
     assert profit["residual"] == "0.00"
     assert told["slippage"]["SYA"] == 0.0
     assert told["decisions"]["equal"] == 2
-    for word, says in (
-        ("data.end=2024-02-16", "the bars .* end at 2024-02-16T21:00Z"),
-        ("order_tag=mine", "order_tag: mine has no order in the journal"),
-        ("symbols=[SYXUSD]", "no bar .*becomes known at 2024-02-20T15:30Z"),
+    for word, fact in (
+        ("data.end=2024-02-16", "2024-02-16T21:00Z"),
+        ("order_tag=mine", "order_tag"),
+        ("symbols=[SYXUSD]", "2024-02-20T15:30Z"),
     ):
-        with pytest.raises(InputError, match=says):
+        with refused(InputError, fact):
             measure_drift(journal, *WORDS, word)

@@ -18,6 +18,7 @@ from execution.journal.orders import is_same_order
 from foundation.errors import BrokerError, OrderRejected, OutcomeUnknown
 from tests.e2e.kalshi_desk import POST, KalshiStand, kalshi_stand, order
 from tests.event_contracts.practice import CREATE, body_of
+from tests.support.messages import refused
 
 D = Decimal
 LANDING = np.timedelta64(600 + 3600, "s")  # an order's life, and how long it may be on its way
@@ -101,7 +102,7 @@ def test_order_ending_with_its_market_is_booked(stand: KalshiStand) -> None:
     stand.practice.advance(100_000)
     view = check_books(stand, manager)
     assert (view.yes, view.no, view.resting) == (0, 0, ())
-    with pytest.raises(OrderRejected, match="SIM-1 is finalized"):
+    with refused(OrderRejected, "SIM-1"):
         manager.submit(order("o-3", "0.50"))
     assert stand.posts() == {"o-1": 1, "o-2": 1}
 
@@ -141,7 +142,7 @@ def test_lost_order_counts_and_is_only_queried(stand: KalshiStand) -> None:
         assert again.unknown_outcomes("SIM-2") == ()
         with pytest.raises(OutcomeUnknown):
             again.submit(order("o-1", price))
-        with pytest.raises(OutcomeUnknown, match="may still come to work"):
+        with refused(OutcomeUnknown):
             again.cancel("o-1")
     assert stand.posts() == {"o-1": 1}
     assert stand.orders() == {}
@@ -150,7 +151,7 @@ def test_lost_order_counts_and_is_only_queried(stand: KalshiStand) -> None:
     stand.clock.ahead = LANDING + np.timedelta64(5, "s")
     assert waiting(manager.view("SIM-1")) == {}
     assert stand.state("o-1") == "not_received"
-    with pytest.raises(OrderRejected, match="never took it; it is not sent a second time"):
+    with refused(OrderRejected):
         manager.submit(order("o-1", price))
     assert stand.posts() == {"o-1": 1}
 
@@ -189,7 +190,7 @@ def test_rate_limited_order_is_denied_and_not_retried(stand: KalshiStand) -> Non
     manager = stand.manager()
     price = bid_below(manager.view("SIM-1"))
     stand.practice.fault("status", method="POST", path=POST, status=429, seconds=0)
-    with pytest.raises(OrderRejected, match="o-1: not sent: the venue limits requests"):
+    with refused(OrderRejected, "o-1"):
         manager.submit(order("o-1", price))
     assert stand.state("o-1") == "denied"
     assert waiting(manager.view("SIM-1")) == {}
@@ -198,14 +199,14 @@ def test_rate_limited_order_is_denied_and_not_retried(stand: KalshiStand) -> Non
 
 def test_inadmissible_order_is_refused_before_sending(stand: KalshiStand) -> None:
     manager = stand.manager(Admission())
-    for wrong, says in (
-        (order("o-1", "0.655"), "has no price of 0.655 for YES"),
-        (order("o-1", "0.50", 501), "501 contracts after this order"),
-        (order("o-1", "0.99", 400), "at most 25% of a portfolio"),
-        (order("o-1", "0.50", 1, "SELL"), "0 held"),
-        (order("o-1", "0.50", market="NONE"), "NONE: the venue has no such market"),
+    for wrong, fact in (
+        (order("o-1", "0.655"), "0.655"),
+        (order("o-1", "0.50", 501), "501"),
+        (order("o-1", "0.99", 400), "25%"),
+        (order("o-1", "0.50", 1, "SELL"), "0"),
+        (order("o-1", "0.50", market="NONE"), "NONE"),
     ):
-        with pytest.raises(BrokerError, match=says):
+        with refused(BrokerError, fact):
             manager.submit(wrong)
     assert stand.posts() == {}
     assert stand.state("o-1") == ""
@@ -239,7 +240,7 @@ def test_foreign_orders_reserve_cash_as_purchases(stand: KalshiStand) -> None:
     view = manager.view("SIM-1")
     assert view.resting_count("SELL", "YES") == 4
     assert view.resting_count("BUY", "NO") == 9
-    with pytest.raises(OrderRejected, match=r"10.* held, 4.* in resting sales"):
+    with refused(OrderRejected, "10", "4"):
         manager.submit(order("o-3", "0.99", 7, "SELL"))
     by_hand = next(r for r in view.resting if r.order.client_order_id == "by-hand")
     manager.cancel(by_hand.order_id)

@@ -60,6 +60,7 @@ from tests.e2e.practice import KEYS, Start, environment, trading
 from tests.e2e.selling import DeskVenue
 from tests.support.alerts import Alerts
 from tests.support.commands import Started
+from tests.support.messages import refused
 from tests.support.passing import HURRIED
 from tests.support.spreads import AT, LONG, SHORT, UNDER, options, put, spreads
 from trainingdata.feed.endpoint import BrokerSettings
@@ -245,7 +246,7 @@ def test_stale_last_trade_is_not_used_as_index(
     monkeypatch.setattr(
         StockHistoricalDataClient, "get_stock_latest_trade", lambda *request: {UNDER: trade}
     )
-    with pytest.raises(BrokerError, match=r"the last trade of SYC: .*it is of .*, and now it is"):
+    with refused(BrokerError, "SYC"):
         mine.index()
 
 
@@ -377,20 +378,22 @@ def test_limited_run_resolves_unknown_orders_before_ending(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "facts"),
     [
-        ("broker.paper=false", "paper"),
-        ("rules.exit_minute=null", "deliver shares"),
-        ("rules.entries=[30,300,330]", r"\[300, 330\]"),
-        ("interval=3600", "284 at most"),
-        ("cutoff=100", "exit_minute: 300"),
-        ("HEALTHCHECK_URL=ftp://token", "HEALTHCHECK_URL"),
+        ("broker.paper=false", ("paper",)),
+        ("rules.exit_minute=null", ()),
+        ("rules.entries=[30,300,330]", ("300", "330")),
+        ("interval=3600", ("284",)),
+        ("cutoff=100", ("exit_minute", "300")),
+        ("HEALTHCHECK_URL=ftp://token", ("HEALTHCHECK_URL",)),
     ],
 )
-def test_invalid_settings_are_named_without_showing_addresses(wrong: str, says: str) -> None:
-    with pytest.raises(InputError, match=says) as refused:
+def test_invalid_settings_are_named_without_showing_addresses(
+    wrong: str, facts: tuple[str, ...]
+) -> None:
+    with refused(InputError, *facts) as caught:
         selling(wrong)
-    assert "token" not in str(refused.value)
+    assert "token" not in str(caught.value)
 
 
 @pytest.mark.first_example
@@ -434,5 +437,5 @@ def test_kill_command_ends_a_standalone_seller(
     assert bool(held) is not flatten
     AccountFiles(tmp_path / "again" / "paper", 20_000.0).initialise()
     folders = [f"AUTOSCALING_DATA_DIR={tmp_path / 'again'}", f"folder={folder.parent}"]
-    with pytest.raises(InputError, match="KILL is there: nothing is traded; remove it first"):
+    with refused(InputError, "KILL"):
         sell([*words, *folders], KEYS)

@@ -25,6 +25,7 @@ from foundation.signals import Terminated
 from marketsimulator.live_replay import REPLAY_FILE, WaitingClock, run_replay
 from tests.e2e.practice import KEYS, ROOT, Live, Practice, Start, environment, practising
 from tests.support.commands import Started, run_command
+from tests.support.messages import refused
 
 FILES = ("decisions", "equity", "fills", "orders")
 SYMBOLS = "symbols=[SYA,SYB,SYXUSD]"
@@ -239,14 +240,9 @@ def test_replay_resumes_only_under_its_own_settings(desk_of: Callable[..., Desk]
     with pytest.raises(Terminated):
         desk.replay(stopping(2, lambda: signal.raise_signal(signal.SIGTERM)))
     assert not (desk.output / REPLAY_FILE).exists(), "the journal has all of it"
-    for more, words in (
-        ("sizing.band=0.1", "sizing: the replay on this server was started with other settings"),
-        ("symbols=[SYA,SIB]", "SIB: the venue has no such asset; did you mean SYB?"),
-    ):
-        with pytest.raises(InputError) as refused:
+    for more, facts in (("sizing.band=0.1", ("sizing",)), ("symbols=[SYA,SIB]", ("SIB", "SYB"))):
+        with refused(InputError, *facts):
             desk.replay(nothing, more)
-        assert words in str(refused.value)
-        assert ("begin the server again" in str(refused.value)) == ("SIB" not in words)
     desk.replay(nothing, "broker.attempts=2", "start=2024-02-20")
     assert desk.here.venue.over
 
@@ -289,7 +285,7 @@ def test_server_restarted_during_a_replay_is_not_traded(desk_of: Callable[..., D
     def begin_again() -> None:
         venue.record.account_id = "another"
 
-    with pytest.raises(InputError, match="the practice server was begun again"):
+    with refused(InputError):
         desk.replay(stopping(2, begin_again))
     assert not (desk.output / REPLAY_FILE).exists()
 
@@ -309,6 +305,6 @@ def test_replay_reports_denied_orders_and_active_halts(
 def test_a_replay_of_another_account_keeps_its_records(desk_of: Callable[..., Desk]) -> None:
     before, anew = (desk_of("desk", "1h", *SHORT) for _ in range(2))
     kept = before.replay()
-    with pytest.raises(InputError, match="the server was begun again since"):
+    with refused(InputError):
         anew.replay()
     assert before.summary == kept

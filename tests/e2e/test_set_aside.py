@@ -22,6 +22,7 @@ from foundation.errors import BrokerError
 from tests.e2e.changed_answers import Told, changed_answers
 from tests.e2e.practice import OPENING, Practice, Start, buy, trading
 from tests.support.desks import ALWAYS, LISTED, Desk, attacked, halted_by
+from tests.support.messages import refused
 
 CYCLES = tuple(f"2024-02-20T{hour}:30:00Z" for hour in (16, 17, 18, 19))
 WIDE = ("symbols=[SYA,SYB]", "forecaster=ewma", "sizing.strategy=equal_weight")
@@ -147,7 +148,7 @@ def test_activity_list_missing_known_fills_is_not_trusted(here: Practice, tmp_pa
     """Positions agree with what our orders have answered, and cash is not judged by the list."""
     told = Told(LISTED, lambda rows: [each for each in rows if "price" not in each], ALWAYS)
     with attacked(here, tmp_path, told, *WIDE) as desk:
-        with pytest.raises(BrokerError, match=r"order .* has filled .*, and 0 are listed"):
+        with refused(BrokerError, "0"):
             desk.job.step()
         assert desk.live.halts.history() == ()
         told.answers = 2

@@ -39,6 +39,7 @@ from tests.e2e.selling import (
     synthetic,
 )
 from tests.option_spreads.sold import sold
+from tests.support.messages import refused
 from trainingdata.instants import new_york_date
 
 PRIOR = {"BOOTSTRAP_MODE": "prior"}
@@ -204,21 +205,21 @@ def test_trade_closed_while_account_unknown_is_booked_later(tmp_path: Path, brok
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "facts"),
     [
-        (lambda path: path.write_text(path.read_text()[:-20]), "open_spreads"),
+        (lambda path: path.write_text(path.read_text()[:-20]), ("open_spreads",)),
         # A file that is gone beside one that was set aside is not nothing open.
-        (lambda path: path.rename(f"{path}.aside-0"), "is gone; compare the venue's positions"),
+        (lambda path: path.rename(f"{path}.aside-0"), ()),
     ],
 )
 def test_unreadable_state_file_at_start_stops_everything(
-    tmp_path: Path, damage: Callable[[Path], object], says: str
+    tmp_path: Path, damage: Callable[[Path], object], facts: tuple[str, ...]
 ) -> None:
     here, *_ = opened(tmp_path)
     damage(here.folder / STATE_FILE)
     left = {path: path.read_bytes() for path in here.folder.glob(f"{STATE_FILE}*")}
     here.to(0, 120)
-    with pytest.raises(UnknownAccountState, match=says):
+    with refused(UnknownAccountState, *facts, varies="Unterminated .*;"):
         here.seller().step()
     assert {path: path.read_bytes() for path in here.folder.glob(f"{STATE_FILE}*")} == left
     assert len(here.desk.tickets) == 1
@@ -464,7 +465,7 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
         ((True,), [1, 1]),
         ((False,), [2, 1]),
     ):
-        with pytest.raises(BrokerError, match="a call" if without == (True,) else "a put"):
+        with refused(BrokerError, "a call" if without == (True,) else "a put"):
             seller.step()
         assert [
             caplog.text.count(f"ALERT step {each}-20240402-030: the quote of a {each.lower()}")
@@ -472,12 +473,12 @@ def test_each_spreads_failure_alerts_until_it_is_handled(tmp_path: Path, caplog:
         ] == counts
     assert "ALERT positions" not in caplog.text
     here.desk.positions[STRAY] = -1
-    with pytest.raises(BrokerError, match="a put"):
+    with refused(BrokerError, "a put"):
         seller.step()
     assert "ALERT positions" in caplog.text
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(here.desk, "held", refusing(BrokerError("no answer to what is held")))
-        with pytest.raises(BrokerError, match="a put"):
+        with refused(BrokerError, "a put"):
             seller.step()
     assert "ALERT step holdings: no answer to what is held" in caplog.text
     assert len(here.desk.tickets) == 2

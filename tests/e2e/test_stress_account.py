@@ -18,6 +18,7 @@ from marketsimulator.settings import BacktestSettings
 from marketsimulator.stress import parse_request
 from tests.e2e.practice import KEYS, OPENING, Practice, Start, broker, order, trading
 from tests.e2e.refused import answer_of
+from tests.support.messages import refused
 from trainingdata.feed.endpoint import BrokerSettings
 
 SHOWN = {"APCA_API_KEY_ID": KEYS.key, "APCA_API_SECRET_KEY": KEYS.secret}
@@ -88,9 +89,9 @@ def test_stress_command_reads_account_despite_kill_file(here: Practice, tmp_path
 def test_empty_or_unreachable_account_is_refused(practice: Start) -> None:
     server = practice("symbols=[SYA]")
     server.advance(OPENING)
-    with pytest.raises(InputError, match="no stock or coin is held"):
+    with refused(InputError):
         found_at(server)
-    with pytest.raises(InputError, match="the account"):
+    with refused(InputError):
         load_account_book(
             BrokerSettings(url_override="http://127.0.0.1:9", attempts=1, deadline=1.0),
             KEYS,
@@ -120,5 +121,5 @@ def test_open_spreads_count_at_their_maximum_loss() -> None:
     assert option_risk([stock]) == 0.0
     # What was bought counts for nothing in an account's cash, so nothing of it is left to lose.
     assert option_risk([row("SPY250117P00500000", 1, 1.0)]) == 0.0
-    with pytest.raises(InputError, match="no bound"):
+    with refused(InputError):
         option_risk([row("SPY250117C00520000", -1, 1.0)])

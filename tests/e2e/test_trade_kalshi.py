@@ -27,6 +27,7 @@ from foundation.errors import BrokerError, InputError
 from tests.e2e.kalshi_desk import POST, trading_settings
 from tests.e2e.refused import refusal_of
 from tests.event_contracts.practice import KEYS, KalshiPractice, kalshi_practice
+from tests.support.messages import check_message, refused
 
 BOTH: dict[str, Any] = {"markets": ("RAIN", "SNOW"), "policy": "random", "steps": 3}
 MARKET = SyntheticSessionModel(steps=40, start_deviation=0.5, edge=0.1)
@@ -126,7 +127,7 @@ def test_a_market_that_has_ended_stops_no_other(
         time = clock_of(venue)
         assert {entry.market for entry in traded(venue, time=time, steps=2)} == {"RAIN"}
         assert "SNOW: trading ends at" in capsys.readouterr().err
-        with pytest.raises(InputError, match="name open ones"):
+        with refused(InputError):
             traded(venue, time=time, markets=("SNOW",), steps=2)
 
 
@@ -210,32 +211,32 @@ def test_a_market_that_settles_ends_the_trading(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "facts"),
     [
-        ([], "markets: none is named"),
-        (["markets=[RAIN]", "mode=live"], "say so with confirm_live=true"),
-        (["markets=[RAIN]"], "KALSHI_API_KEY_ID: not set"),
-        (["markets=[RAIN]", "policy=keely"], "nothing; did you mean kelly?"),
-        (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], "own.csv: estimates cannot"),
+        ([], ("markets",)),
+        (["markets=[RAIN]", "mode=live"], ("confirm_live=true",)),
+        (["markets=[RAIN]"], ("KALSHI_API_KEY_ID",)),
+        (["markets=[RAIN]", "policy=keely"], ("kelly",)),
+        (["markets=[RAIN]", "policy=kelly", "estimates=own.csv"], ("own.csv",)),
     ],
 )
 def test_the_command_refuses_in_one_line(
-    words: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], facts: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("KALSHI_API_KEY_ID", "KALSHI_PRIVATE_KEY", "KALSHI_PRIVATE_KEY_PATH"):
         monkeypatch.delenv(name, raising=False)
-    assert says in refusal_of("event_contracts.trade", *words)
+    check_message(refusal_of("event_contracts.trade", *words), *facts)
     assert not list(tmp_path.iterdir())
 
 
 def test_permanent_errors_end_kalshi_trading_without_a_folder(practice: KalshiPractice) -> None:
     practice.fault("status", status=401, seconds=0, count=10**5)
     for steps in (None, 2):
-        with pytest.raises(BrokerError, match="refused \\(401\\)"):
+        with refused(BrokerError, "401"):
             traded(practice, steps=steps)
     assert not list(Path().iterdir())
     practice.clear_faults()
-    with pytest.raises(BrokerError, match="HAIL: the venue has no such market"):
+    with refused(BrokerError, "HAIL"):
         traded(practice, steps=None, markets=("HAIL",))
     assert not list(Path().iterdir())

@@ -27,6 +27,7 @@ from option_spreads.selling.job import FOLDER
 from option_spreads.selling.state import OpenSpread, collateral, read_state
 from tests.e2e.practice import KEYS, ROOT, Practice, Start, environment, trading
 from tests.support.commands import Started
+from tests.support.messages import refused
 
 UNDER = "SYC"
 NOW = np.datetime64("2024-02-20T15:30", "ns")
@@ -162,7 +163,7 @@ def test_failed_reconciliation_does_not_block_spread_buyback(
     sell(words, KEYS)
     here.advance("2024-02-20T19:30Z")
     here.fail(kind="status", status=503, path="/v2/account/activities", count=20)
-    with pytest.raises(InputError, match="503"):
+    with refused(InputError, "503"):
         sell([*words, "broker.attempts=1"], KEYS)
     assert read_state(tmp_path / "files" / "paper").spreads == ()
     path = tmp_path / "live" / here.venue.record.account_id / JOURNAL_FILE

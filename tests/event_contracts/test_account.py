@@ -36,6 +36,7 @@ from foundation.errors import BrokerError, OutcomeUnknown
 from tests.e2e.kalshi_desk import UNLIMITED
 from tests.event_contracts.exact_account import Account
 from tests.event_contracts.practice import FILL, KEYS, ORDER
+from tests.support.messages import refused
 from tests.support.passing import AT_ONCE, Passing
 
 D = Decimal
@@ -316,7 +317,7 @@ def test_answered_fill_is_awaited_until_listed(venue: Venue) -> None:
     venue.filled, venue.remaining = "10.00", "0.00"
     assert manager.submit(WISH).filled == 10
     # Cash, contracts and fills are as they were: flat and rich, if one believed it.
-    with pytest.raises(BrokerError, match=r"order v-1: 10.00 traded, 0 listed"):
+    with refused(BrokerError, "v-1", "10.00", "0"):
         manager.view("RAIN")
 
     def heard(_: float) -> None:
@@ -340,7 +341,7 @@ def test_fill_shown_only_by_order_is_awaited(venue: Venue, count: int, taken_out
     venue.trades(count, listed=False)
     if taken_out:
         assert [intent.client_order_id for intent in manager.withdraw("RAIN", LATER)] == ["o-1"]
-    with pytest.raises(BrokerError, match=rf"order v-1: {count}.00 traded, 0 listed"):
+    with refused(BrokerError, "v-1", f"{count}.00", "0"):
         manager.view("RAIN")
     venue.list_fill(count)
     view = manager.view("RAIN")
@@ -387,7 +388,7 @@ def test_account_changing_during_reads_is_rejected(venue: Venue) -> None:
     manager = manager_of()
     numbers = iter(range(10**6))
     venue.slow = lambda: venue.fills.append(listed_fill(f"{next(numbers) + 1}.00"))
-    with pytest.raises(BrokerError, match="something trades in it whenever it is read"):
+    with refused(BrokerError):
         manager.view("RAIN")
 
 
@@ -408,5 +409,5 @@ def test_pages_are_read_to_their_end_without_loops(monkeypatch: pytest.MonkeyPat
     assert connection.pages(*fills, ticker="RAIN") == ["a", "b", "c"]
     assert all(query["ticker"] == "RAIN" for query in asked)
     pages["2"] = ("c", "1")
-    with pytest.raises(BrokerError, match=f"fills: .*more than {MAX_PAGES} pages"):
+    with refused(BrokerError, "fills", MAX_PAGES):
         connection.pages(*fills)

@@ -36,6 +36,7 @@ from event_contracts.trading.orders import (
 )
 from foundation.errors import InputError
 from tests.event_contracts.trading import MARKET, QUOTE, view, views, waiting
+from tests.support.messages import refused
 
 D = Decimal
 WAYS: list[tuple[ContractAction, Outcome]] = [
@@ -325,5 +326,5 @@ def test_each_position_limit_is_configurable_and_named() -> None:
     ):
         assert says in str(limits.validate_order(**order))
     for name, value in (("contracts", "0"), ("value", "-1"), ("share", "0"), ("share", "1.5")):
-        with pytest.raises(InputError, match=rf"limits\.{name}"):
+        with refused(InputError, f"limits.{name}"):
             PositionLimits(**{name: D(value)})

@@ -49,6 +49,7 @@ from foundation.decimals import CENT
 from foundation.errors import InputError, OrderRejected
 from tests.e2e.kalshi_desk import quotes
 from tests.event_contracts.trading import QUOTE, view, waiting
+from tests.support.messages import refused
 
 D = Decimal
 STRIKES = st.sampled_from(
@@ -189,7 +190,7 @@ def test_each_loss_limit_is_a_setting(
     assert space.refusal(6, view(yes=5, exposure=exposure)) is None, "a sale is always allowed"
     assert space.refusal(1, view(no=9, exposure=exposure)) is None, "so is whatever reduces"
     for name in limits:
-        with pytest.raises(InputError, match=rf"limits\.{name}"):
+        with refused(InputError, f"limits.{name}"):
             PositionLimits(**{name: D(0)})
 
 
@@ -231,11 +232,12 @@ def test_each_size_has_its_limit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_limits", "says"),
-    [({7: 100}, "size_limits: 7 is not one of"), ({5: -1}, "-1 contracts; a limit is 0 or more")],
+    ("given_limits", "facts"), [({7: 100}, ("size_limits", "7")), ({5: -1}, ("-1", "0"))]
 )
-def test_size_limits_name_sizes_of_the_table(given_limits: dict[int, int], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_size_limits_name_sizes_of_the_table(
+    given_limits: dict[int, int], facts: tuple[str, ...]
+) -> None:
+    with refused(InputError, *facts):
         LimitOrderActionSpace(size_limits=given_limits)
 
 
@@ -392,7 +394,7 @@ def test_a_second_strike_is_refused_by_name() -> None:
     exchange.submit(EventContractOrder("a", "T0", "BUY", side, price, 35 // price))
     side = max(sides, key=exchange.quote("T1").ask)
     price = exchange.quote("T1").ask(side)
-    with pytest.raises(OrderRejected, match=r"its event may lose .* \(limits.event_loss\)"):
+    with refused(OrderRejected, "limits.event_loss"):
         exchange.submit(EventContractOrder("b", "T1", "BUY", side, price, D(20)))
 
 

@@ -31,6 +31,7 @@ from foundation.errors import InputError
 from tests.e2e.refused import answer_of, refusal_of
 from tests.event_contracts.trading import journal, service_of, step
 from tests.execution.journals import change_rows
+from tests.support.messages import check_message, refused
 
 D = Decimal
 SHORT = SyntheticSessionModel(steps=30, noise=0.5)
@@ -127,32 +128,34 @@ def test_rejected_orders_are_not_replayed(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "statement"),
+    ("facts", "statement"),
     [
-        ("kalshi_ticks", "UPDATE kalshi_ticks SET bid = 20 WHERE rowid = 3"),
-        ("no decisions", "ALTER TABLE kalshi_actions RENAME TO other"),
-        ("no settled market", "DELETE FROM kalshi_ticks WHERE rowid > 20"),
-        ("not a database", ""),
+        (("kalshi_ticks",), "UPDATE kalshi_ticks SET bid = 20 WHERE rowid = 3"),
+        ((), "ALTER TABLE kalshi_actions RENAME TO other"),
+        ((), "DELETE FROM kalshi_ticks WHERE rowid > 20"),
+        ((), ""),
     ],
 )
 def test_invalid_journal_is_refused_and_nothing_written(
-    path: Path, says: str, statement: str
+    path: Path, facts: tuple[str, ...], statement: str
 ) -> None:
     if statement:
         damage(path, statement)
     else:
         path.write_text("worth,cash\n" * 200)
     before = sorted(Path().rglob("*"))
-    said = refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report")
-    assert "journal.sqlite" in said
-    assert says in said
+    check_message(
+        refusal_of("event_contracts.compare", "journal=journal.sqlite", "output=deep/in/report"),
+        "journal.sqlite",
+        *facts,
+    )
     assert sorted(Path().rglob("*")) == before
 
 
 def test_sessions_come_from_one_place() -> None:
-    with pytest.raises(InputError, match="folder, journal: both name sessions"):
+    with refused(InputError, "journal"):
         ComparisonSettings(folder="here", journal="there")
-    assert "is not a file" in refusal_of("event_contracts.compare", "journal=nowhere")
+    check_message(refusal_of("event_contracts.compare", "journal=nowhere"))
 
 
 def test_account_books_round_trip_through_the_journal() -> None:
@@ -176,7 +179,7 @@ def test_account_books_round_trip_through_the_journal() -> None:
         "sales": {"RAIN": ["0.4", "0"]},
     }
     change_rows(log.database, "kalshi_books", "content = replace(content, '9.5', 'NaN')")
-    with pytest.raises(DatabaseFailed, match="no number"):
+    with refused(DatabaseFailed):
         log.kept()
 
 

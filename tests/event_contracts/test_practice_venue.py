@@ -42,6 +42,7 @@ from tests.event_contracts.practice import (
     kalshi_practice,
     signed_headers,
 )
+from tests.support.messages import refused
 
 D = Decimal
 NOW = np.datetime64("2026-11-23T15:00:00", "ns")
@@ -94,7 +95,7 @@ def test_unsettled_payout_buys_nothing() -> None:
     assert venue.market_state("RAIN") == "closed"
     assert venue.cash < 1
     assert venue.view("SNOW").elsewhere == 18
-    with pytest.raises(Refused, match="is free"):
+    with refused(Refused):
         send(venue, buying("b", market="SNOW", count=3))
     for _ in range(3):
         venue.advance()
@@ -107,7 +108,7 @@ def test_expired_order_does_not_meet_the_next_tick() -> None:
     seconds = int(NOW.astype("datetime64[s]").astype(np.int64))
     early = send(venue, buying("a", price="0.47"), expiration_time=seconds + 59)
     just = send(venue, buying("b", price="0.47", count=5), expiration_time=seconds + 60)
-    with pytest.raises(Refused, match="expiration_time has passed"):
+    with refused(Refused, "expiration_time"):
         send(venue, buying("c"), expiration_time=seconds)
     venue.advance()
     assert (venue.orders[early].state, venue.orders[early].filled) == ("canceled", D(0))
@@ -141,50 +142,44 @@ def test_closing_order_needs_no_cash() -> None:
     send(venue, buying("a"))
     venue.advance()
     plain = replace(selling("s", 10), time_in_force="good_till_canceled")
-    with pytest.raises(Refused, match="may cost"):
+    with refused(Refused):
         send(venue, replace(plain, count=D(20)))
     send(venue, replace(plain, price=D("0.49")))
-    with pytest.raises(Refused, match="may cost"):
+    with refused(Refused):
         send(venue, replace(plain, client_order_id="t"))
     assert venue.position("RAIN") == 10
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "facts"),
     [
-        ({"count": 10}, "count: .*not a fixed-point number in text"),
-        ({"price": "1.0000"}, "price: .*no price of an order"),
-        ({"price": "0.5050"}, "between ticks or contracts"),
-        ({"side": "yes"}, "side: .*'bid' or 'ask'"),
-        ({"ticker": "HAIL"}, "market HAIL not found"),
-        ({"expiration_time": "soon"}, "expiration_time: .*whole seconds since 1970"),
-        ({"post_only": True}, "^post only cross"),
-        ({"post_only": 1}, "post_only: Input should be a valid boolean"),
-        ({"cancel_order_on_pause": True}, "cancel_order_on_pause: .*True is not simulated here"),
-        ({"order_group_id": "g"}, "order_group_id: .*'g' is not simulated here; leave the field"),
-        ({"subaccount": 1}, "subaccount: .*1 is not simulated here"),
-        ({"time_in_force": "fill_or_kill", "count": "31"}, "^fill or kill insufficient resting"),
-        ({"time_in_force": "GTT"}, "time_in_force: .*'immediate_or_cancel'"),
-        ({"exchange_index": 3}, "exchange_index: Input should be 0 or -1"),
-        ({"reduce_only": True}, "^reduce_only can only be used with IoC orders"),
-        (
-            {"reduce_only": True, "time_in_force": "fill_or_kill"},
-            "^reduce_only can only be used with IoC orders",
-        ),
+        ({"count": 10}, ("count",)),
+        ({"price": "1.0000"}, ("price",)),
+        ({"price": "0.5050"}, ()),
+        ({"side": "yes"}, ("side", "'bid'", "'ask'")),
+        ({"ticker": "HAIL"}, ("HAIL",)),
+        ({"expiration_time": "soon"}, ("expiration_time", "1970")),
+        ({"post_only": True}, ()),
+        ({"post_only": 1}, ("post_only",)),
+        ({"cancel_order_on_pause": True}, ("cancel_order_on_pause",)),
+        ({"order_group_id": "g"}, ("order_group_id", "'g'")),
+        ({"subaccount": 1}, ("subaccount", "1")),
+        ({"time_in_force": "fill_or_kill", "count": "31"}, ()),
+        ({"time_in_force": "GTT"}, ("time_in_force", "'immediate_or_cancel'")),
+        ({"exchange_index": 3}, ("exchange_index", "0", "-1")),
+        ({"reduce_only": True}, ("reduce_only",)),
+        ({"reduce_only": True, "time_in_force": "fill_or_kill"}, ("reduce_only",)),
         *(
-            (
-                {"time_in_force": force, "expiration_time": 2**32},
-                f"{force} cannot be combined with expiration_time",
-            )
+            ({"time_in_force": force, "expiration_time": 2**32}, (force, "expiration_time"))
             for force in ("immediate_or_cancel", "fill_or_kill")
         ),
-        ({"count": "5000"}, "is free"),
+        ({"count": "5000"}, ()),
     ],
 )
-def test_invalid_order_is_refused_by_field(change: dict[str, Any], says: str) -> None:
+def test_invalid_order_is_refused_by_field(change: dict[str, Any], facts: tuple[str, ...]) -> None:
     venue = venue_of(flat())
     body = body_of(buying("a"), **change)
-    with pytest.raises(Refused, match=says):
+    with refused(Refused, *facts):
         take(venue, OrderRequest.parse(body))
     assert not venue.orders
 

@@ -39,6 +39,7 @@ from event_contracts.simulation.synthetic import (
 from foundation.arrays import Array
 from foundation.errors import DataError, InputError
 from tests.event_contracts.recordings import Quote, write_files
+from tests.support.messages import refused
 
 
 def plain_session() -> Array:
@@ -66,32 +67,31 @@ def test_session_is_copied_with_float32_prices_on_ticks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "value", "why"),
+    ("row", "column", "value", "facts"),
     [
-        (1, "yes_bid", np.nan, "is not a finite number"),
-        (0, "yes_bid", -0.01, "is outside 0 … 1"),
-        (2, "estimate", 1.2, "is outside 0 … 1"),
-        (1, "bid_size", -1.0, "is negative"),
-        (1, "ask_size", 1e19, "is more than 1e+09 contracts"),
-        (2, "bought", -20.0, "is negative"),
-        (0, "yes_bid", 0.405, "is not a multiple of a tick, $0.01"),
-        (0, "yes_ask", 0.40, "is not above the row's yes_bid"),
+        (1, "yes_bid", np.nan, ()),
+        (0, "yes_bid", -0.01, ("0", "1")),
+        (2, "estimate", 1.2, ("0", "1")),
+        (1, "bid_size", -1.0, ()),
+        (1, "ask_size", 1e19, ("1e+09",)),
+        (2, "bought", -20.0, ()),
+        (0, "yes_bid", 0.405, ("$0.01",)),
+        (0, "yes_ask", 0.40, ("yes_bid",)),
     ],
 )
 def test_invalid_session_value_names_row_and_column(
-    row: int, column: str, value: float, why: str
+    row: int, column: str, value: float, facts: tuple[str, ...]
 ) -> None:
     session = plain_session()
     session[row, COLUMNS.index(column)] = value
-    with pytest.raises(InputError) as refused:
+    with refused(InputError, f"row {row}", column, f"{value:g}", *facts) as caught:
         validate_session(session)
-    assert f"row {row}, {column}: {value:g} {why}" in str(refused.value)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("tick", [0.0, -0.01, 0.03, 1.0, np.nan, 1e-6])
 def test_tick_must_divide_a_dollar(tick: float) -> None:
-    with pytest.raises(InputError, match="tick: "):
+    with refused(InputError, "tick"):
         validate_session(plain_session(), tick=tick)
 
 
@@ -175,7 +175,7 @@ def test_unsettled_market_is_left_out_by_name(
     markets = recorded_markets(write_files(tmp_path, QUOTES, {"E1-WARM": 1.0, "E1-COLD": np.nan}))
     assert [market.market for market in markets] == ["E1-WARM"]
     assert "E1-COLD: not settled, left out" in caplog.text
-    with pytest.raises(InputError, match="no settled market"):
+    with refused(InputError):
         recorded_markets(write_files(tmp_path, QUOTES, {"OTHER": 1.0}))
 
 
@@ -191,30 +191,28 @@ def test_later_quotes_and_outcomes_change_no_earlier_row(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("file", "column", "value", "why"),
+    ("file", "column", "value", "facts"),
     [
-        ("top_of_book", "timestamp", "soon", "timestamp 'soon' is not a date and time"),
-        ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), "has no zone"),
-        ("top_of_book", "yes_bid", "low", "not a whole cent"),
-        ("top_of_book", "no_bid", np.nan, "not a whole cent"),
-        ("top_of_book", "ticker", None, "no ticker, or no event"),
-        ("settlement", "settled_yes_inferred", "yes", "settled at yes, neither 0 nor 1"),
-        ("settlement", "settled_yes_inferred", 0.5, "settled at 0.5, neither 0 nor 1"),
-        ("settlement", "ticker", "E1-WARM", "E1-WARM: settled at 0 and at 1"),
+        ("top_of_book", "timestamp", "soon", ("timestamp 'soon'",)),
+        ("top_of_book", "timestamp", pd.Timestamp("2025-12-04"), ()),
+        ("top_of_book", "yes_bid", "low", ()),
+        ("top_of_book", "no_bid", np.nan, ()),
+        ("top_of_book", "ticker", None, ()),
+        ("settlement", "settled_yes_inferred", "yes", ("0", "1")),
+        ("settlement", "settled_yes_inferred", 0.5, ("0.5", "0", "1")),
+        ("settlement", "ticker", "E1-WARM", ("E1-WARM", "0", "1")),
     ],
 )
 def test_invalid_recorded_column_is_refused_with_its_file(
-    tmp_path: Path, file: str, column: str, value: object, why: str
+    tmp_path: Path, file: str, column: str, value: object, facts: tuple[str, ...]
 ) -> None:
     write_files(tmp_path, QUOTES, SETTLED)
     path = tmp_path / f"SERIES_{file}.parquet"
     table = pd.read_parquet(path)
     table[column] = pd.Series([value] * len(table), index=table.index)
     table.to_parquet(path)
-    with pytest.raises(DataError) as refused:
+    with refused(DataError, path, *facts):
         recorded_markets(tmp_path)
-    assert str(refused.value).startswith(f"{path}: ")
-    assert why in str(refused.value)
 
 
 def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
@@ -224,7 +222,7 @@ def test_a_market_that_two_events_list_is_refused(tmp_path: Path) -> None:
         if kind == "top_of_book":
             table = table[table["ticker"] == "E1-WARM"].assign(event="E2")
         table.to_parquet(tmp_path / f"SERIES2_{kind}.parquet")
-    with pytest.raises(DataError, match=r"E1-WARM: listed in E\d and in E\d"):
+    with refused(DataError, "E1-WARM"):
         recorded_markets(tmp_path)
 
 
@@ -389,7 +387,7 @@ def test_batch_of_sessions_equals_single_draws(seed: int, first: int, count: int
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "seed", (1, -2)])
 def test_invalid_seed_is_refused(seed: Any) -> None:
-    with pytest.raises(InputError, match="seed: "):
+    with refused(InputError, "seed"):
         synthetic_session(seed)
-    with pytest.raises(InputError, match="market: -1"):
+    with refused(InputError, "market", "-1"):
         synthetic_session(0, market=-1)

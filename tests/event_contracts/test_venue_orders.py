@@ -34,6 +34,7 @@ from execution.journal.orders import encode_order
 from foundation.errors import InvalidResponse
 from tests.e2e.practice import ROOT
 from tests.event_contracts.practice import FILL, ORDER
+from tests.support.messages import refused
 
 D = Decimal
 MODELS = ROOT.parent / "shared" / "venues" / "kalshi_models.json"
@@ -119,16 +120,16 @@ def test_the_answer_to_a_post_is_the_order(order: EventContractOrder, data: st.D
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "facts"),
     [
-        ({"client_order_id": "o-2"}, "about another order"),
-        ({"fill_count": 4}, "fill_count is not a fixed-point number in text"),
-        ({"fill_count": "-1.00"}, "fill_count is below 0"),
-        ({"remaining_count": "1e99"}, "remaining_count is not a number"),
-        ({"remaining_count": "10.01"}, "fill_count and remaining_count are"),
+        ({"client_order_id": "o-2"}, ()),
+        ({"fill_count": 4}, ("fill_count",)),
+        ({"fill_count": "-1.00"}, ("fill_count", "0")),
+        ({"remaining_count": "1e99"}, ("remaining_count",)),
+        ({"remaining_count": "10.01"}, ("fill_count", "remaining_count")),
     ],
 )
-def test_answer_to_another_order_is_refused(change: dict[str, Any], says: str) -> None:
+def test_answer_to_another_order_is_refused(change: dict[str, Any], facts: tuple[str, ...]) -> None:
     intent = intent_of(EventContractOrder("o-1", "RAIN", "BUY", "YES", D("0.30"), D(10)))
     answer = {
         "order_id": "v-1",
@@ -136,7 +137,7 @@ def test_answer_to_another_order_is_refused(change: dict[str, Any], says: str) -
         "fill_count": "0.00",
         "remaining_count": "10.00",
     }
-    with pytest.raises(InvalidResponse, match=says):
+    with refused(InvalidResponse, *facts):
         VenueOrder.from_answer(intent, {**answer, **change})
 
 
@@ -161,8 +162,7 @@ def test_answer_to_another_order_is_refused(change: dict[str, Any], says: str) -
 def test_missing_or_empty_venue_field_is_named(
     kind: Any, entry: dict[str, Any], name: str, value: Any
 ) -> None:
-    says = "missing" if value is None else ""
-    with pytest.raises(InvalidResponse, match=f"^invalid response: {name} is {says}"):
+    with refused(InvalidResponse, name):
         kind.parse({**entry, name: value})
 
 

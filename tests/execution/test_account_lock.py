@@ -24,6 +24,7 @@ from foundation.database import rollback_journal
 from foundation.errors import InputError
 from foundation.redaction import NO_SECRETS
 from tests.execution.journals import change_rows
+from tests.support.messages import check_message, refused
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
 ORDER = Order("a", "NVDA", "buy", Decimal(3), "so")
@@ -39,7 +40,7 @@ def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
     with account_lock("one"):
         with account_lock("two"):
             pass
-        assert "account one: another process sends orders to it" in refused("one", tmp_path)
+        check_message(refusal("one", tmp_path), "one")
     with account_lock("one") as folder:
         assert folder.stat().st_mode & 0o777 == 0o700, "nobody else looks into it"
     assert not is_traded("unheard", tmp_path / "unheard")
@@ -49,7 +50,7 @@ def test_account_is_traded_by_one_process_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "../up", "a/b", "a b", "x" * 65])
 def test_invalid_account_id_creates_no_folder(name: str) -> None:
-    with pytest.raises(InputError, match="which is not a valid id"), account_lock(name):
+    with refused(InputError), account_lock(name):
         pytest.fail("it is held")
 
 
@@ -57,10 +58,10 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
     """Orders of unknown outcome, halts and the kill file there are so in every folder."""
     with open_journal("moved", tmp_path / "first") as book:
         OrderStore(book.database).begin(OrderIntent(ORDER, NOW))
-    said = refused("moved", tmp_path / "second")
-    assert (
-        f"its journal is {book.folder / JOURNAL_FILE}: continue with folder={tmp_path}/first"
-        in said
+    check_message(
+        refusal("moved", tmp_path / "second"),
+        book.folder / JOURNAL_FILE,
+        f"folder={tmp_path}/first",
     )
     assert not (tmp_path / "second").exists()
     (tmp_path / "link").symlink_to(tmp_path / "first")
@@ -70,7 +71,7 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
     (tmp_path / "link" / "moved").rename(tmp_path / "second" / "moved")
     for root in ("first", "second"):
         # Without it an order of unknown outcome would be one that was never sent.
-        assert "is not there. Bring it back; or" in refused("moved", tmp_path / root)
+        check_message(refusal("moved", tmp_path / root))
     (state_folder("moved") / "journal").unlink()
     with open_journal("moved", tmp_path / "second") as book:
         (intent,) = OrderStore(book.database).unknown_outcomes()
@@ -79,11 +80,9 @@ def test_account_trades_only_from_its_journals_folder(tmp_path: Path) -> None:
 
 def test_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    said = refused("blocked", tmp_path / "file")
-    assert said.startswith(f"{tmp_path}/file/blocked: cannot be locked: ")
-    assert said.endswith("folder")
+    check_message(refusal("blocked", tmp_path / "file"), f"{tmp_path}/file/blocked", "folder")
     (state_folder("spoilt") / "journal").mkdir(parents=True)
-    assert "cannot be read" in refused("spoilt", tmp_path)
+    check_message(refusal("spoilt", tmp_path))
 
 
 @pytest.mark.parametrize("content", [b"", b"no database" * 200, b"\0" * 4096])
@@ -94,7 +93,7 @@ def test_damaged_journal_is_kept_beside_a_new_one(tmp_path: Path, content: bytes
     assert book.damaged_copy is None
     path = book.folder / JOURNAL_FILE
     path.write_bytes(content)
-    assert "damaged" in refused("damaged", tmp_path), "nobody knows what may be at the venue"
+    check_message(refusal("damaged", tmp_path), "damaged")
     assert path.read_bytes() == content
     if not content:  # of what is no database SQLite takes it away
         rollback_journal(path).write_bytes(b"begun")
@@ -138,7 +137,7 @@ def test_inaccessible_path_counts_as_existing(tmp_path: Path) -> None:
     assert not may_exist(tmp_path / "file" / "below")
 
 
-def refused(account: str, root: Path) -> str:
+def refusal(account: str, root: Path) -> str:
     """Why an account cannot be traded from a folder."""
     with pytest.raises(InputError) as caught, open_journal(account, root):
         pytest.fail("it is traded")
@@ -151,8 +150,7 @@ def test_journal_is_used_by_one_process_across_users(
     """Another user's state folder has another lock of the account."""
     with open_journal("shared", tmp_path / "live"):
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
-        said = refused("shared", tmp_path / "live")
-        assert said.startswith("account shared: another process sends orders to it")
+        check_message(refusal("shared", tmp_path / "live"), "shared")
         assert is_traded("shared", tmp_path / "live" / "shared")
     assert not is_traded("shared", tmp_path / "live" / "shared")
     with open_journal("shared", tmp_path / "live"):

@@ -29,6 +29,7 @@ from foundation.decimals import INFINITY
 from foundation.errors import BrokerError, InvalidResponse
 from tests.execution.scripted_venue import Ours, broker_at
 from tests.support import orders as shapes
+from tests.support.messages import refused
 from trainingdata.instruments import instrument
 
 CLOCK = {"timestamp": "2024-03-05T12:30:20-05:00"}
@@ -77,7 +78,7 @@ def test_an_account_needs_its_cash_and_a_clock() -> None:
     assert (account.cash, account.equity, account.positions) == (1000.0, 1000.0, {})
     assert account.as_of == np.datetime64("2024-03-05T17:30:20", "ns")
     for at in ("2024-03-05T12:30:20", "0001-01-01T00:00:00Z", "9999-01-01T00:00:00Z"):
-        with pytest.raises(BrokerError, match="timestamp is"):
+        with refused(BrokerError, "timestamp"):
             parse_reading(AccountResponses({"cash": "1000"}, [], [], {"timestamp": at}))
 
 
@@ -115,7 +116,7 @@ def test_owed_options_reduce_cash_owned_ones_add_none() -> None:
     assert read(None, [{**owed, "asset_class": None}]).cash == 879.5
     for position in (bought, {**bought, "market_value": None}):
         assert read(None, [position]).cash == 1000.0
-    with pytest.raises(BrokerError, match="SPY240920C00560000: qty -1, market_value 300"):
+    with refused(BrokerError, "SPY240920C00560000", "qty -1", "market_value", "300"):
         read(None, [{**bought, "qty": "-1"}])
 
 
@@ -212,14 +213,14 @@ def test_market_value_sums_must_match_priced_positions() -> None:
     off = {**LONG, "long_market_value": "90", "equity": "1090"}
     for positions in ([spy], [spy, {**NOTHING_SAID, **WORTH_NOTHING}]):
         assert of_a_feed(positions, LONG).account.equity == 1050
-        with pytest.raises(InvalidResponse, match="long_market_value says"):
+        with refused(InvalidResponse, "long_market_value"):
             of_a_feed(positions, off)
     assert of_a_feed([spy, NOTHING_SAID], off).account.equity == 1050
     short = {**LONG, "short_market_value": "-40", "equity": "1010"}
-    with pytest.raises(InvalidResponse, match="short_market_value says"):
+    with refused(InvalidResponse, "short_market_value"):
         of_a_feed([spy, NOTHING_SAID], short)
     assert of_a_feed([spy, sold], short).account.equity == 1010
-    with pytest.raises(InvalidResponse, match=r"equity is \$1,090.00, cash \$1,000.00"):
+    with refused(InvalidResponse, "equity", "$1,090.00", "cash $1,000.00"):
         of_a_feed([spy, sold], {**short, "equity": "1090"})
 
 
@@ -269,8 +270,8 @@ def test_malformed_unknown_order_is_quarantined_own_is_refused(
 def test_position_with_contradicting_sides_is_refused_by_name(
     symbol: str, qty: str, value: str | None, side: str | None
 ) -> None:
-    why = "side is not long or short" if side == "sell" else f"{symbol}: qty .* and side .*"
-    with pytest.raises(InvalidResponse, match=why):
+    facts = ("side", "'sell'") if side == "sell" else (symbol, "qty", "side")
+    with refused(InvalidResponse, *facts):
         read(None, [held(symbol, qty, "11", market_value=value, side=side)])
     for unvalued_sides in (None, "", "short"):
         short = held("NVDA", "-3", "11", market_value="-33", side=unvalued_sides)
@@ -295,10 +296,10 @@ def test_long_and_short_values_must_match_the_account(
     short = held("SPY", "-10", "10")
     assert read(facts, [held("NVDA", "10", "50"), short]).equity == 1400.0
     assert read(facts, [held("NVDA", "10", "49.9"), short]).equity == 1399.0
-    with pytest.raises(InvalidResponse, match=rf"positions \(qty times price\) .* {field}"):
+    with refused(InvalidResponse, field):
         read(facts, [held(*each) for each in positions])
     for quantity, side in (("10", "long"), ("-10", "short")):
-        with pytest.raises(InvalidResponse, match=rf"{side}_market_value says \$0"):
+        with refused(InvalidResponse, f"{side}_market_value", "$0"):
             read(dict.fromkeys(facts, "0"), [held("NVDA", quantity, "50")])
 
 
@@ -312,7 +313,7 @@ def test_small_price_moves_between_answers_keep_account_readable(
 ) -> None:
     broker, venue, *_ = broker_at(positions=[[held("SYA", "1000", price)]], account=[MOVING])
     if accepted is None:
-        with pytest.raises(BrokerError, match="long_market_value says"):
+        with refused(BrokerError, "long_market_value"):
             broker.account()
         return
     assert broker.account().positions == {"SYA": Decimal(1000)}
@@ -373,7 +374,7 @@ def test_ambiguous_equity_components_keep_the_account_readable(
     names = ("cash", "long_market_value", "short_market_value", "equity")
     said = dict(zip(names, facts.split(), strict=True))
     assert read(said, positions).cash <= float(said["cash"])
-    with pytest.raises(InvalidResponse, match="equity is"):
+    with refused(InvalidResponse, "equity"):
         read({**said, "cash": "900000"}, positions)
 
 
@@ -385,23 +386,23 @@ def test_cash_net_of_open_bids_is_accepted() -> None:
     assert read(facts, None, [open_order(symbol="SPY", qty="3")]).cash == 400.0, "of no known price"
     assert read(facts, None, [open_order(symbol=None, legs=[])]).cash == 400.0, "of options"
     for orders in ([], [{**bid, "side": "sell"}], [{**bid, "qty": "2"}]):
-        with pytest.raises(InvalidResponse, match="equity is"):
+        with refused(InvalidResponse, "equity"):
             read(facts, None, orders)
-    with pytest.raises(InvalidResponse, match="equity is"):
+    with refused(InvalidResponse, "equity"):
         read({**facts, "cash": "1600"}, None, [bid])
 
 
 def test_cash_being_withdrawn_keeps_the_account_readable(caplog: pytest.LogCaptureFixture) -> None:
     facts = {"long_market_value": "0", "short_market_value": "0", "equity": "100000"}
     less: Any = {**facts, "cash": "95000"}
-    with pytest.raises(InvalidResponse, match="equity is"):
+    with refused(InvalidResponse, "equity"):
         parse_reading(AccountResponses(less, [], [], CLOCK))
     assert (
         parse_reading(AccountResponses(less, [], [], CLOCK, reread=True)).account.equity == 95_000.0
     )
     assert "on its way out" in caplog.text
     more: Any = {**facts, "cash": "105000"}
-    with pytest.raises(InvalidResponse, match="equity is"):
+    with refused(InvalidResponse, "equity"):
         parse_reading(AccountResponses(more, [], [], CLOCK, reread=True))
 
 
@@ -449,7 +450,7 @@ def test_account_permissions_are_those_of_the_venue(
     facts: dict[str, Any], changed: dict[str, Any] | None
 ) -> None:
     if changed is None:  # it is said, and not understood
-        with pytest.raises(BrokerError, match=f"{next(iter(facts))} is "):
+        with refused(BrokerError, next(iter(facts))):
             read(facts)
         return
     account = read(facts)
@@ -640,5 +641,5 @@ def test_unvalued_short_option_counts_at_its_last_price() -> None:
 def test_position_with_inconsistent_numbers_is_refused(wrong: dict[str, Any]) -> None:
     position = held("NVDA", "910", "10", market_value="9100")
     assert read(None, [position]).equity == 10_100
-    with pytest.raises(BrokerError, match=r"NVDA: qty .* at a current_price of .* is not"):
+    with refused(BrokerError, "NVDA", "current_price"):
         read(None, [{**position, **wrong}])

@@ -13,6 +13,7 @@ from execution.alpaca.fields import ActivityEntry
 from foundation.decimals import plain_text
 from foundation.errors import InvalidResponse
 from tests.support.changed_fields import VALUES
+from tests.support.messages import refused
 from trainingdata.feed.fields import OptionalField, RequiredField
 
 MIDNIGHT = np.datetime64("2024-03-05T05:00", "ns")
@@ -115,20 +116,20 @@ def test_changed_activity_field_changes_nothing_or_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "field", "values", "says"),
+    ("name", "field", "values", "facts"),
     [
-        ("trade", "symbol", (None, ""), "symbol"),
-        ("trade", "qty", (None, "", "0", "-1"), "qty"),
-        ("trade", "price", (None, ""), "price"),
-        ("deposit", "net_amount", (None, ""), "net_amount"),
-        ("split", "symbol", (None,), "activity s: quantity -33 of nothing"),
+        ("trade", "symbol", (None, ""), ("symbol",)),
+        ("trade", "qty", (None, "", "0", "-1"), ("qty",)),
+        ("trade", "price", (None, ""), ("price",)),
+        ("deposit", "net_amount", (None, ""), ("net_amount",)),
+        ("split", "symbol", (None,), ("s", "quantity -33")),
     ],
 )
 def test_money_and_trade_activities_require_every_field(
-    name: str, field: str, values: tuple[Any, ...], says: str
+    name: str, field: str, values: tuple[Any, ...], facts: tuple[str, ...]
 ) -> None:
     for value in values:
-        with pytest.raises(InvalidResponse, match=says):
+        with refused(InvalidResponse, *facts):
             activity_of({**ENTRIES[name][0], field: value})
 
 
@@ -155,7 +156,7 @@ def test_crypto_fee_is_deducted_whatever_its_sign(quantity: str) -> None:
 def test_activity_date_is_new_yorks_or_refused(day: Any, midnight: str | None) -> None:
     said = {**ENTRIES["deposit"][0], "date": day}
     if midnight is None:
-        with pytest.raises(InvalidResponse, match="activity d: date is"):
+        with refused(InvalidResponse, "d", "date"):
             activity_of(said)
     else:
         assert activity_of(said).at == np.datetime64(midnight, "ns")

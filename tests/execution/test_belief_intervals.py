@@ -19,6 +19,7 @@ from forecasting.baseline import RandomWalk
 from forecasting.forecast import ForecastTable, no_progress
 from forecasting.moments import expected_return_between, variance_until
 from tests.execution.traders import Tilted, correlations_of
+from tests.support.messages import refused
 from trainingdata.bars import Bars
 from trainingdata.correlation import CorrelationEstimator
 from trainingdata.instruments import AssetClass
@@ -321,21 +322,19 @@ def test_outlook_within_a_bar_covers_the_remaining_time(market: Bars) -> None:
 
 def test_an_outlook_names_what_is_missing(market: Bars) -> None:
     panel = market.until(at("2024-03-05T17:30"))
-    with pytest.raises(NoForecast, match="ZZZ: no forecast: there are no bars of it"):
+    with refused(NoForecast, "ZZZ"):
         seen(panel, "ZZZ", "2024-03-05T17:30")
     assert seen(panel, STOCK, "2024-03-05T18:29").adjustable.any()
-    with pytest.raises(
-        NoForecast, match="its last bar was known at 2024-03-05T17:30Z, and it is 2024-03-05T18:30Z"
-    ):
+    with refused(NoForecast, "2024-03-05T17:30Z", "2024-03-05T18:30Z"):
         seen(panel, STOCK, "2024-03-05T18:30")
     stale = without(panel, STOCK, "2024-03-05T16:30", "2024-03-05T17:30")
-    with pytest.raises(NoForecast, match="its last bar was known at 2024-03-05T16:30Z"):
+    with refused(NoForecast, "2024-03-05T16:30Z"):
         seen(stale, STOCK, "2024-03-05T17:30")
     never = without(panel, STOCK, "2000-01-01", "2024-03-05T17:30")
-    with pytest.raises(NoForecast, match="its last bar was known at never"):
+    with refused(NoForecast):
         seen(never, STOCK, "2024-03-05T17:30")
     few = without(panel, STOCK, "2000-01-01", "2024-02-20T00:00")
-    with pytest.raises(NoForecast, match="own bars, too few"):
+    with refused(NoForecast):
         seen(few, STOCK, "2024-03-05T17:30")
 
 
@@ -349,8 +348,6 @@ def test_forecast_without_dispersion_is_no_forecast(market: Bars) -> None:
             return replace(table, quantiles=certain.astype(np.float32))
 
     panel = market.until(at("2024-03-05T17:30"))
-    with pytest.raises(
-        NoForecast, match="no forecast that spreads between 2024-03-05T17:30Z and 2024-03-05T18:30Z"
-    ):
+    with refused(NoForecast, "2024-03-05T17:30Z", "2024-03-05T18:30Z"):
         seen(panel, STOCK, str(panel.now), "next", Certain())
     assert len(believed(panel, str(panel.now), "next", Certain()).at) == 0

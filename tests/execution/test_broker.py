@@ -15,6 +15,7 @@ from execution.orders.gate import UNGUARDED, OrderGate
 from execution.orders.orders import Fill, Order
 from execution.orders.venue_rules import VenueRules
 from foundation.errors import AccountChanged, BrokerError
+from tests.support.messages import refused
 from trainingdata.bars import Bars
 from trainingdata.instruments import instrument
 
@@ -80,7 +81,7 @@ def test_nothing_is_sent_if_a_replaced_order_filled(left: dict[str, Decimal]) ->
     broker = Halting()
     broker.left = left
     old = {"old": Decimal(5)}
-    with pytest.raises(AccountChanged, match="old has filled since"):
+    with refused(AccountChanged):
         place(broker, ORDERS, old)
     assert broker.sent == []
     broker.left = {"old": Decimal(5)}
@@ -122,7 +123,7 @@ def test_venue_permissions_are_read_once_a_day(market: Bars) -> None:
 
 def test_one_failed_reduction_does_not_block_the_others() -> None:
     broker = Halting("AAPL", "MSFT", trouble=True)
-    with pytest.raises(BrokerError, match="no AAPL"):
+    with refused(BrokerError, "AAPL"):
         place_reductions(broker, ORDERS)
     assert broker.sent == list(ORDERS)
     calm = Halting()

@@ -24,6 +24,7 @@ from foundation.database import Database, DatabaseFailed
 from foundation.errors import InputError
 from tests.execution.journals import change_rows
 from tests.execution.scripted_venue import placed, taken
+from tests.support.messages import refused
 from trainingdata.feed.endpoint import ApiKeys
 
 NOW = np.datetime64("2024-03-05T17:30", "ns")
@@ -61,13 +62,13 @@ def test_sent_order_id_is_never_used_again() -> None:
     book.plan(replace(INTENT, order=replace(ORDER, reason="an earlier one")))
     book.plan(INTENT)
     book.begin(INTENT)
-    with pytest.raises(InputError, match="a: this id was used before"):
+    with refused(InputError, "a"):
         book.plan(INTENT)
-    with pytest.raises(InputError, match="a: it is submitting, and is not sent again"):
+    with refused(InputError, "a"):
         book.begin(INTENT)
     filled = OrderProgress("filled", "v1", Decimal(3), Decimal("17.25"))
     book.record_progress("a", filled)
-    with pytest.raises(InputError, match="a: it is filled, and is not sent again"):
+    with refused(InputError, "a"):
         book.begin(INTENT)
     found = book.get("a")
     assert found is not None
@@ -114,7 +115,7 @@ def test_every_change_is_an_event_and_events_immutable() -> None:
     numbers = [event.number for event in events.events()]
     assert numbers == sorted(set(numbers))
     for statement in ("UPDATE events SET kind = 'x'", "DELETE FROM events"):
-        with pytest.raises(DatabaseFailed, match="never"):
+        with refused(DatabaseFailed):
             database.execute(statement)
     assert [event.kind for event in events.events("a")] == kinds
 
@@ -126,7 +127,7 @@ def test_failed_write_leaves_no_partial_change() -> None:
     database.execute(
         "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'disk'); END"
     )
-    with pytest.raises(DatabaseFailed, match="disk"):
+    with refused(DatabaseFailed):
         book.record_progress("a", OrderProgress("filled", "v1", Decimal(3)))
     found = book.get("a")
     assert found is not None

@@ -38,6 +38,7 @@ from tests.execution.scripted_venue import (
     venue_at,
 )
 from tests.support.changed_fields import VALUES, answered, said
+from tests.support.messages import refused
 from tests.support.passing import Passing
 from trainingdata.feed.endpoint import BrokerSettings
 
@@ -330,7 +331,7 @@ def test_accepted_order_is_never_resent_or_given_up(look: Said) -> None:
     later = [shown("2024-03-09T17:30:20Z")]
     desk, venue, _ = outbox_at(book, get=[look], post=[taken()], clock=later)
     for ask in (lambda: desk.resolve("o-1"), lambda: desk.post(ORDER)):
-        with pytest.raises(BrokerError, match="the venue took it, and does not say how it is now"):
+        with refused(BrokerError):
             ask()
     assert (state_in(book), venue.times("post")) == ("accepted", 0)
 
@@ -341,10 +342,10 @@ def test_different_order_under_a_used_id_is_refused(terms: dict[str, Any]) -> No
     filled = taken(state="filled", side="buy", qty="10", symbol="NVDA")
     desk, *_ = outbox_at(post=[filled], get=[filled])
     desk.post(ORDER)
-    with pytest.raises(OrderRejected, match="another order of this id"):
+    with refused(OrderRejected):
         desk.post(replace(ORDER, **terms))
     desk, *_ = outbox_at(post=[KNOWN_ID], get=[filled])
-    with pytest.raises(OrderRejected, match="the venue has another order of this id"):
+    with refused(OrderRejected):
         desk.post(replace(ORDER, **terms))
 
 
@@ -394,7 +395,7 @@ def test_replaced_order_is_followed_with_both_fills() -> None:
     assert not working.is_done
     assert desk.reload(working).chain[1] == placed(old)
     desk, *_ = venue_at(get=[taken(state="replaced")])
-    with pytest.raises(BrokerError, match="replaced_by does not say by what"):
+    with refused(BrokerError, "replaced_by"):
         desk.reload(placed(taken()))
 
 
@@ -413,7 +414,7 @@ def test_impossible_fills_are_queried_again_then_refused(wrong: dict[str, Any]) 
     assert desk.reload(placed(taken())) == placed(sound)
     assert waited == LOOKS[:1]
     desk, *_ = venue_at(get=[{**sound, **wrong}])
-    with pytest.raises(BrokerError, match=r"order o-1: .*filled_qty"):
+    with refused(BrokerError, "o-1", "filled_qty"):
         desk.reload(placed(taken()))
 
 
@@ -433,7 +434,7 @@ def test_fill_price_beyond_100_times_last_is_refused(
     if believed:
         assert AlpacaOrder.parse("o-1", answer, prices).answer == answer
         return
-    with pytest.raises(InvalidResponse, match=f"filled_avg_price is {mean}, and {symbol} was at"):
+    with refused(InvalidResponse, "filled_avg_price", mean, symbol):
         AlpacaOrder.parse("o-1", answer, prices)
 
 
@@ -496,20 +497,20 @@ def test_unheard_cancellation_is_repeated_and_logged(
     assert len(caplog.messages) == 2
     assert all("asked again: " in line and "order o-1" in line for line in caplog.messages)
     desk, venue, waited = outbox_at(delete=[passing])
-    with pytest.raises(BrokerError, match="cancelling order o-1: "):
+    with refused(BrokerError, "o-1"):
         desk.cancel_and_wait(placed(taken()))
     assert (venue.times("delete"), waited) == (4, LOOKS[:3])
 
 
 def test_refused_cancellation_is_named_and_time_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     desk, venue, _ = outbox_at(delete=[status(403)])
-    with pytest.raises(BrokerError, match="cancelling order o-1: refused"):
+    with refused(BrokerError, "o-1"):
         desk.cancel_and_wait(placed(taken()))
     assert venue.times("delete") == 1
     monkeypatch.setattr("execution.journal.outbox.CANCEL_SECONDS", 0.0)
     unreachable = BrokerSettings(url_override="http://127.0.0.1:9")
     desk = Outbox(OrderVenue(unreachable, KEYS, Passing().time))
-    with pytest.raises(BrokerError, match="no time is left for the request"):
+    with refused(BrokerError):
         desk.cancel_and_wait(placed(taken()))
 
 
@@ -527,12 +528,12 @@ def test_legs_without_filled_quantities_conclude_nothing(stated: dict[str, Any])
     canceled = [{**leg, "status": "canceled"} for leg in silent]
     priceless = [{**leg, "filled_avg_price": None} for leg in canceled]
     for legs in (silent, canceled, [], *([priceless] if stated else [])):
-        with pytest.raises(BrokerError, match=r"filled_qty|different numbers"):
+        with refused(BrokerError):
             filled_spreads([placed(taken(state="canceled", legs=legs, **stated))])
     nothing = placed(taken(state="canceled", legs=[], filled_qty="0"))
     assert filled_spreads([nothing]) == (0, Decimal(0))
     assert filled_spreads([placed(taken(state="rejected", legs=None))]) == (0, Decimal(0))
-    with pytest.raises(BrokerError, match="different numbers: 1, 2"):
+    with refused(BrokerError, "1", "2"):
         filled_spreads([placed(taken(state="canceled", legs=LEGS, filled_qty="1"))])
 
 

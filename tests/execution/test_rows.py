@@ -26,6 +26,7 @@ from execution.journal.rows import (
 )
 from foundation.database import Database, DatabaseFailed
 from tests.execution.journals import change_rows
+from tests.support.messages import refused
 
 AT = np.datetime64("2026-11-25T15:30:00.000000001", "ns")
 
@@ -88,7 +89,7 @@ def test_journal_row_round_trips_and_put_replaces_key(one: Sample, other: Sample
 def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
-    with pytest.raises(DatabaseFailed, match="UNIQUE"):
+    with refused(DatabaseFailed, "UNIQUE"):
         SAMPLES.insert(database, ONE)
     SAMPLES.insert(database, ONE, then="ON CONFLICT DO NOTHING")
     assert SAMPLES.rows(database) == [ONE]
@@ -96,30 +97,29 @@ def test_duplicate_key_fails_or_is_skipped_as_requested() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "said"),
+    ("column", "value", "facts"),
     [
-        ("at", "soon", "at: no instant, YYYY-MM-DDThh:mm:ss: 'soon'"),
-        ("at", "2300-01-01T00:00:00", "at: no instant"),
-        ("at", "2026-11-25", "at: no instant"),
-        ("until", "1960-01-01T00:00:00", "until: no instant"),
-        ("figure", "NaN", "number: no number: 'NaN'"),
-        ("figure", "much", "number: no number: 'much'"),
-        ("amount", "Infinity", "amount: no number"),
-        ("amount", "1e15", "amount: no amount that an account could hold"),
-        ("amount", "1e-25", "amount: no amount that an account could hold"),
-        ("held", "[]", "held: Input should be a valid"),
-        ("held", "{", "held: EOF while parsing"),
+        ("at", "soon", ("at", "'soon'")),
+        ("at", "2300-01-01T00:00:00", ("at",)),
+        ("at", "2026-11-25", ("at",)),
+        ("until", "1960-01-01T00:00:00", ("until",)),
+        ("figure", "NaN", ("number", "'NaN'")),
+        ("figure", "much", ("number", "'much'")),
+        ("amount", "Infinity", ("amount",)),
+        ("amount", "1e15", ("amount",)),
+        ("amount", "1e-25", ("amount",)),
+        ("held", "[]", ("held",)),
+        ("held", "{", ("held", "EOF")),
     ],
 )
-def test_invalid_cell_is_refused_naming_table_and_value(column: str, value: str, said: str) -> None:
+def test_invalid_cell_is_refused_naming_table_and_value(
+    column: str, value: str, facts: tuple[str, ...]
+) -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
     change_rows(database, "samples", f"{column} = ?", (value,))
-    with pytest.raises(DatabaseFailed) as refused:
+    with refused(DatabaseFailed, "memory", "samples", "row a 1", *facts):
         SAMPLES.rows(database)
-    assert str(refused.value).startswith(
-        f"memory: the journal is damaged: samples, row a 1: {said}"
-    )
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_altered_journal_row_is_refused(column: str, value: object) -> None:
     database = begun()
     SAMPLES.insert(database, ONE)
     database.execute(f"UPDATE samples SET {column} = ?", (value,))
-    with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+    with refused(DatabaseFailed):
         SAMPLES.rows(database)
     database.execute("UPDATE samples SET row_digest = ''")
-    with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+    with refused(DatabaseFailed):
         SAMPLES.rows(database)
 
 
@@ -156,7 +156,7 @@ def test_rows_read_by_another_process_are_verified(tmp_path: Path) -> None:
         SAMPLES.insert(database, ONE)
         assert SAMPLES.read_rows(path) == [ONE]
         database.execute("UPDATE samples SET part = 2")
-        with pytest.raises(DatabaseFailed, match="it is not as it was written"):
+        with refused(DatabaseFailed):
             SAMPLES.read_rows(path)
 
 

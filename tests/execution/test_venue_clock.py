@@ -9,6 +9,7 @@ import pytest
 
 from foundation.errors import BrokerError
 from tests.execution.scripted_venue import CLOCK, NOW, shown, venue_at
+from tests.support.messages import refused
 from trainingdata.feed.endpoint import BrokerSettings
 
 
@@ -31,21 +32,21 @@ def test_stopped_or_slow_clock_is_trusted_five_minutes(
     speed: float, every: tuple[float, ...]
 ) -> None:
     desk, venue, waited = venue_at()
-    elapsed, refused = 0.0, 0
+    elapsed, rejected = 0.0, 0
     long_enough = 450 / (1 - speed)
     for pause in itertools.islice(itertools.cycle(every), round(long_enough / np.mean(every))):
         moved = NOW + np.timedelta64(round(speed * elapsed * 1e6), "us")
         venue.words["clock"] = [shown(f"{moved}Z")]
         behind = (1 - speed) * elapsed
         if behind > 300.1:
-            with pytest.raises(BrokerError, match="seconds less than have passed here"):
+            with pytest.raises(BrokerError, match="the clock"):
                 desk.now()
-            refused += 1
+            rejected += 1
         elif behind < 299.9:
             assert desk.now() == moved
         elapsed += pause
         waited[:] = [elapsed]
-    assert refused > 5
+    assert rejected > 5
 
 
 def test_venue_clock_recovers_after_our_own_jumps() -> None:
@@ -74,5 +75,5 @@ def test_two_nonsensical_clock_answers_are_refused() -> None:
     days = (5, 9, 7)
     desk, *_ = venue_at(clock=[shown(f"2024-03-0{day}T17:30:20Z") for day in days])
     desk.now()
-    with pytest.raises(BrokerError, match=r"the clock shows 2024-03-09.*, and then 2024-03-07"):
+    with refused(BrokerError, "2024-03-09T17:30:20.000000000", "2024-03-07T17:30:20.000000000"):
         desk.now()

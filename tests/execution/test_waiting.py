@@ -13,6 +13,7 @@ from execution.live.account import LiveAccount
 from execution.live.runner import WatchedClock
 from foundation.errors import BrokerError, InputError
 from foundation.notifier import Supervisor
+from tests.support.messages import refused
 
 NOON = np.datetime64("2024-10-01T12:00", "ns")
 SECOND = np.timedelta64(1, "s")
@@ -88,8 +89,7 @@ def test_venue_returning_with_another_account_is_refused(away: bool) -> None:
         venue.shown = NOON + SECOND
         assert clock.now() == venue.shown
         venue.shown = NOON - 3600 * SECOND
-    told = "account is another now, and this process trades mine: the practice server was begun"
-    with pytest.raises(InputError, match=told):
+    with refused(InputError, "another", "mine"):
         clock.now()
 
 

@@ -18,6 +18,7 @@ from forecasting.chronos2.profile import Profile, SymbolSettings
 from forecasting.forecast import HORIZON, LEVELS
 from foundation.errors import InputError
 from tests.support.latest import latest
+from tests.support.messages import refused
 from tools.synthetic_prior import sample_ohlc, sample_paths
 from tools.train_checkpoint import draw_batch, pinball, small_model, train
 from trainingdata.bars import FIELDS, Bars
@@ -131,16 +132,16 @@ def test_predict_ohlc_names_what_it_cannot_use(shipped: Chronos2Forecaster, mark
     wrong.loc[12, ["open", "high", "low", "close"]] = 9.0, 8.0, 7.0, 8.0
     missing = frame.copy()
     missing.loc[12, "close"] = np.nan
-    for given, arguments, says in (
-        (frame, {"prediction_length": 25}, "prediction_length: 25"),
-        (frame, {"prediction_length": 2.5}, r"prediction_length: 2\.5 is not a whole number"),
-        (frame, {"context_length": 2}, "context_length: 2"),
-        (frame.drop(columns="low"), {}, "context_df of SYA: .*'low' is missing"),
-        (frame.head(20), {}, "context_df of SYA: 20 bars, 100 are needed"),
-        (wrong, {}, "context_df of SYA: .*row 3: open 9 is above high 8"),
-        (missing, {}, "context_df of SYA: a price is not a number"),
+    for given, arguments, facts in (
+        (frame, {"prediction_length": 25}, ("prediction_length", "25")),
+        (frame, {"prediction_length": 2.5}, ("prediction_length", "2.5")),
+        (frame, {"context_length": 2}, ("context_length", "2")),
+        (frame.drop(columns="low"), {}, ("context_df", "SYA", "'low'")),
+        (frame.head(20), {}, ("context_df", "SYA", "20", "100")),
+        (wrong, {}, ("context_df", "SYA", "row 3", "open 9", "high 8")),
+        (missing, {}, ("context_df", "SYA", "price")),
     ):
-        with pytest.raises(InputError, match=f"^{says}"):
+        with refused(InputError, *facts):
             shipped.predict_ohlc(given, "SYA", **arguments)  # type: ignore[arg-type]
     shipped.predict_ohlc(wrong, "SYA", context_length=97)
 
@@ -156,7 +157,7 @@ def test_predict_ohlc_refuses_the_newest_row_first(
     else:
         frame["Timestamp"] = stamps if place == "column" else stamps.astype(str)
     shipped.predict_ohlc(frame, "SYA")
-    with pytest.raises(InputError, match=r"^context_df of SYA: rows must increase"):
+    with refused(InputError, "context_df", "SYA"):
         shipped.predict_ohlc(frame[::-1], "SYA")
 
 
@@ -170,21 +171,23 @@ def test_predict_ohlc_accepts_the_repeated_daylight_saving_hour(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "facts"),
     [
-        ({"model": "/nowhere/at/all"}, "neither a folder"),
-        ({"dtype": "fp8"}, "dtype: 'fp8' is not one of fp32, tf32, bf16"),
-        ({"device": "cuda"}, "this machine has none"),
-        ({"device": "cuda:-1"}, r"'cuda:-1' is not one of auto, cpu, cuda, cuda:N"),
-        ({"device": "cpu", "dtype": "tf32"}, "dtype: tf32 needs CUDA"),
-        ({"context_length": 4000}, "exceeds the model's"),
-        ({"batch_size": 0}, "batch_size"),
+        ({"model": "/nowhere/at/all"}, ()),
+        ({"dtype": "fp8"}, ("dtype", "'fp8'", "fp32", "tf32", "bf16")),
+        ({"device": "cuda"}, ()),
+        ({"device": "cuda:-1"}, ("'cuda:-1'",)),
+        ({"device": "cpu", "dtype": "tf32"}, ("dtype", "tf32", "CUDA")),
+        ({"context_length": 4000}, ()),
+        ({"batch_size": 0}, ("batch_size",)),
     ],
 )
-def test_invalid_forecaster_setting_is_named(arguments: dict[str, Any], says: str) -> None:
+def test_invalid_forecaster_setting_is_named(
+    arguments: dict[str, Any], facts: tuple[str, ...]
+) -> None:
     if arguments.get("device", "").startswith("cuda") and torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(InputError, match=says):
+    with refused(InputError, *facts, varies=r"\(.*\)"):
         Chronos2Forecaster(batch_size=0) if "batch_size" in arguments else Chronos2Forecaster(
             Profile(**arguments)
         )
@@ -192,14 +195,14 @@ def test_invalid_forecaster_setting_is_named(arguments: dict[str, Any], says: st
 
 def test_invalid_checkpoint_is_named_and_pickles_are_refused(tmp_path: Path, market: Bars) -> None:
     """Weights come from safetensors or not at all."""
-    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+    with refused(InputError, "Chronos-2", varies="Error while .*"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
     (tmp_path / "config.json").write_text((BUNDLED_CHECKPOINT / "config.json").read_text())
     torch.save({"x": torch.zeros(1)}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+    with refused(InputError, "Chronos-2", varies="Error while .*"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
     (tmp_path / "model.safetensors").write_bytes(b"not safetensors")
-    with pytest.raises(InputError, match="cannot be loaded as Chronos-2"):
+    with refused(InputError, "Chronos-2", varies="Error while .*"):
         Chronos2Forecaster(Profile(model=str(tmp_path))).forecast(market, market.times[-1])
 
 
@@ -207,7 +210,7 @@ def test_checkpoint_with_fewer_steps_a_pass_is_refused(tmp_path: Path) -> None:
     model = small_model()
     model.config.chronos_config["max_output_patches"] = 2
     model.save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"^forecaster\.model: .* 24 steps a pass$"):
+    with refused(InputError, "forecaster.model", "24"):
         Chronos2Forecaster(Profile(model=str(tmp_path)))
 
 

@@ -17,6 +17,7 @@ from forecasting.scores import score_common_forecasts
 from forecasting.settings import BatchSettings, ForecasterSettings
 from foundation.errors import DataError, InputError
 from tests.support.latest import latest
+from tests.support.messages import refused
 from trainingdata.bars import Bars, build_panel
 from trainingdata.source import DataSettings
 
@@ -66,7 +67,7 @@ def test_batch_file_replays_forecasts_from_any_instant(
 
 
 def test_output_without_parquet_suffix_is_refused_at_once() -> None:
-    with pytest.raises(InputError, match=r"f.csv does not end in .parquet"):
+    with refused(InputError, "f.csv"):
         BatchSettings(output="f.csv")
 
 
@@ -94,7 +95,7 @@ def test_step_is_due_at_its_scored_bar(tmp_path: Path) -> None:
 def test_unwritable_batch_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "f.parquet").mkdir()
     batch = run_batch(BatchSettings(SYMBOLS, **SPAN, data=DATA, forecaster=WALK))
-    with pytest.raises(InputError, match=r"f\.parquet cannot be written"):
+    with refused(InputError, "f.parquet"):
         write_batch(batch, tmp_path / "f.parquet")
     assert [path.name for path in tmp_path.iterdir()] == ["f.parquet"]
 
@@ -136,7 +137,7 @@ def test_constant_closes_are_named_as_missing_reason(bars: Bars) -> None:
 
 
 def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"is not written: none of .* forecasts has values"):
+    with refused(InputError):
         write_batch(batch_of(bars, *bars.symbols), tmp_path / "f.parquet")
     assert list(tmp_path.iterdir()) == []
 
@@ -144,7 +145,7 @@ def test_batch_without_any_value_writes_no_file(bars: Bars, tmp_path: Path) -> N
 def test_evaluation_without_values_is_refused(bars: Bars) -> None:
     table = table_without(bars, *bars.symbols)
     first = np.datetime64("2024-03-18T12:00")
-    with pytest.raises(InputError, match="closes that never move have no deviation"):
+    with refused(InputError):
         score_common_forecasts(bars, [table], first, bars.now, (1,))
 
 
@@ -179,19 +180,14 @@ def test_rows_of_other_symbols_and_times_are_passed(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "line"),
-    [
-        ("f.xlsx", b"PK", "does not end in .parquet"),
-        ("f.csv", b"", "does not end in .parquet"),
-        ("f.parquet", b"PAR1 not really", "no file of forecasts"),
-    ],
+    ("name", "content"), [("f.xlsx", b"PK"), ("f.csv", b""), ("f.parquet", b"PAR1 not really")]
 )
 def test_invalid_forecast_file_format_gives_one_line_error(
-    bars: Bars, tmp_path: Path, name: str, content: bytes, line: str
+    bars: Bars, tmp_path: Path, name: str, content: bytes
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(InputError, match=line):
+    with refused(InputError, name):
         FileForecaster(path).forecast(bars, bars.times[0])
 
 
@@ -201,9 +197,9 @@ def test_forecasts_from_a_file_are_traded_via_settings(
     path = written(rows, tmp_path / "f.parquet")
     forecaster = ForecasterSettings(kind="file", path=str(path), calibrated=False).build(SYMBOLS)
     assert forecaster.name == "forecasts of f.parquet"
-    with pytest.raises(InputError, match=r"forecaster\.path: a value is needed"):
+    with refused(InputError, "forecaster.path"):
         ForecasterSettings(kind="file").build(SYMBOLS)
-    with pytest.raises(InputError, match=r"forecaster\.path: .* there is no such file"):
+    with refused(InputError, "forecaster.path"):
         ForecasterSettings(kind="file", path=str(tmp_path / "none")).build(SYMBOLS)
 
 
@@ -219,34 +215,34 @@ def changed(rows: pd.DataFrame, row: int, **cells: object) -> pd.DataFrame:
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("change", "line"),
+    ("change", "facts"),
     [
-        (lambda r: r.drop(columns="level"), "no file of forecasts: .*level"),
-        (lambda r: r.assign(value="many"), "value: could not convert string to float: 'many'"),
-        (lambda r: changed(r, 3, value=-1.0), "row 4: value -1.0 is not a price"),
-        (lambda r: changed(r, 3, value=0.0), "row 4: value 0.0 is not a price"),
-        (lambda r: changed(r, 3, value=1e30), "row 4: value 1e.30 is not a price"),
-        (lambda r: changed(r, 3, step=25), "row 4: step 25 is not 1 … 24"),
-        (lambda r: changed(r, 3, level=0.33), "row 4: level 0.33 is not one of the 21"),
+        (lambda r: r.drop(columns="level"), ()),
+        (lambda r: r.assign(value="many"), ("value", "'many'")),
+        (lambda r: changed(r, 3, value=-1.0), ("row 4", "value -1.0")),
+        (lambda r: changed(r, 3, value=0.0), ("row 4", "value 0.0")),
+        (lambda r: changed(r, 3, value=1e30), ("row 4", "value 1e+30")),
+        (lambda r: changed(r, 3, step=25), ("row 4", "step 25", "1", "24")),
+        (lambda r: changed(r, 3, level=0.33), ("row 4", "level 0.33", "21")),
         (
             lambda r: changed(r, 3, issued_at="2024-03-18 04:00:00"),
-            "row 4: issued_at '2024-03-18 04:00:00' has no zone",
+            ("row 4", "issued_at", "'2024-03-18 04:00:00'"),
         ),
         (
             lambda r: changed(r, 0, symbol="SYA", issued_at="2024-03-18 14:45:00+00:00"),
-            "row 1: SYA has no bar that becomes known at 2024-03-18 14:45:00.00:00, as one does at",
+            ("row 1", "SYA", "2024-03-18", "14:45:00+00:00"),
         ),
-        (lambda r: pd.concat([r, r.tail(1)]), "level 0.99 is listed twice"),
-        (lambda r: r.drop(index=r.index[7]), "a step has fewer than the 21 levels"),
-        (lambda r: r[r.step != 2], "a forecast has 24 steps, and this one lacks some"),
-        (lambda r: changed(r, 5, value=1e-3), "values fall along the levels"),
-        (lambda r: r.assign(value=r.value * 1.5), "prices differ from those of the bars"),
-        (lambda r: r.assign(symbol="NVDA"), "holds no forecast of SYA, SYXUSD issued between"),
+        (lambda r: pd.concat([r, r.tail(1)]), ("level 0.99",)),
+        (lambda r: r.drop(index=r.index[7]), ("step", "21")),
+        (lambda r: r[r.step != 2], ("24",)),
+        (lambda r: changed(r, 5, value=1e-3), ()),
+        (lambda r: r.assign(value=r.value * 1.5), ()),
+        (lambda r: r.assign(symbol="NVDA"), ("SYA", "SYXUSD")),
     ],
 )
 def test_invalid_forecast_file_is_one_line_naming_it(
-    rows: pd.DataFrame, bars: Bars, tmp_path: Path, change: object, line: str
+    rows: pd.DataFrame, bars: Bars, tmp_path: Path, change: object, facts: tuple[str, ...]
 ) -> None:
     path = written(change(rows), tmp_path / "f.parquet")  # type: ignore[operator]
-    with pytest.raises(DataError, match=rf"f\.parquet: .*{line}"):
+    with refused(DataError, "f.parquet", *facts):
         FileForecaster(path).forecast(bars, rows.issued_at.min().to_datetime64())

@@ -16,6 +16,7 @@ from forecasting.forecast import HORIZON, LEVELS, Forecaster, ForecastTable, Pro
 from forecasting.settings import ForecasterSettings, PluginForecaster
 from foundation.arrays import Array32, Instants
 from foundation.errors import InputError
+from tests.support.messages import refused
 from tests.support.own_module import own_module
 from trainingdata.bars import Bars
 
@@ -47,12 +48,12 @@ class Mute:
 """
 PRICES = "quantiles of closes in USD must be finite, above zero and not fall along the levels, got "
 BAD = {
-    "Falling": PRICES,
-    "Short": "quantiles must have shape [N, H, Q] = ",
-    "Others": "a ForecastTable of the panel is needed, with a forecast; it answered ",
-    "Writes": "line 19: ValueError: assignment destination is read-only",
-    "Leaves": "line 21: SystemExit: 0",
-    "Choosy": "forecaster.arguments.window: ",
+    "Falling": ("forecaster._target_",),
+    "Short": ("forecaster._target_", "quantiles", "[N, H, Q]"),
+    "Others": ("forecaster._target_", "ForecastTable"),
+    "Writes": ("forecaster._target_", "line 19", "ValueError"),
+    "Leaves": ("forecaster._target_", "line 21", "SystemExit: 0"),
+    "Choosy": ("forecaster.arguments.window",),
 }
 
 
@@ -72,31 +73,26 @@ def answered(kind: str, market: Bars, **arguments: object) -> Array32:
 
 @pytest.mark.parametrize("name", BAD)
 def test_invalid_plugin_forecast_gives_one_line_error(own: str, name: str, market: Bars) -> None:
-    with pytest.raises(InputError) as caught:
+    with refused(InputError, f"{own}.{name}", *BAD[name]) as caught:
         answered(f"{own}.{name}", market)
-    said = str(caught.value)
-    assert said.startswith(("forecaster._target_: ", "forecaster.arguments."))
-    assert f"{own}.{name}" in said
-    assert BAD[name] in said
-    assert "\n" not in said
+    assert "\n" not in str(caught.value)
 
 
 def test_plugin_forecaster_error_names_arguments_and_line(own: str, market: Bars) -> None:
-    said = rf"^forecaster._target_: {own}.Choosy\(window=-1\) fails in {own}.py line 23: .*-1"
-    with pytest.raises(InputError, match=said):
+    facts = (f"{own}.Choosy(window=-1)", f"{own}.py line 23", "-1")
+    with refused(InputError, "forecaster._target_", *facts):
         answered(f"{own}.Choosy", market, window=-1)
 
 
 def test_missing_plugin_forecaster_is_refused_before_reading_bars(own: str) -> None:
     ForecasterSettings(kind=f"{own}.Walk").check()
     for kind in (f"{own}.Absent", "gone.Walk"):
-        said = f"^forecaster._target_: {kind} cannot be loaded from "
-        with pytest.raises(InputError, match=said):
+        with refused(InputError, "forecaster._target_", kind):
             ForecasterSettings(kind=kind).check()
 
 
 def test_class_without_forecast_is_refused_before_bars(own: str) -> None:
-    with pytest.raises(InputError, match=rf"{own}.Mute has no method forecast\("):
+    with refused(InputError, f"{own}.Mute"):
         ForecasterSettings(kind=f"{own}.Mute").check()
 
 
@@ -143,5 +139,5 @@ def test_step_without_forecast_is_nan_first_is_required(market: Bars) -> None:
     assert np.isnan(values[:, 5]).all()
     assert np.isfinite(np.delete(values, 5, axis=1)).all()
     first = Bent(np.s_[3, 0], np.nan)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="a forecast has no first step"):
+    with refused(InputError):
         PluginForecaster(first, "own.Bent").forecast(market, since)

@@ -22,6 +22,7 @@ from foundation.settings import (
     settings_error,
     settings_from_config,
 )
+from tests.support.messages import refused
 
 
 @settings_class()
@@ -50,29 +51,30 @@ def settings(**values: object) -> Whole:
 
 
 @pytest.mark.parametrize(
-    ("values", "says"),
+    ("values", "facts"),
     [
-        ({"one": {"shar": 1}}, "one.shar: there is no such setting"),
-        ({"maybe": {"shar": 1}}, "maybe.shar: there is no such setting"),
-        ({"listed": [{"share": 0}, {"shar": 1}]}, "listed.1.shar: there is no such setting"),
-        ({"named": {"A": {"shar": 1}}}, "named.A.shar: there is no such setting"),
-        ({"listed": [{"share": True}]}, "listed.0.share: True is not a number"),
-        ({"numbers": {"A": True}}, "numbers.A: True is not a number"),
-        ({"one": {"rates": [1, True]}}, "one.rates.1: True is not a number"),
-        ({"listed": [{"rates": [float("nan")]}]}, "listed.0.rates.0: nan is not a finite number"),
-        ({"one": {"share": 1}}, "one.share: 1 is not below 1"),
-        ({"one": {"share": [20, "000"]}}, "one.share: 20,000: write 20000"),
-        ({"one": {"share": "1,234,567.50"}}, "one.share: 1,234,567.50: write 1234567.50"),
-        ({"one": {"share": [1, 2]}}, "one.share: [1, 2] is not a number"),
-        ({"one": {"share": -0.5}}, "one.share: -0.5 is below 0"),
-        ({"one": {"name": None}}, "one.name: None is not a word"),
-        ({"listed": [3]}, "listed.0: 3 "),
+        ({"one": {"shar": 1}}, ("one.shar",)),
+        ({"maybe": {"shar": 1}}, ("maybe.shar",)),
+        ({"listed": [{"share": 0}, {"shar": 1}]}, ("listed.1.shar",)),
+        ({"named": {"A": {"shar": 1}}}, ("named.A.shar",)),
+        ({"listed": [{"share": True}]}, ("listed.0.share",)),
+        ({"numbers": {"A": True}}, ("numbers.A",)),
+        ({"one": {"rates": [1, True]}}, ("one.rates.1",)),
+        ({"listed": [{"rates": [float("nan")]}]}, ("listed.0.rates.0",)),
+        ({"one": {"share": 1}}, ("one.share", "1")),
+        ({"one": {"share": [20, "000"]}}, ("one.share", "20,000", "20000")),
+        ({"one": {"share": "1,234,567.50"}}, ("one.share", "1,234,567.50", "1234567.50")),
+        ({"one": {"share": [1, 2]}}, ("one.share", "1", "2")),
+        ({"one": {"share": -0.5}}, ("one.share", "-0.5", "0")),
+        ({"one": {"name": None}}, ("one.name",)),
+        ({"listed": [3]}, ("listed.0", "3")),
     ],
 )
-def test_unknown_settings_are_refused_with_their_path(values: dict[str, object], says: str) -> None:
-    with pytest.raises(InputError) as refused:
+def test_unknown_settings_are_refused_with_their_path(
+    values: dict[str, object], facts: tuple[str, ...]
+) -> None:
+    with refused(InputError, *facts):
         settings(**values)
-    assert str(refused.value).startswith(says)
 
 
 NUMBERS = {int, float, int | None, float | None, type(None)}
@@ -144,8 +146,8 @@ def test_settings_class_in_python_refuses_with_its_group() -> None:
         share: float = setting(0.5, "a share", gt=0)
         secret: str = setting("key", "of an account", hidden=True)
 
-    with pytest.raises(InputError, match=r"^group\.share: -1 is not above 0$"):
+    with refused(InputError, "group.share", "-1", "0"):
         Grouped(share=-1)
-    with pytest.raises(InputError, match=r"^group\.shar: there is no such setting"):
+    with refused(InputError, "group.shar"):
         Grouped(shar=1)  # type: ignore[call-arg]
     assert "key" not in repr(Grouped())

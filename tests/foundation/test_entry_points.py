@@ -11,6 +11,7 @@ import pytest
 from foundation import PACKAGES
 from foundation.plugin import entry_point_names, load_entry_point
 from tests.e2e.refused import refusal_of
+from tests.support.messages import check_message
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 KINDS = ("products", "jobs", "brokers", "desks")
@@ -35,7 +36,7 @@ def test_listing_entry_points_loads_no_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "words", "key", "known"),
+    ("module", "words", "key", "fact"),
     [
         ("trade_stock_e2e", ["jobs=[trade,spread]"], "jobs.1", "spreads"),
         ("execution.doctor", ["broker.name=alpacca"], "broker.name", "alpaca"),
@@ -45,12 +46,10 @@ def test_unknown_registered_name_is_refused_in_one_line(
     module: str,
     words: list[str],
     key: str,
-    known: str,
+    fact: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("APCA_API_KEY_ID", "id")
     monkeypatch.setenv("APCA_API_SECRET_KEY", "secret")
-    line = refusal_of(module, *words, "symbols=[NVDA]", cwd=tmp_path)
-    assert line.startswith(f"error: {key}: ")
-    assert known in line
+    check_message(refusal_of(module, *words, "symbols=[NVDA]", cwd=tmp_path), key, fact)

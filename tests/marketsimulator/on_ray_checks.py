@@ -20,6 +20,7 @@ from marketsimulator.runs import outcome
 from marketsimulator.runs.outcome import VariantOutcome, simulate_variants, simulate_variants_on_ray
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import SPAN, settings_of, trader_of
+from tests.support.messages import refused
 from tests.support.ray_nodes import ray_head
 from trainingdata.bars import VOLUME
 from trainingdata.market import Market
@@ -82,7 +83,7 @@ def test_variant_error_is_one_line_on_any_machine(cluster: Any) -> None:
     values = market.bars.values.copy()
     values[0, :, VOLUME] = 0.0
     still = replace(market, bars=replace(market.bars, values=values))
-    with pytest.raises(InputError, match=r"^\w+: no bar has volume, so nothing would fill"):
+    with refused(InputError):
         simulate_variants_on_ray(variants, still, beliefs, RaySettings(address=cluster.address))
 
 
@@ -90,5 +91,5 @@ def test_a_machine_with_another_version_is_refused(
     cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outcome, "VERSION", "0.0")
-    with pytest.raises(InputError, match=r"^ray: a machine has version .*, and 0\.0 asks; install"):
+    with refused(InputError, "ray", "0.0"):
         simulate_variants_on_ray(*sweep_of(1), RaySettings(address=cluster.address))

@@ -29,6 +29,7 @@ from marketsimulator.results.verdict import verdict
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.accountant import Records, audit
 from tests.marketsimulator.runs import settings_of
+from tests.support.messages import refused
 from trainingdata.bars import Bars, build_panel
 from trainingdata.instruments import instrument
 from trainingdata.market import Market
@@ -242,7 +243,7 @@ def test_folder_mixing_two_runs_is_refused(results: Results, written: Path, tmp_
         shutil.copytree(written, mixed)
         shutil.copy(tmp_path / "other" / name, mixed / name)
         for read in (read_run, lambda run: explain(run, symbol="SYA"), RunFolder):
-            with pytest.raises(InputError, match=r"RUN: .* belongs to another run than summary"):
+            with refused(InputError, "RUN"):
                 read(mixed)
         shutil.rmtree(mixed)
 
@@ -255,7 +256,7 @@ def test_days_count_back_from_the_last_common_bar() -> None:
 
 
 def test_run_without_a_hundred_bars_is_refused() -> None:
-    with pytest.raises(InputError, match="no symbol has 100 bars"):
+    with refused(InputError, "100"):
         run_backtest(settings("start=2024-01-02", "end=2024-01-04"))
 
 
@@ -319,7 +320,7 @@ def test_unusable_ledger_is_refused_before_the_run(
             sqlite3, "connect", lambda path, **more: connect(f"file:{path}?mode=ro", uri=True)
         )
     monkeypatch.setattr(BacktestSettings, "market", lambda _: pytest.fail("it ran"))
-    with pytest.raises(InputError, match=r"^trials: .*trials\.sqlite cannot be used: [^\n]+$"):
+    with refused(InputError, "trials", "trials.sqlite"):
         run_backtest(settings("start=2024-03-07", "forecaster=ewma", f"trials={ledger}"))
 
 

@@ -13,6 +13,7 @@ from execution.orders.orders import Order, TimeInForce
 from foundation.errors import InputError
 from tests.marketsimulator.accounts import account_on
 from tests.marketsimulator.runs import settings_of
+from tests.support.messages import refused
 from trainingdata.bars import build_panel
 from trainingdata.corporate_actions import CorporateAction
 from trainingdata.instruments import instrument
@@ -65,13 +66,16 @@ def test_daily_order_targets_its_auction_closing_before_reversing(
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "facts"),
     [
-        (["fill=close", "timeframe=15m"], "it goes with timeframe=1d"),
-        (["fill=close", "timeframe=1d", "data.crypto_day=new_york"], "data.crypto_day: new_york"),
-        (["fill=close", "timeframe=1d", "data.adjustment=raw"], "holds a split's two prices"),
+        (["fill=close", "timeframe=15m"], ("timeframe=1d",)),
+        (
+            ["fill=close", "timeframe=1d", "data.crypto_day=new_york"],
+            ("data.crypto_day", "new_york"),
+        ),
+        (["fill=close", "timeframe=1d", "data.adjustment=raw"], ()),
     ],
 )
-def test_an_auction_that_fills_nothing_is_refused(words: list[str], says: str) -> None:
-    with pytest.raises(InputError, match=says):
+def test_an_auction_that_fills_nothing_is_refused(words: list[str], facts: tuple[str, ...]) -> None:
+    with refused(InputError, *facts):
         settings_of(*words)

@@ -15,6 +15,7 @@ from marketsimulator.account.broker import SimulatedBroker
 from marketsimulator.account.impact import round_to_tick
 from marketsimulator.account.terms import FillTerms
 from tests.marketsimulator.accounts import account_on, market, panel_of, stock_ends
+from tests.support.messages import refused
 from trainingdata.bars import Bars
 
 COSTS = TradingCosts(1.0, 2.0, 0.8, 2.0, 1.0, 0.5)
@@ -108,5 +109,5 @@ def test_missing_bar_fills_nothing_zero_volume_is_refused() -> None:
     broker = account_on(some)
     assert len(broker.submit([market("a", "AAA", 1)])) == 1
     assert broker.submit([market("b", "BBB", 1)]) == []
-    with pytest.raises(InputError, match="AAA: no bar has volume"):
+    with refused(InputError, "AAA"):
         account_on(some, fills=FillTerms())

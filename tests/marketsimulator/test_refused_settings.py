@@ -12,35 +12,37 @@ from forecasting.settings import BatchSettings, EvaluationSettings, ForecasterSe
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
 from tests.marketsimulator.runs import settings_of
+from tests.support.messages import refused
 from trainingdata.source import DataSettings
 from trainingdata.stored_correlation import CorrelationSettings
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "facts"),
     [
-        (["+fees.comission_bps=1"], "fees.comission_bps: there is no such setting"),
-        (["capital=20,000"], "capital: 20,000: write 20000"),
-        (["symbols=[ACME,ZINC,ACME]"], "symbols: ACME is listed twice; leave one of them"),
-        (["symbols=[BTCUSD,BTC/USD]"], "symbols: BTCUSD is listed twice"),
-        (["symbols=[NVDA]"], "symbols: the synthetic market has no NVDA"),
-        (["symbols=[a b]"], "symbols: 'a b' is neither a stock"),
-        (["start=2024-03-09", "end=2024-03-01"], "start: 2024-03-09 is after end 2024-03-01"),
-        (["start=2030-01-01", "end=2030-02-01"], "start, end: the synthetic market runs from"),
-        (["start=2024-03-04", "days=5"], "days: give either"),
-        (["data.dir=/nowhere"], "data.dir: /nowhere is neither a folder nor a file"),
-        (["forecaster.per_symbol=nowhere"], "forecaster.per_symbol: nowhere is not a folder"),
-        (["margin.interest_rates=[{since: x, rate: 0}]"], "margin.interest_rates.0: 'x' is no"),
-        (["margin.requirements=[{symbol: a b, rate: 1}]"], "margin.requirements.0: 'a b' is"),
-        (["seed=${nosuch}"], "data.seed: Interpolation key 'nosuch' not found"),
+        (["+fees.comission_bps=1"], ("fees.comission_bps",)),
+        (["capital=20,000"], ("capital", "20,000", "20000")),
+        (["symbols=[ACME,ZINC,ACME]"], ("symbols", "ACME")),
+        (["symbols=[BTCUSD,BTC/USD]"], ("symbols", "BTCUSD")),
+        (["symbols=[NVDA]"], ("symbols", "NVDA")),
+        (["symbols=[a b]"], ("symbols", "'a b'")),
+        (["start=2024-03-09", "end=2024-03-01"], ("start", "2024-03-09", "2024-03-01")),
+        (["start=2030-01-01", "end=2030-02-01"], ("start", "end")),
+        (["start=2024-03-04", "days=5"], ("days",)),
+        (["data.dir=/nowhere"], ("data.dir", "/nowhere")),
+        (["forecaster.per_symbol=nowhere"], ("forecaster.per_symbol",)),
+        (["margin.interest_rates=[{since: x, rate: 0}]"], ("margin.interest_rates.0", "'x'")),
+        (["margin.requirements=[{symbol: a b, rate: 1}]"], ("margin.requirements.0", "'a b'")),
+        (["seed=${nosuch}"], ("data.seed", "'nosuch'")),
     ],
 )
-def test_invalid_setting_is_one_line_starting_with_key(words: list[str], says: str) -> None:
-    with pytest.raises(InputError) as refused:
+def test_invalid_setting_is_one_line_starting_with_key(
+    words: list[str], facts: tuple[str, ...]
+) -> None:
+    with refused(InputError, *facts) as caught:
         settings_of(*words).bars()
-    assert str(refused.value).startswith(says)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 FILE = ForecasterSettings(kind="file", path="/no/where.parquet")
@@ -69,5 +71,5 @@ def no_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("no_bars")
 def test_invalid_file_is_refused_before_reading_bars(asked: Callable[[], object], key: str) -> None:
-    with pytest.raises(InputError, match=f"^{key}: [^\n]+$"):
+    with refused(InputError, key):
         asked()

@@ -4,7 +4,6 @@ tickets agree with its broker.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
@@ -24,6 +23,7 @@ from marketsimulator.venue.request import Refused
 from marketsimulator.venue.stocks import Venue
 from marketsimulator.venue.tickets import parse_order
 from tests.marketsimulator.runs import BARS, settings_of
+from tests.support.messages import refused
 from trainingdata.market import Market
 
 JUNK = st.sampled_from(
@@ -124,22 +124,22 @@ SPREAD = {"order_class": "mleg", "qty": "1", "type": "market", "legs": [LEG]}
 
 
 @pytest.mark.parametrize(
-    ("usual", "changed", "says"),
+    ("usual", "changed", "facts"),
     [
-        (PLAIN, {"qty": "abc"}, "qty 'abc' is not a number"),
-        (PLAIN, {"qty": "9x" * 30}, f"qty '{'9x' * 20}' is not a number"),
-        (PLAIN, {"qty": ...}, "qty is missing"),
-        (SPREAD, {"legs": ["one"]}, "legs is not a list of objects"),
-        (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, "ratio_qty 'twice' is not a number"),
+        (PLAIN, {"qty": "abc"}, ("qty 'abc'",)),
+        (PLAIN, {"qty": "9x" * 30}, (f"qty '{'9x' * 20}'",)),
+        (PLAIN, {"qty": ...}, ("qty",)),
+        (SPREAD, {"legs": ["one"]}, ()),
+        (SPREAD, {"legs": [{**LEG, "ratio_qty": "twice"}]}, ("ratio_qty", "'twice'")),
     ],
 )
 def test_invalid_order_names_its_wrong_field(
-    usual: dict[str, Any], changed: dict[str, Any], says: str
+    usual: dict[str, Any], changed: dict[str, Any], facts: tuple[str, ...]
 ) -> None:
     asked = {"time_in_force": "day", **usual, **changed}
-    with pytest.raises(Refused, match=f"^{says}$") as refused:
+    with refused(Refused, *facts) as caught:
         Venue(*practised()).submit({key: value for key, value in asked.items() if value is not ...})
-    assert (refused.value.status, refused.value.code) == (422, 40010001)
+    assert (caught.value.status, caught.value.code) == (422, 40010001)
 
 
 @pytest.mark.parametrize(
@@ -167,14 +167,14 @@ def test_stock_prices_between_increments_are_refused(
         return
     says = f"invalid {wrong}. sub-penny increment does not fulfill minimum pricing criteria"
     assert refusal(order) == says
-    with pytest.raises(Refused, match=re.escape(says)) as refused:
+    with refused(Refused, wrong) as caught:
         venue.submit(request)
-    assert (refused.value.status, refused.value.code) == (422, 42210000)
+    assert (caught.value.status, caught.value.code) == (422, 42210000)
 
 
 @pytest.mark.parametrize("fault", [{"method": "post"}, {"path": "v2/orders"}])
 def test_fault_matching_no_request_is_refused(fault: dict[str, str]) -> None:
     ((name, value),) = fault.items()
-    with pytest.raises(InputError, match=f"faults.{name}: '{value}'"):
+    with refused(InputError, f"faults.{name}", f"'{value}'"):
         Fault(kind="status", **fault)
     assert Fault(kind="status", method="DELETE", path="/v2").path == "/v2"

@@ -11,6 +11,7 @@ import pytest
 from foundation.compose import compose_config
 from foundation.errors import InputError
 from marketsimulator.settings import BacktestSettings
+from tests.support.messages import refused
 from trainingdata.bars import VOLUME
 
 DATES = pd.date_range("2023-01-01", "2023-06-30").strftime("%Y-%m-%d")
@@ -28,17 +29,17 @@ def settings(folder: Path, *words: str) -> BacktestSettings:
 
 
 @pytest.mark.parametrize(
-    ("words", "use"),
+    ("words", "fact"),
     [
-        ([], r"the limit on fills \(fills\.volume_share=0\.1\) needs it"),
-        (["fills.volume_share=null", "universe.top=1"], r"universe\.top needs it"),
-        (["fills.volume_share=null", "costs.crypto_impact=1"], r"costs\.crypto_impact needs it"),
+        ([], "fills.volume_share=0.1"),
+        (["fills.volume_share=null", "universe.top=1"], "universe.top"),
+        (["fills.volume_share=null", "costs.crypto_impact=1"], "costs.crypto_impact"),
     ],
 )
 def test_an_unknown_unit_is_refused_before_a_run(
-    tmp_path: Path, words: list[str], use: str
+    tmp_path: Path, words: list[str], fact: str
 ) -> None:
-    with pytest.raises(InputError, match=rf"data\.volume_unit: .*AAA-USD\.csv .*{use}"):
+    with refused(InputError, "data.volume_unit", "AAA-USD.csv", fact):
         settings(tmp_path, *words).market()
 
 

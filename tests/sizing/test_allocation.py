@@ -20,6 +20,7 @@ from sizing.problem import AccountArrays, current_weights
 from sizing.settings import Limits
 from sizing.solver.active_set import SOLVED, UNFINISHED
 from tests.sizing.books import changed, random_inputs, rich_book, under
+from tests.support.messages import refused
 
 
 def room(s: SizingInputs, limits: Limits, k: int) -> tuple[float, float]:
@@ -180,7 +181,7 @@ def test_failed_program_keeps_its_problem_for_inspection(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         "sizing.allocation.solve_plan", lambda *_: (UNFINISHED, np.zeros(1), np.zeros(4), 0.0)
     )
-    with pytest.raises(SolverFailed, match="1 symbols was not solved within its steps") as failed:
+    with refused(SolverFailed, "1") as failed:
         allocate(s, 0.25)
     monkeypatch.undo()
     problem = failed.value.problem
@@ -223,5 +224,5 @@ def test_weights_are_signed_values_over_equity() -> None:
         )
     unpriced = row._replace(price=np.array([100.0, np.nan, np.nan]))
     check_priced(("AAA", "BBB", "CCC"), row)
-    with pytest.raises(InputError, match="account: CCC is held or ordered and has no price"):
+    with refused(InputError, "account", "CCC"):
         check_priced(("AAA", "BBB", "CCC"), unpriced)

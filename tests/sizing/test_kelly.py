@@ -21,6 +21,7 @@ from sizing.kelly import (
     unconstrained_kelly,
 )
 from sizing.solver.active_set import INFEASIBLE
+from tests.support.messages import refused
 from tests.support.plans import interior, plan, worth
 
 
@@ -190,9 +191,7 @@ def test_history_weights_equal_single_instants(seed: int, count: int, n: int) ->
 
 def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     bounds = {"lower": [0.0, 0.5], "upper": [1.0, 1.0], "groups": [([1.0, 1.0], 0.2)]}
-    with pytest.raises(
-        SolverFailed, match="2 symbols has no answer: their lower bounds exceed a ceiling"
-    ) as failed:
+    with refused(SolverFailed, "2") as failed:
         kelly_weights([1e-3, 0.0], np.eye(2) * 1e-4, fraction=0.25, cost=[1e-4, 1e-4], **bounds)
     assert str(failed.value) == failure_text(INFEASIBLE, 2)
     failed.value.problem.save(tmp_path / "problem.npz")
@@ -201,7 +200,7 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
     assert kept.mu.tolist() == [[1e-3, 0.0]]
     assert kept.limits.tolist() == [0.2]
     assert kept.solve()[0] == failed.value.problem.solve()[0]
-    with pytest.raises(SolverFailed, match="row 1: "):
+    with refused(SolverFailed, "row 1"):
         kelly_weights(
             np.zeros((2, 1)),
             [[1.0]],
@@ -210,7 +209,7 @@ def test_a_failure_is_named_and_keeps_its_problem(tmp_path: Path) -> None:
             groups=[([1.0], 0.2)],
         )
     (tmp_path / "text.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match=r"text\.npz"):
+    with refused(InputError, "text.npz", varies="This file .*"):
         SizingProblem.read(tmp_path / "text.npz")
 
 

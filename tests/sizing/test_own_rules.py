@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from sizing.kelly import SolverFailed
 from sizing.settings import Limits
 from sizing.strategies import STRATEGY_NAMES, WeightPattern, plugin_rule, strategy_from_name
 from tests.sizing.books import broken_limits, changed, random_inputs, under
+from tests.support.messages import refused
 from tests.support.own_module import own_module
 from trainingdata.instruments import AssetClass
 
@@ -115,27 +115,25 @@ def test_plugin_writing_into_its_inputs_changes_no_limit(own: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "line"),
+    ("name", "facts"),
     [
-        ("nan", r"one finite weight a symbol is needed; it answered nan for ZINC at 2024"),
-        ("three", r"needed, an array for 2 symbols at 2024-03-04T15:30Z; it answered array\(\[0"),
-        ("nothing", r"needed, an array for 2 symbols at .*; it answered None$"),
-        ("keyed", r"needed, an array for 2 symbols at .*; it answered \{'ACME'"),
-        ("singular", r"\.singular fails in OWN\.py line 11: LinAlgError: Singular matrix$"),
-        ("noarg", r"\.noarg fails in .*: TypeError: noarg\(\) takes 0 positional arguments"),
-        ("number", r"number is not a function or class but int$"),
-        ("Silent", r"Silent has no method __call__\(inputs\); a strategy's class needs it$"),
-        ("absent", r"has no attribute 'absent'"),
+        ("nan", ("nan", "ZINC", "2024-03-04T15:30Z")),
+        ("three", ("2 symbols", "2024-03-04T15:30Z", "array([0")),
+        ("nothing", ("2 symbols", "None")),
+        ("keyed", ("2 symbols", "{'ACME'")),
+        ("singular", ("line 11", "LinAlgError: Singular matrix")),
+        ("noarg", ("TypeError: noarg()",)),
+        ("number", ("function", "int")),
+        ("Silent", ("__call__(inputs)",)),
+        ("absent", ("'absent'",)),
     ],
 )
-def test_plugin_with_invalid_weights_gives_one_line_error(own: str, name: str, line: str) -> None:
-    with pytest.raises(InputError) as caught:
+def test_plugin_with_invalid_weights_gives_one_line_error(
+    own: str, name: str, facts: tuple[str, ...]
+) -> None:
+    with refused(InputError, "sizing._target_", f"{own}.{name}", *facts) as caught:
         strategy_from_name(f"{own}.{name}").allocate(book())
-    said = str(caught.value)
-    assert said.startswith("sizing._target_: ")
-    assert f"{own}" in said
-    assert re.search(line.replace("OWN", own), said), said
-    assert "\n" not in said
+    assert "\n" not in str(caught.value)
 
 
 def test_plugin_solver_failure_is_left_to_the_trader(own: str) -> None:
@@ -149,9 +147,9 @@ def test_plugin_rule_is_logged_and_has_no_fraction(own: str) -> None:
     assert strategy_from_name(f"{own}.up").uses_forecast
     found = strategy_from_name(f"{own}.listed").allocate(book(long_only=np.zeros(2, dtype=bool)))
     np.testing.assert_array_equal(found.unconstrained, [0.1, -0.1])
-    with pytest.raises(InputError, match=r"sizing.fraction: .*\.up has none"):
+    with refused(InputError, "sizing.fraction"):
         strategy_from_name(f"{own}.up", fraction=0.3)
-    with pytest.raises(InputError, match=r"or sizing\._target_=module\.function"):
+    with refused(InputError, "sizing._target_=module.function"):
         strategy_from_name("martingale")
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from foundation.errors import DataError
+from tests.support.messages import refused
 from tests.trainingdata.vendor_files import table, write
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import CLOSE, Bars
@@ -31,7 +32,7 @@ def test_stocks_and_crypto_share_a_panel_without_filling(tmp_path: Path) -> None
 
 def test_file_whose_name_is_no_symbol_is_named(tmp_path: Path) -> None:
     write(tmp_path / "notes of today.csv", frame())
-    with pytest.raises(DataError, match=r"notes of today\.csv: .* is not a symbol"):
+    with refused(DataError, "today.csv"):
         read_bars([tmp_path], None)
 
 
@@ -55,7 +56,7 @@ def test_bar_counts_at_its_end_keeping_earlier_history(
     if bars is not None:
         assert read_bars([tmp_path], ["AAA"], start=first, end=last).mask.sum() == bars
         return
-    with pytest.raises(DataError, match=r"AAA has no bars between .*, and a bar counts"):
+    with refused(DataError, "AAA"):
         read_bars([tmp_path], ["AAA"], start=first, end=last)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
+from tests.support.messages import refused
 from tests.trainingdata.vendor_files import coins
 from trainingdata.bar_files import read_bars
 from trainingdata.bars import (
@@ -176,14 +177,13 @@ def test_panel_slice_is_what_was_known_by_then(first: int, last: int, minutes: i
 
 def test_stock_file_needs_regular_hours_crypto_keeps_all() -> None:
     night = starts_of_a_day() + np.timedelta64(10, "h")
-    says = r"AAA: no row lies within regular New York hours; first 2024-10-01T23:30Z$"
-    with pytest.raises(DataError, match=says):
+    with refused(DataError, "AAA", "2024-10-01T23:30Z"):
         keep_regular_bars(night, coherent(0), instrument("AAA"), HOURLY, "AAA")
     whole = night + np.timedelta64(30, "m")
     known, values = keep_regular_bars(whole, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
     assert known.tolist() == (whole + np.timedelta64(1, "h")).tolist()
     np.testing.assert_array_equal(values, coherent(0))
-    with pytest.raises(DataError, match=r"AAAUSD: row 1: 2024-10-01T23:30Z is no start of an hou"):
+    with refused(DataError, "AAAUSD", "row 1", "2024-10-01T23:30Z"):
         keep_regular_bars(night, coherent(0), instrument("AAAUSD"), HOURLY, "AAAUSD")
 
 
@@ -191,7 +191,7 @@ def test_invalid_panel_parts_are_explained() -> None:
     good = coins([1.0, 2.0])
     with pytest.raises(ValueError, match=r"values must have shape \[S, T, 5\]"):
         replace(good, values=good.values[:, :1])
-    with pytest.raises(DataError, match="none were asked for"):
+    with refused(DataError):
         build_panel([], "test")
     with pytest.raises(ValueError, match=r"mask must have shape \[S, T\] = \(1, 2\), got \(2, 2\)"):
         Bars(good.instruments, good.times, good.values, np.ones((2, 2), dtype=bool), "test")

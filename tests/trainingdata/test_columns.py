@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from tests.support.messages import check_message
 from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
 from trainingdata.bars import FIELDS, Bars, Origin
@@ -132,23 +133,23 @@ def test_a_name_of_a_company_is_no_symbol(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "facts"),
     [
-        (days().drop(columns="volume"), "missing: volume"),
-        (days("when"), "missing: the time (date, "),
-        (days(Close=1.0), "columns 'close' and 'Close' could both be the close"),
-        (days(timestamp=DATES), "columns 'date', 'timestamp' could each be the time of a bar"),
-        (days(adj_close=1.0, adjusted_close=1.0), "could both be the adjusted close"),
-        (days(time="close"), "columns date '2024-03-04' and time 'close' are not a date"),
-        (days().to_csv(index=False, sep=";"), "separated by semicolons; save it with commas"),
-        (days().to_csv(index=False, sep="\t"), "separated by tabs; save it with commas"),
-        (days("date", lambda date: f"{date[5:7]}/{date[8:]}/{date[:4]}"), "may be 2024-03-04 or"),
+        (days().drop(columns="volume"), ("volume",)),
+        (days("when"), ("date",)),
+        (days(Close=1.0), ("'close'", "'Close'")),
+        (days(timestamp=DATES), ("'date'", "'timestamp'")),
+        (days(adj_close=1.0, adjusted_close=1.0), ()),
+        (days(time="close"), ("date '2024-03-04'", "'close'")),
+        (days().to_csv(index=False, sep=";"), ()),
+        (days().to_csv(index=False, sep="\t"), ()),
+        (days("date", lambda date: f"{date[5:7]}/{date[8:]}/{date[:4]}"), ("2024-03-04",)),
     ],
 )
 def test_ambiguous_or_missing_columns_are_refused(
-    tmp_path: Path, content: pd.DataFrame | str, says: str
+    tmp_path: Path, content: pd.DataFrame | str, facts: tuple[str, ...]
 ) -> None:
-    assert says in refusal(put(tmp_path, content))
+    check_message(refusal(put(tmp_path, content)), *facts)
 
 
 def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
@@ -156,12 +157,9 @@ def test_an_epoch_needs_a_stated_unit(tmp_path: Path) -> None:
         return int(pd.Timestamp(date, tz=NEW_YORK).timestamp())
 
     path = put(tmp_path, days("time", seconds))
-    assert (
-        "time '1709528400' is a number without a unit; data.epoch=s reads it as 2024-03-04T05"
-        in (refusal(path))
-    )
+    check_message(refusal(path), "'1709528400'", "data.epoch=s", "2024-03-04T05")
     np.testing.assert_array_equal(load_bars(path, epoch="s").values[0], VALUES)
-    assert "is not a count of ms" in refusal(path, epoch="ms")
+    check_message(refusal(path, epoch="ms"))
 
 
 def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
@@ -169,7 +167,7 @@ def test_a_zone_is_never_guessed(tmp_path: Path) -> None:
     frame = hours(HOURS)
     frame["datetime"] = local.dt.strftime("%Y-%m-%d %H:%M:%S")
     path = put(tmp_path, frame)
-    assert "has no zone" in refusal(path)
+    check_message(refusal(path))
     expected = load_bars(put(tmp_path, hours(HOURS), "BBB.csv"))
     apart = frame.drop(columns="datetime").assign(
         date=local.dt.strftime("%Y-%m-%d"), time=local.dt.strftime("%H:%M")
@@ -195,7 +193,7 @@ def test_hours_under_a_vendors_daily_head_are_hours(tmp_path: Path) -> None:
 
 def test_stamps_without_a_side_are_refused(tmp_path: Path) -> None:
     path = put(tmp_path, hours(COIN_HOURS), "AAAUSD.csv")
-    assert "state data.stamps=begin or data.stamps=end" in refusal(path)
+    check_message(refusal(path), "data.stamps=begin", "data.stamps=end")
     begins, ends = (load_bars(path, stamps=side) for side in ("begin", "end"))
     assert begins.times.tolist() == (ends.times + np.timedelta64(1, "h")).tolist()
     for stamp in ("Timestamp", "BEGIN", "start"):
@@ -213,10 +211,7 @@ def test_a_side_against_the_head_is_refused(
     tmp_path: Path, stamp: str, state: str, other: str, case: Callable[[str], str]
 ) -> None:
     path = put(tmp_path, hours(COIN_HOURS, stamp).rename(columns=case), "AAAUSD.csv")
-    said = refusal(path, stamps=other)
-    assert f"data.stamps={other} contradicts its head" in said
-    assert f"{case(stamp)} is the {state} of a bar" in said
-    assert said.endswith(f"call the column {other}")
+    check_message(refusal(path, stamps=other), f"data.stamps={other}", case(stamp), state, other)
     assert load_bars(path, stamps=state).times.tolist() == load_bars(path).times.tolist()
 
 
@@ -229,8 +224,7 @@ def test_dates_are_read_under_either_side(tmp_path: Path) -> None:
 def test_a_unit_against_the_head_is_refused(tmp_path: Path) -> None:
     counts = COIN_HOURS["start"].dt.as_unit("s").astype("int64").astype(str)
     path = put(tmp_path, hours(COIN_HOURS, "unix").assign(unix=counts), "AAAUSD.csv")
-    said = refusal(path, epoch="ns", stamps="begin")
-    assert "data.epoch=ns contradicts its head (unix), by which unix counts s or ms" in said
+    check_message(refusal(path, epoch="ns", stamps="begin"), "data.epoch=ns")
     assert load_bars(path, epoch="s", stamps="begin").mask.all()
 
 
@@ -241,30 +235,25 @@ def test_sessions_of_the_last_century_are_read(tmp_path: Path, date: str) -> Non
 
 
 def test_rows_before_the_calendar_are_refused(tmp_path: Path) -> None:
-    said = refusal(put(tmp_path, DAYS.iloc[:1].assign(date="1961-12-29")))
-    assert said.startswith(": row 1: 1961-12-29 lies outside the exchange calendar (1962-01-02 to ")
-    assert said.endswith("; leave out what is earlier")
+    check_message(
+        refusal(put(tmp_path, DAYS.iloc[:1].assign(date="1961-12-29"))),
+        "row 1",
+        "1961-12-29",
+        "1962-01-02",
+    )
 
 
 @pytest.mark.parametrize(
-    ("frequency", "name"),
-    [
-        ("W-FRI", "weekly"),
-        ("MS", "monthly"),
-        ("QS", "quarterly"),
-        ("YS", "yearly"),
-        ("14D", "14 d"),
-    ],
+    ("frequency", "fact"),
+    [("W-FRI", "weekly"), ("MS", "monthly"), ("QS", "quarterly"), ("YS", "yearly"), ("14D", "14")],
 )
 @pytest.mark.parametrize("symbol", ["AAA", "AAAUSD"])
 def test_long_bars_are_refused_by_name(
-    tmp_path: Path, frequency: str, name: str, symbol: str
+    tmp_path: Path, frequency: str, fact: str, symbol: str
 ) -> None:
     dates = pd.date_range("2018-01-05", periods=8, freq=frequency).strftime("%Y-%m-%d")
     rows = pd.DataFrame(VALUES[:1] * 8, columns=list(FIELDS)).assign(Date=dates)
-    said = refusal(put(tmp_path, rows.rename(columns=str.title), f"{symbol}.csv"))
-    assert name in said
-    assert "download daily bars" in said
+    check_message(refusal(put(tmp_path, rows.rename(columns=str.title), f"{symbol}.csv")), fact)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.5, 1.0))
@@ -292,25 +281,25 @@ def spoilt(cell: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "facts"),
     [
-        (spoilt('"14,922,900"'), "row 3: volume is '14,922,900', not a number; it has thousands"),
-        (spoilt('"99,946"'), "thousands or decimals? Write 99946 or 99.946"),
-        (spoilt('"1002,5"'), "it has a decimal comma; write a point"),
-        (spoilt("$1002.0"), "it has dollar signs; write plain numbers"),
-        (spoilt('"1002.0'), "line 4 has a quotation mark that does not enclose a whole cell"),
-        (spoilt('"1002.0"0'), "line 4 has a quotation mark that does not enclose a whole cell"),
-        ('{"error":"rate limit"}\n', 'holds JSON, not CSV: {"error":"rate limit"}; download'),
-        ("<!DOCTYPE html>\n<html></html>\n", "holds HTML, not CSV: <!DOCTYPE html>; download"),
+        (spoilt('"14,922,900"'), ("row 3", "volume", "'14,922,900'")),
+        (spoilt('"99,946"'), ("99946", "99.946")),
+        (spoilt('"1002,5"'), ()),
+        (spoilt("$1002.0"), ()),
+        (spoilt('"1002.0'), ("line 4",)),
+        (spoilt('"1002.0"0'), ("line 4",)),
+        ('{"error":"rate limit"}\n', ("JSON",)),
+        ("<!DOCTYPE html>\n<html></html>\n", ("HTML",)),
     ],
 )
 def test_unreadable_cells_are_refused_by_their_cause(
-    tmp_path: Path, content: str, says: str
+    tmp_path: Path, content: str, facts: tuple[str, ...]
 ) -> None:
-    assert says in refusal(put(tmp_path, content))
+    check_message(refusal(put(tmp_path, content)), *facts)
 
 
 def test_two_day_crypto_bars_are_refused(tmp_path: Path) -> None:
     dates = pd.date_range("2024-03-01", periods=len(DATES), freq="2D").strftime("%Y-%m-%d")
     path = put(tmp_path, DAYS.assign(date=dates), "BTCUSD.csv")
-    assert "its rows are bars 2 days apart (median distance 2 days)" in refusal(path)
+    check_message(refusal(path), "2")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.errors import DataError
 from tests.marketsimulator.accounts import panel_of, stock_ends
+from tests.support.messages import refused
 from trainingdata.bars import Bars
 from trainingdata.corporate_actions import read_actions
 from trainingdata.delistings import (
@@ -157,27 +157,24 @@ def test_listed_ending_is_booked_once_known(
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "facts"),
     [
-        ("AAA,2024-06-10,merger,0.5,,,", "a merger needs the symbol that takes its place"),
-        ("AAA,2024-06-10,rename,1,,,", "a rename needs the symbol that takes its place"),
-        ("AAA,2024-06-10,merger,0,BBB,,", "merger of 0 shares; a value must be above 0"),
-        ("AAA,2024-06-10,merger,,BBB,,", "value '' cannot be read"),
-        ("AAA,2024-06-10,merger,1,AAA,,", "a merger of AAA into itself"),
-        ("AAA,2024-06-10,merger,1,BBB,much,", "row 1: cash 'much' cannot be read"),
-        ("AAA,2024-06-10,rename,2,BBB,,", "rename with a value of 2; it is 1, or a merger"),
-        ("AAA,2024-06-10,ended,-1,,,", "ended with -1; a share is paid 0 USD or more"),
-        ("AAA,2024-06-10,ended,1,BBB,,", "ended has no 'into'; leave it empty"),
-        ("AAA,2024-06-10,dividend,1,,,2024-06-01", "dividend has no 'known'; leave it empty"),
-        (
-            "AAA,2024-06-10,ended,1,,,2099-01-01",
-            "known 2099-01-01 lies outside the exchange calendar",
-        ),
-        ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", "rows 1 and 2: AAA ends twice"),
+        ("AAA,2024-06-10,merger,0.5,,,", ()),
+        ("AAA,2024-06-10,rename,1,,,", ()),
+        ("AAA,2024-06-10,merger,0,BBB,,", ("0", "value")),
+        ("AAA,2024-06-10,merger,,BBB,,", ()),
+        ("AAA,2024-06-10,merger,1,AAA,,", ("AAA",)),
+        ("AAA,2024-06-10,merger,1,BBB,much,", ("row 1", "cash 'much'")),
+        ("AAA,2024-06-10,rename,2,BBB,,", ("2", "1")),
+        ("AAA,2024-06-10,ended,-1,,,", ("-1", "0")),
+        ("AAA,2024-06-10,ended,1,BBB,,", ("'into'",)),
+        ("AAA,2024-06-10,dividend,1,,,2024-06-01", ("dividend", "'known'")),
+        ("AAA,2024-06-10,ended,1,,,2099-01-01", ("2099-01-01",)),
+        ("AAA,2024-06-10,ended,1,,,\nAAA,2024-07-10,ended,2,,,", ("rows 1", "2", "AAA")),
     ],
 )
-def test_invalid_ending_row_is_named(row: str, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=re.escape(says)):
+def test_invalid_ending_row_is_named(row: str, facts: tuple[str, ...], tmp_path: Path) -> None:
+    with refused(DataError, *facts):
         read_actions(rows(tmp_path, row))
 
 
@@ -245,25 +242,21 @@ def test_rename_after_the_run_is_ignored(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbols", "line", "says"),
+    ("symbols", "line", "facts"),
     [
-        (
-            ["OLD", "KEPT"],
-            RENAME,
-            "OLD is called NEW from 2024-06-10 on, which is not one of the run",
-        ),
-        (["OLD", "KEPT"], "OLD,2024-06-10,merger,1,NEW,,", "becomes NEW on 2024-06-10, which"),
-        ([], "KEPT,2024-06-10,ended,1,,,", "KEPT ends on 2024-06-10, and its file has bars after"),
-        ([], "OLD,2024-06-10,ended,5e6,,,", "OLD ends on 2024-06-10 with 5,000,000.00 USD a share"),
-        ([], "OLD,2024-06-05,rename,1,NEW,,", "OLD.csv has bars after that; cut it"),
-        ([], "OLD,2024-06-10,rename,1,KEPT,,", "KEPT.csv has bars before that, which may be"),
-        ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", "becomes GONE on"),
+        (["OLD", "KEPT"], RENAME, ("OLD", "NEW", "2024-06-10")),
+        (["OLD", "KEPT"], "OLD,2024-06-10,merger,1,NEW,,", ("NEW", "2024-06-10")),
+        ([], "KEPT,2024-06-10,ended,1,,,", ("KEPT", "2024-06-10")),
+        ([], "OLD,2024-06-10,ended,5e6,,,", ("OLD", "2024-06-10", "5,000,000.00")),
+        ([], "OLD,2024-06-05,rename,1,NEW,,", ("OLD.csv",)),
+        ([], "OLD,2024-06-10,rename,1,KEPT,,", ("KEPT.csv",)),
+        ([], "NEW,2024-06-17,ended,1,,,\nOLD,2024-06-10,merger,1,GONE,,", ("GONE",)),
     ],
 )
 def test_ending_contradicted_by_bars_is_refused(
-    symbols: list[str], line: str, says: str, folder: Path
+    symbols: list[str], line: str, facts: tuple[str, ...], folder: Path
 ) -> None:
-    with pytest.raises(DataError, match=rf"^data\.actions: .*{re.escape(says)}"):
+    with refused(DataError, "data.actions", *facts):
         settings(folder, line).bars(symbols, None, None)
 
 
@@ -272,9 +265,9 @@ def test_bars_after_an_ending_are_checked() -> None:
     bars = panel_of({"AAA": (times, np.ones((7, 4)))})
     last = HOURLY.stock_clock.started_at(times[-1:])[0]
     check_delistings(bars, [Delisting("AAA", times[-1], times[-1])])
-    with pytest.raises(DataError, match="AAA ends on 2026-05-04, and its file has bars after"):
+    with refused(DataError, "AAA", "2026-05-04"):
         check_delistings(bars, [Delisting("AAA", last, last)])
-    with pytest.raises(DataError, match="becomes GONE on 2026-05-04, which is not one of the run"):
+    with refused(DataError, "GONE", "2026-05-04"):
         check_delistings(bars, [Delisting("AAA", times[-1], times[-1], ratio=1.0, into="GONE")])
     later = times[-1] + np.timedelta64(1, "ns")
     check_delistings(bars, [Delisting("AAA", later, later, ratio=1.0, into="GONE")])
@@ -284,7 +277,7 @@ def test_a_successor_has_a_bar_by_then(folder: Path) -> None:
     path = folder / "NEW.csv"
     pd.read_csv(path).iloc[7:].to_csv(path, index=False)
     data = settings(folder, "OLD,2024-06-10,merger,1,NEW,,")
-    with pytest.raises(DataError, match="becomes NEW on 2024-06-10, which has no bar by then"):
+    with refused(DataError, "NEW", "2024-06-10"):
         data.bars([], None, None)
 
 

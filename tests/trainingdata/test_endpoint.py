@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import BrokerError, InputError, InvalidResponse
+from tests.support.messages import refused
 from tests.support.raw_server import answering
 from trainingdata.feed.endpoint import (
     KEY_VARIABLE,
@@ -75,11 +76,11 @@ def test_no_part_of_a_key_appears_in_errors(status: int, body: str, ask: Ask, se
 
 @pytest.mark.parametrize("answer", [{"cash": "a\nb" * 500}, {"cash": "a\nb"}, {"cash": [9] * 999}])
 def test_unreadable_answer_is_one_bounded_line(answer: dict[str, Any]) -> None:
-    with pytest.raises(InvalidResponse, match=r"cash is .*not a number") as caught:
+    with refused(InvalidResponse, "cash") as caught:
         RequiredField("cash", parse_decimal).read(answer)
     assert str(caught.value).splitlines() == [str(caught.value)]
     assert len(str(caught.value)) < 400
-    with pytest.raises(InvalidResponse, match="it is ") as caught:
+    with refused(InvalidResponse) as caught:
         as_mapping(json.dumps(answer) * 500)
     assert len(str(caught.value)) < 400
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
+from tests.support.messages import check_message, refused
 from tests.trainingdata.vendor_files import (
     DAYS,
     NEW_YORK,
@@ -161,41 +162,43 @@ def test_stooqs_five_minutes_are_read_on_warsaws_clock(tmp_path: Path, headings:
 
 
 def test_a_refusal_shows_a_valid_file(tmp_path: Path) -> None:
-    said = refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv"))
-    assert said.startswith(": unknown head: when,o,h,l,c")
-    assert said.endswith(f"a good file begins with the two lines {HEADINGS} and {FIRST}")
-    assert "missing: the time (date, time, datetime, timestamp, begin, start, end or t)" in said
+    check_message(
+        refusal(put(tmp_path, "when,o,h,l,c\n2024-03-04,1,1,1,1\n", "BTCUSD.csv")),
+        "when,o,h,l,c",
+        HEADINGS,
+        FIRST,
+    )
     assert load_bars(put(tmp_path, f"{HEADINGS}\n{FIRST}\n")).values[0, 0, CLOSE] == 100.25
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "facts"),
     [
-        (with_cell(4, ""), "row 4: close is nan (empty), not a number"),
-        (with_cell(4, "1.100,25"), "row 4 has 7 cells under 6 headings"),
-        (text([row.replace("100,", "True,", 1) for row in ROWS]), "row 1: open is True, not a num"),
-        (with_cell(0, ""), "row 4: timestamp nan (empty) is not a date"),
-        (with_cell(0, "2024-03-04T17:30:00"), "row 4: timestamp '2024-03-04T17:30:00' has no zone"),
-        (with_cell(0, "03/04/2024 17:30"), "row 4: timestamp '03/04/2024 17:30' is not a date"),
-        (with_cell(0, "2024-03-04T17:47:00Z"), "no start of an hourly bar (09:30, 10:30"),
-        (text()[:200].encode() + b"\0" * 300, "line 5 holds zero bytes"),
-        (text().encode("utf-16"), "line 1 holds zero bytes, as of UTF-16"),
-        (text().encode() + b"\xe9", "line 16 is not UTF-8"),
-        (text([]), "the file holds no bars"),
+        (with_cell(4, ""), ("row 4", "close")),
+        (with_cell(4, "1.100,25"), ("row 4", "7", "6")),
+        (text([row.replace("100,", "True,", 1) for row in ROWS]), ("row 1", "open")),
+        (with_cell(0, ""), ("row 4",)),
+        (with_cell(0, "2024-03-04T17:30:00"), ("row 4", "timestamp '2024-03-04T17:30:00'")),
+        (with_cell(0, "03/04/2024 17:30"), ("row 4", "timestamp '03/04/2024 17:30'")),
+        (with_cell(0, "2024-03-04T17:47:00Z"), ("09:30", "10:30")),
+        (text()[:200].encode() + b"\0" * 300, ("line 5",)),
+        (text().encode("utf-16"), ("line 1", "UTF-16")),
+        (text().encode() + b"\xe9", ("line 16", "UTF-8")),
+        (text([]), ()),
         # A head that is not a vendor's.
-        (text(headings="timestamp,open,high,low,close"), "unknown head"),
-        (text(headings="timestamp;open;high;low;close;volume"), "unknown head"),
-        (text(headings=f"{HEADINGS},close"), ": column 'close' appears twice"),
-        (text(headings=ROWS[0]), "unknown head"),
-        ("", "the file is empty"),
-        (text(headings="Price,Close,High,Low,Open,Volume"), "has to be followed by one of tickers"),
+        (text(headings="timestamp,open,high,low,close"), ()),
+        (text(headings="timestamp;open;high;low;close;volume"), ()),
+        (text(headings=f"{HEADINGS},close"), ("'close'",)),
+        (text(headings=ROWS[0]), ()),
+        ("", ()),
+        (text(headings="Price,Close,High,Low,Open,Volume"), ()),
     ],
 )
 def test_damaged_row_or_header_is_explained(
-    tmp_path: Path, content: str | bytes, says: str
+    tmp_path: Path, content: str | bytes, facts: tuple[str, ...]
 ) -> None:
     said = refusal(put(tmp_path, content))
-    assert says in said
+    check_message(said, *facts)
     assert len(said) < (800 if "unknown head" in said else 320)
 
 
@@ -221,9 +224,7 @@ def test_timestamp_in_an_unexpected_unit_is_refused(tmp_path: Path, count: str) 
     said = refusal(put(tmp_path, f"{count},5,5,5,5,9,1709566199999,1,9,1,1,0\n", "BTCUSDT.csv"))
     assert "unknown head" in said or "row 1: open_time" in said
     content = VENDORS["Polygon"].replace("1709562600000000000", count)
-    assert "is not a count of ns (from 1990-01-01 to 2200-01-01) since 1970, as Polygon" in refusal(
-        put(tmp_path, content, "BBB.csv")
-    )
+    check_message(refusal(put(tmp_path, content, "BBB.csv")), "1990-01-01", "2200-01-01", "1970")
 
 
 NAMING = [head for head in READ if head.symbol]
@@ -243,17 +244,17 @@ def test_multi_symbol_file_becomes_one_panel(tmp_path: Path, head: FileFormat | 
     spoilt = frame_of(head, bars, "AAA", "BBB")
     spoilt.loc[len(bars) + 2, head.fields[3]] = -1
     spoilt.to_csv(path, index=False)
-    assert ": row 3: close is -1" in refusal(path)
+    check_message(refusal(path), "row 3", "close", "-1")
     spoilt.loc[4, head.symbol] = None
     spoilt.to_csv(path, index=False)
-    with pytest.raises(DataError, match=r"all\.csv|row 5: "):
+    with refused(DataError, "all.csv", "row 5"):
         load_bars(path, symbols=["BBB"])
 
 
 def test_one_symbol_in_two_spellings_is_refused(tmp_path: Path) -> None:
     rows = [f"{row},{name}" for name in ("BTC-USD", "BTCUSD") for row in ROWS]
     path = put(tmp_path, text(rows, f"{HEADINGS},symbol"), "BTCUSD.csv")
-    assert "'BTC-USD' and 'BTCUSD' are one symbol; spell it alike" in refusal(path)
+    check_message(refusal(path), "'BTC-USD'", "'BTCUSD'")
 
 
 @given(st.integers(1, 60), st.sampled_from(["AAA", "AAAUSD"]), st.sampled_from([10, 15, 30]))
@@ -291,7 +292,7 @@ def test_naive_stamps_use_the_configured_zone(tmp_path: Path, suffix: str) -> No
     read = load_bars(path, zone=NEW_YORK)
     same_bars(read, load_bars(write(tmp_path / "utc" / "AAAUSD.csv", bars)))
     assert read.origins[0].stamps == f"{NEW_YORK}, begin"
-    assert refusal(path).endswith(f"or name its zone: data.zone={NEW_YORK}")
+    check_message(refusal(path), f"data.zone={NEW_YORK}")
 
 
 def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
@@ -299,39 +300,38 @@ def test_thin_file_on_a_wrong_clock_is_refused(tmp_path: Path) -> None:
     bars = table("AAA", DAYS[1], 15, days=14)
     path = naive(tmp_path / "AAA.csv", bars[np.random.default_rng(0).random(len(bars)) < 0.5])
     assert load_bars(path, zone=NEW_YORK).mask.sum() > 50
-    assert "and none opens or none closes one; correct data.zone" in refusal(path, "UTC")
+    check_message(refusal(path, "UTC"), "data.zone")
 
 
 @pytest.mark.parametrize("zone", ["EST", "New York", "America/Nowhere", "", "../etc", "EST5EDT"])
 def test_invalid_or_fixed_offset_zone_is_refused(zone: str) -> None:
-    with pytest.raises(InputError, match=r"data\.zone: .* is not a time zone; write UTC or a name"):
+    with refused(InputError, "data.zone"):
         DataSettings(zone=zone)
 
 
 def test_a_mistyped_zone_gets_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"did you mean America/New_York\?"):
+    with refused(InputError, "America/New_York"):
         DataSettings(zone="America/NewYork")
 
 
 @pytest.mark.parametrize(
-    ("zone", "hint"),
+    ("zone", "facts"),
     [
-        ("EST", "America/New_York (with daylight saving) or Etc/GMT+5 (without)"),
-        ("EST5EDT", "America/New_York (with daylight saving) or Etc/GMT+5 (without)"),
-        ("GMT", "did you mean UTC?"),
-        ("Z", "did you mean UTC?"),
-        ("utc", "did you mean UTC?"),
-        ("UTC+5", "Etc/GMT-5 for a clock 5 h ahead of UTC (its sign is reversed)"),
-        ("-05:00", "Etc/GMT+5 for a clock 5 h behind UTC (its sign is reversed)"),
-        ("+0000", "write UTC"),
-        ("New York", "did you mean America/New_York?"),
-        ("Iceland", "or a name such as America/New_York"),
+        ("EST", ("America/New_York", "Etc/GMT+5")),
+        ("EST5EDT", ("America/New_York", "Etc/GMT+5")),
+        ("GMT", ("UTC",)),
+        ("Z", ("UTC",)),
+        ("utc", ("UTC",)),
+        ("UTC+5", ("Etc/GMT-5",)),
+        ("-05:00", ("Etc/GMT+5",)),
+        ("+0000", ("UTC",)),
+        ("New York", ("America/New_York",)),
+        ("Iceland", ("America/New_York",)),
     ],
 )
-def test_an_abbreviated_zone_is_told_its_place(zone: str, hint: str) -> None:
-    with pytest.raises(InputError) as refused:
+def test_an_abbreviated_zone_is_told_its_place(zone: str, facts: tuple[str, ...]) -> None:
+    with refused(InputError, "data.zone", *facts):
         DataSettings(zone=zone)
-    assert str(refused.value).endswith(hint)
 
 
 ZONES = sorted(zoneinfo.available_timezones())
@@ -374,29 +374,29 @@ def test_folders_and_files_combine_and_repeats_count_once(tmp_path: Path) -> Non
     data = DataSettings(dir=(str(tmp_path / "stocks"), str(tmp_path)))
     assert data.bars(["AAA, BBB-USDT"], None, None).symbols == ("AAA", "BBBUSD")
     assert data.bars(["bbb/usd,"], None, None).symbols == ("BBBUSD",)
-    with pytest.raises(InputError, match="symbols: ',' is neither"):
+    with refused(InputError, "symbols", "','"):
         data.bars([","], None, None)
 
 
 @pytest.mark.parametrize(
-    ("names", "says"),
+    ("names", "facts"),
     [
-        (["AAA.csv.gz"], r"AAA\.csv\.gz is no \.parquet or \.csv file; unpack or convert it"),
-        (["prices of aaa.csv"], r"the name of .*prices of aaa\.csv says no symbol; name the file"),
-        (["BRK_B.csv"], "says no symbol"),
-        (["nowhere/AAA.csv"], r"nowhere/AAA\.csv is neither a folder nor a file"),
-        (["BTC-USD.csv", "BTCUSDT.csv"], r"BTCUSD: two files, .*BTC-USD.* and .*BTCUSDT"),
-        (["ETHBTC.csv"], "ETHBTC is quoted in BTC; prices have to be in dollars, as those of ETHU"),
-        (["EURUSD.csv"], "EURUSD is an exchange rate; only stocks and coins against the dollar"),
+        (["AAA.csv.gz"], ("AAA.csv.gz",)),
+        (["prices of aaa.csv"], ("aaa.csv",)),
+        (["BRK_B.csv"], ()),
+        (["nowhere/AAA.csv"], ("nowhere/AAA.csv",)),
+        (["BTC-USD.csv", "BTCUSDT.csv"], ("BTCUSD", "BTC-USD", "BTCUSDT")),
+        (["ETHBTC.csv"], ("ETHBTC", "BTC", "ETHUSD")),
+        (["EURUSD.csv"], ("EURUSD",)),
     ],
 )
 def test_file_with_an_uncertain_symbol_is_refused(
-    tmp_path: Path, names: list[str], says: str
+    tmp_path: Path, names: list[str], facts: tuple[str, ...]
 ) -> None:
     for name in names:
         if "/" not in name:
             put(tmp_path, text(), name)
-    with pytest.raises(DataError, match=says):
+    with refused(DataError, *facts):
         load_bars(*(tmp_path / name for name in names))
 
 
@@ -435,19 +435,19 @@ def test_omitted_rows_are_counted_and_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "stamps", "says"),
+    ("name", "stamps", "facts"),
     [
-        ("AAAUSD", [f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], "are 240 minutes apart"),
-        ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], "no start of a 5-minute"),
-        ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], "5-minute bars fill no hour"),
-        ("AAA", ["2034-12-04T14:30:00Z"], "which lies outside the exchange calendar"),
+        ("AAAUSD", [f"2024-10-01T{h:02}:00:00Z" for h in (0, 4, 8, 12)], ("240",)),
+        ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (30, 35, 40, 47)], ("5-minute",)),
+        ("AAAUSD", [f"2024-10-01T13:{m}:00Z" for m in (35, 40, 45)], ("5-minute",)),
+        ("AAA", ["2034-12-04T14:30:00Z"], ()),
     ],
 )
 def test_bars_of_unsupported_length_or_date_are_refused(
-    tmp_path: Path, name: str, stamps: list[str], says: str
+    tmp_path: Path, name: str, stamps: list[str], facts: tuple[str, ...]
 ) -> None:
     rows = text([f"{stamp},5,5,5,5,1" for stamp in stamps])
-    assert says in refusal(put(tmp_path, rows, f"{name}.csv"))
+    check_message(refusal(put(tmp_path, rows, f"{name}.csv")), *facts)
 
 
 def test_each_vendor_header_fits_one_format() -> None:

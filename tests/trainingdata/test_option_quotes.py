@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from foundation.errors import BrokerError
+from tests.support.messages import refused
 from tests.trainingdata.loopback import options_of
 from trainingdata.feed.option_data import MAX_QUOTE_AGE, OptionData
 
@@ -52,7 +53,7 @@ def test_stale_or_undated_quote_is_logged_and_dropped(
 def test_invalid_quote_time_is_refused(stamp: Any) -> None:
     with (
         quoting({FRESH: {**row(SECOND), "t": stamp}}) as data,
-        pytest.raises(BrokerError, match=f"quotes of {FRESH}: invalid response: t is "),
+        refused(BrokerError, FRESH, varies="Unknown datetime [^:]*"),
     ):
         data.quotes([FRESH], NOW)
 
@@ -115,5 +116,5 @@ def test_index_is_the_last_trade_of_recent_minutes() -> None:
     with options_of(answer) as data:
         at = np.datetime64("2024-03-05T17:30", "ns")
         assert data.index(at + np.timedelta64(5, "m")) == 5125.0
-        with pytest.raises(BrokerError, match="it is of 2024-03-05T17:30Z"):
+        with refused(BrokerError, "2024-03-05T17:30Z"):
             data.index(at + np.timedelta64(5, "m") + SECOND)

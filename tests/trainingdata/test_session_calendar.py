@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from foundation.errors import InputError
+from tests.support.messages import refused
 from tests.support.session_days import (
     FIRST,
     HOUR,
@@ -296,9 +297,7 @@ def test_instants_outside_the_calendar_are_refused() -> None:
         lambda: nights_between(np.array([late])),
         lambda: last_four_pms(np.array([late + 9 * one])),
     ):
-        with pytest.raises(
-            InputError, match=r"lies outside the exchange calendar \(1962-01-02 to "
-        ):
+        with refused(InputError, "1962-01-02", varies=r"20\d\d-[\w:-]+"):
             ask()
     ahead = following_ends(stocks, stocks.ends[-3:-2], 2)
     assert ahead[0].tolist() == stocks.ends[-2:].tolist()
@@ -374,7 +373,7 @@ def test_invalid_or_out_of_range_date_is_refused() -> None:
         *("2024-10-01T15Z", "2024-10-01 America/New_York", "2024-10-01Z"),
         *("2999-01-01", "1600-01-01", "2500-01-01T00:00Z"),
     ):
-        with pytest.raises(InputError, match=r"^start: .* (is no|has a time but no zone)"):
+        with refused(InputError, "start"):
             parse_instant(text, name="start")
 
 

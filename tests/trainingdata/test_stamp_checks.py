@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from foundation.arrays import Instants
 from foundation.errors import DataError
+from tests.support.messages import refused
 from trainingdata.instants import parse_instant_column
 from trainingdata.instruments import AssetClass
 from trainingdata.sessions import calendar
@@ -123,8 +124,7 @@ def test_winter_clock_kept_in_summer_is_refused() -> None:
     # Of the 40 sessions 23 lie before the clocks change; the others fit, and a half-day in them.
     starts = File("2024-10-01", 40, 60, extended=False).starts()
     read = on_clock(starts - np.timedelta64(5, "h"), "UTC", NEW_YORK)
-    says = r"sessions in summer, which they fit as .*; write them in UTC, .*set data\.zone"
-    with pytest.raises(DataError, match=says):
+    with refused(DataError, "a.csv", "UTC", "data.zone"):
         refuse_misread(read, 60, NEW_YORK, "a.csv", ends=False)
 
 
@@ -162,33 +162,28 @@ def test_column_zone_applies_or_else_the_configured_clock(
 
 
 @pytest.mark.parametrize(
-    ("cells", "zone", "dtype", "says"),
+    ("cells", "zone", "dtype", "facts"),
     [
-        (
-            ["2024-03-08T14:30Z", "soon"],
-            None,
-            None,
-            "row 3: timestamp 'soon' is not a date and time",
-        ),
-        (["2024-03-08T14:30Z", "3/5/2024 14:30Z"], None, None, "row 3: .* is not a date and time"),
-        (["2024-03-08T14:30Z", NAIVE[1]], None, None, "row 3: .* has no zone; write it in UTC"),
-        (["2024-03-08 09:30", "2024"], NEW_YORK, None, "row 3: timestamp '2024' is not a date and"),
-        (NAIVE, None, "datetime64[ns]", "row 2: .* has no zone; store the column in UTC, or name"),
-        ([NAIVE[0], None], NEW_YORK, "datetime64[ns]", "row 3: timestamp is empty"),
-        ([UTC[0], None], None, "datetime64[ns, UTC]", "row 3: timestamp is empty"),
-        ([1.5, 2.5], None, None, "row 2: timestamp 1.5 is not a date and time"),
+        (["2024-03-08T14:30Z", "soon"], None, None, ("row 3", "timestamp 'soon'")),
+        (["2024-03-08T14:30Z", "3/5/2024 14:30Z"], None, None, ("row 3",)),
+        (["2024-03-08T14:30Z", NAIVE[1]], None, None, ("row 3",)),
+        (["2024-03-08 09:30", "2024"], NEW_YORK, None, ("row 3", "timestamp '2024'")),
+        (NAIVE, None, "datetime64[ns]", ("row 2",)),
+        ([NAIVE[0], None], NEW_YORK, "datetime64[ns]", ("row 3", "timestamp")),
+        ([UTC[0], None], None, "datetime64[ns, UTC]", ("row 3", "timestamp")),
+        ([1.5, 2.5], None, None, ("row 2", "timestamp 1.5")),
         (
             ["1678-01-01", "2261-12-31", "2262-06-01", "2300-01-01"],
             None,
             "datetime64[s, UTC]",
-            "row 4: timestamp 2262-06-01.* is not an instant between 1678 and 2262",
+            ("row 4", "timestamp 2262-06-01", "1678", "2262"),
         ),
-        (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", "row 3: .* is not an instant"),
-        ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, "row 4: .* is there twice or never"),
+        (["2024-03-08", "1677-01-01"], None, "datetime64[s, UTC]", ("row 3",)),
+        ([*NAIVE, "2024-03-10 02:30"], NEW_YORK, None, ("row 4",)),
     ],
 )
 def test_ambiguous_timestamp_is_refused_by_row(
-    cells: list[str], zone: str | None, dtype: str | None, says: str
+    cells: list[str], zone: str | None, dtype: str | None, facts: tuple[str, ...]
 ) -> None:
-    with pytest.raises(DataError, match=f"^a.csv: {says}"):
+    with refused(DataError, "a.csv", *facts):
         read(cells, zone, dtype)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from foundation.errors import DataError, InputError
+from tests.support.messages import refused
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE
 from trainingdata.corporate_actions import read_actions
@@ -67,12 +68,12 @@ def test_files_that_overlap_or_differ_are_refused(tmp_path: Path) -> None:
     frame = polygon(DATES, CLOSES)
     write_days(tmp_path, frame)
     frame.to_csv(tmp_path / "again.csv", index=False)
-    with pytest.raises(DataError, match=r"and 4 more, rows of AAA: row 2: timestamp .* repeats"):
+    with refused(DataError, "4", "AAA", "row 2"):
         load_bars(tmp_path, symbols=["AAA"])
     own = pd.DataFrame({"date": ["2024-01-08"], "symbol": "AAA"})
     own[["open", "high", "low", "close", "volume"]] = 5.0
     own.to_csv(tmp_path / "again.csv", index=False)
-    with pytest.raises(DataError, match="have different heads; keep files of one vendor"):
+    with refused(DataError):
         load_bars(tmp_path, symbols=["AAA"])
 
 
@@ -81,10 +82,10 @@ def test_small_letters_are_another_security(tmp_path: Path) -> None:
     assert load_bars(tmp_path, symbols=["TPC"]).values[0, 0, CLOSE] == CLOSES["TPC"]
     assert load_bars(tmp_path, symbols=["AAA"]).symbols == ("AAA",)
     for symbols in (["TpC"], []):
-        with pytest.raises(InputError, match="TpC is not TPC: a small letter marks a preferred"):
+        with refused(InputError, "TPC"):
             load_bars(tmp_path, symbols=symbols)
     polygon(DATES, {"AAA": 5.0, "TpC": 20.0}).to_csv(tmp_path / "market.csv", index=False)
-    with pytest.raises(DataError, match=r"TPC: .* has TpC instead, and TpC is not TPC"):
+    with refused(DataError, "TPC"):
         load_bars(tmp_path, symbols=["TPC"])
 
 
@@ -94,7 +95,7 @@ def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.csv"
         frame.to_csv(path, index=False)
         for place in (path, tmp_path):
-            with pytest.raises(DataError, match="TpC is not TPC"):
+            with refused(DataError, "TPC"):
                 load_bars(place)
         path.unlink()
     for name in ("Tpc", "tpc_1D", "TPC-daily"):
@@ -105,7 +106,7 @@ def test_file_names_of_preferred_shares_are_refused(tmp_path: Path) -> None:
 def test_actions_refuse_preferred_shares(tmp_path: Path) -> None:
     path = tmp_path / "actions.csv"
     path.write_text("symbol,date,kind,value\nTpC,2024-03-04,split,2\n")
-    with pytest.raises(DataError, match="row 1: 'TpC' is not a symbol of a stock or crypto pair"):
+    with refused(DataError, "row 1", "'TpC'"):
         read_actions(path)
 
 
@@ -119,7 +120,7 @@ def test_two_files_of_a_share_class_are_refused(tmp_path: Path) -> None:
     frame.to_csv(tmp_path / "BRK-B.csv", index=False)
     assert load_bars(tmp_path, symbols=["BRK.B"]).symbols == ("BRK.B",)
     frame.to_csv(tmp_path / "BRK.B.csv", index=False)
-    with pytest.raises(DataError, match=r"BRK\.B: two files, .*BRK-B\.csv and .*BRK\.B\.csv"):
+    with refused(DataError, "BRK.B", "BRK-B.csv", "BRK.B.csv"):
         load_bars(tmp_path)
 
 
@@ -128,7 +129,7 @@ def test_an_unreadable_column_of_symbols_is_the_reason(tmp_path: Path) -> None:
     frame.loc[2, "ticker"] = None
     frame.to_csv(tmp_path / "market.csv", index=False)
     for symbols in (["AAA"], []):
-        with pytest.raises(DataError, match=r"market\.csv: row 3: ticker is empty"):
+        with refused(DataError, "market.csv", "row 3", "ticker"):
             load_bars(tmp_path, symbols=symbols)
 
 
@@ -157,7 +158,7 @@ def test_a_file_named_after_an_exchange_is_refused(tmp_path: Path) -> None:
     """Kaggle's bitstampUSD holds Bitcoin; its name does not say so."""
     hours(2).to_csv(tmp_path / "bitstampUSD_1-min_data_2012-01-01_to_2021-03-31.csv", index=False)
     for symbols in (["BTCUSD"], []):
-        with pytest.raises(DataError, match=r"bitstampUSD.*name the file after its"):
+        with refused(DataError):
             load_bars(tmp_path, symbols=symbols)
 
 
@@ -180,5 +181,5 @@ def test_months_of_a_symbol_are_one_series(tmp_path: Path) -> None:
     assert read.times.tolist() == expected.times.tolist()
     np.testing.assert_array_equal(read.values, expected.values)
     whole[:5].to_csv(months / "BTCUSDT-5m-2024-03.csv", index=False)
-    with pytest.raises(DataError, match=r"BTCUSD: two files, .*; keep one"):
+    with refused(DataError, "BTCUSD"):
         load_bars(months)

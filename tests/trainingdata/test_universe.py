@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from foundation.compose import compose_config
 from foundation.errors import DataError, InputError
 from marketsimulator.settings import BacktestSettings
+from tests.support.messages import refused
 from tests.support.own_module import own_module
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.instants import midnight, new_york_date
@@ -224,71 +225,70 @@ def test_custom_ranking_function_sees_only_known_bars(
     found = rule_of(rank=f"{name}.cheap", keep=2).exclusion_rules(bars, bars.times)
     assert ((found == 0).sum(axis=1)[len(found) // 2 :] == 2).all()
     assert set(np.unique(found)) == {0, RULES.index("keep")}
-    for what, says in (("short", "one number a symbol"), ("wrong", "fails in"), ("none", "cannot")):
-        with pytest.raises(InputError, match=rf"^universe._target_: .*{says}"):
+    for what in ("short", "wrong", "none"):
+        with refused(InputError, "universe._target_", f"{name}.{what}"):
             rule_of(rank=f"{name}.{what}", keep=2).exclusion_rules(bars, bars.times)
-    with pytest.raises(InputError, match="is not a function"):
+    with refused(InputError, f"{name}.Kind"):
         rule_of(rank=f"{name}.Kind", keep=2)
 
 
 @pytest.mark.first_example
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "facts"),
     [
-        (["window=60bars"], "universe.window: '60bars' is not a number of calendar days"),
-        (["window=1001d"], "universe.window: '1001d' is not a number of calendar days"),
-        (["classes=[stock,stock]"], "universe.classes: stock, stock names one twice"),
-        (["rank=momentum"], "universe.keep: a value is needed"),
-        (["keep=3"], "universe.rank: a value is needed"),
-        (["rank=luck", "keep=3"], "universe.rank: 'luck' is not one of growth, momentum"),
-        (["rank=not.named", "keep=3"], "universe._target_: not.named is not run unless"),
-        (["top=5", "keep=6", "rank=growth"], "universe.keep: 6 is more than universe.top=5"),
-        (
-            ["members=/nowhere.csv"],
-            "universe.members: /nowhere.csv: cannot be read as a list of members",
-        ),
+        (["window=60bars"], ("universe.window", "'60bars'")),
+        (["window=1001d"], ("universe.window", "'1001d'")),
+        (["classes=[stock,stock]"], ("universe.classes",)),
+        (["rank=momentum"], ("universe.keep",)),
+        (["keep=3"], ("universe.rank",)),
+        (["rank=luck", "keep=3"], ("universe.rank", "'luck'")),
+        (["rank=not.named", "keep=3"], ("universe._target_", "not.named")),
+        (["top=5", "keep=6", "rank=growth"], ("universe.keep", "6", "universe.top=5")),
+        (["members=/nowhere.csv"], ("universe.members", "/nowhere.csv")),
     ],
 )
-def test_invalid_universe_setting_gives_one_line_error(words: list[str], says: str) -> None:
+def test_invalid_universe_setting_gives_one_line_error(
+    words: list[str], facts: tuple[str, ...]
+) -> None:
     named = [f"universe.{word}" for word in words]
-    with pytest.raises(InputError) as refused:
+    with refused(InputError, *facts) as caught:
         BacktestSettings.from_config(compose_config("backtest", named)).bars()
-    assert str(refused.value).startswith(says)
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "facts"),
     [
-        ("", "cannot be read as a list of members"),
-        ("symbol,since\nA,2023-01-01\n", "column 'from' is missing"),
-        ("symbol,from,to\n", "no row"),
-        ("symbol,from,to\na b,2023-01-01,\n", "row 1: 'a b' is not a symbol"),
-        ("symbol,from,to\nA,2023-01-01,\nB,01/02/2023,\n", "row 2: from '01/02/2023'"),
-        ("symbol,from,to\nA,,2023-01-01\n", "row 1: from ''"),
-        ("symbol,from,to\nA,2023-02-01,2023-02-01\n", "row 1: A is a member from 2023-02-01 to"),
+        ("", ()),
+        ("symbol,since\nA,2023-01-01\n", ("'from'",)),
+        ("symbol,from,to\n", ()),
+        ("symbol,from,to\na b,2023-01-01,\n", ("row 1", "'a b'")),
+        ("symbol,from,to\nA,2023-01-01,\nB,01/02/2023,\n", ("row 2", "'01/02/2023'")),
+        ("symbol,from,to\nA,,2023-01-01\n", ("row 1",)),
+        ("symbol,from,to\nA,2023-02-01,2023-02-01\n", ("row 1", "2023-02-01")),
         (
             "symbol,from,to\nB,2023-02-01,2023-05-01\nA,2020-01-01,\nB,2023-01-01,2023-02-02\n",
-            "rows 1 and 3: B is a member twice on 2023-02-01",
+            ("rows 1 and 3", "2023-02-01"),
         ),
     ],
 )
-def test_invalid_member_list_gives_one_line_error(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_member_list_gives_one_line_error(
+    text: str, facts: tuple[str, ...], tmp_path: Path
+) -> None:
     path = tmp_path / "members.csv"
     path.write_text(text)
-    with pytest.raises(DataError) as refused:
+    with refused(DataError, path, *facts) as caught:
         read_members(path)
-    assert str(refused.value).startswith(f"{path}: {says}")
-    assert "\n" not in str(refused.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_member_list_without_our_symbols_is_refused(tmp_path: Path) -> None:
     bars = drawn(0)
     universe = rule_of(members=members_file(tmp_path, "NVDA,2020-01-01,"))
-    with pytest.raises(DataError, match=r"universe.members: .*names none of the 8 symbols"):
+    with refused(DataError, "universe.members", "8"):
         universe.exclusion_rules(bars, bars.times)
 
 
 def test_a_window_without_its_unit_gets_one() -> None:
-    with pytest.raises(InputError, match=r"'60' is not a number of .*; did you mean 60d\?"):
+    with refused(InputError, "'60'", "60d"):
         UniverseSettings(window="60")

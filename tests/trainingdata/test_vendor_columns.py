@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from foundation.errors import DataError, InputError
+from tests.support.messages import refused
 from tests.trainingdata.vendor_files import NEW_YORK, table
 from trainingdata import load_bars
 from trainingdata.bars import FIELDS, Bars
@@ -180,7 +181,7 @@ def test_hours_of_crypto_are_read(tmp_path: Path, vendor: str) -> None:
     if vendor in STATE_COINS:
         require_volume_units(bars, "this test")
     else:
-        with pytest.raises(InputError, match="volume_unit"):
+        with refused(InputError, "volume_unit"):
             require_volume_units(bars, "this test")
 
 
@@ -327,7 +328,7 @@ def test_a_row_without_one_number_is_refused(tmp_path: Path) -> None:
     rows = kaggle(MINUTES).splitlines()
     rows[7] = rows[7].replace(rows[7].split(",")[1], "NaN", 1)
     (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
-    with pytest.raises(DataError, match="row 7: open is 'NaN', not a number"):
+    with refused(DataError, "row 7", "open", "'NaN'"):
         load_bars(tmp_path)
 
 
@@ -374,7 +375,7 @@ def test_one_row_out_of_order_is_refused(tmp_path: Path) -> None:
     rows = gemini(HOURS).splitlines()
     rows[5], rows[6] = rows[6], rows[5]
     (tmp_path / "BTCUSD.csv").write_text("\n".join([*rows, ""]))
-    with pytest.raises(DataError, match="earlier than the row before"):
+    with refused(DataError):
         load_bars(tmp_path)
 
 
@@ -398,27 +399,26 @@ def test_counts_rounded_by_a_spreadsheet_are_refused(
     at = 0 if rows[0][0].isdigit() else 1
     rows[at:] = [",".join([cell, *row.split(",")[1:]]) for row in rows[at:]]
     (tmp_path / "BTCUSDT.csv").write_text("\n".join([*rows, ""]))
-    with pytest.raises(DataError) as refused:
+    with refused(DataError, "row 1", name, f"'{cell}'"):
         load_bars(tmp_path, epoch="ms")
-    assert f"row 1: {name} '{cell}' is rounded, as spreadsheets write" in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("stamp", "says"),
+    ("stamp", "facts"),
     [
-        ("2023-06-01 09:30:00 EST", "ends in EST, and abbreviations of zones are ambiguous; write"),
-        ("2023-06-01 09:30 CET", "write the offset from UTC instead, as -05:00, or name its zone"),
-        ("2023-06-01 09:30:00 UTC", "ends in UTC; write Z instead"),
-        ("2023-06-01 09:30 AMX PM", "is not a date and time"),
+        ("2023-06-01 09:30:00 EST", ("EST",)),
+        ("2023-06-01 09:30 CET", ("-05:00",)),
+        ("2023-06-01 09:30:00 UTC", ()),
+        ("2023-06-01 09:30 AMX PM", ()),
     ],
 )
 @pytest.mark.parametrize("zone", [None, NEW_YORK])
 def test_a_zones_abbreviation_is_refused_by_name(
-    tmp_path: Path, stamp: str, says: str, zone: str | None
+    tmp_path: Path, stamp: str, facts: tuple[str, ...], zone: str | None
 ) -> None:
     rows = f"timestamp,open,high,low,close,volume\n{stamp},1,1,1,1,1\n"
     (tmp_path / "AAA.csv").write_text(rows)
-    with pytest.raises(DataError, match=says):
+    with refused(DataError, *facts):
         load_bars(tmp_path, zone=zone)
 
 
@@ -426,64 +426,64 @@ DAY_ROWS = SESSIONS_OF_A_STOCK["Stooq's page"](DAILY)
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "facts"),
     [
         (
             plain(
                 "Date,Open,High,Low,Close,Volume",
                 "{date:%m/%d/%Y},{open},{high},{low},{close},{volume}",
             )(DAILY.iloc[:5]),
-            r"row 1: Date '03/04/2024' may be 2024-03-04 or 2024-04-03; write the year first",
+            ("row 1", "'03/04/2024'", "2024-03-04", "2024-04-03"),
         ),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume ETH",
                 "{date:%Y-%m-%d},{open},{high},{low},{close},{volume}",
             )(DAILY),
-            "column 'Volume ETH' counts ETH, and the file's symbol is BTCUSD",
+            ("'Volume ETH'", "ETH", "BTCUSD"),
         ),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume BTC,Volume ETH",
                 "{date:%Y-%m-%d},{open},{high},{low},{close},{volume},1",
             )(DAILY),
-            "columns 'Volume BTC' and 'Volume ETH' could both be the volume; keep one",
+            ("'Volume BTC'", "'Volume ETH'"),
         ),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume,Volume BTC",
                 "{date:%Y-%m-%d},{open},{high},{low},{close},{volume},1",
             )(DAILY),
-            "columns 'Volume' and 'Volume BTC' could both be the volume; keep one",
+            ("'Volume'", "'Volume BTC'"),
         ),
         (
             "unix,open,high,low,close,volume\n1709562600,100,101.5,99,100.25,7\n",
-            "a stamp may be the begin or the end of its bar; state data.stamps=begin",
+            ("data.stamps=begin",),
         ),
         (
             DAY_ROWS + "2024-05-01 14:30:00,100,101,99,100,7\n",
-            "row 41: Date '2024-05-01 14:30:00' is not a date, and 40 other rows are dates",
+            ("row 41", "'2024-05-01 14:30:00'", "40"),
         ),
-        (DAY_ROWS + DAY_ROWS, "line 42 repeats the headings of the first line"),
-        (DAY_ROWS.split("\n", 1)[1], "its first line is data; put a line of headings above it"),
+        (DAY_ROWS + DAY_ROWS, ("line 42",)),
+        (DAY_ROWS.split("\n", 1)[1], ()),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume", "{date:%Y-%m-%d},{open},{high},{low},{close},"
             )(DAILY),
-            r"column Volume \(volume\) is empty; download the file again with it",
+            (),
         ),
         (
             plain(
                 "Date,Open,High,Low,Close,Volume",
                 "{date:%Y-%m-%d},{open},{high},{low},${close},{volume}",
             )(DAILY),
-            r"row 1: close is '\$.*', not a number; it has dollar signs",
+            ("row 1", "close"),
         ),
     ],
 )
-def test_ambiguous_columns_are_named(tmp_path: Path, content: str, says: str) -> None:
+def test_ambiguous_columns_are_named(tmp_path: Path, content: str, facts: tuple[str, ...]) -> None:
     (tmp_path / "BTCUSD.csv").write_text(content)
-    with pytest.raises(DataError, match=says):
+    with refused(DataError, *facts):
         load_bars(tmp_path)
 
 
@@ -503,7 +503,7 @@ def test_prices_below_the_least_are_refused(tmp_path: Path) -> None:
     prices = ["open", "high", "low", "close"]
     tiny = HOURS.assign(**{name: HOURS[name] * 7.7e-14 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(tiny))
-    with pytest.raises(DataError, match=r"row 1: open is .*e-12, below 1e-11 USD, the least price"):
+    with refused(DataError, "row 1", "open", "1e-11"):
         load_bars(tmp_path)
     least = HOURS.assign(**{name: HOURS[name] * 1.2e-13 for name in prices})
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(least))
@@ -537,7 +537,7 @@ def test_days_from_coinmarketcap_are_read(tmp_path: Path, separator: str) -> Non
 
 def test_semicolons_beside_commas_are_refused(tmp_path: Path) -> None:
     (tmp_path / "BTCUSD.csv").write_text(coin_market_cap(";").replace("1e12", "1,5"))
-    with pytest.raises(DataError, match="cells are separated by semicolons; save it with commas"):
+    with refused(DataError):
         load_bars(tmp_path)
 
 
@@ -561,14 +561,10 @@ def test_last_instants_of_bars_are_ends(
     path = tmp_path / "bars.csv"
     path.write_text(last_instants(bars, "time", before, symbol))
     expected(load_bars(path, stamps="end"), bars)
-    with pytest.raises(
-        DataError, match=r"59.*looks like the end of a bar.*; state data\.stamps=end"
-    ):
+    with refused(DataError, "59", "data.stamps=end"):
         load_bars(path)
     path.write_text(last_instants(bars, "timestamp", before, symbol))
-    with pytest.raises(
-        DataError, match=r"looks like the end of a bar.*; call column timestamp end"
-    ):
+    with refused(DataError):
         load_bars(path)
     for heading in ("end", "Close time", "timeClose"):
         path.write_text(last_instants(bars, heading, before, symbol))
@@ -586,7 +582,7 @@ def test_binances_close_times_are_ends(tmp_path: Path) -> None:
 
 def test_crypto_name_proposes_its_pair(tmp_path: Path) -> None:
     (tmp_path / "BTCUSDT-1h.csv").write_text(binance(HOURS))
-    with pytest.raises(InputError, match=r"BTC: no BTC.parquet .* did you mean BTCUSD\?"):
+    with refused(InputError, "BTC", "BTC.parquet", "BTCUSD"):
         load_bars(tmp_path, symbols=["BTC"])
-    with pytest.raises(InputError, match="did you mean SYXUSD"):
+    with refused(InputError, "SYXUSD"):
         DataSettings().bars(["SYX"], None, None)

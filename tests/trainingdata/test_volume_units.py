@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from foundation.errors import DataError, InputError
+from tests.support.messages import refused
 from trainingdata import load_bars
 from trainingdata.bars import CLOSE, VOLUME, Bars
 from trainingdata.file_formats import FILE_FORMATS
@@ -62,14 +63,10 @@ def test_the_table_of_several_tickers_is_yahoos(tmp_path: Path) -> None:
 
 def test_an_unknown_volume_unit_is_refused(tmp_path: Path) -> None:
     bars = read(tmp_path, YAHOO)
-    with pytest.raises(
-        InputError, match=r"data\.volume_unit: .*AAA-USD\.csv does not state.*AAAUSD"
-    ):
+    with refused(InputError, "data.volume_unit", "AAA-USD.csv", "AAAUSD"):
         require_volume_units(bars, "universe.top")
     now = bars.times[-1:]
-    with pytest.raises(
-        InputError, match=r"and universe\.top needs it; state data\.volume_unit=coins"
-    ):
+    with refused(InputError, "universe.top", "data.volume_unit=coins"):
         Universe(UniverseSettings(top=1)).exclusion_rules(bars, now)
     assert (
         not Universe(UniverseSettings(min_price=1.0, rebalance="daily"))
@@ -88,20 +85,20 @@ def test_a_stated_unit_overrides_the_vendors(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "unit", "more", "says"),
+    ("heading", "unit", "more", "fact"),
     [
-        ("Volume BTC", "usd", {}, "by its heading 'Volume BTC' is in coins"),
-        ("Volume USD", "coins", {}, "by its heading 'Volume USD' is in usd"),
-        ("Volume", "usd", {"quote_volume": COINS * CLOSES}, "beside quote_volume is in coins"),
-        ("Volume", "usd", {"quote_volume": 10 * COINS / CLOSES}, "beside quote_volume is in contr"),
+        ("Volume BTC", "usd", {}, "'Volume BTC'"),
+        ("Volume USD", "coins", {}, "'Volume USD'"),
+        ("Volume", "usd", {"quote_volume": COINS * CLOSES}, "quote_volume"),
+        ("Volume", "usd", {"quote_volume": 10 * COINS / CLOSES}, "quote_volume"),
     ],
 )
 def test_a_unit_against_the_heading_is_refused(
-    tmp_path: Path, heading: str, unit: str, more: dict[str, Any], says: str
+    tmp_path: Path, heading: str, unit: str, more: dict[str, Any], fact: str
 ) -> None:
     frame = YAHOO.rename(columns={"Volume": heading}).assign(**more)
     assert read(tmp_path, frame, "BTCUSD.csv").mask.all()
-    with pytest.raises(DataError, match=rf"data\.volume_unit={unit} contradicts .* {says}"):
+    with refused(DataError, f"data.volume_unit={unit}", fact):
         read(tmp_path, frame, "BTCUSD.csv", volume_unit=unit)
 
 
